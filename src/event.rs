@@ -1,0 +1,144 @@
+//! The words of the domain: an event, the lease that holds it, and what its handling came to.
+//!
+//! Nothing here does I/O or reads a clock; `Instant`s are handed in.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// One row of `outbox_event`, as a handler gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Primary key; constant over all attempts, so receivers can recognize a repetition by it.
+    pub id: i64,
+    /// Kind of the business object that the event is about, `order` for example.
+    pub aggregate_type: String,
+    /// Which object of that kind.
+    pub aggregate_id: String,
+    /// What happened, `order.created` for example; routes are chosen by it.
+    pub event_type: String,
+    /// The JSON text exactly as PostgreSQL prints it: numbers such as `1e400` or 30 digits are never parsed.
+    pub payload: String,
+    /// Number of this attempt, counted from 1.
+    pub attempt: u32,
+    /// When the producer wrote the row, in microseconds since 1970-01-01 UTC; `None` for `infinity`.
+    pub created_at_micros: Option<i64>,
+    /// The optional `headers` column as JSON text.
+    pub headers: Option<String>,
+}
+
+impl Event {
+    /// Renders the JSON object that handlers deliver; the payload stands in it byte for byte.
+    pub fn to_json(&self) -> String {
+        let mut json = String::with_capacity(self.payload.len() + 256);
+        let text = |value: &str| serde_json::Value::from(value).to_string();
+        // Writing to a String cannot fail.
+        let _ = write!(
+            json,
+            r#"{{"id":{},"aggregate_type":{},"aggregate_id":{},"event_type":{},"payload":{},"attempt":{},"created_at":{},"headers":{}}}"#,
+            self.id,
+            text(&self.aggregate_type),
+            text(&self.aggregate_id),
+            text(&self.event_type),
+            self.payload,
+            self.attempt,
+            self.created_at_micros
+                .and_then(timestamp)
+                .map_or_else(|| "null".to_owned(), |time| text(&time)),
+            self.headers.as_deref().unwrap_or("null"),
+        );
+        json
+    }
+}
+
+/// Formats microseconds since 1970 as `2025-01-02T03:04:05.123456+00:00`; `None` outside the years 1 to 9999.
+pub fn timestamp(micros: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_microsecond(micros).ok()?;
+    let zoned = time.to_zoned(jiff::tz::TimeZone::UTC);
+    (1..=9999).contains(&zoned.year()).then(|| {
+        format!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}+00:00",
+            zoned.year(),
+            zoned.month(),
+            zoned.day(),
+            zoned.hour(),
+            zoned.minute(),
+            zoned.second(),
+            zoned.subsec_nanosecond() / 1000
+        )
+    })
+}
+
+/// What the handling of one claimed event came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The handler said done.
+    Done,
+    /// The attempt failed; the event is due again after `delay`.
+    Retry {
+        /// From now, by the database's clock.
+        delay: Duration,
+        /// Goes to `last_error`.
+        reason: String,
+    },
+    /// Permanently refused, or out of attempts.
+    Dead {
+        /// Goes to `last_error`.
+        reason: String,
+    },
+    /// Not started: given back without an attempt.
+    Released,
+}
+
+impl Outcome {
+    /// The word for it in SQL (`outbox_settle_1`), in logs and as a metric label.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Retry { .. } => "retry",
+            Outcome::Dead { .. } => "dead",
+            Outcome::Released => "released",
+        }
+    }
+
+    /// The text for `last_error`, if there is one.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Outcome::Retry { reason, .. } | Outcome::Dead { reason } => Some(reason),
+            Outcome::Done | Outcome::Released => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_payload_stands_in_the_json_byte_for_byte() {
+        let event = Event {
+            id: 7,
+            aggregate_type: "or\"der".into(),
+            aggregate_id: "1".into(),
+            event_type: "order.created".into(),
+            payload: r#"{"n": 1e400, "d": 123456789012345678901234567890}"#.into(),
+            attempt: 2,
+            created_at_micros: Some(1_735_787_045_123_456),
+            headers: None,
+        };
+
+        assert_eq!(
+            event.to_json(),
+            r#"{"id":7,"aggregate_type":"or\"der","aggregate_id":"1","event_type":"order.created","payload":{"n": 1e400, "d": 123456789012345678901234567890},"attempt":2,"created_at":"2025-01-02T03:04:05.123456+00:00","headers":null}"#
+        );
+    }
+
+    #[test]
+    fn a_timestamp_outside_the_calendar_is_none() {
+        assert_eq!(timestamp(i64::MAX), None);
+        assert_eq!(timestamp(i64::MIN), None);
+        assert_eq!(
+            timestamp(0).as_deref(),
+            Some("1970-01-01T00:00:00.000000+00:00")
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! The `dispatchbox` program.
+
+fn main() {}
