@@ -19,6 +19,8 @@
 /// The shared and private servers, a database per test, the daemon, recording handlers, waiting.
 mod support;
 
+/// The layers, and who may name which crate.
+mod architecture;
 /// The private cluster itself: start, stop, restart, pause, and that nothing is left.
 mod cluster;
 /// The support's own laws: a checker that cannot fail proves nothing.
