@@ -72,9 +72,6 @@ pub const MAX_BATCH_BYTES: RangeInclusive<u64> = 64 * 1024..=4 * 1024 * 1024 * 1
 /// Statuses of an HTTP receiver that may be named as making an event dead at once: 2xx means done.
 pub const DEAD_STATUS: RangeInclusive<u16> = 300..=599;
 
-/// Statuses that make an event dead at once unless its route says otherwise: the request itself is wrong and will stay so.
-pub const DEAD_STATUSES: [u16; 5] = [400, 410, 413, 415, 422];
-
 /// Routes in all: each event type is compared with one after the other.
 pub const ROUTES_MAX: usize = 1000;
 

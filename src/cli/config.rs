@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use crate::cli::run::RunArgs;
 use crate::cli::settings::{self, Effective, Env};
 use crate::cli::{complain, print, warn};
+use crate::handler::Handlers;
 use crate::logging;
 
 /// Checks the settings of `run` and prints each with its source.
-pub fn check(args: &RunArgs, env: &Env, has_own_routes: bool) -> ExitCode {
-    match settings::explain(args, env, has_own_routes) {
+pub fn check(args: &RunArgs, env: &Env, handlers: &Handlers) -> ExitCode {
+    match settings::explain(args, env, handlers) {
         Ok((settings, effective)) => {
             warn(&settings.warnings);
             print(&table(&effective));

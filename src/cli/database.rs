@@ -25,7 +25,7 @@ pub(super) fn resolve(layers: &mut Layers, env: &Env) -> Result<Dsn, UsageError>
     };
     let mut warnings = Vec::new();
     let dsn = Dsn::resolve(text.as_deref(), env, &mut warnings)
-        .map_err(|err| layers.blame(source, format!("could not use {name}: {err}")))?;
+        .map_err(|err| source.blame(format!("could not use {name}: {err}")))?;
     layers.warnings.append(&mut warnings);
     if source == Source::Flag
         && name == "--dsn"
@@ -56,7 +56,7 @@ fn find(layers: &Layers, env: &Env) -> Result<Option<Found>, UsageError> {
         if let Some(path) = layers.given_by("dsn-file", source) {
             let name = format!("{} `{path}`", layers.named("dsn-file", source));
             let text = file::read_text(path)
-                .map_err(|err| layers.blame(source, format!("could not read {name}: {err}")))?;
+                .map_err(|err| source.blame(format!("could not read {name}: {err}")))?;
             return Ok(Some((name, source, Some(text.trim().to_owned()))));
         }
     }
@@ -70,6 +70,6 @@ fn find(layers: &Layers, env: &Env) -> Result<Option<Found>, UsageError> {
     }
     Ok(LIBPQ_PLACES
         .iter()
-        .any(|name| set(&name))
+        .any(set)
         .then(|| ("the PG* variables".to_owned(), Source::Environment, None)))
 }

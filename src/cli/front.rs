@@ -34,7 +34,7 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
     /// A command.
-    Command(Command),
+    Command(Box<Command>),
     /// Help or version: to be printed, exit code 0.
     Text(String),
 }
@@ -94,7 +94,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
         ["--help" | "-h"] => Ok(Parsed::Text(help::overview())),
         ["help", words @ ..] => help_on(words),
         ["--version" | "-V", ..] => Ok(Parsed::Text(version())),
-        [WORKER] => Ok(Parsed::Command(Command::Worker)),
+        [WORKER] => Ok(Parsed::Command(Box::new(Command::Worker))),
         [first, ..] if !first.starts_with('-') => {
             let (spec, rest) = find(&args)?;
             command(spec, rest)
@@ -180,7 +180,7 @@ fn command(spec: &Spec, args: &[&str]) -> Result<Parsed, UsageError> {
     };
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match (spec.parse)(&["dispatchbox", &name], &args) {
-        Ok(command) => Ok(Parsed::Command(command)),
+        Ok(command) => Ok(Parsed::Command(Box::new(command))),
         Err(exit) if exit.status.is_ok() => Ok(Parsed::Text(exit.output)),
         // What is left for argh to refuse are missing arguments, and their text holds only names.
         Err(exit) => {

@@ -15,11 +15,41 @@ pub mod config;
 pub mod migrate;
 pub mod run;
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::cli::settings::Env;
 use crate::error::UsageError;
 use crate::logging;
+
+/// What our variables and libpq's begin with.
+const OUR_PREFIXES: [&str; 3] = ["DISPATCHBOX_", "PG", "DATABASE_URL"];
+
+/// Takes the environment as a map. A variable that is not UTF-8 is an error where we would read it, and nobody's business
+/// elsewhere.
+pub fn environment(
+    vars: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Env, UsageError> {
+    let mut env = Env::new();
+    for (name, value) in vars {
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
+        match value.into_string() {
+            Ok(value) => {
+                env.insert(name, value);
+            }
+            Err(_) if OUR_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) => {
+                return Err(UsageError::new(format!(
+                    "the variable {name} is not valid UTF-8"
+                )));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(env)
+}
 
 /// Writes to standard output; whoever closed it does not want to know.
 pub fn print(text: &str) {

@@ -1,15 +1,15 @@
 //! Reads routes: `--route 'order.*=https://host/hook'` and the `[[route]]` tables of the configuration file.
+//!
+//! What a route may say (patterns, URLs, names of handlers) is checked where routes are built, in `handler`; here is only its form.
 
 use std::time::Duration;
 
 use crate::backoff::RetryPolicy;
 use crate::cli::values::{self, quoted};
 use crate::config::{self, HandlerSpec, RouteSpec};
+use crate::handler::{self, RouteError, http};
 use crate::logging;
 use crate::nearest::did_you_mean;
-
-/// Longest pattern; no event type that anybody reads is longer.
-const PATTERN_BYTES_MAX: usize = 500;
 
 /// What a route has unless it says otherwise.
 #[derive(Debug, Clone, Copy)]
@@ -18,139 +18,16 @@ pub(super) struct RouteDefaults {
     pub(super) retry: RetryPolicy,
 }
 
-/// Reads the value of `--route`; a refusal follows the name of the option.
-pub(super) fn from_flag(text: &str, defaults: &RouteDefaults) -> Result<RouteSpec, String> {
-    let (pattern, target) = text.split_once('=').ok_or_else(|| {
-        format!(
-            "must look like `order.*=https://host/hook` or `*=log`, not {}",
-            quoted(text)
-        )
-    })?;
+/// Reads the value of `--route`.
+pub(super) fn from_flag(text: &str, defaults: &RouteDefaults) -> Result<RouteSpec, RouteError> {
+    let (pattern, handler) = handler::parse_route(text)?;
     Ok(RouteSpec {
-        pattern: checked_pattern(pattern)?,
-        handler: target_of(target)?,
+        pattern,
+        handler,
         timeout: defaults.timeout,
         max_parallel: None,
         retry: defaults.retry,
     })
-}
-
-/// Reads what stands behind the `=` of a `--route`.
-fn target_of(target: &str) -> Result<HandlerSpec, String> {
-    if target == "log" {
-        return Ok(HandlerSpec::Log);
-    }
-    if let Some(line) = target.strip_prefix("exec:") {
-        let command = words(line)?;
-        return exec(command);
-    }
-    if target.contains("://") {
-        return http(target, config::DEAD_STATUSES.to_vec());
-    }
-    library(target)
-}
-
-fn exec(command: Vec<String>) -> Result<HandlerSpec, String> {
-    if command.first().is_none_or(String::is_empty) {
-        return Err("needs a program: `exec:/usr/bin/send-mail --fast`".to_owned());
-    }
-    if command.iter().any(|word| word.contains('\0')) {
-        return Err("cannot start a program whose words hold NUL".to_owned());
-    }
-    Ok(HandlerSpec::Exec { command })
-}
-
-fn http(url: &str, dead_statuses: Vec<u16>) -> Result<HandlerSpec, String> {
-    let lower = url.to_ascii_lowercase();
-    let rest = lower
-        .strip_prefix("http://")
-        .or_else(|| lower.strip_prefix("https://"))
-        .ok_or_else(|| {
-            format!(
-                "needs a url that begins with http:// or https://, not {}",
-                quoted(url)
-            )
-        })?;
-    let host = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    if host.is_empty()
-        || host.starts_with(':')
-        || url.chars().any(|c| c.is_whitespace() || c.is_control())
-    {
-        return Err(format!(
-            "needs a url with a host and without blanks, not {}",
-            quoted(url)
-        ));
-    }
-    Ok(HandlerSpec::Http {
-        url: url.to_owned(),
-        dead_statuses,
-    })
-}
-
-fn library(name: &str) -> Result<HandlerSpec, String> {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || !name.chars().all(is_name) {
-        return Err(format!(
-            "needs a handler: `log`, `exec:PROGRAM ARGUMENTS`, a url, or a registered name, not {}",
-            quoted(name)
-        ));
-    }
-    Ok(HandlerSpec::Library {
-        name: name.to_owned(),
-    })
-}
-
-/// Patterns are exact, `prefix.*` or `*`.
-fn checked_pattern(pattern: &str) -> Result<String, String> {
-    let body = match pattern.strip_suffix(".*") {
-        Some(prefix) => prefix,
-        None if pattern == "*" => "any",
-        None => pattern,
-    };
-    if body.is_empty() || body.contains('*') {
-        return Err(format!(
-            "has the pattern {}, but a pattern is an event type, `prefix.*` or `*`",
-            quoted(pattern)
-        ));
-    }
-    if pattern.len() > PATTERN_BYTES_MAX
-        || pattern.chars().any(char::is_control)
-        || body.trim() != body
-    {
-        return Err(format!(
-            "has the pattern {}, which no event type can match",
-            quoted(pattern)
-        ));
-    }
-    Ok(pattern.to_owned())
-}
-
-/// Splits a command line into words as a shell does, with quotes and backslashes but nothing else: no shell is ever started.
-fn words(line: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None | Some('"'), '\\') => match chars.next() {
-                Some(next) => word.get_or_insert_default().push(next),
-                None => return Err("ends with a backslash that escapes nothing".to_owned()),
-            },
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (_, c) => word.get_or_insert_default().push(c),
-        }
-    }
-    if quote.is_some() {
-        return Err("has a quote that is not closed".to_owned());
-    }
-    words.extend(word);
-    Ok(words)
 }
 
 /// Keys of a `[[route]]` table.
@@ -184,13 +61,20 @@ pub(super) fn from_table(
     let handler = required(table, "handler")?;
     let handler = match handler {
         "log" => HandlerSpec::Log,
-        "exec" => exec(command_of(table)?)?,
-        "http" => http(required(table, "url")?, dead_statuses_of(table)?)?,
-        name => library(name)?,
+        "exec" => HandlerSpec::Exec {
+            command: command_of(table)?,
+        },
+        "http" => HandlerSpec::Http {
+            url: required(table, "url")?.to_owned(),
+            dead_statuses: dead_statuses_of(table)?,
+        },
+        name => HandlerSpec::Library {
+            name: name.to_owned(),
+        },
     };
     check_keys_fit(table, &handler)?;
     Ok(RouteSpec {
-        pattern: checked_pattern(pattern)?,
+        pattern: pattern.to_owned(),
         timeout: scalar(table, "timeout_seconds")?.map_or(Ok(defaults.timeout), |text| {
             values::seconds(&text, &config::HANDLER_SECONDS).map_err(naming("timeout_seconds"))
         })?,
@@ -273,7 +157,7 @@ fn command_of(table: &toml::Table) -> Result<Vec<String>, String> {
 
 fn dead_statuses_of(table: &toml::Table) -> Result<Vec<u16>, String> {
     let Some(value) = table.get("dead_statuses") else {
-        return Ok(config::DEAD_STATUSES.to_vec());
+        return Ok(http::DEAD_STATUSES.to_vec());
     };
     let statuses: Option<Vec<u16>> = value.as_array().and_then(|statuses| {
         statuses

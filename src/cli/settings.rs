@@ -14,6 +14,7 @@ use crate::cli::run::RunArgs;
 use crate::cli::values;
 use crate::config::{self, Config, HttpConfig, LogLevel, RouteSpec};
 use crate::error::UsageError;
+use crate::handler::{Handlers, RouteError, Routes};
 use crate::nearest::did_you_mean;
 use crate::store::dsn::Dsn;
 
@@ -75,6 +76,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// Makes the error that blames it.
+    pub(super) fn blame(self, text: String) -> UsageError {
+        match self {
+            Source::Flag | Source::Environment | Source::Default => UsageError::new(text),
+            Source::File => UsageError::in_file(text),
+        }
+    }
+
     /// The word for it.
     pub fn name(self) -> &'static str {
         match self {
@@ -97,21 +106,21 @@ pub struct Effective {
     pub source: Source,
 }
 
-/// Resolves the settings of `run`. `has_own_routes`: the program itself brings handlers, so that a file needs no routes.
-pub fn resolve(args: &RunArgs, env: &Env, has_own_routes: bool) -> Result<RunSettings, UsageError> {
-    explain(args, env, has_own_routes).map(|(settings, _)| settings)
+/// Resolves the settings of `run`; `handlers` are those that the program itself brings.
+pub fn resolve(args: &RunArgs, env: &Env, handlers: &Handlers) -> Result<RunSettings, UsageError> {
+    explain(args, env, handlers).map(|(settings, _)| settings)
 }
 
 /// Resolves the settings of `run` and says where each comes from.
 pub fn explain(
     args: &RunArgs,
     env: &Env,
-    has_own_routes: bool,
+    handlers: &Handlers,
 ) -> Result<(RunSettings, Vec<Effective>), UsageError> {
     let mut layers = Layers::gather(args.given(), env)?;
     let dsn = database::resolve(&mut layers, env)?;
     let mut config = scalars(&mut layers)?;
-    config.routes = all_routes(&mut layers, &args.route, &config, has_own_routes)?;
+    config.routes = all_routes(&mut layers, &args.route, &config, handlers)?;
     warn_of_short_drain(&mut layers, &config);
     let settings = RunSettings {
         config,
@@ -276,33 +285,32 @@ fn all_routes(
     layers: &mut Layers,
     flags: &[String],
     config: &Config,
-    has_own_routes: bool,
+    handlers: &Handlers,
 ) -> Result<Vec<RouteSpec>, UsageError> {
     let defaults = RouteDefaults {
         timeout: config.handler_timeout,
         retry: config.retry,
     };
+    let by_flag = |err: RouteError| UsageError::new(format!("--route: {err}"));
     let mut specs = Vec::new();
     for flag in flags {
-        let spec = routes::from_flag(flag, &defaults)
-            .map_err(|refusal| UsageError::new(format!("--route {refusal}")))?;
-        layers.show_route(&spec, Source::Flag);
-        specs.push(spec);
+        specs.push(routes::from_flag(flag, &defaults).map_err(by_flag)?);
     }
-    if let Some(file) = layers.file.take() {
+    check_routes(config, &specs, handlers).map_err(by_flag)?;
+    let n_flags = specs.len();
+    if let Some(file) = &layers.file {
+        let in_file = |text: String| UsageError::in_file(format!("{text} (in `{}`)", file.path));
         for (at, table) in file.routes.iter().enumerate() {
-            let spec = routes::from_table(table, &defaults).map_err(|refusal| {
-                UsageError::in_file(format!("route {} in `{}` {refusal}", at + 1, file.path))
-            })?;
-            layers.show_route(&spec, Source::File);
+            let spec = routes::from_table(table, &defaults)
+                .map_err(|refusal| in_file(format!("route {} {refusal}", at + 1)))?;
             specs.push(spec);
         }
-        if specs.is_empty() && !has_own_routes {
-            return Err(UsageError::in_file(format!(
-                "the configuration file `{}` holds no route, so no event would be delivered",
-                file.path
-            ))
-            .hint("add a [[route]] table, or give --route"));
+        check_routes(config, &specs, handlers).map_err(|err| in_file(err.to_string()))?;
+        if specs.is_empty() && !handlers.has_routes() {
+            return Err(
+                in_file("there is no route, so no event would be delivered".to_owned())
+                    .hint("add a [[route]] table, or give --route"),
+            );
         }
     }
     if specs.len() > config::ROUTES_MAX {
@@ -312,7 +320,28 @@ fn all_routes(
             specs.len()
         )));
     }
+    for (at, spec) in specs.iter().enumerate() {
+        let source = if at < n_flags {
+            Source::Flag
+        } else {
+            Source::File
+        };
+        layers.show("route", routes::shown(spec), source);
+    }
     Ok(specs)
+}
+
+/// Builds the routes as a worker will, so that what is wrong with them is told before any worker exists.
+fn check_routes(
+    config: &Config,
+    specs: &[RouteSpec],
+    handlers: &Handlers,
+) -> Result<(), RouteError> {
+    let config = Config {
+        routes: specs.to_vec(),
+        ..config.clone()
+    };
+    Routes::new(&config, handlers).map(drop)
 }
 
 /// A drain that is shorter than a handler may take is allowed: whoever restarts in a hurry accepts that attempts are cut short.
@@ -434,19 +463,11 @@ impl Layers {
         }
     }
 
-    /// Blames the source of a value.
-    pub(super) fn blame(&self, source: Source, text: String) -> UsageError {
-        match source {
-            Source::Flag | Source::Environment | Source::Default => UsageError::new(text),
-            Source::File => UsageError::in_file(text),
-        }
-    }
-
     fn refuse(&self, name: &str, refusal: &str) -> UsageError {
         let source = self
             .given(name)
             .map_or(Source::Default, |given| given.source);
-        self.blame(source, format!("{} {refusal}", self.named(name, source)))
+        source.blame(format!("{} {refusal}", self.named(name, source)))
     }
 
     pub(super) fn show(&mut self, name: &'static str, value: String, source: Source) {
@@ -455,10 +476,6 @@ impl Layers {
             value,
             source,
         });
-    }
-
-    fn show_route(&mut self, spec: &RouteSpec, source: Source) {
-        self.show("route", routes::shown(spec), source);
     }
 
     /// Reads one setting.

@@ -142,7 +142,7 @@ pub(super) fn seconds_text(duration: Duration) -> String {
 /// Shows a size as [`size`] reads it.
 pub(super) fn size_text(bytes: u64) -> String {
     for (unit, factor) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-        if bytes >= factor && bytes % factor == 0 {
+        if bytes >= factor && bytes.is_multiple_of(factor) {
             return format!("{}{unit}", bytes / factor);
         }
     }

@@ -1,1 +1,27 @@
-//! The integration tests.
+//! The integration tests: one binary, so that one link and one PostgreSQL serve them all.
+//!
+//! They need PostgreSQL's server programs and nothing else: a private server is started for the run and is gone after it.
+//!
+//!     cargo test                                      everything
+//!     cargo test --test it cluster::                  one file
+//!     cargo test --test it a_stopped_cluster -- --exact --nocapture
+//!     DISPATCHBOX_TEST_KEEP=1 cargo test --test it …  keep the database of a failed test and print the psql line for it
+//!
+//! Rules: no test sleeps to synchronize (`wait_until`, gates), none is ignored, none needs another one, a port or a row of its own
+//! choosing. A new file gets its line here.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "a test fails by panicking and says so on stderr; `pub` here never leaves the test binary"
+)]
+
+/// The shared and private servers, a database per test, the daemon, recording handlers, waiting.
+mod support;
+
+/// The layers, and who may name which crate.
+mod architecture;
+/// The private cluster itself: start, stop, restart, pause, and that nothing is left.
+mod cluster;
+/// The support's own laws: a checker that cannot fail proves nothing.
+mod kit;

@@ -1,0 +1,272 @@
+//! A private, throwaway PostgreSQL server for the demo, the bench and the tests.
+//!
+//! It listens on a unix socket in a directory of its own, so it clashes with nothing, and it is gone with its owner, however that
+//! ends. Statics are not dropped and programs get killed, so the server is started by a small shell that reads a pipe which only this
+//! process holds: at the pipe's end, however it came, the shell stops the server and removes the directory. Everything that touches
+//! the data directory goes through that shell, one command at a time, so that nothing is half done when the directory goes.
+//!
+//! Deliberately not here: TCP, passwords, more than one server a directory. Who may open the directory (mode 0700) may connect.
+
+mod deadman;
+mod process;
+mod programs;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use deadman::Deadman;
+
+/// The superuser of every private cluster.
+const SUPERUSER: &str = "postgres";
+
+/// Why there is no private cluster, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// No directory with `initdb` and `postgres` was found.
+    #[error(
+        "found no PostgreSQL server programs: install them (`sudo apt-get install postgresql`), or set PG_BIN to the directory that holds `initdb` and `postgres`"
+    )]
+    ProgramsMissing,
+    /// `PG_BIN` names a directory without them.
+    #[error("found no `initdb` and `postgres` in `{}`, which PG_BIN names", .0.display())]
+    PgBinWrong(PathBuf),
+    /// PostgreSQL refuses to run as root.
+    #[error(
+        "found neither a user `postgres` nor `nobody` to run the server as: PostgreSQL refuses root, so start as another user"
+    )]
+    NobodyToRunAs,
+    /// The cluster's directory could not be made.
+    #[error("could not make the directory `{}`: {source}", path.display())]
+    Directory {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The shell that watches over the server could not be started or was killed.
+    #[error("could not {doing} by way of `/bin/sh`: {source}")]
+    Shell {
+        /// What it was to do.
+        doing: String,
+        /// Why it did not.
+        source: io::Error,
+    },
+    /// The data directory could not be filled, or the server did not start; the log says why.
+    #[error("could not {doing}, the log of the server ends with:\n{log}")]
+    Refused {
+        /// What was tried.
+        doing: &'static str,
+        /// Last lines of the log.
+        log: String,
+    },
+    /// The server is not running at the moment.
+    #[error("the private cluster is stopped")]
+    Stopped,
+    /// A connection was refused.
+    #[error("could not connect to the database `{dbname}` of the private cluster: {reason}")]
+    Connect {
+        /// Which database.
+        dbname: String,
+        /// The driver's error with all its causes.
+        reason: String,
+    },
+}
+
+/// How a server is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopMode {
+    /// Sessions are ended and everything is written: `pg_ctl stop -m fast`.
+    Fast,
+    /// As if the power failed; the next start recovers: `pg_ctl stop -m immediate`.
+    Immediate,
+}
+
+/// The server's parameters.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    parameters: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// Chooses speed over survival: nothing is waited for that only matters after a power failure. For tests and the demo.
+    ///
+    /// `synchronous_commit` stays on: without fsync it costs a write, and off it would lose commits at an immediate stop as well.
+    pub fn volatile() -> Settings {
+        Settings::base()
+            .with("fsync", "off")
+            .with("full_page_writes", "off")
+            .with("autovacuum", "off")
+    }
+
+    /// Keeps the guarantees of a real server, so that measurements mean something.
+    pub fn durable() -> Settings {
+        Settings::base()
+            .with("fsync", "on")
+            .with("synchronous_commit", "on")
+            .with("shared_buffers", "1GB")
+            .with("max_wal_size", "4GB")
+    }
+
+    /// Sets one more parameter; the last value of a name wins.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Settings {
+        self.parameters.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn base() -> Settings {
+        Settings { parameters: vec![] }
+            .with("listen_addresses", "")
+            .with("max_connections", "200")
+            .with("lc_messages", "C")
+    }
+}
+
+/// An initialized data directory to copy clusters from: a copy takes a tenth of the time of `initdb`.
+#[derive(Debug)]
+pub struct Pristine {
+    keeper: Deadman,
+}
+
+impl Pristine {
+    /// Runs `initdb`.
+    pub fn create() -> Result<Pristine, ClusterError> {
+        let mut keeper = Deadman::start(&Settings { parameters: vec![] })?;
+        keeper.order("initialize a data directory", "init")?;
+        Ok(Pristine { keeper })
+    }
+}
+
+/// A running (or for the moment stopped) private server. Dropping it ends the server and removes every file of it.
+#[derive(Debug)]
+pub struct Cluster {
+    keeper: Deadman,
+    server: Option<Pid>,
+}
+
+impl Cluster {
+    /// Initializes and starts a cluster.
+    pub fn start(settings: &Settings) -> Result<Cluster, ClusterError> {
+        let mut keeper = Deadman::start(settings)?;
+        keeper.order("initialize a data directory", "init")?;
+        Cluster::running(keeper)
+    }
+
+    /// Starts a copy of `pristine`.
+    pub fn copy_of(pristine: &Pristine, settings: &Settings) -> Result<Cluster, ClusterError> {
+        let mut keeper = Deadman::start(settings)?;
+        let order = format!("copy {}", pristine.keeper.directory.display());
+        keeper.order("copy a data directory", &order)?;
+        Cluster::running(keeper)
+    }
+
+    /// Says where a database of this cluster is, in libpq's keyword form.
+    pub fn dsn(&self, dbname: &str) -> String {
+        let host = self.directory().display();
+        format!("host={host} user={SUPERUSER} dbname={dbname}")
+    }
+
+    /// Connects to a database of this cluster.
+    pub fn client(&self, dbname: &str) -> Result<postgres::Client, ClusterError> {
+        postgres::Config::new()
+            .host_path(self.directory())
+            .user(SUPERUSER)
+            .dbname(dbname)
+            .connect(postgres::NoTls)
+            .map_err(|err| ClusterError::Connect {
+                dbname: dbname.to_owned(),
+                reason: with_causes(&err),
+            })
+    }
+
+    /// The directory of the socket, the data and the log.
+    pub fn directory(&self) -> &Path {
+        &self.keeper.directory
+    }
+
+    /// The postmaster, unless the cluster is stopped.
+    pub fn pid(&self) -> Option<Pid> {
+        self.server
+    }
+
+    /// Stops the server, a paused one, too; the files stay.
+    pub fn stop(&mut self, mode: StopMode) -> Result<(), ClusterError> {
+        self.resume()?;
+        let signal = match mode {
+            StopMode::Fast => "INT",
+            StopMode::Immediate => "QUIT",
+        };
+        self.keeper
+            .order("stop the server", &format!("stop {signal}"))?;
+        self.server = None;
+        Ok(())
+    }
+
+    /// Starts a stopped server again.
+    pub fn start_again(&mut self) -> Result<(), ClusterError> {
+        let server = self.keeper.order("start the server", "start")?;
+        let server = server.ok_or_else(|| self.keeper.refused("start the server"))?;
+        self.keeper.wait_ready(server)?;
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// Stops the server and starts it again.
+    pub fn restart(&mut self, mode: StopMode) -> Result<(), ClusterError> {
+        self.stop(mode)?;
+        self.start_again()
+    }
+
+    /// Freezes the server with all its back ends: connections stay open and nothing answers.
+    pub fn pause(&self) -> Result<(), ClusterError> {
+        let server = self.server.ok_or(ClusterError::Stopped)?;
+        // The postmaster first: then it forks no more and the list of its children is complete.
+        signal_all(&[server], Signal::STOP);
+        signal_all(&process::children_of(server), Signal::STOP);
+        Ok(())
+    }
+
+    /// Ends a [`pause`](Cluster::pause).
+    pub fn resume(&self) -> Result<(), ClusterError> {
+        let server = self.server.ok_or(ClusterError::Stopped)?;
+        signal_all(&process::children_of(server), Signal::CONT);
+        signal_all(&[server], Signal::CONT);
+        Ok(())
+    }
+
+    /// Lets the server outlive this process, for a look at what a failed test left; it ends, and its files go, when its postmaster
+    /// (the pid is returned) gets SIGINT.
+    pub fn keep(&mut self) -> Result<Pid, ClusterError> {
+        self.keeper.order("keep the server", "keep")?;
+        self.server.ok_or(ClusterError::Stopped)
+    }
+
+    fn running(keeper: Deadman) -> Result<Cluster, ClusterError> {
+        let mut cluster = Cluster {
+            keeper,
+            server: None,
+        };
+        cluster.start_again()?;
+        Ok(cluster)
+    }
+}
+
+fn signal_all(pids: &[Pid], signal: Signal) {
+    for &pid in pids {
+        // One that has just ended needs no signal.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// The driver's own text is only "db error": what happened stands in the causes.
+fn with_causes(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        text = format!("{text}: {err}");
+        cause = err.source();
+    }
+    text
+}

@@ -1,0 +1,295 @@
+//! The real program, started as an operator starts it.
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::database::TestDb;
+use super::directory::TestDir;
+use super::{process, wait_until};
+
+/// What stands before the port in the log.
+const LISTENING: &str = "listening on http://127.0.0.1:";
+
+/// How a daemon is to be started: `dispatchbox run --dsn … --http-host 127.0.0.1 --http-port 0` and what is added here.
+pub struct Daemon {
+    dsn: String,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+}
+
+impl Daemon {
+    /// A daemon on this database.
+    pub fn new(db: &TestDb) -> Daemon {
+        Daemon {
+            dsn: db.dsn(),
+            args: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Daemon {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds one argument pair `--route pattern=…`.
+    #[must_use]
+    pub fn route(self, route: impl Into<OsString>) -> Daemon {
+        self.args([OsString::from("--route"), route.into()])
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Daemon {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts the program; does not wait for anything.
+    pub fn start(self) -> RunningDaemon {
+        let directory = TestDir::new();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dispatchbox"))
+            .arg("run")
+            .args(["--dsn", &self.dsn])
+            .args(["--http-host", "127.0.0.1", "--http-port", "0"])
+            .args(&self.args)
+            .env_remove("RUNTIME_DIRECTORY")
+            .env("TMPDIR", directory.path())
+            .envs(self.env)
+            // As a shell with job control does it, so that a signal to its group is no signal to the tests.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let for_thread = Arc::clone(&log);
+        let logger = thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let mut log = for_thread.lock().unwrap_or_else(PoisonError::into_inner);
+                log.push_str(&String::from_utf8_lossy(&line));
+                log.push('\n');
+            }
+        });
+        RunningDaemon {
+            child,
+            directory,
+            log,
+            logger: Some(logger),
+        }
+    }
+}
+
+/// A daemon that was started. Dropping it kills what is left of it, and prints its log if the test has failed.
+pub struct RunningDaemon {
+    child: Child,
+    directory: TestDir,
+    log: Arc<Mutex<String>>,
+    logger: Option<JoinHandle<()>>,
+}
+
+impl RunningDaemon {
+    /// The supervisor's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written to stderr.
+    pub fn log(&self) -> String {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.clone()
+    }
+
+    /// Waits for the port and returns it.
+    #[track_caller]
+    pub fn http_port(&self) -> u16 {
+        let port = || {
+            let log = self.log();
+            let digits = log.split_once(LISTENING)?.1;
+            let (digits, _) = digits.split_once(|c: char| !c.is_ascii_digit())?;
+            digits.parse().ok()
+        };
+        wait_until("the daemon logs its port", || port().is_some());
+        port().unwrap()
+    }
+
+    /// Waits until /ready answers 200.
+    #[track_caller]
+    pub fn wait_ready(&self) -> &RunningDaemon {
+        wait_until("the daemon is ready", || {
+            self.try_request("GET", "/ready", "", "")
+                .is_some_and(|(status, _)| status == 200)
+        });
+        self
+    }
+
+    /// GETs a path: status and body.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> (u16, String) {
+        self.request("GET", path, "", "")
+    }
+
+    /// POSTs a body: status and body.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: &str) -> (u16, String) {
+        self.request("POST", path, "", body)
+    }
+
+    /// Sends one request with further header lines, each with its `\r\n`: status and body.
+    #[track_caller]
+    pub fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        self.try_request(method, path, headers, body)
+            .unwrap_or_else(|| panic!("no HTTP answer to {method} {path}"))
+    }
+
+    /// The same; `None` when there is no complete answer.
+    pub fn try_request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http_port())).ok()?;
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .ok()?;
+        let host = format!("127.0.0.1:{}", self.http_port());
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+             Content-Length: {length}\r\n{headers}\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
+    }
+
+    /// The sum of the metric's time series that have all these labels; `None` when there is none.
+    #[track_caller]
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let (status, text) = self.get("/metrics");
+        assert_eq!(status, 200, "{text}");
+        metric_in(&text, name, labels)
+    }
+
+    /// Signals the supervisor.
+    pub fn signal(&self, signal: Signal) {
+        signal_pid(self.pid(), signal);
+    }
+
+    /// Kills the supervisor alone, and waits for it.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for the supervisor's end.
+    #[track_caller]
+    pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                since.elapsed() < limit,
+                "the daemon still runs after {limit:?}"
+            );
+            super::wait::pause(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends SIGTERM and waits for the end: the exit code, or the negative number of the signal that ended it.
+    #[track_caller]
+    pub fn terminate(&mut self) -> i32 {
+        self.signal(Signal::TERM);
+        let status = self.wait_exit(Duration::from_mins(1));
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        status.code().unwrap_or_else(|| -signal.unwrap())
+    }
+
+    /// The running workers: the children that run the supervisor's own program (a handler's orphans are its children, too).
+    pub fn worker_pids(&self) -> Vec<u32> {
+        let program = process::program(self.pid());
+        process::children(self.pid())
+            .into_iter()
+            .filter(|&pid| program.is_some() && process::program(pid) == program)
+            .collect()
+    }
+
+    /// Waits for `n` workers and returns them.
+    #[track_caller]
+    pub fn wait_workers(&self, n: usize) -> Vec<u32> {
+        wait_until("all workers run", || self.worker_pids().len() == n);
+        self.worker_pids()
+    }
+
+    /// Every process that still runs on behalf of this daemon.
+    pub fn processes(&self) -> Vec<u32> {
+        process::with_environment(&format!("TMPDIR={}\0", self.directory.path().display()))
+    }
+
+    /// What lies in its temporary directory.
+    pub fn leftovers(&self) -> Vec<PathBuf> {
+        self.directory.entries()
+    }
+}
+
+impl Drop for RunningDaemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Workers notice by themselves; a test that stopped one, or blocks its handler, must not leave it.
+        for pid in self.processes() {
+            signal_pid(pid, Signal::KILL);
+        }
+        if let Some(logger) = self.logger.take() {
+            let _ = logger.join();
+        }
+        if thread::panicking() {
+            eprintln!("--- log of the daemon ---\n{}---", self.log());
+        }
+    }
+}
+
+/// Signals a process; one that is gone already needs none.
+pub fn signal_pid(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let _ = kill_process(pid, signal);
+}
+
+/// Sums the time series of a metric in Prometheus' text form that have all these labels.
+pub fn metric_in(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let mut found = None;
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let Some((series, value)) = line.rsplit_once(' ') else {
+            continue;
+        };
+        let (known, rest) = series.split_once('{').unwrap_or((series, "}"));
+        let has = |&(label, value): &(&str, &str)| {
+            let pair = format!("{label}=\"{value}\"");
+            rest.trim_end_matches('}').split(',').any(|one| one == pair)
+        };
+        if known == name && labels.iter().all(has) {
+            *found.get_or_insert(0.0) += value.parse::<f64>().unwrap();
+        }
+    }
+    found
+}

@@ -1,0 +1,25 @@
+//! What tests stand on. One noun per file; everything a test starts is gone when its value is dropped.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a helper may wait for its first test, and a test for another branch's helper"
+)]
+
+pub mod cluster;
+pub mod daemon;
+pub mod database;
+pub mod directory;
+pub mod history;
+pub mod process;
+pub mod receiver;
+pub mod recorder;
+pub mod wait;
+
+pub use daemon::{Daemon, RunningDaemon};
+pub use database::TestDb;
+pub use directory::TestDir;
+pub use history::History;
+pub use receiver::Receiver;
+pub use recorder::Recorder;
+pub use wait::{wait_until, wait_until_within};
