@@ -2,7 +2,8 @@
 //! `DISPATCHBOX_DSN`, `DISPATCHBOX_DSN_FILE`, the file's `dsn` or `dsn_file`, `DATABASE_URL`, libpq's `PG*` variables.
 
 use crate::cli::file;
-use crate::cli::settings::{Env, Layers, Source};
+use crate::cli::layers::{Layers, Source};
+use crate::cli::settings::Env;
 use crate::error::UsageError;
 use crate::store::dsn::Dsn;
 

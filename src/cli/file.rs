@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 
-use crate::cli::settings::SETTINGS;
+use crate::cli::layers::SETTINGS;
 use crate::cli::values::{self, quoted};
 use crate::error::UsageError;
 use crate::nearest::did_you_mean;

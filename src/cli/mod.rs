@@ -7,6 +7,7 @@ mod database;
 mod file;
 pub mod front;
 mod help;
+mod layers;
 mod routes;
 pub mod settings;
 mod values;
