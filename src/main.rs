@@ -1,3 +1,9 @@
 //! The `dispatchbox` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use dispatchbox::handler::Handlers;
+
+fn main() -> ExitCode {
+    dispatchbox::main_with(Handlers::default())
+}

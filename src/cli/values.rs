@@ -1,0 +1,245 @@
+//! Reads single values. Every refusal says what is allowed and is made to follow the name of the option:
+//! ``must be at least 1, not `0` ``.
+
+use std::fmt::Display;
+use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::logging;
+
+/// Longest part of a refused value that is shown.
+const SHOWN_CHARS_MAX: usize = 40;
+
+/// Reads a whole number.
+pub(super) fn whole(text: &str, allowed: &RangeInclusive<u64>) -> Result<u64, String> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("must be a whole number, not {}", quoted(text)));
+    }
+    // So many digits that the type overflows are out of range on their side, like any other number.
+    let outermost = if text.starts_with('-') {
+        i128::MIN
+    } else {
+        i128::MAX
+    };
+    let number: i128 = text.parse().unwrap_or(outermost);
+    if number < i128::from(*allowed.start()) {
+        return Err(too_small(allowed.start(), text));
+    }
+    u64::try_from(number)
+        .ok()
+        .filter(|number| number <= allowed.end())
+        .ok_or_else(|| too_large(allowed.end(), text))
+}
+
+/// Reads a whole number of a smaller type, whose range is the smaller one.
+pub(super) fn count<N>(text: &str, allowed: &RangeInclusive<N>) -> Result<N, String>
+where
+    N: Copy + Into<u64> + TryFrom<u64>,
+{
+    let number = whole(text, &((*allowed.start()).into()..=(*allowed.end()).into()))?;
+    N::try_from(number).map_err(|_| too_large((*allowed.end()).into(), text))
+}
+
+/// Reads a number that is above 0, as its range says, too.
+pub(super) fn positive(text: &str, allowed: &RangeInclusive<u16>) -> Result<NonZeroU16, String> {
+    NonZeroU16::new(count(text, allowed)?).ok_or_else(|| too_small(1, text))
+}
+
+/// Reads a finite number that may have a fraction.
+pub(super) fn decimal(
+    text: &str,
+    allowed: &RangeInclusive<f64>,
+    unit: &str,
+) -> Result<f64, String> {
+    let number: f64 = text
+        .parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite())
+        .ok_or_else(|| format!("must be a number{unit}, not {}", quoted(text)))?;
+    if number < *allowed.start() {
+        return Err(too_small(allowed.start(), text));
+    }
+    if number > *allowed.end() {
+        return Err(too_large(allowed.end(), text));
+    }
+    Ok(number)
+}
+
+/// Reads a number of seconds.
+pub(super) fn seconds(text: &str, allowed: &RangeInclusive<f64>) -> Result<Duration, String> {
+    let seconds = decimal(text, allowed, " of seconds")?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| too_small(allowed.start(), text))
+}
+
+/// Units of a size, the longest first.
+const UNITS: [(&str, u64); 8] = [
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("b", 1),
+    ("", 1),
+];
+
+/// Reads a size in bytes, with or without a unit: `67108864`, `64MiB`, `64 MB`.
+pub(super) fn size(text: &str, allowed: &RangeInclusive<u64>) -> Result<u64, String> {
+    let lower = text.to_ascii_lowercase();
+    let (number, factor) = UNITS
+        .iter()
+        .find_map(|(unit, factor)| Some((lower.strip_suffix(unit)?.trim_end(), *factor)))
+        .unwrap_or((&lower, 1));
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!(
+            "must be a size such as `64MiB`, not {}",
+            quoted(text)
+        ));
+    }
+    let bytes = number
+        .parse::<u64>()
+        .unwrap_or(u64::MAX)
+        .saturating_mul(factor);
+    if bytes < *allowed.start() {
+        return Err(too_small(size_text(*allowed.start()), text));
+    }
+    if bytes > *allowed.end() {
+        return Err(too_large(size_text(*allowed.end()), text));
+    }
+    Ok(bytes)
+}
+
+/// Reads a yes or no.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err(format!("must be `true` or `false`, not {}", quoted(text))),
+    }
+}
+
+/// Takes a value of the configuration file as the text that a flag would have.
+pub(super) fn from_toml(value: &toml::Value) -> Result<String, String> {
+    match value {
+        toml::Value::String(text) => Ok(text.clone()),
+        toml::Value::Integer(number) => Ok(number.to_string()),
+        toml::Value::Float(number) => Ok(number.to_string()),
+        toml::Value::Boolean(yes) => Ok(yes.to_string()),
+        toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => Err(format!(
+            "must be a single value, not of the type {}",
+            value.type_str()
+        )),
+    }
+}
+
+/// Shows a number of seconds as [`seconds`] reads it.
+pub(super) fn seconds_text(duration: Duration) -> String {
+    duration.as_secs_f64().to_string()
+}
+
+/// Shows a size as [`size`] reads it.
+pub(super) fn size_text(bytes: u64) -> String {
+    for (unit, factor) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+        if bytes >= factor && bytes.is_multiple_of(factor) {
+            return format!("{}{unit}", bytes / factor);
+        }
+    }
+    bytes.to_string()
+}
+
+/// Shows a refused value in backticks: on one line, short, and without what looks like a secret (a DSN in the wrong place).
+pub(super) fn quoted(text: &str) -> String {
+    let harmless = logging::escape(&logging::redact(text)).into_owned();
+    match harmless.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("`{}…`", &harmless[..end]),
+        None => format!("`{harmless}`"),
+    }
+}
+
+fn too_small(least: impl Display, text: &str) -> String {
+    format!("must be at least {least}, not {}", quoted(text))
+}
+
+fn too_large(most: impl Display, text: &str) -> String {
+    format!("must be at most {most}, not {}", quoted(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_out_of_range_is_told_the_limit() {
+        let port = |text| whole(text, &(0..=65_535));
+        assert_eq!(port("0"), Ok(0));
+        assert_eq!(port("+65535"), Ok(65_535));
+        assert_eq!(
+            port("99999"),
+            Err("must be at most 65535, not `99999`".into())
+        );
+        assert_eq!(port("-1"), Err("must be at least 0, not `-1`".into()));
+        assert_eq!(
+            port("123456789012345678901234567890123456789012345678"),
+            Err(
+                "must be at most 65535, not `1234567890123456789012345678901234567890…`".to_owned()
+            )
+        );
+        assert!(
+            whole(&format!("-{}", "9".repeat(50)), &(1..=2))
+                .is_err_and(|text| text.starts_with("must be at least 1"))
+        );
+        for text in ["", "-", "1.5", "1e3", "one", "0x10", " 1", "1 ", "٣"] {
+            assert!(
+                port(text).is_err_and(|text| text.starts_with("must be a whole number")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn seconds_are_finite() {
+        let poll = |text| seconds(text, &(0.001..=86_400.0));
+        assert_eq!(poll("1.5"), Ok(Duration::from_millis(1500)));
+        for text in ["NaN", "inf", "-inf", "1e999", "", "1s", "one"] {
+            assert_eq!(
+                poll(text),
+                Err(format!("must be a number of seconds, not `{text}`"))
+            );
+        }
+        assert_eq!(poll("0"), Err("must be at least 0.001, not `0`".into()));
+        assert_eq!(poll("1e9"), Err("must be at most 86400, not `1e9`".into()));
+        assert_eq!(seconds("-0", &(0.0..=1.0)), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_size_has_a_unit_or_none() {
+        let bytes = |text| size(text, &(1..=1 << 32));
+        assert_eq!(bytes("64MiB"), Ok(64 << 20));
+        assert_eq!(bytes("64 mb"), Ok(64_000_000));
+        assert_eq!(bytes("1024"), Ok(1024));
+        assert_eq!(bytes("7B"), Ok(7));
+        assert_eq!(
+            bytes("9GiB"),
+            Err("must be at most 4GiB, not `9GiB`".into())
+        );
+        assert!(bytes("99999999999999999999GiB").is_err());
+        for text in ["", "MiB", "1.5MiB", "-1", "1TiBs"] {
+            assert_eq!(
+                bytes(text),
+                Err(format!("must be a size such as `64MiB`, not `{text}`"))
+            );
+        }
+        assert_eq!(size_text(64 << 20), "64MiB");
+        assert_eq!(size_text(1500), "1500");
+    }
+
+    #[test]
+    fn a_refused_value_shows_no_secret_and_no_control_character() {
+        assert_eq!(
+            quoted("postgres://u:hunter2@h/\u{1b}[31m"),
+            "`postgres://***@h/\\x1b[31m`"
+        );
+    }
+}

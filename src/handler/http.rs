@@ -1,0 +1,315 @@
+//! The `http` handler: a POST per event.
+//!
+//! The body is the event's JSON, with `Content-Type: application/json`, `Dispatchbox-Event-Id` (the same in every attempt, so that a
+//! receiver can recognize a repetition), `Dispatchbox-Event-Type` and `Dispatchbox-Attempt`. The status of the answer is its word:
+//! 2xx is done, the route's `dead_statuses` are dead at once, everything else is worth another attempt, a network error, a time-out
+//! and a redirect among it; `Retry-After` is honoured with 429 and 503. Redirects are never followed and the proxy variables of the
+//! environment not used: an event goes to the configured receiver and nowhere else.
+//!
+//! **Time.** The timeout bounds the whole run, from the name's lookup to the last byte of the answer that is read, however slowly it
+//! drips. Once the status is there the receiver has spoken, so what follows can no longer change the outcome: at most 64 KiB of it,
+//! and at most 5 s, are read, to quote its beginning and to keep the connection.
+//!
+//! **Connections** are kept and used again. One that lies idle for 2 s is closed, before common receivers close theirs (5 s and
+//! more), and an idle one is looked at before it is used, so one that was closed meanwhile costs no attempt. What is left is a
+//! receiver that closes in the very moment of the next request: that costs the attempt. Sending again by ourselves would be
+//! wrong, since nobody can tell it from a receiver that took the event and died of it.
+//!
+//! **TLS** trusts the certificates that the host trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` included, the way to a private
+//! authority), because receivers are often internal; a host that has none, such as a bare container, gets the Mozilla list that
+//! the program carries.
+//!
+//! **Secrets.** A user and password in the URL become an `Authorization: Basic` header. Neither they nor the query are ever in
+//! a reason; the path is.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::num::NonZeroU16;
+use std::time::{Duration, SystemTime};
+
+use ureq::http::uri::Scheme;
+use ureq::http::{HeaderMap, Response, StatusCode, Uri, header};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
+use ureq::{Agent, Body, Error, Timeout};
+
+use super::lookup::Lookup;
+use super::receiver::Receiver;
+use super::{HandlerError, Run, first_bytes, in_words};
+use crate::event::Event;
+
+/// Statuses that make an event dead at once unless the route says otherwise: they blame the request itself, which is the same in
+/// each attempt (bad request, gone, too large, wrong type, unprocessable).
+pub const DEAD_STATUSES: [u16; 5] = [400, 410, 413, 415, 422];
+
+/// A receiver that does not answer the handshake in this time is away; the rest of the timeout is for its work.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
+
+/// How much of an answer is read. More would only be thrown away; the connection is closed instead.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+
+/// How long the rest of an answer may take once its status is there.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How much of an answer is quoted in a reason.
+const QUOTE_BYTES_MAX: usize = 1024;
+
+/// Idle time after which a connection is closed.
+const IDLE_MAX: Duration = Duration::from_secs(2);
+
+/// Buffers of a connection. Small, because a write that has begun is not cut short at the deadline.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// Longest head of an answer; it has to fit in the buffer.
+const HEAD_BYTES_MAX: usize = BUFFER_BYTES;
+
+/// A receiver.
+pub(super) struct Http {
+    agent: Agent,
+    timeout: Duration,
+    url: Uri,
+    /// The URL without its secrets.
+    shown: String,
+    authorization: Option<String>,
+    dead_statuses: Vec<u16>,
+}
+
+impl Http {
+    /// Prepares POSTs to `url` from up to `runners` runners at once.
+    pub(super) fn new(
+        url: &str,
+        dead_statuses: &[u16],
+        timeout: Duration,
+        runners: NonZeroU16,
+        roots: &mut Roots,
+    ) -> Result<Http, String> {
+        let receiver = Receiver::parse(url)?;
+        if let Some(status) = dead_statuses
+            .iter()
+            .find(|status| !(300..600).contains(*status))
+        {
+            return Err(format!(
+                "dead statuses must be between 300 and 599, not {status}"
+            ));
+        }
+        let idle = usize::from(runners.get());
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .user_agent(concat!("dispatchbox/", env!("CARGO_PKG_VERSION")))
+            .max_idle_connections(idle)
+            .max_idle_connections_per_host(idle)
+            .max_idle_age(IDLE_MAX)
+            .max_response_header_size(HEAD_BYTES_MAX)
+            .input_buffer_size(BUFFER_BYTES)
+            .output_buffer_size(BUFFER_BYTES);
+        if receiver.url.scheme() == Some(&Scheme::HTTPS) {
+            config = config.tls_config(TlsConfig::builder().root_certs(roots.get()).build());
+        }
+        let config = config
+            .timeout_global(Some(timeout))
+            .timeout_resolve(Some(timeout.min(CONNECT_TIMEOUT_MAX)))
+            .timeout_connect(Some(timeout.min(CONNECT_TIMEOUT_MAX)))
+            .timeout_recv_body(Some(timeout.min(ANSWER_TIME_MAX)))
+            .build();
+        Ok(Http {
+            agent: Agent::with_parts(config, DefaultConnector::default(), Lookup::default()),
+            timeout,
+            url: receiver.url,
+            shown: receiver.shown,
+            authorization: receiver.authorization,
+            dead_statuses: dead_statuses.to_vec(),
+        })
+    }
+
+    /// Sends `event` once.
+    pub(super) fn run(&self, event: &Event, run: &Run<'_>) -> Result<(), HandlerError> {
+        let mut request = self
+            .agent
+            .post(self.url.clone())
+            .content_type("application/json")
+            .header("Dispatchbox-Event-Id", event.id)
+            .header("Dispatchbox-Event-Type", header_text(&event.event_type))
+            .header("Dispatchbox-Attempt", event.attempt);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        // Settings of a request are dearer than those of the agent: with TLS each connection would be set up from nothing.
+        if run.timeout != self.timeout {
+            request = request.config().timeout_global(Some(run.timeout)).build();
+        }
+        match request.send(event.to_json()) {
+            Ok(answer) => self.verdict(answer),
+            Err(err) => Err(HandlerError::retry(format!(
+                "POST {}: {}",
+                self.shown,
+                text_of(&err, run.timeout)
+            ))),
+        }
+    }
+
+    fn verdict(&self, mut answer: Response<Body>) -> Result<(), HandlerError> {
+        let status = answer.status();
+        let body = read(answer.body_mut());
+        if status.is_success() {
+            return Ok(());
+        }
+        let reason = self.reason(status, &body);
+        if self.dead_statuses.contains(&status.as_u16()) {
+            return Err(HandlerError::Permanent(reason));
+        }
+        let after = matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        )
+        .then(|| retry_after(answer.headers(), SystemTime::now()))
+        .flatten();
+        Err(HandlerError::Retry { reason, after })
+    }
+
+    fn reason(&self, status: StatusCode, body: &[u8]) -> String {
+        let name = status
+            .canonical_reason()
+            .map_or_else(String::new, |name| format!(" {name}"));
+        let body = String::from_utf8_lossy(body);
+        let body = body.trim();
+        let quote = first_bytes(body, QUOTE_BYTES_MAX);
+        let colon = if quote.is_empty() { "" } else { ": " };
+        let cut = if quote.len() < body.len() { "…" } else { "" };
+        format!(
+            "POST {}: {}{name}{colon}{quote}{cut}",
+            self.shown,
+            status.as_u16()
+        )
+    }
+}
+
+/// Reads an answer up to the limits; what came before an error counts.
+fn read(body: &mut Body) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Reading to the end is what lets the connection be used again; short of it, dropping the answer closes the connection.
+    let _ = body
+        .as_reader()
+        .take(ANSWER_BYTES_MAX)
+        .read_to_end(&mut bytes);
+    bytes
+}
+
+/// An event type as a header can carry it: what is not visible ASCII, and `%` itself, is percent-encoded.
+fn header_text(event_type: &str) -> String {
+    let mut text = String::with_capacity(event_type.len());
+    for byte in event_type.bytes() {
+        if byte.is_ascii_graphic() && byte != b'%' {
+            text.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
+/// How long the receiver wants to be left alone: a number of seconds, or a date.
+///
+/// A date is counted from the answer's own `Date`, so that the receiver's clock cancels out; without one, from the local clock,
+/// which is the only other witness of when the answer came. Neither decides about anything but this wait. No time at all is no
+/// wish: taken at its word it would use up all attempts within a moment.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let wish = text(header::RETRY_AFTER)?;
+    let after = if !wish.is_empty() && wish.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Only too many digits fail; the route's cap makes sense of it.
+        wish.parse().map_or(Duration::MAX, Duration::from_secs)
+    } else {
+        let until = httpdate::parse_http_date(wish).ok()?;
+        let from = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+        until.duration_since(from.unwrap_or(now)).ok()?
+    };
+    (!after.is_zero()).then_some(after)
+}
+
+/// The client's error in the words of the other handlers.
+fn text_of(err: &Error, timeout: Duration) -> String {
+    let connecting = in_words(timeout.min(CONNECT_TIMEOUT_MAX));
+    if let Error::Timeout(Timeout::Resolve) = err {
+        format!("could not look up the host within {connecting}")
+    } else if let Error::Timeout(Timeout::Connect) = err {
+        format!("could not connect within {connecting}")
+    } else if let Error::Timeout(_) = err {
+        format!("timed out after {}", in_words(timeout))
+    } else if let Error::Io(err) = err {
+        err.to_string()
+    } else if let Error::BadUri(_) = err {
+        // Its text repeats the URL.
+        "the URL is not valid".to_owned()
+    } else {
+        err.to_string()
+    }
+}
+
+/// The certificates that receivers are checked against, read once and only when an https route is there.
+#[derive(Default)]
+pub(super) struct Roots(Option<RootCerts>);
+
+impl Roots {
+    fn get(&mut self) -> RootCerts {
+        self.0.get_or_insert_with(load_roots).clone()
+    }
+}
+
+fn load_roots() -> RootCerts {
+    let loaded = rustls_native_certs::load_native_certs();
+    for err in &loaded.errors {
+        ::log::warn!("could not read a trusted certificate: {err}");
+    }
+    if loaded.certs.is_empty() {
+        return RootCerts::WebPki;
+    }
+    RootCerts::from(
+        loaded
+            .certs
+            .iter()
+            .map(|der| Certificate::from_der(der).to_owned()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receivers_wish_is_seconds_or_a_date_counted_from_its_own_clock() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let check = |wish: &str, date: Option<SystemTime>, expected| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, wish.parse().expect("a header's value"));
+            if let Some(date) = date {
+                let date = httpdate::fmt_http_date(date);
+                headers.insert(header::DATE, date.parse().expect("a header's value"));
+            }
+            assert_eq!(retry_after(&headers, now), expected, "{wish}");
+        };
+        let seconds = |n| Some(Duration::from_secs(n));
+        let date = |n| httpdate::fmt_http_date(now + Duration::from_secs(n));
+
+        check("120", None, seconds(120));
+        check(" 7 ", None, seconds(7));
+        check("99999999999999999999999", None, Some(Duration::MAX));
+        check(&date(90), None, seconds(90));
+        // A receiver whose clock is a day ahead still means 90 seconds.
+        let tomorrow = now + Duration::from_hours(24);
+        check(&date(24 * 3600 + 90), Some(tomorrow), seconds(90));
+        for no_wish in ["0", "", "-1", "1.5", "soon", &date(0)] {
+            check(no_wish, None, None);
+        }
+        check(&date(90), Some(tomorrow), None);
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn an_event_type_cannot_add_a_header() {
+        assert_eq!(header_text("order.created"), "order.created");
+        assert_eq!(header_text("a\r\nX: y%ü"), "a%0D%0AX:%20y%25%C3%BC");
+    }
+}

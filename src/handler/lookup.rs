@@ -1,0 +1,152 @@
+//! The addresses of one receiver, looked up at most once at a time and kept for a moment.
+//!
+//! The HTTP client asks for the addresses before every request, also when it goes on to use an open connection, and its own
+//! resolver starts a thread for each question and panics when it gets none. Here a literal address needs no thread, a busy route
+//! asks once in [`KEPT`], and a name server that hangs costs one thread per route, however many runners wait.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+use ureq::{Error, Timeout};
+
+/// How long an answer is used: short beside any time a person waits for a change of addresses, long beside a busy route's pace.
+const KEPT: Duration = Duration::from_secs(2);
+
+/// The resolver of one route; it serves one host.
+#[derive(Default)]
+pub(super) struct Lookup {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    answered: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    is_asking: bool,
+    /// Number of answers so far, so that who waits can tell a new one.
+    answers: u64,
+    last: Option<Answer>,
+}
+
+struct Answer {
+    at: Instant,
+    addresses: Result<Vec<SocketAddr>, (io::ErrorKind, String)>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is whole after each statement that changes it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, addresses: io::Result<Vec<SocketAddr>>) {
+        let mut state = self.lock();
+        state.is_asking = false;
+        state.answers += 1;
+        state.last = Some(Answer {
+            at: Instant::now(),
+            addresses: addresses.map_err(|err| (err.kind(), err.to_string())),
+        });
+        self.answered.notify_all();
+    }
+}
+
+impl Lookup {
+    /// Finds the addresses of `host`, asking `ask` unless an answer is fresh or on its way.
+    fn find(
+        &self,
+        ask: impl FnOnce() -> io::Result<Vec<SocketAddr>> + Send + 'static,
+        limit: Duration,
+        reason: Timeout,
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let started = Instant::now();
+        let mut state = self.shared.lock();
+        if let Some(Answer {
+            at,
+            addresses: Ok(addresses),
+        }) = &state.last
+            && at.elapsed() < KEPT
+        {
+            return Ok(addresses.clone());
+        }
+        let before = state.answers;
+        if !state.is_asking {
+            let shared = Arc::clone(&self.shared);
+            thread::Builder::new()
+                .name("lookup".to_owned())
+                .spawn(move || shared.answer(ask()))?;
+            state.is_asking = true;
+        }
+        while state.answers == before {
+            let left = limit.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return Err(Error::Timeout(reason));
+            }
+            state = self
+                .shared
+                .answered
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        match state.last.as_ref().map(|answer| &answer.addresses) {
+            Some(Ok(addresses)) => Ok(addresses.clone()),
+            Some(Err((kind, text))) => Err(Error::Io(io::Error::new(*kind, text.clone()))),
+            None => Err(Error::HostNotFound),
+        }
+    }
+}
+
+impl Resolver for Lookup {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let host = uri.host().unwrap_or_default();
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
+            Some("https") => 443,
+            _ => 80,
+        });
+        let addresses = if let Ok(address) = host.parse::<IpAddr>() {
+            vec![SocketAddr::new(address, port)]
+        } else {
+            let ask = move || Ok((host.as_str(), port).to_socket_addrs()?.collect());
+            self.find(ask, *timeout.after, timeout.reason)?
+        };
+        let mut result = self.empty();
+        for address in config.ip_family().keep_wanted(addresses.into_iter()) {
+            if result.try_push(address).is_err() {
+                // More addresses than a client would try.
+                break;
+            }
+        }
+        if result.is_empty() {
+            return Err(Error::HostNotFound);
+        }
+        Ok(result)
+    }
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookup").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,146 @@
+//! The URL of a receiver, its secrets set apart. Pure.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ureq::http::Uri;
+use ureq::http::uri::{Authority, PathAndQuery, Scheme};
+
+/// What a URL says, its secrets set apart.
+pub(super) struct Receiver {
+    /// Where to connect and what to ask for; without user and password.
+    pub(super) url: Uri,
+    /// For people: without user, password and query.
+    pub(super) shown: String,
+    /// The `Authorization` header that the URL asks for.
+    pub(super) authorization: Option<String>,
+}
+
+impl Receiver {
+    /// The errors do not repeat the URL, because it may hold secrets.
+    pub(super) fn parse(text: &str) -> Result<Receiver, String> {
+        let refused = |problem: &str| {
+            format!(
+                "{problem}; it must be an http or https URL such as `https://crm.example/hooks`"
+            )
+        };
+        let url: Uri = text
+            .parse()
+            .map_err(|err| refused(&format!("the URL is not valid: {err}")))?;
+        let mut parts = url.into_parts();
+        let scheme = match &parts.scheme {
+            Some(scheme) if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS => scheme.clone(),
+            Some(_) | None => return Err(refused("the URL has no scheme that can be used")),
+        };
+        let authority = parts.authority.take();
+        let authority = authority.as_ref().map_or("", Authority::as_str);
+        let (user, host) = authority
+            .rsplit_once('@')
+            .map_or((None, authority), |(user, host)| (Some(user), host));
+        let host: Authority = host
+            .parse()
+            .map_err(|_| refused("the URL has no valid host"))?;
+        if host.host().is_empty() || host.port_u16() == Some(0) || !has_valid_port(&host) {
+            return Err(refused("the URL has no valid host or port"));
+        }
+        let path = parts
+            .path_and_query
+            .as_ref()
+            .map_or("/", PathAndQuery::path);
+        let shown = format!("{scheme}://{host}{path}");
+        parts.authority = Some(host);
+        Ok(Receiver {
+            url: Uri::from_parts(parts).map_err(|_| refused("the URL is not valid"))?,
+            shown,
+            authorization: user.map(basic),
+        })
+    }
+}
+
+/// `host:` and `host:99999` are taken by the parser, as a host without port.
+fn has_valid_port(host: &Authority) -> bool {
+    let after_host = &host.as_str()[host.host().len()..];
+    after_host.is_empty() || host.port_u16().is_some()
+}
+
+/// The header for a URL's `user:password`, in which anything may be percent-encoded.
+fn basic(user: &str) -> String {
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let mut plain = percent_decoded(name);
+    plain.push(b':');
+    plain.extend(percent_decoded(password));
+    format!("Basic {}", BASE64_STANDARD.encode(plain))
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut rest = text.as_bytes();
+    let mut decoded = Vec::with_capacity(rest.len());
+    while let [first, after @ ..] = rest {
+        let hex = (*first == b'%')
+            .then(|| after.first_chunk::<2>())
+            .flatten()
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        decoded.push(hex.unwrap_or(*first));
+        rest = &after[if hex.is_some() { 2 } else { 0 }..];
+    }
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_a_url_are_used_and_never_shown() {
+        let receiver =
+            Receiver::parse("https://me%40x:p%3A@[::1]:8443/hook?token=t#f").expect("a valid URL");
+
+        assert_eq!(receiver.url.to_string(), "https://[::1]:8443/hook?token=t");
+        assert_eq!(receiver.shown, "https://[::1]:8443/hook");
+        assert_eq!(
+            receiver.authorization,
+            Some(format!("Basic {}", BASE64_STANDARD.encode("me@x:p:")))
+        );
+    }
+
+    #[test]
+    fn a_url_without_a_path_asks_for_the_root() {
+        let receiver = Receiver::parse("http://host").expect("a valid URL");
+
+        assert_eq!(receiver.shown, "http://host/");
+        assert_eq!(receiver.url.path(), "/");
+        assert_eq!(receiver.authorization, None);
+    }
+
+    #[test]
+    fn a_url_that_leads_nowhere_is_refused_without_repeating_it() {
+        for url in [
+            "",
+            "/hook",
+            "secret",
+            "http://",
+            "http://secret@",
+            "http:///secret",
+            "http://host:0/secret",
+            "http://host:/secret",
+            "http://host:99999/secret",
+            "ftp://host/secret",
+            "http://ho st/secret",
+            "http://host/\u{0}secret",
+        ] {
+            let problem = Receiver::parse(url)
+                .err()
+                .unwrap_or_else(|| panic!("{url} was taken"));
+            assert!(
+                problem.contains("must be an http or https URL"),
+                "{problem}"
+            );
+            assert!(!problem.contains("secret"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_percent_code_stays() {
+        assert_eq!(percent_decoded("a%2Fb%zz%4"), b"a/b%zz%4");
+    }
+}

@@ -1,0 +1,78 @@
+//! "Did you mean": the known word nearest to one that was mistyped.
+
+/// Longest word that is compared: nothing that we know is longer, and the comparison is quadratic.
+const WORD_CHARS_MAX: usize = 64;
+
+/// Finds the known word that was probably meant, if one is near enough.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word: Vec<char> = word.to_lowercase().chars().collect();
+    if word.len() > WORD_CHARS_MAX {
+        return None;
+    }
+    known
+        .into_iter()
+        .map(|candidate| (distance(&word, candidate), candidate))
+        // One slip in three letters; with more, the hint would rather mislead.
+        .filter(|(distance, candidate)| *distance <= word.len().max(candidate.len()).div_ceil(3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Renders the end of an error that names an unknown word: the nearest known one, or nothing.
+pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, known).map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"))
+}
+
+/// Counts the letters to insert, delete, replace or swap with their neighbor (optimal string alignment).
+fn distance(word: &[char], candidate: &str) -> usize {
+    let candidate: Vec<char> = candidate.to_lowercase().chars().collect();
+    let width = candidate.len() + 1;
+    let mut before_last = vec![0; width];
+    let mut last: Vec<usize> = (0..width).collect();
+    for (i, &a) in word.iter().enumerate() {
+        let mut row = vec![i + 1; width];
+        for (j, &b) in candidate.iter().enumerate() {
+            let replaced = last[j] + usize::from(a != b);
+            row[j + 1] = replaced.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a == candidate[j - 1] && word[i - 1] == b {
+                row[j + 1] = row[j + 1].min(before_last[j - 1] + 1);
+            }
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[width - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: [&str; 3] = ["processes", "port", "password"];
+
+    #[test]
+    fn a_slip_finds_its_word() {
+        for slip in [
+            "proceses",
+            "porcesses",
+            "Processes",
+            "process",
+            "processess",
+        ] {
+            assert_eq!(nearest(slip, KNOWN), Some("processes"), "{slip}");
+        }
+        assert_eq!(nearest("prot", KNOWN), Some("port"));
+    }
+
+    #[test]
+    fn a_strange_word_finds_nothing() {
+        assert_eq!(nearest("zzz", KNOWN), None);
+        assert_eq!(nearest("", KNOWN), None);
+        assert_eq!(nearest(&"p".repeat(100_000), KNOWN), None);
+    }
+
+    #[test]
+    fn the_end_of_the_error_names_the_word() {
+        assert_eq!(did_you_mean("prot", KNOWN), "; did you mean `port`?");
+        assert_eq!(did_you_mean("zzz", KNOWN), "");
+    }
+}
