@@ -25,3 +25,5 @@ mod architecture;
 mod cluster;
 /// The support's own laws: a checker that cannot fail proves nothing.
 mod kit;
+/// The sample events that ship with the program, and their generator.
+mod sample_data;

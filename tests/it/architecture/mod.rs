@@ -15,14 +15,27 @@ use source::Source;
 const LAYERS: [&[&str]; 4] = [
     &["backoff", "config", "error", "event", "nearest", "report"],
     &[
-        "cluster", "handler", "health", "in_hand", "logging", "metrics", "signal", "store",
+        "cluster", "handler", "health", "in_hand", "logging", "metrics", "process", "settings",
+        "signal", "store",
     ],
     &["http", "supervisor", "worker"],
-    &["bench", "cli", "demo", "lib", "main"],
+    &["bench", "cli", "daemon", "demo", "lib", "main"],
 ];
 
 /// Imports within a layer: who, from whom, why.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[("config", "backoff", "a retry policy is a setting")];
+
+/// Files of one directory that may know each other: all of the circle, why.
+const CIRCLES: &[(&str, &str)] = &[
+    (
+        "cli/front.rs, cli/help.rs",
+        "the front asks for the help of the commands that it lists",
+    ),
+    (
+        "cli/database.rs, cli/file.rs, cli/settings.rs",
+        "the settings are layered there; file and DSN are read as some of the layers",
+    ),
+];
 
 /// Crates that only some top-level modules may name, so that each can be replaced in one place.
 const CRATES: &[(&str, &[&str])] = &[
@@ -72,7 +85,14 @@ const IMPURE: &[&str] = &[
 
 #[test]
 fn the_layers_hold() {
-    let complaints = check(&read_sources(), EXCEPTIONS);
+    let mut complaints = check(&read_sources(), EXCEPTIONS);
+    for (circle, _) in CIRCLES {
+        let complaint = format!("cycle: {circle}");
+        match complaints.iter().position(|one| *one == complaint) {
+            Some(at) => drop(complaints.remove(at)),
+            None => complaints.push(format!("nobody needs the exception {circle}")),
+        }
+    }
 
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
