@@ -3,9 +3,8 @@
 
 use crate::cli::file;
 use crate::cli::layers::{Layers, Source};
-use crate::cli::settings::Env;
 use crate::error::UsageError;
-use crate::store::dsn::Dsn;
+use crate::store::dsn::{Dsn, Env};
 
 /// Variables of libpq that say where a database is; others, such as a password, only complete what something else says.
 const LIBPQ_PLACES: [&str; 6] = [

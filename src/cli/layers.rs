@@ -5,42 +5,13 @@ use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::cli::file::{File, key_of};
+use crate::cli::file::File;
+use crate::cli::names::{ENV_PREFIX, SETTINGS, key_of, variable_of};
 use crate::cli::values;
 use crate::config::{self, LogLevel};
 use crate::error::UsageError;
 use crate::nearest::did_you_mean;
 use crate::store::dsn::Env;
-
-/// Every setting that flag, environment and file know by the same name, except the routes.
-pub(super) const SETTINGS: &[&str] = &[
-    "dsn",
-    "dsn-file",
-    "config",
-    "processes",
-    "max-parallel",
-    "batch-size",
-    "max-batch-bytes",
-    "poll-interval",
-    "handler-timeout",
-    "max-attempts",
-    "retry-backoff-seconds",
-    "retry-multiplier",
-    "retry-max-seconds",
-    "retry-jitter",
-    "lease-seconds",
-    "drain-timeout",
-    "pool-size",
-    "connect-timeout",
-    "query-timeout",
-    "http-host",
-    "http-port",
-    "disable-http",
-    "log-level",
-];
-
-/// Prefix of our environment variables.
-const ENV_PREFIX: &str = "DISPATCHBOX_";
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -278,11 +249,6 @@ impl Layers {
             LogLevel::to_string,
         )
     }
-}
-
-/// The environment variable of a setting.
-fn variable_of(name: &str) -> String {
-    format!("{ENV_PREFIX}{}", key_of(name).to_ascii_uppercase())
 }
 
 /// Kubernetes sets such variables in every container when a service is called `dispatchbox`.

@@ -8,6 +8,7 @@ mod file;
 pub mod front;
 mod help;
 mod layers;
+mod names;
 mod routes;
 pub mod settings;
 mod values;

@@ -223,12 +223,12 @@ fn all_routes(
         timeout: config.handler_timeout,
         retry: config.retry,
     };
-    let by_flag = |err: RouteError| UsageError::new(format!("--route: {err}"));
+    let by_flag = |refusal: String| UsageError::new(format!("--route {refusal}"));
     let mut specs = Vec::new();
     for flag in flags {
         specs.push(routes::from_flag(flag, &defaults).map_err(by_flag)?);
     }
-    check_routes(config, &specs, handlers).map_err(by_flag)?;
+    check_routes(config, &specs, handlers).map_err(|err| by_flag(format!("has the {err}")))?;
     let n_flags = specs.len();
     if let Some(file) = &layers.file {
         let in_file = |text: String| UsageError::in_file(format!("{text} (in `{}`)", file.path));

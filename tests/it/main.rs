@@ -21,8 +21,14 @@ mod support;
 
 /// The layers, and who may name which crate.
 mod architecture;
+/// Exact output and status: help, errors, version.
+mod cli;
 /// The private cluster itself: start, stop, restart, pause, and that nothing is left.
 mod cluster;
+/// Flag before environment before file before default; limits; the file's errors.
+mod config;
+/// Connection descriptions, beside psql's reading of them.
+mod dsn;
 /// The support's own laws: a checker that cannot fail proves nothing.
 mod kit;
 /// The sample events that ship with the program, and their generator.

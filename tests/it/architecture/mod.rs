@@ -26,16 +26,10 @@ const LAYERS: [&[&str]; 4] = [
 const EXCEPTIONS: &[(&str, &str, &str)] = &[("config", "backoff", "a retry policy is a setting")];
 
 /// Files of one directory that may know each other: all of the circle, why.
-const CIRCLES: &[(&str, &str)] = &[
-    (
-        "cli/front.rs, cli/help.rs",
-        "the front asks for the help of the commands that it lists",
-    ),
-    (
-        "cli/database.rs, cli/file.rs, cli/settings.rs",
-        "the settings are layered there; file and DSN are read as some of the layers",
-    ),
-];
+const CIRCLES: &[(&str, &str)] = &[(
+    "cli/front.rs, cli/help.rs",
+    "the front asks for the help of the commands that it lists",
+)];
 
 /// Crates that only some top-level modules may name, so that each can be replaced in one place.
 const CRATES: &[(&str, &[&str])] = &[

@@ -6,6 +6,7 @@
     reason = "a helper may wait for its first test, and a test for another branch's helper"
 )]
 
+pub mod cli;
 pub mod cluster;
 pub mod daemon;
 pub mod database;
@@ -16,6 +17,7 @@ pub mod receiver;
 pub mod recorder;
 pub mod wait;
 
+pub use cli::Cli;
 pub use daemon::{Daemon, RunningDaemon};
 pub use database::TestDb;
 pub use directory::TestDir;
