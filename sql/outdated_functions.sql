@@ -1,0 +1,6 @@
+-- Called by store/schema.rs: of the functions named in $1, returns those that are there, but with another body than in $2 or bound to another
+-- schema than the one they are in (which was renamed, for example).
+select f.name
+  from unnest($1::text[], $2::text[]) as f (name, body)
+  join pg_proc p on p.proname = f.name and p.pronamespace = current_schema()::regnamespace
+ where p.prosrc <> f.body or 'search_path=' || current_setting('search_path') <> all (p.proconfig)

@@ -1,0 +1,345 @@
+-- The whole schema of Dispatchbox, for PostgreSQL 12 and newer.
+--
+-- Apply it with `psql -f schema.sql` or with `dispatchbox migrate`. Both may be repeated, both work on a table that is in use already,
+-- and neither drops anything. On a large live table prefer `migrate`: it builds indexes CONCURRENTLY and tries again what could not get its
+-- lock, where this file, read by psql, holds up writers while an index is built.
+--
+-- Everything goes to the first schema of the search_path, and the functions look only there, whoever calls them: several outboxes can
+-- live in one database.
+--
+-- `migrate` reads this same file: a line `-- step: …` says what the statement below it brings, and a step is run where a part of that is
+-- missing. What stands before the first step and after the last is for psql alone.
+
+do $$ begin
+  perform set_config('dispatchbox.search_path', current_setting('search_path'), false);
+  perform set_config('dispatchbox.lock_timeout', current_setting('lock_timeout'), false);
+  perform set_config('search_path', format('%I, pg_temp', current_schema()), false);
+  -- Behind a statement that waits for its lock every producer waits, too; better to fail here and be applied again.
+  perform set_config('lock_timeout', '5s', false);
+end $$;
+
+-- The first nine columns are what producers know; they never change. A claimed event keeps its status: who holds it stands in
+-- outbox_lease. The check on the status catches a producer's typing error, which would be an event that is never delivered; a table
+-- that exists already does not get it, because other programs may use further words there.
+-- step: table outbox_event (id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at)
+create table if not exists outbox_event (
+  id             bigserial primary key,
+  aggregate_type text not null,
+  aggregate_id   text not null,
+  event_type     text not null,
+  payload        jsonb not null,
+  status         text not null default 'pending'
+                 constraint outbox_event_status_known check (status in ('pending', 'retry', 'done', 'dead')),
+  attempts       int not null default 0,
+  next_run_at    timestamptz not null default now(),
+  created_at     timestamptz not null default now()
+);
+
+-- One statement, one lock. Nullable and without default: no row is rewritten, and producers need not know them.
+-- step: columns outbox_event (last_error, last_error_at, finished_at, headers)
+alter table outbox_event
+  add column if not exists last_error    text,
+  add column if not exists last_error_at timestamptz,
+  add column if not exists finished_at   timestamptz,
+  add column if not exists headers       jsonb;
+
+-- The claim walks this one; its predicate must stay word for word what outbox_claim_1 asks for. (Not partial on (status, next_run_at)
+-- costs four times as much.)
+-- step: index outbox_event_due
+create index if not exists outbox_event_due on outbox_event (next_run_at, id) where status in ('pending', 'retry');
+
+-- Lists the dead letters, newest first, without wading through what is done.
+-- step: index outbox_event_dead
+create index if not exists outbox_event_dead on outbox_event (created_at desc, id desc) where status = 'dead';
+
+-- Where retention moves what is finished, and discard what is given up.
+-- step: table outbox_event_archive (id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at, archived_at)
+create table if not exists outbox_event_archive (
+  id             bigint primary key,
+  aggregate_type text not null,
+  aggregate_id   text not null,
+  event_type     text not null,
+  payload        jsonb not null,
+  status         text not null,
+  attempts       int not null,
+  next_run_at    timestamptz not null,
+  created_at     timestamptz not null,
+  archived_at    timestamptz not null default now()
+);
+
+-- step: columns outbox_event_archive (last_error, last_error_at, finished_at, headers)
+alter table outbox_event_archive
+  add column if not exists last_error    text,
+  add column if not exists last_error_at timestamptz,
+  add column if not exists finished_at   timestamptz,
+  add column if not exists headers       jsonb;
+
+-- step: index idx_outbox_archive_date
+create index if not exists idx_outbox_archive_date on outbox_event_archive (archived_at);
+
+-- One row per claim, written once and deleted once: that is all that claiming writes besides the row locks. While the row stands,
+-- nobody else claims the events it names, expired or not; only its worker, or a sweep of the expired lease, settles them.
+-- Stored plain: with at most 900 ids a row fits into a page, and none is ever moved out of line. Half-filled pages leave room for the renewed
+-- version beside the old one. vacuum_truncate would lock the table each time that it runs empty.
+-- step: table outbox_lease (token, worker, expires_at, event_ids)
+do $$ begin
+  if to_regclass('outbox_lease') is null then
+    create table outbox_lease (
+      token      bigint primary key,    -- the id of the transaction that claimed: nobody else can write it
+      worker     text not null,         -- unique per start of a worker; part of every fence
+      expires_at timestamptz not null,
+      event_ids  bigint[] not null
+    ) with (fillfactor = 50, vacuum_truncate = false, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
+            autovacuum_vacuum_cost_delay = 0);
+    alter table outbox_lease alter worker set storage plain, alter event_ids set storage plain;
+  end if;
+end $$;
+
+-- Each event is updated once and dead rows are a constant part of the table: vacuum early and in small portions. fillfactor leaves room
+-- for that one update (12 % less WAL). What a person has set stays.
+-- step: settings outbox_event (fillfactor, autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_analyze_scale_factor)
+do $$
+declare
+  wanted text[] := '{fillfactor=85, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=5000, autovacuum_analyze_scale_factor=0.05}';
+  setting text;
+begin
+  foreach setting in array wanted loop
+    if not exists (select from pg_class c, unnest(c.reloptions) o
+                   where c.oid = 'outbox_event'::regclass and split_part(o, '=', 1) = split_part(setting, '=', 1)) then
+      execute format('alter table outbox_event set (%s)', setting);
+    end if;
+  end loop;
+end $$;
+
+-- Returns the leases that stand now, without wading through dead ones.
+--
+-- Every claim leaves a dead row here, and while a long transaction anywhere holds vacuum back none of them can be pruned: reading the
+-- whole table made claims ten times slower over 3 million events. So the session remembers, in a setting of its own, the snapshot it
+-- looked with last. Only transaction t ever inserts token t. So a token below that snapshot's xmax which was not in progress then was
+-- either visible, and is in `open`, or will never be; only those in `open` and the tokens since are read.
+-- One number instead of the list would make one long writing transaction, or one unsettled lease, slow again. The memory dies with the
+-- session, as it must: after a failover the same transaction ids come again. Not for rows written by hand with an invented token.
+-- step: function outbox_leases_1
+create or replace function outbox_leases_1() returns setof outbox_lease
+language plpgsql set search_path from current set enable_seqscan = off as $$
+#variable_conflict use_column
+declare
+  me       text := 'outbox_lease'::regclass::oid::text;   -- one session may serve two schemas
+  memory   text[] := string_to_array(current_setting('dispatchbox.leases', true), ' ');
+  upto     bigint := 0;
+  open     bigint[] := '{}';
+  standing outbox_lease[];
+  snapshot txid_snapshot;
+begin
+  if memory[1] = me then
+    upto := memory[2];
+    open := memory[3];
+  end if;
+  -- One statement, so that leases and snapshot belong together.
+  select array(select l from outbox_lease l where token >= upto) || array(select l from outbox_lease l where token < upto and token = any (open)),
+         txid_current_snapshot()
+    into standing, snapshot;
+  -- Our own transaction is never among those in progress of our own snapshot, yet its lease is still to come.
+  open := array(select token from unnest(standing)) || array(select txid_snapshot_xip(snapshot));
+  if txid_current_if_assigned() is not null then
+    open := open || txid_current_if_assigned();
+  end if;
+  perform set_config('dispatchbox.leases', concat_ws(' ', me, txid_snapshot_xmax(snapshot), open), false);
+  return query select * from unnest(standing);
+end $$;
+
+-- Claims up to `events_max` due events behind the position (after_at, after_id), in the order (next_run_at, id), and leases them to
+-- `worker`. `leave_out` names event types that are not wanted, `take_only` the only wanted ones; null means no such list. The payloads
+-- together stay below `bytes_max`, except that one event is always taken.
+--
+-- SKIP LOCKED guards the moment of claiming, the lease the time of handling:
+-- 1. Lock due events that no lease names and nobody else is just claiming. Nothing here waits for a row.
+-- 2. With a snapshot taken after the locks, drop those that a lease committed in between names. From then on nobody can lease ours.
+-- 3. Insert the lease. 4. Read the events.
+-- Step 2 needs READ COMMITTED: with one snapshot for all steps two claims get the same events.
+-- An event comes back with its attempts so far, never below 0; unknown statuses are never due.
+--
+-- The settings keep the planner on outbox_event_due. With another index on next_run_at in place (the predecessor's) and unlucky
+-- statistics it read all due events and sorted them; and a plan that is taken although it is switched off looks dear enough to be compiled.
+-- step: function outbox_claim_1
+create or replace function outbox_claim_1(worker text, events_max int, lease interval, after_at timestamptz, after_id bigint,
+                                          leave_out text[], take_only text[], bytes_max bigint)
+returns table (token bigint, id bigint, aggregate_type text, aggregate_id text, event_type text, payload text, attempts int,
+               next_run_at timestamptz, created_at timestamptz, headers text)
+language plpgsql set search_path from current set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
+#variable_conflict use_column
+declare
+  small   constant int := 2048;  -- stored size up to which a payload counts as it is stored: measuring its text costs as much as sending it
+  ids     bigint[];
+  bytes   bigint;
+  largest int;
+  size    int;
+  kept    int := 0;
+  tok     bigint;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'claiming needs the isolation level read committed, not %', current_setting('transaction_isolation')
+      using errcode = 'invalid_transaction_state';
+  end if;
+  if events_max is null or events_max not between 1 and 900 then
+    raise exception 'a claim takes 1 to 900 events, not %', events_max using errcode = 'invalid_parameter_value';
+  end if;
+  for turn in 1..4 loop
+    select coalesce(array_agg(c.id), '{}'), sum(c.bytes), max(c.bytes) into ids, bytes, largest
+      from (select e.id, pg_column_size(e.payload) as bytes from outbox_event e
+             where e.status in ('pending', 'retry') and e.next_run_at <= now() and (e.next_run_at, e.id) > (after_at, after_id)
+               and coalesce(e.event_type <> all (leave_out), true) and coalesce(e.event_type = any (take_only), take_only is null)
+               and e.id not in (select unnest(event_ids) from outbox_leases_1())
+             order by e.next_run_at, e.id limit events_max for no key update skip locked) c;
+    exit when ids = '{}';
+    ids := array(select id from unnest(ids) id where id not in (select unnest(event_ids) from outbox_leases_1()));
+    exit when ids <> '{}';       -- all of them went to others: look again behind them
+  end loop;
+  if ids = '{}' then
+    return;
+  end if;
+
+  if largest > small or bytes > bytes_max then
+    bytes := 0;
+    for size in
+      select case when pg_column_size(e.payload) <= small then pg_column_size(e.payload) else octet_length(e.payload::text) end
+        from unnest(ids) with ordinality as u (id, place) join outbox_event e on e.id = u.id order by u.place
+    loop
+      bytes := bytes + size;
+      exit when kept > 0 and bytes > bytes_max;
+      kept := kept + 1;
+    end loop;
+    ids := ids[:kept];
+  end if;
+
+  tok := txid_current();
+  insert into outbox_lease (token, worker, expires_at, event_ids) values (tok, outbox_claim_1.worker, clock_timestamp() + lease, ids);
+  return query
+    select tok, e.id, coalesce(e.aggregate_type, ''), coalesce(e.aggregate_id, ''), coalesce(e.event_type, ''),
+           coalesce(e.payload::text, 'null'), greatest(e.attempts, 0), e.next_run_at, coalesce(e.created_at, 'infinity'), e.headers::text
+      from unnest(ids) with ordinality as u (id, place) join outbox_event e on e.id = u.id order by u.place;
+end $$;
+do $$ begin
+  if current_setting('server_version_num')::int >= 130000 then
+    alter function outbox_claim_1(text, int, interval, timestamptz, bigint, text[], text[], bigint) set enable_incremental_sort = off;
+  end if;
+end $$;
+
+-- Writes what the handling of leased events came to, and returns the events that the leases still named, with `written` false where the
+-- row was gone or had been finished otherwise. What no lease of this worker names any more does not come back and is left alone.
+--
+-- outcomes: done | retry | dead | released. delays: seconds until a retry is due. errors: for last_error, null keeps it. `ended`: leases
+-- that have nothing left to settle. `expired` makes it a sweep on behalf of a worker that is gone: only where the lease is really over.
+--
+-- Sent twice it changes nothing the second time, even while the lease names other events and somebody else has claimed the event since:
+-- what was not done is cut from the lease, and what was done is fenced by its status (so a lease is rewritten only when something
+-- failed). Locks: leases by token, then events.
+-- step: function outbox_settle_1
+create or replace function outbox_settle_1(worker text, tokens bigint[], ids bigint[], outcomes text[], delays float8[], errors text[],
+                                           ended bigint[], expired boolean)
+returns table (id bigint, written boolean)
+language plpgsql set search_path from current set enable_seqscan = off as $$
+#variable_conflict use_column
+declare
+  held bigint[];
+  cut  bigint[];
+  wrote bigint[];
+begin
+  with held_leases as materialized (
+         select token, event_ids from outbox_lease
+          where token = any (tokens || ended) and worker = outbox_settle_1.worker and (not expired or expires_at < clock_timestamp())
+          order by token for update),
+       named as (select token, unnest(event_ids) as id from held_leases)
+  select (select array_agg(token) from held_leases),
+         array_agg(u.id), array_agg(u.outcome), array_agg(u.delay), array_agg(u.error),
+         array_agg(u.id) filter (where u.outcome <> 'done' and u.token <> all (ended))
+    into held, ids, outcomes, delays, errors, cut
+    from unnest(tokens, ids, outcomes, delays, errors) as u (token, id, outcome, delay, error)
+    join named n on n.token = u.token and n.id = u.id;
+
+  if ended <> '{}' then
+    delete from outbox_lease where token = any (ended) and token = any (held);
+  end if;
+  if cut <> '{}' then
+    update outbox_lease set event_ids = array(select unnest(event_ids) except select unnest(cut))
+     where token = any (tokens) and token = any (held) and token <> all (ended);
+  end if;
+
+  with settled as (
+    update outbox_event e set
+        status = u.outcome,
+        attempts = (least(greatest(e.attempts, 0), 2147483646) + 1),
+        next_run_at = case when u.outcome = 'retry' then now() + make_interval(secs => least(u.delay, 1e9)) else e.next_run_at end,
+        last_error = coalesce(u.error, e.last_error),
+        last_error_at = case when u.error is null then e.last_error_at else now() end,
+        finished_at = case when u.outcome in ('done', 'dead') then now() end
+      from unnest(ids, outcomes, delays, errors) as u (id, outcome, delay, error)
+     where e.id = u.id and u.outcome <> 'released' and e.status in ('pending', 'retry')
+    returning e.id)
+  select array_agg(id) into wrote from settled;
+  return query
+    select u.id, u.outcome = 'released' or u.id in (select unnest(wrote)) from unnest(ids, outcomes) as u (id, outcome);
+end $$;
+
+-- Renews those of the leases in hand that stand; a token that does not come back is lost, or locked at this moment: ask again.
+-- step: function outbox_renew_1
+create or replace function outbox_renew_1(worker text, tokens bigint[], lease interval) returns setof bigint
+language sql set search_path from current set enable_seqscan = off as $$
+  update outbox_lease l set expires_at = clock_timestamp() + outbox_renew_1.lease
+   where l.token in (select h.token from outbox_lease h where h.token = any (tokens) and h.worker = outbox_renew_1.worker
+                      order by h.token for update skip locked)
+  returning l.token
+$$;
+
+-- TRUNCATE … RESTART IDENTITY counts ids from 1 again: a new event must not meet the lease of an old one. The schema comes from the
+-- trigger, not from the search_path of whoever truncates.
+-- step: function outbox_truncated_1
+create or replace function outbox_truncated_1() returns trigger language plpgsql as $$
+begin
+  execute format('delete from %I.outbox_lease', tg_table_schema);
+  return null;
+end $$;
+
+-- step: trigger outbox_event_truncated
+do $$ begin
+  if not exists (select from pg_trigger where tgrelid = 'outbox_event'::regclass and tgname = 'outbox_event_truncated') then
+    create trigger outbox_event_truncated after truncate on outbox_event for each statement execute function outbox_truncated_1();
+  end if;
+end $$;
+
+-- Moves events that have been done for `retention_days` to the archive: in windows along the primary key, because looking each time for
+-- the next rows to move, from the start of the table, costs three times as much. All in one transaction; a large backlog is better
+-- left to the daemon's retention, which commits each window. Events that a lease names stay, and so does an event whose id is in the
+-- archive already: nothing is destroyed.
+-- step: function archive_outbox_events
+create or replace function archive_outbox_events(retention_days int default 7) returns void
+language plpgsql set search_path from current set enable_seqscan = off as $$
+#variable_conflict use_column
+declare
+  ids_max constant int := 10000;
+  lower   bigint := -9223372036854775808;
+  upper   bigint;
+begin
+  loop
+    select max(id) into upper from (select id from outbox_event where id > lower order by id limit ids_max) w;
+    exit when upper is null;
+    with moved as (
+      delete from outbox_event e
+       where e.id > lower and e.id <= upper and e.status = 'done'
+         and coalesce(e.finished_at, e.created_at) < now() - make_interval(days => retention_days)
+         and e.id not in (select unnest(event_ids) from outbox_leases_1())
+         and not exists (select from outbox_event_archive a where a.id = e.id)
+      returning *)
+    insert into outbox_event_archive (id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at,
+                                      last_error, last_error_at, finished_at, headers)
+    select id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at,
+           last_error, last_error_at, finished_at, headers from moved;
+    lower := upper;
+  end loop;
+end $$;
+
+-- step: none
+do $$ begin
+  perform set_config('search_path', current_setting('dispatchbox.search_path'), false);
+  perform set_config('lock_timeout', current_setting('dispatchbox.lock_timeout'), false);
+end $$;

@@ -1,0 +1,229 @@
+//! One connection whose calls end.
+//!
+//! The driver bounds only the TCP connect: a server that accepts and stays silent holds its caller for ever, whatever is set. So the
+//! connection is made by a thread of its own, and the caller waits as long as it was told to and no longer. A thread that was given up
+//! ends when the server answers or goes away; the number of attempts under way is capped.
+//!
+//! After that each call is bounded by the server (`statement_timeout`, `lock_timeout`), and a silent network by keepalives and
+//! `tcp_user_timeout`. A server that is stopped without being gone still holds its caller; the supervisor replaces a worker that no
+//! longer turns.
+//!
+//! Settings are made by a statement and not in the startup packet, which a pooler may refuse.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
+use postgres::types::ToSql;
+use postgres::{Client, Config, NoTls, Row, Statement};
+
+use super::dsn::Dsn;
+use super::error::{DOING_CONNECT, StoreError};
+
+/// Connection attempts under way in this process, given up or not. Each holds a thread and a socket; a healthy process makes as many
+/// at once as it has threads that talk to the database.
+const ATTEMPTS_MAX: usize = 32;
+
+/// Longest wait for a lock: what somebody else holds, an event row or the whole table, stops one batch for this long and others not.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A peer that is gone is noticed after 10 + 3 × 5 s, well below the lease time.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+/// Pause between two probes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// Probes without an answer until the peer counts as gone.
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// The same for a peer that does not acknowledge what was sent to it. Longer, and it would switch the keepalives off.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// How long database calls may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Bounds a connection attempt, for each host of the DSN.
+    pub connect: Duration,
+    /// Bounds each statement.
+    pub query: Duration,
+}
+
+/// One connection. Its statements are prepared when they are first used, and kept.
+pub struct Session {
+    client: Client,
+    statements: HashMap<&'static str, Statement>,
+    setup: String,
+    is_broken: bool,
+}
+
+/// Opens a connection and sets its session up; ends within `timeouts.connect` even if the server accepts and stays silent.
+pub fn connect(
+    dsn: &Dsn,
+    timeouts: &Timeouts,
+    application_name: &str,
+) -> Result<Session, StoreError> {
+    let config = configure(dsn, timeouts, application_name)?;
+    let n_hosts = u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
+    let limit = timeouts.connect.saturating_mul(n_hosts);
+    let setup = setup_sql(timeouts);
+    let attempt = Attempt::begin()?;
+
+    let (sender, result) = bounded(1);
+    thread::Builder::new()
+        .name("connect".to_owned())
+        .spawn(move || {
+            // When nobody waits any more the connection is closed again, by being dropped here.
+            let _ = sender.send(open(&config, setup));
+            drop(attempt);
+        })
+        .map_err(|err| {
+            StoreError::unavailable(
+                DOING_CONNECT,
+                format!("found no free thread: {}", err.kind()),
+            )
+        })?;
+    match result.recv_timeout(limit) {
+        Ok(opened) => opened,
+        Err(RecvTimeoutError::Timeout) => {
+            let cause = format!("no answer within {} s", limit.as_secs_f64());
+            Err(StoreError::timed_out(DOING_CONNECT, cause))
+        }
+        Err(RecvTimeoutError::Disconnected) => Err(StoreError::unavailable(
+            DOING_CONNECT,
+            "the driver panicked".to_owned(),
+        )),
+    }
+}
+
+impl Session {
+    /// Says whether this connection has to be discarded.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken || self.client.is_closed()
+    }
+
+    /// Asks the server for a sign of life.
+    pub fn ping(&mut self) -> Result<(), StoreError> {
+        self.query("reach the database", "select 1", &[], |_| Ok(()))
+            .map(|_| ())
+    }
+
+    /// Runs one statement, prepared at its first use, and reads its rows; `doing` completes "could not".
+    pub(super) fn query<T>(
+        &mut self,
+        doing: &'static str,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+        read: impl Fn(&Row) -> Result<T, postgres::Error>,
+    ) -> Result<Vec<T>, StoreError> {
+        let result = self
+            .statement(sql)
+            .and_then(|statement| self.client.query(&statement, params))
+            .and_then(|rows| rows.iter().map(read).collect());
+        self.judge(doing, result)
+    }
+
+    /// Runs statements that are not prepared and return nothing; several of them are one transaction.
+    pub(super) fn batch(&mut self, doing: &'static str, sql: &str) -> Result<(), StoreError> {
+        let result = self.client.batch_execute(sql);
+        self.judge(doing, result)
+    }
+
+    /// Puts the session's settings back after work that needed others.
+    pub(super) fn set_up_again(&mut self) -> Result<(), StoreError> {
+        let result = self.client.batch_execute(&self.setup);
+        self.judge("set up the session", result)
+    }
+
+    fn statement(&mut self, sql: &'static str) -> Result<Statement, postgres::Error> {
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql)?;
+        self.statements.insert(sql, statement.clone());
+        Ok(statement)
+    }
+
+    fn judge<T>(
+        &mut self,
+        doing: &'static str,
+        result: Result<T, postgres::Error>,
+    ) -> Result<T, StoreError> {
+        result.map_err(|err| {
+            let error = StoreError::of_statement(doing, &err);
+            self.is_broken |= error.is_connection_lost();
+            error
+        })
+    }
+}
+
+/// Counts itself while it lives.
+struct Attempt;
+
+static ATTEMPTS: AtomicUsize = AtomicUsize::new(0);
+
+impl Attempt {
+    fn begin() -> Result<Attempt, StoreError> {
+        let attempt = Attempt;
+        if ATTEMPTS.fetch_add(1, Ordering::Relaxed) < ATTEMPTS_MAX {
+            return Ok(attempt);
+        }
+        let cause = format!("{ATTEMPTS_MAX} attempts still wait for an answer");
+        Err(StoreError::timed_out(DOING_CONNECT, cause))
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        ATTEMPTS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn configure(dsn: &Dsn, timeouts: &Timeouts, application_name: &str) -> Result<Config, StoreError> {
+    let mut config = dsn.to_postgres().map_err(|err| StoreError::of_dsn(&err))?;
+    if config.get_application_name().is_none() {
+        config.application_name(application_name);
+    }
+    config
+        .connect_timeout(timeouts.connect)
+        .keepalives(true)
+        .keepalives_idle(KEEPALIVE_IDLE)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
+        .keepalives_retries(KEEPALIVE_RETRIES)
+        .tcp_user_timeout(TCP_USER_TIMEOUT);
+    Ok(config)
+}
+
+fn open(config: &Config, setup: String) -> Result<Session, StoreError> {
+    let mut client = config
+        .connect(NoTls)
+        .map_err(|err| StoreError::of_connect(&err))?;
+    client
+        .batch_execute(&setup)
+        .map_err(|err| StoreError::of_statement("set up the session", &err))?;
+    Ok(Session {
+        client,
+        statements: HashMap::new(),
+        setup,
+        is_broken: false,
+    })
+}
+
+/// What every session of ours relies on, whatever the server, the database or the role has as its default: claims need READ COMMITTED,
+/// and compiling short statements only costs.
+fn setup_sql(timeouts: &Timeouts) -> String {
+    // Below the statement's own limit, or that would end the wait and nobody would know that it was a lock.
+    let lock = LOCK_TIMEOUT.min(timeouts.query / 2);
+    format!(
+        "set default_transaction_isolation = 'read committed'; set statement_timeout = {query}; set lock_timeout = {lock}; \
+         set idle_in_transaction_session_timeout = {query}; set jit = off",
+        query = milliseconds(timeouts.query),
+        lock = milliseconds(lock),
+    )
+}
+
+/// In PostgreSQL 0 would mean no limit at all, and more than an `int` is refused.
+fn milliseconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis())
+        .unwrap_or(i32::MAX)
+        .max(1)
+}

@@ -1,0 +1,284 @@
+//! What went wrong between us and the database, decided once from the SQLSTATE.
+//!
+//! Callers ask a few questions and never look at texts: wait and go on, discard the connection, halve the batch, or give up because a
+//! person has to set something right. The driver's own text is only "db error", so the causes are walked here; what is shown is the
+//! server's one line, never its detail, which quotes row values, and never a part of the DSN.
+
+use std::error::Error as _;
+use std::io;
+
+use postgres::error::SqlState;
+
+/// Code given to what the driver refuses by itself while connecting: a missing password, TLS that it cannot do, bad settings.
+const REFUSED_BY_DRIVER: &str = "28000";
+
+/// A database call that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("could not {doing}: {cause}")]
+pub struct StoreError {
+    doing: &'static str,
+    kind: StoreErrorKind,
+    /// What the server said, where it said something.
+    code: Option<SqlState>,
+    cause: String,
+}
+
+/// The kinds of failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// There is no connection, or it is of no use any more.
+    Unavailable,
+    /// It took longer than allowed.
+    TimedOut,
+    /// The server said no; its SQLSTATE.
+    Rejected(String),
+}
+
+impl StoreError {
+    /// Judges the failure of a statement; `doing` completes "could not".
+    pub(crate) fn of_statement(doing: &'static str, err: &postgres::Error) -> StoreError {
+        let code = err.code().cloned();
+        let kind = match &code {
+            Some(code) => kind_of(code.code()),
+            None if err.is_closed() || has_io_cause(err) => StoreErrorKind::Unavailable,
+            // An answer that is not what the statement promises, a column of another type for example.
+            None => StoreErrorKind::Rejected(SqlState::DATATYPE_MISMATCH.code().to_owned()),
+        };
+        StoreError {
+            doing,
+            kind,
+            code,
+            cause: cause_of(err),
+        }
+    }
+
+    /// Judges the failure of a connection attempt.
+    pub(crate) fn of_connect(err: &postgres::Error) -> StoreError {
+        let mut error = StoreError::of_statement(DOING_CONNECT, err);
+        if error.code.is_none() && error.kind != StoreErrorKind::Unavailable {
+            error.kind = StoreErrorKind::Rejected(REFUSED_BY_DRIVER.to_owned());
+        }
+        error
+    }
+
+    /// A connection description that the driver does not take.
+    pub(crate) fn of_dsn(err: &super::dsn::DsnError) -> StoreError {
+        StoreError {
+            doing: DOING_CONNECT,
+            kind: StoreErrorKind::Rejected(REFUSED_BY_DRIVER.to_owned()),
+            code: None,
+            cause: err.to_string(),
+        }
+    }
+
+    /// No schema of the search_path exists.
+    pub(crate) fn no_schema() -> StoreError {
+        StoreError {
+            doing: "choose the schema",
+            kind: kind_of(SqlState::INVALID_SCHEMA_NAME.code()),
+            code: Some(SqlState::INVALID_SCHEMA_NAME),
+            cause: "no schema of the search_path exists".to_owned(),
+        }
+    }
+
+    /// What we stopped waiting for.
+    pub(crate) fn timed_out(doing: &'static str, cause: String) -> StoreError {
+        StoreError {
+            doing,
+            kind: StoreErrorKind::TimedOut,
+            code: None,
+            cause,
+        }
+    }
+
+    /// No connection, for a reason of our own.
+    pub(crate) fn unavailable(doing: &'static str, cause: String) -> StoreError {
+        StoreError {
+            doing,
+            kind: StoreErrorKind::Unavailable,
+            code: None,
+            cause,
+        }
+    }
+
+    /// The kind of failure.
+    pub fn kind(&self) -> &StoreErrorKind {
+        &self.kind
+    }
+
+    /// Says whether waiting and trying again can help without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        match &self.kind {
+            StoreErrorKind::Unavailable | StoreErrorKind::TimedOut => true,
+            StoreErrorKind::Rejected(code) => {
+                // Transaction rollback, resources, locks, operator, system, internal.
+                ["40", "53", "55", "57", "58", "XX"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+                    || is_session_stale(code)
+            }
+        }
+    }
+
+    /// Says whether the connection has to be discarded: it is gone, it leads to a server that only reads since a failover, or it has
+    /// lost its prepared statements.
+    pub fn is_connection_lost(&self) -> bool {
+        match &self.kind {
+            StoreErrorKind::Unavailable => true,
+            StoreErrorKind::TimedOut => false,
+            StoreErrorKind::Rejected(code) => is_session_stale(code),
+        }
+    }
+
+    /// Says whether a lock was not to be had within the session's `lock_timeout`; the same batch in halves finds the culprit.
+    pub fn is_lock_timeout(&self) -> bool {
+        self.has_code(&SqlState::LOCK_NOT_AVAILABLE)
+    }
+
+    /// Says whether two transactions waited for each other.
+    pub fn is_deadlock(&self) -> bool {
+        self.has_code(&SqlState::T_R_DEADLOCK_DETECTED)
+    }
+
+    /// Says whether user, password or database name are wrong: no waiting helps.
+    pub fn is_configuration(&self) -> bool {
+        matches!(&self.kind, StoreErrorKind::Rejected(code)
+            if code.starts_with("28") || code == SqlState::INVALID_CATALOG_NAME.code())
+    }
+
+    /// Says whether a table, column, function or schema is not there: `dispatchbox migrate` helps.
+    pub fn is_schema(&self) -> bool {
+        [
+            SqlState::UNDEFINED_TABLE,
+            SqlState::UNDEFINED_COLUMN,
+            SqlState::UNDEFINED_FUNCTION,
+            SqlState::INVALID_SCHEMA_NAME,
+        ]
+        .iter()
+        .any(|code| self.has_code(code))
+    }
+
+    /// Names the reason in one of a few words, fit for a metric's label.
+    pub fn reason(&self) -> &'static str {
+        let code = self.code.as_ref().map_or("", SqlState::code);
+        match (&self.kind, code) {
+            (_, "53300") => "too_many_connections",
+            (_, "25006") => "read_only",
+            (_, "55P03") => "lock_timeout",
+            (_, "40P01") => "deadlock",
+            (_, "40001") => "serialization",
+            (_, "53100") => "disk_full",
+            (_, code) if code.starts_with("57P0") => "shutdown",
+            (StoreErrorKind::TimedOut, _) => "timeout",
+            (StoreErrorKind::Unavailable, _) => "connection",
+            (StoreErrorKind::Rejected(_), _) if self.is_configuration() => "authentication",
+            (StoreErrorKind::Rejected(_), _) if self.is_schema() => "schema",
+            (StoreErrorKind::Rejected(_), _) => "other",
+        }
+    }
+
+    fn has_code(&self, code: &SqlState) -> bool {
+        self.code.as_ref() == Some(code)
+    }
+}
+
+/// What a failed connection attempt was doing.
+pub(crate) const DOING_CONNECT: &str = "connect to the database";
+
+/// Sorts an SQLSTATE into a kind.
+fn kind_of(code: &str) -> StoreErrorKind {
+    match code {
+        // Cancelled: by statement_timeout, or by a person.
+        "57014" => StoreErrorKind::TimedOut,
+        // Too many connections; idle in a transaction too long, which ends the connection; a standby, where nothing can be written.
+        "53300" | "25P03" | "25P04" | "25006" => StoreErrorKind::Unavailable,
+        _ if code.starts_with("08") || code.starts_with("57P0") => StoreErrorKind::Unavailable,
+        _ => StoreErrorKind::Rejected(code.to_owned()),
+    }
+}
+
+/// Says whether the session no longer knows its prepared statements (a pooler reset it), or they no longer fit a table that was altered.
+fn is_session_stale(code: &str) -> bool {
+    code == SqlState::INVALID_SQL_STATEMENT_NAME.code()
+        || code == SqlState::FEATURE_NOT_SUPPORTED.code()
+}
+
+fn has_io_cause(err: &postgres::Error) -> bool {
+    err.source()
+        .is_some_and(<dyn std::error::Error>::is::<io::Error>)
+}
+
+/// Finds the words for what really happened: the deepest cause.
+fn cause_of(err: &postgres::Error) -> String {
+    if let Some(db) = err.as_db_error() {
+        return db.message().to_owned();
+    }
+    let mut cause: &dyn std::error::Error = err;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    match cause.downcast_ref::<io::Error>() {
+        // "connection refused" instead of "Connection refused (os error 111)".
+        Some(io) if io.raw_os_error().is_some() && io.kind().to_string() != UNNAMED => {
+            io.kind().to_string()
+        }
+        _ => cause.to_string(),
+    }
+}
+
+/// What std calls an error of the system that it has no word for.
+const UNNAMED: &str = "uncategorized error";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejected(code: &str) -> StoreError {
+        StoreError {
+            doing: "claim events",
+            kind: kind_of(code),
+            code: Some(SqlState::from_code(code)),
+            cause: "no".to_owned(),
+        }
+    }
+
+    #[test]
+    fn each_code_leads_to_one_decision() {
+        // code, transient, connection lost, configuration, schema, reason
+        let cases = [
+            ("08006", true, true, false, false, "connection"),
+            ("57P01", true, true, false, false, "shutdown"),
+            ("57P03", true, true, false, false, "shutdown"),
+            ("53300", true, true, false, false, "too_many_connections"),
+            ("25006", true, true, false, false, "read_only"),
+            ("57014", true, false, false, false, "timeout"),
+            ("55P03", true, false, false, false, "lock_timeout"),
+            ("40P01", true, false, false, false, "deadlock"),
+            ("40001", true, false, false, false, "serialization"),
+            ("53100", true, false, false, false, "disk_full"),
+            ("26000", true, true, false, false, "other"),
+            ("28P01", false, false, true, false, "authentication"),
+            ("3D000", false, false, true, false, "authentication"),
+            ("42P01", false, false, false, true, "schema"),
+            ("42703", false, false, false, true, "schema"),
+            ("42883", false, false, false, true, "schema"),
+            ("3F000", false, false, false, true, "schema"),
+            ("42501", false, false, false, false, "other"),
+            ("22P02", false, false, false, false, "other"),
+        ];
+        for (code, transient, lost, configuration, schema, reason) in cases {
+            let error = rejected(code);
+            assert_eq!(error.is_transient(), transient, "{code}");
+            assert_eq!(error.is_connection_lost(), lost, "{code}");
+            assert_eq!(error.is_configuration(), configuration, "{code}");
+            assert_eq!(error.is_schema(), schema, "{code}");
+            assert_eq!(error.is_lock_timeout(), code == "55P03", "{code}");
+            assert_eq!(error.reason(), reason, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_was_being_done_and_why_not() {
+        assert_eq!(rejected("42P01").to_string(), "could not claim events: no");
+    }
+}

@@ -1,0 +1,111 @@
+//! Leases: renewing those in hand, ending those that nobody holds.
+
+use std::time::Duration;
+
+use postgres::Row;
+
+use super::claim::{attempts, unix_micros};
+use super::connect::Session;
+use super::error::StoreError;
+
+/// A lease that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Its name.
+    pub token: i64,
+    /// Who claimed.
+    pub worker: String,
+    /// When it is over, in microseconds since 1970; `None` for `infinity` and `-infinity`.
+    pub expires_at_micros: Option<i64>,
+    /// The events it names: those that are not settled, and those done since.
+    pub event_ids: Vec<i64>,
+}
+
+/// What a sweep has to know of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventBrief {
+    /// Which event.
+    pub event_id: i64,
+    /// Chooses the route, and so the retry policy.
+    pub event_type: String,
+    /// Attempts counted so far.
+    pub attempts: u32,
+    /// The column as it stands.
+    pub status: String,
+}
+
+impl Session {
+    /// Renews leases in hand and returns the tokens of those that were. Another one is lost, or locked at this moment: ask again.
+    pub fn renew(
+        &mut self,
+        worker: &str,
+        tokens: &[i64],
+        lease: Duration,
+    ) -> Result<Vec<i64>, StoreError> {
+        self.query(
+            "renew leases",
+            include_str!("../../sql/renew.sql"),
+            &[&worker, &tokens, &lease.as_secs_f64()],
+            |row| row.try_get(0),
+        )
+    }
+
+    /// Ends this worker's leases whose token is not in hand, and returns how many; their events are due at once, no attempt is charged.
+    ///
+    /// For claims whose answer was lost. No other claim of the worker may be under way meanwhile: it would be in nobody's hand yet.
+    pub fn release_strays(&mut self, worker: &str, in_hand: &[i64]) -> Result<u64, StoreError> {
+        let released = self.query(
+            "release stray leases",
+            include_str!("../../sql/release_strays.sql"),
+            &[&worker, &in_hand],
+            |_| Ok(()),
+        )?;
+        Ok(released.len() as u64)
+    }
+
+    /// Lists the leases of one worker.
+    pub fn leases_of(&mut self, worker: &str) -> Result<Vec<Lease>, StoreError> {
+        self.query(
+            "list the leases of a worker",
+            include_str!("../../sql/leases_of.sql"),
+            &[&worker],
+            lease,
+        )
+    }
+
+    /// Lists up to `limit` leases that are over by the database's clock, oldest first.
+    pub fn expired_leases(&mut self, limit: u16) -> Result<Vec<Lease>, StoreError> {
+        self.query(
+            "list expired leases",
+            include_str!("../../sql/expired_leases.sql"),
+            &[&i64::from(limit)],
+            lease,
+        )
+    }
+
+    /// Reads what a sweep has to know of events; those that are gone do not come back.
+    pub fn events_brief(&mut self, ids: &[i64]) -> Result<Vec<EventBrief>, StoreError> {
+        self.query(
+            "read the events of a lease",
+            include_str!("../../sql/events_brief.sql"),
+            &[&ids],
+            |row| {
+                Ok(EventBrief {
+                    event_id: row.try_get(0)?,
+                    event_type: row.try_get(1)?,
+                    attempts: attempts(row.try_get(2)?),
+                    status: row.try_get(3)?,
+                })
+            },
+        )
+    }
+}
+
+fn lease(row: &Row) -> Result<Lease, postgres::Error> {
+    Ok(Lease {
+        token: row.try_get(0)?,
+        worker: row.try_get(1)?,
+        expires_at_micros: unix_micros(row.try_get(2)?),
+        event_ids: row.try_get(3)?,
+    })
+}
