@@ -1,0 +1,30 @@
+//! Waiting for facts. The only place that sleeps.
+
+use std::time::{Duration, Instant};
+
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Waits until the condition holds, 10 s at most; `what` completes "waited for".
+#[track_caller]
+pub fn wait_until(what: &str, holds: impl FnMut() -> bool) {
+    wait_until_within(Duration::from_secs(10), what, holds);
+}
+
+/// Waits until the condition holds, `limit` at most.
+#[track_caller]
+pub fn wait_until_within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(
+            since.elapsed() < limit,
+            "waited {limit:?} in vain for: {what}"
+        );
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Takes time on purpose, in a test's own receiver or handler: a slow peer, never a way to synchronize.
+pub fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
