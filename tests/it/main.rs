@@ -29,6 +29,8 @@ mod cluster;
 mod config;
 /// Connection descriptions, beside psql's reading of them.
 mod dsn;
+/// Handlers against real programs and receivers: each row of their contract, and what can go wrong with either.
+mod handler;
 /// The support's own laws: a checker that cannot fail proves nothing.
 mod kit;
 /// The sample events that ship with the program, and their generator.
