@@ -73,9 +73,12 @@
 //! no message.
 
 pub mod backoff;
+pub mod bench;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod daemon;
+pub mod demo;
 pub mod error;
 pub mod event;
 pub mod handler;
@@ -115,6 +118,7 @@ use supervisor::{Refusal, Supervisor};
 /// }
 /// ```
 pub fn main_with(handlers: Handlers) -> ExitCode {
+    let handlers = bench::with_noop(handlers);
     let parsed = front::parse(std::env::args_os().skip(1))
         .and_then(|parsed| Ok((parsed, cli::environment(std::env::vars_os())?)));
     match parsed {
@@ -135,6 +139,8 @@ fn dispatch(command: Command, env: &Env, handlers: Handlers) -> ExitCode {
         },
         Command::Migrate(args) => cli::migrate::run(&args, env),
         Command::ConfigCheck(args) => cli::config::check(&args, env, &handlers),
+        Command::Demo(args) => cli::demo::run(&args),
+        Command::Bench(args) => cli::bench::run(&args),
         Command::Worker => worker::main(&handlers),
     }
 }

@@ -13,7 +13,9 @@ mod routes;
 pub mod settings;
 mod values;
 
+pub mod bench;
 pub mod config;
+pub mod demo;
 pub mod migrate;
 pub mod run;
 

@@ -108,7 +108,7 @@ impl Session {
     }
 
     /// Runs one statement, prepared at its first use, and reads its rows; `doing` completes "could not".
-    pub(super) fn query<T>(
+    pub(crate) fn query<T>(
         &mut self,
         doing: &'static str,
         sql: &'static str,
@@ -123,7 +123,7 @@ impl Session {
     }
 
     /// Runs statements that are not prepared and return nothing; several of them are one transaction.
-    pub(super) fn batch(&mut self, doing: &'static str, sql: &str) -> Result<(), StoreError> {
+    pub(crate) fn batch(&mut self, doing: &'static str, sql: &str) -> Result<(), StoreError> {
         let result = self.client.batch_execute(sql);
         self.judge(doing, result)
     }

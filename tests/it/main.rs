@@ -21,6 +21,8 @@ mod support;
 
 /// The layers, and who may name which crate.
 mod architecture;
+/// The bench: both figures, exact counts, nothing left in a database that it was given.
+mod bench;
 /// Exact output and status: help, errors, version.
 mod cli;
 /// The private cluster itself: start, stop, restart, pause, and that nothing is left.
@@ -29,6 +31,8 @@ mod cluster;
 mod config;
 /// The whole daemon: every event once, through each kind of handler.
 mod delivery;
+/// The demo: something of each status, and nothing left however it ends.
+mod demo;
 /// Connection descriptions, beside psql's reading of them.
 mod dsn;
 /// Handlers against real programs and receivers: each row of their contract, and what can go wrong with either.
