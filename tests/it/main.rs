@@ -21,9 +21,17 @@ mod support;
 
 /// The layers, and who may name which crate.
 mod architecture;
+/// Due, order, limit, filters, bytes, odd rows, and the index that a claim walks.
+mod claim;
 /// The private cluster itself: start, stop, restart, pause, and that nothing is left.
 mod cluster;
 /// The support's own laws: a checker that cannot fail proves nothing.
 mod kit;
+/// Renewing, listing, strays, TRUNCATE.
+mod lease;
+/// Sixteen sessions at once, and the mutants that they find out.
+mod race;
 /// The sample events that ship with the program, and their generator.
 mod sample_data;
+/// What is written, and by whom.
+mod settle;

@@ -14,6 +14,7 @@ pub mod history;
 pub mod process;
 pub mod receiver;
 pub mod recorder;
+pub mod session;
 pub mod wait;
 
 pub use daemon::{Daemon, RunningDaemon};
