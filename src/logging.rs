@@ -42,21 +42,6 @@ pub fn init(level: LogLevel, process: &str) {
             log::error!(target: "panic", "thread `{name}` {panic}");
         }));
     }
-    log_panics();
-}
-
-/// Makes a panic one line of the log, like every other fact. What comes of it is decided where it is caught: a handler's panic
-/// fails its attempt, any other ends its process.
-fn log_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        let thread = std::thread::current();
-        let text = info.payload_as_str().unwrap_or("no text");
-        let place = info.location().map(ToString::to_string).unwrap_or_default();
-        log::error!(
-            "thread {} panicked at {place}: {text}",
-            thread.name().unwrap_or("without a name")
-        );
-    }));
 }
 
 fn filter(level: LogLevel) -> LevelFilter {
