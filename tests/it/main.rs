@@ -31,5 +31,7 @@ mod config;
 mod dsn;
 /// The support's own laws: a checker that cannot fail proves nothing.
 mod kit;
+/// The command `migrate`.
+mod migrate;
 /// The sample events that ship with the program, and their generator.
 mod sample_data;
