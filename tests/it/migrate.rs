@@ -15,7 +15,7 @@ fn empty_database() -> String {
     let cluster = shared().lock().unwrap_or_else(PoisonError::into_inner);
     let mut client = cluster.client("postgres").unwrap();
     client
-        .batch_execute(&format!("CREATE DATABASE {name}"))
+        .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0"))
         .unwrap();
     cluster.dsn(&name)
 }
