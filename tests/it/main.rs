@@ -47,6 +47,8 @@ mod kit;
 mod lease;
 /// Values after known work.
 mod metrics;
+/// The command `migrate`.
+mod migrate;
 /// Sixteen sessions at once, and the mutants that they find out.
 mod race;
 /// The sample events that ship with the program, and their generator.
