@@ -25,13 +25,19 @@ mod architecture;
 mod claim;
 /// The private cluster itself: start, stop, restart, pause, and that nothing is left.
 mod cluster;
+/// Connections and the pool: they end in time, say why, and are replaced.
+mod connect;
 /// The support's own laws: a checker that cannot fail proves nothing.
 mod kit;
 /// Renewing, listing, strays, TRUNCATE.
 mod lease;
+/// Random histories against a model.
+mod properties;
 /// Sixteen sessions at once, and the mutants that they find out.
 mod race;
 /// The sample events that ship with the program, and their generator.
 mod sample_data;
+/// By psql and by migrate, on nothing, on the table of the predecessor in use, and again; the archive.
+mod schema;
 /// What is written, and by whom.
 mod settle;
