@@ -2,9 +2,9 @@
 //! `DISPATCHBOX_DSN`, `DISPATCHBOX_DSN_FILE`, the file's `dsn` or `dsn_file`, `DATABASE_URL`, libpq's `PG*` variables.
 
 use crate::cli::file;
-use crate::cli::settings::{Env, Layers, Source};
+use crate::cli::layers::{Layers, Source};
 use crate::error::UsageError;
-use crate::store::dsn::Dsn;
+use crate::store::dsn::{Dsn, Env};
 
 /// Variables of libpq that say where a database is; others, such as a password, only complete what something else says.
 const LIBPQ_PLACES: [&str; 6] = [

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 
-use crate::cli::settings::SETTINGS;
+use crate::cli::names::{SETTINGS, key_of};
 use crate::cli::values::{self, quoted};
 use crate::error::UsageError;
 use crate::nearest::did_you_mean;
@@ -82,11 +82,6 @@ pub(super) fn read_text(path: &str) -> io::Result<String> {
 /// A file cannot name another one.
 fn file_settings() -> impl Iterator<Item = &'static str> {
     SETTINGS.iter().copied().filter(|name| *name != "config")
-}
-
-/// The key of an option in the file.
-pub(super) fn key_of(name: &str) -> String {
-    name.replace('-', "_")
 }
 
 fn unknown_key(path: &str, key: &str) -> String {

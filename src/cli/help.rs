@@ -15,7 +15,7 @@ const DESCRIPTION_COLUMN: usize = 26;
 /// Renders the help of the program.
 pub(super) fn overview() -> String {
     let mut text = String::from(
-        "Dispatchbox delivers the events of a PostgreSQL outbox table, each at least once.\n\n\
+        "Deliver the events of a PostgreSQL outbox table, each at least once.\n\n\
          Usage: dispatchbox [command] [options]\n\nCommands:\n",
     );
     for spec in COMMANDS {

@@ -7,11 +7,15 @@ mod database;
 mod file;
 pub mod front;
 mod help;
+mod layers;
+mod names;
 mod routes;
 pub mod settings;
 mod values;
 
+pub mod bench;
 pub mod config;
+pub mod demo;
 pub mod migrate;
 pub mod run;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::backoff::RetryPolicy;
 use crate::cli::values::{self, quoted};
 use crate::config::{self, HandlerSpec, RouteSpec};
-use crate::handler::{self, RouteError, http};
+use crate::handler::{self, http};
 use crate::logging;
 use crate::nearest::did_you_mean;
 
@@ -18,9 +18,17 @@ pub(super) struct RouteDefaults {
     pub(super) retry: RetryPolicy,
 }
 
-/// Reads the value of `--route`.
-pub(super) fn from_flag(text: &str, defaults: &RouteDefaults) -> Result<RouteSpec, RouteError> {
-    let (pattern, handler) = handler::parse_route(text)?;
+/// Reads the value of `--route`; a refusal follows the name of the option.
+pub(super) fn from_flag(text: &str, defaults: &RouteDefaults) -> Result<RouteSpec, String> {
+    // A URL without its pattern is not repeated: what stands in its query may be a key.
+    if text
+        .split('=')
+        .next()
+        .is_some_and(|pattern| pattern.contains("://"))
+    {
+        return Err("needs a pattern before the url, as in `order.*=https://host/hook`".to_owned());
+    }
+    let (pattern, handler) = handler::parse_route(text).map_err(|err| format!("has the {err}"))?;
     Ok(RouteSpec {
         pattern,
         handler,

@@ -108,7 +108,7 @@ impl Session {
     }
 
     /// Runs one statement, prepared at its first use, and reads its rows; `doing` completes "could not".
-    pub(super) fn query<T>(
+    pub(crate) fn query<T>(
         &mut self,
         doing: &'static str,
         sql: &'static str,
@@ -123,9 +123,20 @@ impl Session {
     }
 
     /// Runs statements that are not prepared and return nothing; several of them are one transaction.
-    pub(super) fn batch(&mut self, doing: &'static str, sql: &str) -> Result<(), StoreError> {
+    pub(crate) fn batch(&mut self, doing: &'static str, sql: &str) -> Result<(), StoreError> {
         let result = self.client.batch_execute(sql);
         self.judge(doing, result)
+    }
+
+    /// Waits no longer than this for locks, until [`Session::reset_lock_timeout`].
+    pub fn set_lock_timeout(&mut self, wait: Duration) -> Result<(), StoreError> {
+        let sql = format!("set lock_timeout = {}", milliseconds(wait));
+        self.batch("set the lock timeout", &sql)
+    }
+
+    /// Waits for locks as long as every session of ours does.
+    pub fn reset_lock_timeout(&mut self) -> Result<(), StoreError> {
+        self.set_up_again()
     }
 
     /// Puts the session's settings back after work that needed others.

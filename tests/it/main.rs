@@ -21,16 +21,34 @@ mod support;
 
 /// The layers, and who may name which crate.
 mod architecture;
+/// The bench: both figures, exact counts, nothing left in a database that it was given.
+mod bench;
 /// Due, order, limit, filters, bytes, odd rows, and the index that a claim walks.
 mod claim;
+/// Exact output and status: help, errors, version.
+mod cli;
 /// The private cluster itself: start, stop, restart, pause, and that nothing is left.
 mod cluster;
+/// Flag before environment before file before default; limits; the file's errors.
+mod config;
 /// Connections and the pool: they end in time, say why, and are replaced.
 mod connect;
+/// The whole daemon: every event once, through each kind of handler.
+mod delivery;
+/// The demo: something of each status, and nothing left however it ends.
+mod demo;
+/// Connection descriptions, beside psql's reading of them.
+mod dsn;
+/// Handlers against real programs and receivers: each row of their contract, and what can go wrong with either.
+mod handler;
+/// The endpoints for load balancers and scrapers.
+mod http_api;
 /// The support's own laws: a checker that cannot fail proves nothing.
 mod kit;
 /// Renewing, listing, strays, TRUNCATE.
 mod lease;
+/// Values after known work.
+mod metrics;
 /// Random histories against a model.
 mod properties;
 /// Sixteen sessions at once, and the mutants that they find out.
@@ -41,3 +59,7 @@ mod sample_data;
 mod schema;
 /// What is written, and by whom.
 mod settle;
+/// Drain, deadline, second signal, a signal to a worker.
+mod signals;
+/// Workers that die, are killed, or never get on; what a supervisor leaves to the next one.
+mod supervisor;

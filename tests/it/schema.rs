@@ -240,7 +240,7 @@ fn a_table_that_is_held_is_waited_for_in_short_turns() {
     std::thread::scope(|scope| {
         let migration = scope.spawn(|| {
             migrate(&mut session(&db), &mut |what| {
-                waiting.send(what.to_owned()).unwrap()
+                waiting.send(what.to_owned()).unwrap();
             })
             .unwrap()
         });

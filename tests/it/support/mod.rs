@@ -6,6 +6,7 @@
     reason = "a helper may wait for its first test, and a test for another branch's helper"
 )]
 
+pub mod cli;
 pub mod cluster;
 pub mod daemon;
 pub mod database;
@@ -17,7 +18,8 @@ pub mod recorder;
 pub mod session;
 pub mod wait;
 
-pub use daemon::{Daemon, RunningDaemon};
+pub use cli::Cli;
+pub use daemon::{Daemon, RunningDaemon, signal_pid};
 pub use database::TestDb;
 pub use directory::TestDir;
 pub use history::History;

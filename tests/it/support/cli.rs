@@ -1,0 +1,119 @@
+//! The real program as a one-shot command: exact output, exact status.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// One call of the program, in an environment that holds nothing but what the test puts there.
+#[derive(Default)]
+pub struct Cli {
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    stdout: Option<String>,
+    stderr: Option<String>,
+    snapshot: Option<PathBuf>,
+    status: i32,
+}
+
+/// What a call wrote, and how it ended.
+pub struct Said {
+    pub stdout: String,
+    pub stderr: String,
+    pub status: i32,
+}
+
+impl Cli {
+    /// A call with these arguments; it is expected to succeed and to write nothing, unless the test says otherwise.
+    pub fn new<S: Into<OsString>>(args: impl IntoIterator<Item = S>) -> Cli {
+        Cli {
+            args: args.into_iter().map(Into::into).collect(),
+            ..Cli::default()
+        }
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Cli {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Expects exactly this on standard output.
+    #[must_use]
+    pub fn stdout(mut self, text: impl Into<String>) -> Cli {
+        self.stdout = Some(text.into());
+        self
+    }
+
+    /// Expects exactly this on standard error.
+    #[must_use]
+    pub fn stderr(mut self, text: impl Into<String>) -> Cli {
+        self.stderr = Some(text.into());
+        self
+    }
+
+    /// Expects on standard output what the file of this name in `snapshots` holds; `DISPATCHBOX_BLESS=1` rewrites it.
+    #[must_use]
+    pub fn snapshot(mut self, name: &str) -> Cli {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/snapshots");
+        self.snapshot = Some(directory.join(name).with_extension("txt"));
+        self
+    }
+
+    /// Expects this exit code.
+    #[must_use]
+    pub fn status(mut self, status: i32) -> Cli {
+        self.status = status;
+        self
+    }
+
+    /// Runs the program and compares.
+    #[track_caller]
+    pub fn check(self) {
+        let said = run(&self.args, &self.env);
+        let expected = match &self.snapshot {
+            Some(path) if std::env::var_os("DISPATCHBOX_BLESS").is_some() => {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, &said.stdout).unwrap();
+                said.stdout.clone()
+            }
+            Some(path) => fs::read_to_string(path).unwrap_or_else(|err| {
+                panic!("{}: {err}; run with DISPATCHBOX_BLESS=1", path.display())
+            }),
+            None => self.stdout.unwrap_or_default(),
+        };
+        let args = &self.args;
+        assert_eq!(
+            said.stderr,
+            self.stderr.unwrap_or_default(),
+            "stderr of {args:?}"
+        );
+        assert_eq!(said.stdout, expected, "stdout of {args:?}");
+        assert_eq!(said.status, self.status, "status of {args:?}");
+    }
+
+    /// Runs the program and gives what it said, for tests that compare only a part.
+    pub fn run(self) -> Said {
+        run(&self.args, &self.env)
+    }
+}
+
+fn run(args: &[OsString], env: &[(OsString, OsString)]) -> Said {
+    let Output {
+        stdout,
+        stderr,
+        status,
+    } = Command::new(env!("CARGO_BIN_EXE_dispatchbox"))
+        .args(args)
+        .env_clear()
+        .envs(env.iter().cloned())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Said {
+        stdout: String::from_utf8(stdout).unwrap(),
+        stderr: String::from_utf8(stderr).unwrap(),
+        status: status.code().unwrap_or(-1),
+    }
+}
