@@ -191,10 +191,9 @@ impl Drop for Attempt {
 
 fn configure(dsn: &Dsn, timeouts: &Timeouts, application_name: &str) -> Result<Config, StoreError> {
     let mut config = dsn.to_postgres().map_err(|err| StoreError::of_dsn(&err))?;
-    if config.get_application_name().is_none() {
-        config.application_name(application_name);
-    }
     config
+        // Ours, whatever the DSN says: by this name it is known whether a back end of a worker that died still runs.
+        .application_name(application_name)
         .connect_timeout(timeouts.connect)
         .keepalives(true)
         .keepalives_idle(KEEPALIVE_IDLE)

@@ -112,6 +112,18 @@ fn every_session_has_the_settings_that_the_calls_rely_on() {
     assert_eq!(row.get::<_, String>(0), "3s, 30s, read committed, off");
 }
 
+/// The sweep of a dead worker looks for its back ends by this name.
+#[test]
+fn a_session_bears_our_name_whatever_the_dsn_says() {
+    let db = TestDb::new();
+    let dsn = Dsn::parse(&format!("{} application_name=other", db.dsn())).unwrap();
+
+    let mut session = connect(&dsn, &TIMEOUTS, "dispatchbox worker-00").unwrap();
+
+    assert!(session.has_backend("dispatchbox worker-00").unwrap());
+    assert!(!session.has_backend("other").unwrap());
+}
+
 #[test]
 fn a_statement_ends_with_the_query_timeout() {
     let db = TestDb::with_events(1);
