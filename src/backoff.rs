@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::Outcome;
+
 /// When failed events are tried again, and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
@@ -28,6 +30,18 @@ impl RetryPolicy {
         let capped = grown.min(self.max.as_secs_f64());
         Duration::try_from_secs_f64(capped * (1.0 - self.jitter * random.clamp(0.0, 1.0)))
             .unwrap_or(self.max)
+    }
+
+    /// What the failed attempt number `attempt` comes to: another one after the backoff, or none.
+    pub fn failed(&self, attempt: u32, reason: &str, random: f64) -> Outcome {
+        let reason = reason.to_owned();
+        if self.is_last(attempt) {
+            return Outcome::Dead { reason };
+        }
+        Outcome::Retry {
+            delay: self.delay(attempt, random),
+            reason,
+        }
     }
 
     /// Says whether the failed attempt number `attempt` was the last one.

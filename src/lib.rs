@@ -7,17 +7,30 @@ pub mod config;
 pub mod error;
 pub mod event;
 pub mod handler;
+pub mod health;
+pub mod http;
+pub mod in_hand;
 pub mod logging;
+pub mod metrics;
 pub mod nearest;
+pub mod process;
 pub mod report;
+pub mod settings;
+pub mod signal;
 pub mod store;
+pub mod supervisor;
+pub mod worker;
 
 use std::process::ExitCode;
 
 use cli::front::{self, Command, Parsed};
 use cli::settings::Env;
-use error::UsageError;
+use config::Config;
 use handler::Handlers;
+use health::Published;
+use http::HttpServer;
+use store::dsn::Dsn;
+use supervisor::{Refusal, Supervisor};
 
 /// Does what the command line of this process says, with `handlers` beside those that ship with the program, and gives the exit
 /// code. Two lines make a program of one's own the whole daemon:
@@ -45,20 +58,55 @@ pub fn main_with(handlers: Handlers) -> ExitCode {
 fn dispatch(command: Command, env: &Env, handlers: Handlers) -> ExitCode {
     match command {
         Command::Run(args) => match cli::settings::resolve(&args, env, &handlers) {
-            Ok(settings) => supervise(settings),
+            Ok(settings) => supervise(settings, &handlers),
             Err(err) => cli::complain(&err),
         },
         Command::Migrate(args) => cli::migrate::run(&args, env),
         Command::ConfigCheck(args) => cli::config::check(&args, env, &handlers),
-        Command::Worker => cli::complain(&UsageError::new("unknown command `worker`")),
+        Command::Worker => worker::main(&handlers),
     }
 }
 
-/// Holds the place of the supervisor.
-fn supervise(settings: cli::settings::RunSettings) -> ExitCode {
-    logging::init(settings.config.log_level, "supervisor");
-    for warning in &settings.warnings {
+fn supervise(settings: cli::settings::RunSettings, handlers: &Handlers) -> ExitCode {
+    let cli::settings::RunSettings {
+        config,
+        dsn,
+        warnings,
+    } = settings;
+    logging::init(config.log_level, "supervisor");
+    for warning in &warnings {
         log::warn!("{warning}");
     }
-    ExitCode::from(error::EXIT_FAILED)
+    match run_daemon(config, dsn, handlers) {
+        Ok(code) => ExitCode::from(code),
+        Err(Refusal { reason, code }) => {
+            log::error!("{reason}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run_daemon(config: Config, dsn: Dsn, handlers: &Handlers) -> Result<u8, Refusal> {
+    let failed = |reason| Refusal {
+        reason,
+        code: error::EXIT_FAILED,
+    };
+    // First of all: a second daemon on the same port fails before it touches anything.
+    let listener = config
+        .http
+        .as_ref()
+        .map(|http| http::bind(&http.host, http.port))
+        .transpose()
+        .map_err(failed)?;
+    let published = Published::default();
+    let supervisor = Supervisor::start(config, dsn.clone(), handlers, published.clone())?;
+    let server = listener
+        .map(|listener| HttpServer::start(listener, dsn, &published))
+        .transpose()
+        .map_err(failed)?;
+    let code = supervisor.run();
+    if let Some(server) = server {
+        server.stop();
+    }
+    Ok(code)
 }

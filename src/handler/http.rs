@@ -8,7 +8,7 @@
 //!
 //! **Time.** The timeout bounds the whole run, from the name's lookup to the last byte of the answer that is read, however slowly it
 //! drips. Once the status is there the receiver has spoken, so what follows can no longer change the outcome: at most 64 KiB of it,
-//! and at most 5 s, are read, to quote its beginning and to keep the connection.
+//! and at most 2 s, are read, to quote its beginning and to keep the connection.
 //!
 //! **Connections** are kept and used again. One that lies idle for 2 s is closed, before common receivers close theirs (5 s and
 //! more), and an idle one is looked at before it is used, so one that was closed meanwhile costs no attempt. What is left is a
@@ -49,7 +49,7 @@ const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// How long the rest of an answer may take once its status is there.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// How much of an answer is quoted in a reason.
 const QUOTE_BYTES_MAX: usize = 1024;

@@ -150,3 +150,60 @@ impl fmt::Debug for Lookup {
         f.debug_struct("Lookup").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn address() -> Vec<SocketAddr> {
+        vec![SocketAddr::from(([127, 0, 0, 1], 80))]
+    }
+
+    fn find(
+        lookup: &Lookup,
+        ask: impl FnOnce() -> io::Result<Vec<SocketAddr>> + Send + 'static,
+    ) -> Result<Vec<SocketAddr>, String> {
+        lookup
+            .find(ask, LONG, Timeout::Resolve)
+            .map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn an_answer_is_kept_for_a_moment_and_a_failure_is_not() {
+        let lookup = Lookup::default();
+        let fails = || Err(io::Error::other("no such name"));
+
+        let first = find(&lookup, fails);
+        let second = find(&lookup, || Ok(address()));
+        let third = find(&lookup, fails);
+
+        assert_eq!(first, Err("io: no such name".to_owned()));
+        assert_eq!(second, Ok(address()));
+        assert_eq!(third, Ok(address()));
+    }
+
+    #[test]
+    fn a_question_without_answer_costs_one_thread_however_many_wait() {
+        let lookup = Lookup::default();
+        let (tell, told) = sync_channel(0);
+        let nobody_asks_again = || Err(io::Error::other("asked again"));
+        let short = Duration::from_millis(10);
+        let ask = move || {
+            let _ = told.recv();
+            Ok(address())
+        };
+
+        let first = lookup.find(ask, short, Timeout::Resolve);
+        let second = lookup.find(nobody_asks_again, short, Timeout::Global);
+        tell.send(()).expect("it waits to be told");
+        let third = find(&lookup, nobody_asks_again);
+
+        assert!(matches!(first, Err(Error::Timeout(Timeout::Resolve))));
+        assert!(matches!(second, Err(Error::Timeout(Timeout::Global))));
+        assert_eq!(third, Ok(address()));
+    }
+}

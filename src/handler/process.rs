@@ -318,3 +318,44 @@ fn reap_later(pid: Pid) {
         .name("exec-reap".to_owned())
         .spawn(move || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED).is_ok());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_pidfd_a_thread_tells_the_end_and_leaves_the_child_to_be_reaped() {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "read -r line; exit 7"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a shell starts");
+        let exit = watch_exit_by_thread(pid_of(&child)).expect("a thread starts");
+        let has_ended = |limit| {
+            let limit = Timespec::try_from(limit).expect("a short time");
+            poll(&mut [PollFd::new(&exit, PollFlags::IN)], Some(&limit)).expect("a good pipe") == 1
+        };
+
+        let before = has_ended(Duration::ZERO);
+        drop(child.stdin.take());
+        let after = has_ended(Duration::from_secs(20));
+
+        assert!(!before);
+        assert!(after);
+        assert_eq!(child.wait().expect("not yet reaped").code(), Some(7));
+    }
+
+    #[test]
+    fn the_tail_keeps_the_last_bytes_only() {
+        let mut tail = Tail::default();
+        let mut source = io::repeat(b'x').take(10_000_000).chain(&b"end"[..]);
+
+        while tail.read_from(&mut source).expect("memory can be read") > 0 {
+            assert!(tail.bytes.len() <= 2 * OUTPUT_BYTES_MAX);
+        }
+
+        let bytes = tail.into_bytes();
+        assert_eq!(bytes.len(), OUTPUT_BYTES_MAX);
+        assert!(bytes.ends_with(b"xend"));
+    }
+}

@@ -23,6 +23,19 @@ impl Position {
         next_run_at: DbTime::NegInfinity,
         id: i64::MIN,
     };
+
+    /// Says whether this position comes after `other`.
+    pub fn is_behind(&self, other: &Position) -> bool {
+        self.key() > other.key()
+    }
+
+    fn key(&self) -> (u8, Option<SystemTime>, i64) {
+        match self.next_run_at {
+            DbTime::NegInfinity => (0, None, self.id),
+            DbTime::Value(time) => (1, Some(time), self.id),
+            DbTime::PosInfinity => (2, None, self.id),
+        }
+    }
 }
 
 /// Event types that are left out of a claim, or alone in it.
@@ -60,6 +73,8 @@ pub struct ClaimedEvents {
     pub events: Vec<Event>,
     /// The position of the last of them.
     pub last: Position,
+    /// The database's time of the claim, in microseconds since 1970: how old the events were.
+    pub now_micros: i64,
 }
 
 impl Session {
@@ -86,13 +101,23 @@ impl Session {
                 &only,
                 &i64::try_from(query.bytes_max).unwrap_or(i64::MAX),
             ],
-            |row| Ok((row.try_get(0)?, position(row)?, event(row)?)),
+            |row| {
+                Ok((
+                    row.try_get(0)?,
+                    position(row)?,
+                    row.try_get(10)?,
+                    event(row)?,
+                ))
+            },
         )?;
-        let lease = claimed.last().map(|&(token, last, _)| (token, last));
-        Ok(lease.map(|(token, last)| ClaimedEvents {
+        let lease = claimed
+            .last()
+            .map(|&(token, last, now, _)| (token, last, now));
+        Ok(lease.map(|(token, last, now)| ClaimedEvents {
             token,
             last,
-            events: claimed.into_iter().map(|(_, _, event)| event).collect(),
+            now_micros: unix_micros(now).unwrap_or(0),
+            events: claimed.into_iter().map(|(_, _, _, event)| event).collect(),
         }))
     }
 }

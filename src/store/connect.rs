@@ -118,6 +118,17 @@ impl Session {
         self.judge(doing, result)
     }
 
+    /// Waits no longer than this for locks, until [`Session::reset_lock_timeout`].
+    pub fn set_lock_timeout(&mut self, wait: Duration) -> Result<(), StoreError> {
+        let sql = format!("set lock_timeout = {}", milliseconds(wait));
+        self.batch("set the lock timeout", &sql)
+    }
+
+    /// Waits for locks as long as every session of ours does.
+    pub fn reset_lock_timeout(&mut self) -> Result<(), StoreError> {
+        self.set_up_again()
+    }
+
     /// Puts the session's settings back after work that needed others.
     pub(super) fn set_up_again(&mut self) -> Result<(), StoreError> {
         let result = self.client.batch_execute(&self.setup);

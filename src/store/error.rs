@@ -145,6 +145,20 @@ impl StoreError {
         self.doing == DOING_CONNECT
     }
 
+    /// Says whether the server undid the transaction because of another one: the same again at once is likely to succeed.
+    pub fn is_conflict(&self) -> bool {
+        self.has_code(&SqlState::T_R_DEADLOCK_DETECTED)
+            || self.has_code(&SqlState::T_R_SERIALIZATION_FAILURE)
+    }
+
+    /// Says whether some of the rows written may be to blame, so that a part of the batch could succeed: a row is locked by somebody
+    /// else, or refused by a trigger or a constraint.
+    pub fn is_about_a_row(&self) -> bool {
+        let is_refused = matches!(&self.kind, StoreErrorKind::Rejected(_))
+            && !(self.is_transient() || self.is_schema() || self.is_configuration());
+        self.is_lock_timeout() || self.is_conflict() || is_refused
+    }
+
     /// Says whether user, password or database name are wrong: no waiting helps.
     pub fn is_configuration(&self) -> bool {
         matches!(&self.kind, StoreErrorKind::Rejected(code)

@@ -73,6 +73,17 @@ impl Session {
         )
     }
 
+    /// Says whether a connection with this `application_name` is open on the server: what it runs may still be committed.
+    pub fn has_backend(&mut self, application_name: &str) -> Result<bool, StoreError> {
+        self.query(
+            "look for back ends of a worker",
+            include_str!("../../sql/has_backend.sql"),
+            &[&application_name],
+            |row| row.try_get::<_, bool>(0),
+        )
+        .map(|found| found.contains(&true))
+    }
+
     /// Lists up to `limit` leases that are over by the database's clock, oldest first.
     pub fn expired_leases(&mut self, limit: u16) -> Result<Vec<Lease>, StoreError> {
         self.query(

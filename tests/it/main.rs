@@ -27,11 +27,23 @@ mod cli;
 mod cluster;
 /// Flag before environment before file before default; limits; the file's errors.
 mod config;
+/// The whole daemon: every event once, through each kind of handler.
+mod delivery;
 /// Connection descriptions, beside psql's reading of them.
 mod dsn;
+/// Handlers against real programs and receivers: each row of their contract, and what can go wrong with either.
+mod handler;
+/// The endpoints for load balancers and scrapers.
+mod http_api;
 /// The support's own laws: a checker that cannot fail proves nothing.
 mod kit;
+/// Values after known work.
+mod metrics;
 /// The command `migrate`.
 mod migrate;
 /// The sample events that ship with the program, and their generator.
 mod sample_data;
+/// Drain, deadline, second signal, a signal to a worker.
+mod signals;
+/// Workers that die, are killed, or never get on; what a supervisor leaves to the next one.
+mod supervisor;

@@ -23,7 +23,29 @@ const LAYERS: [&[&str]; 4] = [
 ];
 
 /// Imports within a layer: who, from whom, why.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[("config", "backoff", "a retry policy is a setting")];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("config", "backoff", "a retry policy is a setting"),
+    (
+        "backoff",
+        "event",
+        "what a failed attempt comes to is an outcome",
+    ),
+    (
+        "health",
+        "metrics",
+        "the supervisor publishes both together",
+    ),
+    (
+        "settings",
+        "in_hand",
+        "a worker is told who it is in its file",
+    ),
+    (
+        "settings",
+        "store",
+        "a worker is told where the database is",
+    ),
+];
 
 /// Files of one directory that may know each other: all of the circle, why.
 const CIRCLES: &[(&str, &str)] = &[(

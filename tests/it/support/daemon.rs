@@ -24,6 +24,7 @@ pub struct Daemon {
     dsn: String,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    port: String,
 }
 
 impl Daemon {
@@ -33,6 +34,7 @@ impl Daemon {
             dsn: db.dsn(),
             args: Vec::new(),
             env: Vec::new(),
+            port: "0".to_owned(),
         }
     }
 
@@ -40,6 +42,13 @@ impl Daemon {
     #[must_use]
     pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Daemon {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Asks for this port instead of any free one.
+    #[must_use]
+    pub fn port(mut self, port: &str) -> Daemon {
+        port.clone_into(&mut self.port);
         self
     }
 
@@ -62,7 +71,7 @@ impl Daemon {
         let mut child = Command::new(env!("CARGO_BIN_EXE_dispatchbox"))
             .arg("run")
             .args(["--dsn", &self.dsn])
-            .args(["--http-host", "127.0.0.1", "--http-port", "0"])
+            .args(["--http-host", "127.0.0.1", "--http-port", &self.port])
             .args(&self.args)
             .env_remove("RUNTIME_DIRECTORY")
             .env("TMPDIR", directory.path())

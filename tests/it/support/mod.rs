@@ -18,7 +18,7 @@ pub mod recorder;
 pub mod wait;
 
 pub use cli::Cli;
-pub use daemon::{Daemon, RunningDaemon};
+pub use daemon::{Daemon, RunningDaemon, signal_pid};
 pub use database::TestDb;
 pub use directory::TestDir;
 pub use history::History;

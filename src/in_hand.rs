@@ -1,0 +1,282 @@
+//! The in-hand file: what each runner of a worker is handling at this moment, readable after the worker's death.
+//!
+//! A crash must charge an attempt to exactly the events that were being handled, not to their neighbours in the same lease.
+//! Nobody can ask a dead process, so each runner writes what it starts into its slot of a small file: one `write_at` of 24 bytes
+//! when a handler starts and none when it ends. A stale slot charges nobody, because a settled event is no longer named by its
+//! lease. The page cache keeps the bytes when the process dies; that the host's death loses them is accepted, since then nobody
+//! can know what ran.
+//!
+//! The worker holds a lock on the file while it lives. Whoever gets the lock may act for the dead worker: its supervisor, or the
+//! next supervisor on the host, which finds what a killed one left behind. The file appears under its final name only once it is
+//! locked, so a file that nobody locks always belongs to a dead worker.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The header's room in the file; slots start behind it.
+const HEADER_BYTES: u64 = 2048;
+
+/// One slot: event id, lease token, process group and the start time of its leader.
+const SLOT_BYTES: u64 = 24;
+
+/// Largest file that is read back: more slots than any worker has runners.
+const FILE_BYTES_MAX: u64 = HEADER_BYTES + SLOT_BYTES * 65_536;
+
+const SUFFIX: &str = "in-hand";
+
+/// Who wrote the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The worker's id, as its leases name it.
+    pub worker: String,
+    /// `application_name` of the worker's connections, to see whether one of its back ends still runs.
+    pub application_name: String,
+    /// Which database the leases are in; see `store::dsn::Dsn::identity`.
+    pub database: String,
+}
+
+/// One event that was being handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InHand {
+    /// The event.
+    pub event_id: i64,
+    /// The lease that named it.
+    pub token: i64,
+    /// Process group of the program that handled it; 0 where there was none.
+    pub group: u32,
+    /// Start time of the group's leader in clock ticks, its low 32 bits; tells a reused number apart.
+    pub started_ticks: u32,
+}
+
+/// The worker's end of the file.
+pub struct InHandFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl InHandFile {
+    /// Creates, locks and then names the file in `directory`.
+    pub fn create(directory: &Path, name: &str, owner: &Owner) -> io::Result<InHandFile> {
+        let path = directory.join(format!("{name}.{SUFFIX}"));
+        let unnamed = directory.join(format!("{name}.tmp"));
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&unnamed)?;
+        file.lock()?;
+        let mut header = serde_json::to_vec(owner)?;
+        header.push(b'\n');
+        if header.len() as u64 > HEADER_BYTES {
+            return Err(io::Error::other(
+                "the worker's id and database name are too long",
+            ));
+        }
+        file.write_all(&header)?;
+        fs::rename(&unnamed, &path)?;
+        Ok(InHandFile { file, path })
+    }
+
+    /// Notes that runner `slot` starts to handle an event.
+    pub fn start(&self, slot: usize, event_id: i64, token: i64) -> io::Result<()> {
+        self.write(
+            slot,
+            InHand {
+                event_id,
+                token,
+                group: 0,
+                started_ticks: 0,
+            },
+        )
+    }
+
+    /// Notes the process group that handles the event of runner `slot`; 0 once it has ended.
+    pub fn note_group(&self, slot: usize, event_id: i64, token: i64, group: u32) -> io::Result<()> {
+        let started_ticks = if group == 0 {
+            0
+        } else {
+            started_ticks(group).unwrap_or(0)
+        };
+        self.write(
+            slot,
+            InHand {
+                event_id,
+                token,
+                group,
+                started_ticks,
+            },
+        )
+    }
+
+    fn write(&self, slot: usize, in_hand: InHand) -> io::Result<()> {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&in_hand.event_id.to_ne_bytes());
+        bytes[8..16].copy_from_slice(&in_hand.token.to_ne_bytes());
+        bytes[16..20].copy_from_slice(&in_hand.group.to_ne_bytes());
+        bytes[20..].copy_from_slice(&in_hand.started_ticks.to_ne_bytes());
+        self.file
+            .write_all_at(&bytes, HEADER_BYTES + SLOT_BYTES * slot as u64)
+    }
+
+    /// Process groups that handle an event now; what a worker kills when its drain runs out of time.
+    pub fn groups(&self) -> Vec<u32> {
+        read_slots(&self.file).map_or_else(
+            |_| Vec::new(),
+            |slots| {
+                slots
+                    .iter()
+                    .map(|slot| slot.group)
+                    .filter(|&group| group != 0)
+                    .collect()
+            },
+        )
+    }
+
+    /// Removes the file: every lease of this worker is settled.
+    pub fn remove(&self) {
+        // Left behind it costs the next supervisor one look at a worker that has no lease.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// A dead worker's file: locked by us, so nobody else acts on it.
+#[derive(Debug)]
+pub struct Remains {
+    /// Whose file it was.
+    pub owner: Owner,
+    /// What was in hand, stale slots included.
+    pub in_hand: Vec<InHand>,
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Remains {
+    /// Takes over the file at `path`; `None` while its worker lives, when it is gone, or when it makes no sense.
+    pub fn take(path: &Path) -> Option<Remains> {
+        let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => return None,
+        }
+        let owner = read_owner(&file).ok()?;
+        let in_hand = read_slots(&file).ok()?;
+        Some(Remains {
+            owner,
+            in_hand,
+            path: path.to_owned(),
+            _lock: file,
+        })
+    }
+
+    /// Takes over every dead worker's file in `directory` that belongs to `database`.
+    pub fn take_all(directory: &Path, database: &str) -> Vec<Remains> {
+        let Ok(entries) = fs::read_dir(directory) else {
+            return Vec::new();
+        };
+        let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
+        let (named, unnamed): (Vec<_>, Vec<_>) = paths.partition(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == SUFFIX)
+        });
+        remove_unnamed(&unnamed);
+        named
+            .into_iter()
+            .filter(|path| belongs_to(path, database))
+            .filter_map(|path| Remains::take(&path))
+            .collect()
+    }
+
+    /// Removes the file: the worker has no lease left.
+    pub fn remove(self) {
+        // Left behind it costs the next supervisor one look at a worker that has no lease.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The path of the file that a worker creates under this name.
+pub fn path(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.{SUFFIX}"))
+}
+
+/// Makes `directory` if it is not there, and refuses one that others could write to.
+pub fn private_directory(directory: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(directory)?;
+    let ours = rustix::process::geteuid().as_raw();
+    if !found.is_dir() || found.uid() != ours || found.mode() & 0o022 != 0 {
+        return Err(io::Error::other(
+            "it is not a directory that belongs to this user and that only this user may write to",
+        ));
+    }
+    Ok(())
+}
+
+/// Reads when the process `pid` started, in clock ticks since boot, low 32 bits.
+pub fn started_ticks(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name may hold spaces and parentheses; the fields go on behind the last one.
+    let fields = stat.rsplit_once(')')?.1;
+    let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    u32::try_from(ticks & u64::from(u32::MAX)).ok()
+}
+
+/// Removes what a worker left that was killed before it could name its file: it never claimed anything.
+fn remove_unnamed(paths: &[PathBuf]) {
+    for path in paths
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "tmp"))
+    {
+        let is_left = File::open(path).is_ok_and(|file| file.try_lock().is_ok());
+        if is_left {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn belongs_to(path: &Path, database: &str) -> bool {
+    File::open(path)
+        .and_then(|file| read_owner(&file))
+        .is_ok_and(|owner| owner.database == database)
+}
+
+fn read_owner(file: &File) -> io::Result<Owner> {
+    let mut header = vec![0; usize::try_from(HEADER_BYTES).unwrap_or(0)];
+    let read = file.read_at(&mut header, 0)?;
+    let line = header[..read]
+        .split(|&byte| byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    Ok(serde_json::from_slice(line)?)
+}
+
+fn read_slots(file: &File) -> io::Result<Vec<InHand>> {
+    let mut bytes = Vec::new();
+    let mut reader = file;
+    io::Seek::seek(&mut reader, io::SeekFrom::Start(HEADER_BYTES))?;
+    reader.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    let (slots, _torn) = bytes.as_chunks::<24>();
+    Ok(slots
+        .iter()
+        .map(|slot| InHand {
+            event_id: i64::from_ne_bytes(part(slot, 0)),
+            token: i64::from_ne_bytes(part(slot, 8)),
+            group: u32::from_ne_bytes(part(slot, 16)),
+            started_ticks: u32::from_ne_bytes(part(slot, 20)),
+        })
+        .filter(|slot| slot.token != 0)
+        .collect())
+}
+
+fn part<const N: usize>(slot: &[u8; 24], at: usize) -> [u8; N] {
+    let mut part = [0; N];
+    part.copy_from_slice(&slot[at..at + N]);
+    part
+}

@@ -1,0 +1,29 @@
+//! What a supervisor tells a worker: one JSON line on its standard input, whose end later means "drain".
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::in_hand::Owner;
+use crate::store::dsn::Dsn;
+
+/// Longest settings line that a worker reads; thousands of routes fit.
+pub const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Everything a worker needs to know. Holds the password, so it travels through a pipe and is never printed.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct WorkerSettings {
+    /// The worker's number; it survives restarts.
+    pub slot: u16,
+    /// Its id, which never returns, and what else its in-hand file says about it.
+    pub owner: Owner,
+    /// Where its in-hand file goes.
+    pub directory: PathBuf,
+    /// The in-hand file's name without its suffix.
+    pub in_hand_name: String,
+    /// What was configured.
+    pub config: Config,
+    /// Where the database is.
+    pub dsn: Dsn,
+}

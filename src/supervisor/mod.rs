@@ -1,0 +1,519 @@
+//! The supervisor: starts the workers, replaces those that end, and drains them when it is told to leave.
+//!
+//! One event loop on the main thread; everything that can happen is a [`FleetEvent`]. It knows a worker as a program with
+//! arguments, two pipes and an in-hand file, and never calls the database itself: what waits for the database, the look before
+//! the start and the sweeping of dead workers' leases, has a thread of its own.
+
+mod child;
+mod preflight;
+mod slot;
+mod sweeper;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, tick};
+use log::{error, info, warn};
+
+use crate::config::Config;
+use crate::error::{EXIT_CONFIG, EXIT_FAILED};
+use crate::handler::{Handlers, Routes};
+use crate::health::{DaemonPhase, Health, Published};
+use crate::in_hand::{self, Remains};
+use crate::metrics::Fleet;
+use crate::process;
+use crate::report::Report;
+use crate::signal::{self, SignalThread};
+use crate::store::Timeouts;
+use crate::store::dsn::Dsn;
+use child::{End, WorkerProcess};
+use slot::{Identity, Slot};
+use sweeper::{Dead, Sweeper};
+
+/// Reports that wait while the main loop is busy; their readers wait with them.
+const EVENTS_MAX: usize = 64;
+
+/// Rhythm of restarts, of the look at silent workers, and of reaping orphans.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What a healthy worker may add to the two timeouts of a database call before it counts as wedged.
+const WEDGED_MARGIN: Duration = Duration::from_secs(5);
+
+/// How long the leases of workers that were killed may still be swept before the supervisor leaves.
+const LAST_SWEEP_MAX: Duration = Duration::from_secs(2);
+
+/// After a second signal everything ends within a second.
+const HASTY_SWEEP_MAX: Duration = Duration::from_millis(300);
+
+/// All that can happen to the supervisor.
+pub enum FleetEvent {
+    /// Somebody sent this process a signal.
+    Signal(i32),
+    /// The database is usable, or never will be.
+    Preflight(Result<(), String>),
+    /// The worker in this slot, with this pid, has reported.
+    Report(u16, u32, Report),
+    /// The worker in this slot, with this pid, has ended.
+    Ended(u16, u32),
+    /// So many leases of dead workers were ended.
+    Swept(u64),
+    /// Time to look after what is due.
+    Tick,
+    /// The drain has taken too long.
+    DrainTimedOut,
+}
+
+/// Why the daemon does not start, and with which exit code it ends.
+#[derive(Debug)]
+pub struct Refusal {
+    /// For the log.
+    pub reason: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+impl Refusal {
+    fn failed(reason: impl Into<String>) -> Refusal {
+        Refusal {
+            reason: reason.into(),
+            code: EXIT_FAILED,
+        }
+    }
+}
+
+/// The parent of the workers.
+pub struct Supervisor {
+    config: Config,
+    dsn: Dsn,
+    identity: Identity,
+    directory: PrivateDirectory,
+    health: Health,
+    fleet: Arc<Mutex<Fleet>>,
+    signals: SignalThread,
+    sweeper: Sweeper,
+    events: Receiver<FleetEvent>,
+    /// Held so that the channel outlives its other senders.
+    sender: Sender<FleetEvent>,
+    slots: Vec<Slot>,
+    phase: Phase,
+    /// Something went wrong that the exit code must tell.
+    has_failed: bool,
+}
+
+/// Where the main loop stands.
+enum Phase {
+    Starting,
+    Running,
+    Draining {
+        deadline: Receiver<Instant>,
+        since: Instant,
+    },
+    /// Everything that could be waited for is gone.
+    Stopped {
+        code: u8,
+        is_hasty: bool,
+    },
+}
+
+impl Supervisor {
+    /// Makes everything ready but starts no worker yet: that is for [`Supervisor::run`], once the database is usable.
+    pub fn start(
+        config: Config,
+        dsn: Dsn,
+        handlers: &Handlers,
+        published: Published,
+    ) -> Result<Supervisor, Refusal> {
+        let routes = Routes::new(&config, handlers).map_err(|error| Refusal {
+            reason: error.to_string(),
+            code: EXIT_CONFIG,
+        })?;
+        if routes.is_sample() {
+            warn!(
+                "no route is configured: order.created, order.created.analytics and order.created.crm are only logged; \
+                 give routes by --route, in the file of --config, or in code by Handlers::on"
+            );
+        }
+        let signals = SignalThread::start()
+            .map_err(|error| Refusal::failed(format!("could not listen to signals: {error}")))?;
+        let directory = PrivateDirectory::find()?;
+        process::become_subreaper();
+        let (sender, events) = bounded(EVENTS_MAX);
+        let default_policy = config.retry;
+        let policy_of = move |event_type: &str| {
+            routes
+                .find(event_type)
+                .map_or(default_policy, |route| routes.get(route).retry)
+        };
+        let thread_failed = |error| Refusal::failed(format!("could not start a thread: {error}"));
+        let timeouts = Timeouts {
+            connect: config.connect_timeout,
+            query: config.query_timeout,
+        };
+        let sweeper = Sweeper::start(dsn.clone(), timeouts, Box::new(policy_of), sender.clone())
+            .map_err(thread_failed)?;
+        preflight::start(dsn.clone(), timeouts, sender.clone()).map_err(thread_failed)?;
+        Ok(Supervisor {
+            identity: Identity::new(dsn.identity()),
+            slots: (0..config.processes.get()).map(Slot::new).collect(),
+            config,
+            dsn,
+            directory,
+            health: published.health,
+            fleet: published.fleet,
+            signals,
+            sweeper,
+            events,
+            sender,
+            phase: Phase::Starting,
+            has_failed: false,
+        })
+    }
+
+    /// Runs until everything has drained or was killed; returns the exit code.
+    pub fn run(mut self) -> u8 {
+        info!(
+            "dispatchbox {} started with {} {} on {}",
+            env!("CARGO_PKG_VERSION"),
+            self.config.processes,
+            if self.slots.len() == 1 {
+                "worker process"
+            } else {
+                "worker processes"
+            },
+            self.dsn.identity()
+        );
+        let ticks = tick(TICK);
+        let (code, is_hasty) = loop {
+            let event = self.next_event(&ticks);
+            self.handle_event(event);
+            if let Phase::Stopped { code, is_hasty } = self.phase {
+                break (code, is_hasty);
+            }
+        };
+        self.sweeper.stop(if is_hasty {
+            HASTY_SWEEP_MAX
+        } else {
+            LAST_SWEEP_MAX
+        });
+        self.directory.leave();
+        code
+    }
+
+    fn next_event(&self, ticks: &Receiver<Instant>) -> FleetEvent {
+        let no_deadline = never();
+        let deadline = match &self.phase {
+            Phase::Draining { deadline, .. } => deadline,
+            Phase::Starting | Phase::Running | Phase::Stopped { .. } => &no_deadline,
+        };
+        select! {
+            recv(self.signals.received) -> signal => FleetEvent::Signal(signal.expect("the signal thread outlives the loop")),
+            recv(self.events) -> event => event.expect("the supervisor holds a sender"),
+            recv(ticks) -> _ => FleetEvent::Tick,
+            recv(deadline) -> _ => FleetEvent::DrainTimedOut,
+        }
+    }
+
+    fn handle_event(&mut self, event: FleetEvent) {
+        match event {
+            FleetEvent::Signal(signal) => self.signalled(signal),
+            FleetEvent::Preflight(Ok(())) => self.start_fleet(),
+            FleetEvent::Preflight(Err(reason)) => {
+                error!("could not start: {reason}");
+                self.phase = Phase::Stopped {
+                    code: EXIT_CONFIG,
+                    is_hasty: false,
+                };
+            }
+            FleetEvent::Report(slot, pid, report) => self.reported(slot, pid, report),
+            FleetEvent::Ended(slot, pid) => self.ended(slot, pid),
+            FleetEvent::Swept(n_leases) => self.fleet().swept(n_leases),
+            FleetEvent::Tick => self.look_after(),
+            FleetEvent::DrainTimedOut => self.kill_what_is_left("drain timed out"),
+        }
+    }
+
+    fn start_fleet(&mut self) {
+        if !matches!(self.phase, Phase::Starting) {
+            return;
+        }
+        self.phase = Phase::Running;
+        self.health
+            .update(|state| state.phase = DaemonPhase::Running);
+        for remains in Remains::take_all(&self.directory.path, &self.dsn.identity()) {
+            info!(
+                "found what worker {} left when it was killed with its supervisor",
+                remains.owner.worker
+            );
+            kill_left_groups(&remains);
+            self.sweeper.sweep(Dead {
+                owner: remains.owner.clone(),
+                end: "killed together with its supervisor".to_owned(),
+                remains: Some(remains),
+            });
+        }
+        for slot in 0..self.slots.len() {
+            self.start_worker(slot);
+        }
+    }
+
+    fn start_worker(&mut self, index: usize) {
+        let number = self.slots[index].number;
+        let settings =
+            self.identity
+                .settings(number, &self.directory.path, &self.config, &self.dsn);
+        // It goes away when the last worker's file does; another supervisor may just have removed it.
+        let started = in_hand::private_directory(&self.directory.path)
+            .and_then(|()| WorkerProcess::start(settings, &self.sender));
+        let slot = &mut self.slots[index];
+        match started {
+            Ok(worker) => {
+                info!("worker-{number:02} started (pid {})", worker.pid());
+                let is_restart = slot.started(worker);
+                self.fleet().started(number, is_restart);
+            }
+            Err(error) => {
+                let wait = slot.ended();
+                error!(
+                    "could not start worker-{number:02}, trying again in {:.1} s: {error}",
+                    wait.as_secs_f64()
+                );
+            }
+        }
+    }
+
+    fn reported(&mut self, number: u16, pid: u32, report: Report) {
+        let Some(worker) = self.worker(number, pid) else {
+            return;
+        };
+        worker.last_report = Instant::now();
+        worker.longest_call = Duration::from_millis(report.turned_ms);
+        let workers_up = {
+            let mut fleet = self.fleet();
+            fleet.reported(number, report.db_connected, report.metrics);
+            fleet.workers_up()
+        };
+        self.health.update(|state| state.workers_up = workers_up);
+    }
+
+    /// A worker has ended: cleans up, has its leases swept, and sees to a successor.
+    fn ended(&mut self, number: u16, pid: u32) {
+        if self.worker(number, pid).is_none() {
+            return;
+        }
+        let slot = &mut self.slots[usize::from(number)];
+        let Some(worker) = slot.worker.take() else {
+            return;
+        };
+        let End {
+            status,
+            settings,
+            remains,
+        } = worker.bury();
+        let is_running = matches!(self.phase, Phase::Running);
+        let wait = slot.ended();
+        let workers_up = {
+            let mut fleet = self.fleet();
+            fleet.ended(number);
+            fleet.workers_up()
+        };
+        self.health.update(|state| state.workers_up = workers_up);
+        if !status.success() {
+            self.has_failed = true;
+            self.sweeper.sweep(Dead {
+                owner: settings.owner,
+                end: status.to_string(),
+                remains,
+            });
+        }
+        if is_running {
+            warn!(
+                "worker-{number:02} (pid {pid}) ended: {status}; starting another in {:.1} s",
+                wait.as_secs_f64()
+            );
+        } else {
+            info!("worker-{number:02} (pid {pid}) ended: {status}");
+        }
+        self.leave_if_empty();
+    }
+
+    /// What is due with time: successors, silent workers, orphans.
+    fn look_after(&mut self) {
+        let now = Instant::now();
+        let wedged_after = self.config.query_timeout + self.config.connect_timeout + WEDGED_MARGIN;
+        let mut overlooked = Vec::new();
+        for slot in &mut self.slots {
+            let Some(worker) = &mut slot.worker else {
+                continue;
+            };
+            if process::has_ended(worker.pid()) {
+                // Its report pipe may be held open by something that a handler started.
+                overlooked.push((slot.number, worker.pid()));
+                continue;
+            }
+            let silent = now.duration_since(worker.last_report);
+            let silent = silent.max(worker.longest_call);
+            if silent >= wedged_after && !worker.is_leaving {
+                error!(
+                    "worker-{:02} (pid {}) is wedged: stuck for {:.0} s; replacing it",
+                    slot.number,
+                    worker.pid(),
+                    silent.as_secs_f64()
+                );
+                worker.is_leaving = true;
+                worker.kill();
+            }
+        }
+        for (number, pid) in overlooked {
+            self.ended(number, pid);
+        }
+        if matches!(self.phase, Phase::Running) {
+            for index in 0..self.slots.len() {
+                if self.slots[index].is_start_due(now) {
+                    self.start_worker(index);
+                }
+            }
+        }
+        let workers: Vec<u32> = self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.worker.as_ref())
+            .map(WorkerProcess::pid)
+            .collect();
+        process::reap_orphans(|pid| workers.contains(&pid));
+    }
+
+    fn signalled(&mut self, signal: i32) {
+        match self.phase {
+            Phase::Starting | Phase::Running => self.drain(signal),
+            Phase::Draining { .. } => {
+                self.kill_what_is_left(&format!("{} while draining", signal::name(signal)));
+            }
+            Phase::Stopped { .. } => {}
+        }
+    }
+
+    fn drain(&mut self, signal: i32) {
+        info!("{} received: draining", signal::name(signal));
+        self.health
+            .update(|state| state.phase = DaemonPhase::Draining);
+        self.has_failed = false;
+        for worker in self
+            .slots
+            .iter_mut()
+            .filter_map(|slot| slot.worker.as_mut())
+        {
+            worker.drain();
+        }
+        self.phase = Phase::Draining {
+            deadline: after(self.config.drain_timeout),
+            since: Instant::now(),
+        };
+        self.leave_if_empty();
+    }
+
+    fn leave_if_empty(&mut self) {
+        let Phase::Draining { since, .. } = self.phase else {
+            return;
+        };
+        if self.slots.iter().all(|slot| slot.worker.is_none()) {
+            info!("drained in {} ms", since.elapsed().as_millis());
+            self.phase = Phase::Stopped {
+                code: u8::from(self.has_failed),
+                is_hasty: false,
+            };
+        }
+    }
+
+    /// Ends the drain by force; what was in hand is charged by the sweeper or, where that has no time left, by the next supervisor.
+    fn kill_what_is_left(&mut self, why: &str) {
+        let is_hasty = why != "drain timed out";
+        let mut n_killed = 0;
+        for slot in &mut self.slots {
+            let Some(mut worker) = slot.worker.take() else {
+                continue;
+            };
+            n_killed += 1;
+            worker.kill();
+            let End {
+                status,
+                settings,
+                remains,
+            } = worker.bury();
+            self.sweeper.sweep(Dead {
+                owner: settings.owner,
+                end: status.to_string(),
+                remains,
+            });
+        }
+        warn!(
+            "{why}: killed {n_killed} {}",
+            if n_killed == 1 { "worker" } else { "workers" }
+        );
+        self.phase = Phase::Stopped {
+            code: EXIT_FAILED,
+            is_hasty,
+        };
+    }
+
+    fn worker(&mut self, number: u16, pid: u32) -> Option<&mut WorkerProcess> {
+        self.slots
+            .get_mut(usize::from(number))
+            .and_then(|slot| slot.worker.as_mut())
+            .filter(|worker| worker.pid() == pid)
+    }
+
+    fn fleet(&self) -> std::sync::MutexGuard<'_, Fleet> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the in-hand files go: the same place for the next supervisor on this host, so that it finds them.
+struct PrivateDirectory {
+    path: PathBuf,
+    /// Made by us, and not by a service manager that also removes it.
+    is_ours: bool,
+}
+
+impl PrivateDirectory {
+    fn find() -> Result<PrivateDirectory, Refusal> {
+        let given = std::env::var_os("RUNTIME_DIRECTORY")
+            .and_then(|list| std::env::split_paths(&list).next())
+            .filter(|path| path.is_absolute());
+        let directory = if let Some(path) = given {
+            PrivateDirectory {
+                path,
+                is_ours: false,
+            }
+        } else {
+            let name = format!("dispatchbox-{}", rustix::process::geteuid().as_raw());
+            PrivateDirectory {
+                path: std::env::temp_dir().join(name),
+                is_ours: true,
+            }
+        };
+        in_hand::private_directory(&directory.path).map_err(|error| {
+            let path = directory.path.display();
+            Refusal::failed(format!(
+                "could not use `{path}` for the in-hand files: {error}"
+            ))
+        })?;
+        Ok(directory)
+    }
+
+    fn leave(&self) {
+        if self.is_ours {
+            // Only when it is empty: another supervisor of this user may use it, and files for the next one may lie in it.
+            let _ = std::fs::remove_dir(&self.path);
+        }
+    }
+}
+
+/// Kills what a worker of another supervisor left running, where its number surely still means the same process.
+fn kill_left_groups(remains: &Remains) {
+    for in_hand in remains.in_hand.iter().filter(|in_hand| in_hand.group != 0) {
+        if in_hand::started_ticks(in_hand.group) == Some(in_hand.started_ticks) {
+            process::kill_group(in_hand.group);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Before the first worker: is the database there, and does it hold what the program needs?
+//!
+//! A database that cannot be reached is waited for, however long it takes. A wrong password, a missing database or schema is not:
+//! nobody mends those by waiting.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, never};
+use log::{info, warn};
+
+use crate::store::dsn::Dsn;
+use crate::store::{self, StoreError, Timeouts};
+use crate::supervisor::FleetEvent;
+
+/// First wait after a failed look; doubles up to [`WAIT_MAX`].
+const WAIT_FIRST: Duration = Duration::from_millis(100);
+
+/// A database that has come up is noticed within this time.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Looks until the answer is known, then sends it. The thread is not joined: a daemon that is told to leave does not wait for it.
+pub(super) fn start(dsn: Dsn, timeouts: Timeouts, events: Sender<FleetEvent>) -> io::Result<()> {
+    thread::Builder::new()
+        .name("preflight".into())
+        .spawn(move || {
+            let answer = wait_for_database(&dsn, &timeouts);
+            // The supervisor may have left meanwhile.
+            let _ = events.send(FleetEvent::Preflight(answer));
+        })
+        .map(drop)
+}
+
+fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
+    let mut wait = WAIT_FIRST;
+    let mut has_told = false;
+    loop {
+        match look(dsn, timeouts) {
+            Ok(missing) if missing.is_empty() => {
+                if has_told {
+                    info!("database is there");
+                }
+                return Ok(());
+            }
+            Ok(missing) => {
+                return Err(format!(
+                    "the schema lacks {}; run `dispatchbox migrate`",
+                    missing.join(", ")
+                ));
+            }
+            Err(error) if error.is_connection_lost() || error.is_transient() => {
+                if !has_told {
+                    has_told = true;
+                    warn!("waiting for the database: {error}");
+                }
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+        let _ = never::<()>().recv_timeout(wait);
+        wait = (wait * 2).min(WAIT_MAX);
+    }
+}
+
+fn look(dsn: &Dsn, timeouts: &Timeouts) -> Result<Vec<String>, StoreError> {
+    store::connect(dsn, timeouts, "dispatchbox start")?.missing_schema()
+}

@@ -1,0 +1,253 @@
+//! The sweeper ends the leases of a worker that died while its host lives: never the main loop's work, since it waits for the
+//! database.
+//!
+//! The dead worker's in-hand file names what was being handled: exactly those events are charged an attempt, dead when it was
+//! their last, and all others of its leases are released uncharged. Without this the neighbours of an event that kills its worker
+//! would die with it. A back end of the dead worker may still be running a claim, a locked table holds it up for instance, and
+//! commit it later; so the sweeper looks again each second until that worker has neither a back end nor a lease.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use log::{info, warn};
+
+use crate::backoff::RetryPolicy;
+use crate::event::Outcome;
+use crate::in_hand::{InHand, Owner, Remains};
+use crate::store::dsn::Dsn;
+use crate::store::lease::Lease;
+use crate::store::settle::{SettleBatch, Settlement};
+use crate::store::{self, Session, StoreError, Timeouts};
+use crate::supervisor::FleetEvent;
+
+/// How often a dead worker is looked at until nothing of it is left.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Dead workers watched at once. Those of a crash loop hold no lease, so what does not fit is left to the expiry of its leases.
+const WATCHED_MAX: usize = 256;
+
+/// Which retry policy an event type has.
+pub(super) type PolicyOf = Box<dyn Fn(&str) -> RetryPolicy + Send>;
+
+/// A worker that died.
+pub(super) struct Dead {
+    /// Who it was.
+    pub(super) owner: Owner,
+    /// How it ended, for `last_error`.
+    pub(super) end: String,
+    /// Its in-hand file.
+    pub(super) remains: Option<Remains>,
+}
+
+/// The running sweeper.
+pub(super) struct Sweeper {
+    dead: Option<Sender<Dead>>,
+    ended: Receiver<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Sweeper {
+    /// Starts the thread.
+    pub(super) fn start(
+        dsn: Dsn,
+        timeouts: Timeouts,
+        policy_of: PolicyOf,
+        events: Sender<FleetEvent>,
+    ) -> io::Result<Sweeper> {
+        let (sender, dead) = bounded(WATCHED_MAX);
+        let (ended_sender, ended) = bounded(0);
+        let thread = thread::Builder::new()
+            .name("sweeper".into())
+            .spawn(move || {
+                let _ended: Sender<()> = ended_sender;
+                let mut sweep = Sweep {
+                    dsn,
+                    timeouts,
+                    policy_of,
+                    events,
+                    session: None,
+                    is_away: false,
+                };
+                sweep.run(&dead);
+            })?;
+        Ok(Sweeper {
+            dead: Some(sender),
+            ended,
+            thread,
+        })
+    }
+
+    /// Hands over a dead worker.
+    pub(super) fn sweep(&self, dead: Dead) {
+        let Some(sender) = &self.dead else { return };
+        if let Err(TrySendError::Full(dead)) = sender.try_send(dead) {
+            warn!(
+                "too many dead workers to sweep at once: the leases of {} end by expiry",
+                dead.owner.worker
+            );
+        }
+    }
+
+    /// Lets it finish what it has, for at most `wait`; the in-hand files of what is left wait for the next supervisor.
+    pub(super) fn stop(mut self, wait: Duration) {
+        self.dead = None;
+        // Only the drop of the thread's end is sent.
+        if self.ended.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected)
+            && self.thread.join().is_err()
+        {
+            warn!("the sweeper had died");
+        }
+    }
+}
+
+struct Sweep {
+    dsn: Dsn,
+    timeouts: Timeouts,
+    policy_of: PolicyOf,
+    events: Sender<FleetEvent>,
+    session: Option<Session>,
+    is_away: bool,
+}
+
+impl Sweep {
+    fn run(&mut self, arriving: &Receiver<Dead>) {
+        let mut watched: Vec<Dead> = Vec::new();
+        let mut is_open = true;
+        while is_open || !watched.is_empty() {
+            if watched.is_empty() {
+                self.session = None;
+                match arriving.recv() {
+                    Ok(dead) => watched.push(dead),
+                    Err(_) => return,
+                }
+            }
+            watched.extend(arriving.try_iter().take(WATCHED_MAX));
+            watched = watched
+                .into_iter()
+                .filter_map(|dead| self.look(dead))
+                .collect();
+            let next_look = Instant::now() + LOOK_EVERY;
+            while !watched.is_empty() && is_open {
+                match arriving.recv_deadline(next_look) {
+                    // A new one is looked at without delay.
+                    Ok(dead) => watched.extend(self.look(dead)),
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => is_open = false,
+                }
+            }
+            if !is_open && !watched.is_empty() {
+                let _ = crossbeam_channel::never::<()>().recv_deadline(next_look);
+            }
+        }
+    }
+
+    /// Sweeps once; gives the worker back unless nothing of it is left.
+    fn look(&mut self, dead: Dead) -> Option<Dead> {
+        match self.try_look(&dead) {
+            Ok(is_over) => {
+                self.is_away = false;
+                if !is_over {
+                    return Some(dead);
+                }
+                if let Some(remains) = dead.remains {
+                    remains.remove();
+                }
+                None
+            }
+            Err(error) => {
+                self.session = None;
+                if !self.is_away {
+                    self.is_away = true;
+                    warn!(
+                        "could not sweep the leases of {}, trying again: {error}",
+                        dead.owner.worker
+                    );
+                }
+                Some(dead)
+            }
+        }
+    }
+
+    fn try_look(&mut self, dead: &Dead) -> Result<bool, StoreError> {
+        if self.session.is_none() {
+            self.session = Some(store::connect(
+                &self.dsn,
+                &self.timeouts,
+                "dispatchbox sweeper",
+            )?);
+        }
+        let session = self.session.as_mut().expect("it was just connected");
+        // In this order: what a back end commits before it is gone is visible to the look at the leases.
+        let has_backend = session.has_backend(&dead.owner.application_name)?;
+        let leases = session.leases_of(&dead.owner.worker)?;
+        for lease in &leases {
+            end(session, &self.policy_of, dead, lease)?;
+        }
+        if !leases.is_empty() {
+            let _ = self.events.try_send(FleetEvent::Swept(leases.len() as u64));
+        }
+        Ok(!has_backend && leases.is_empty())
+    }
+}
+
+/// Ends one lease in one transaction: charges what was in hand, releases the rest.
+fn end(
+    session: &mut Session,
+    policy_of: &PolicyOf,
+    dead: &Dead,
+    lease: &Lease,
+) -> Result<(), StoreError> {
+    let in_hand: HashSet<i64> = dead
+        .remains
+        .iter()
+        .flat_map(|remains| &remains.in_hand)
+        .filter(|in_hand: &&InHand| in_hand.token == lease.token)
+        .map(|in_hand| in_hand.event_id)
+        .collect();
+    let charged: Vec<i64> = lease
+        .event_ids
+        .iter()
+        .copied()
+        .filter(|id| in_hand.contains(id))
+        .collect();
+    let briefs: HashMap<i64, _> = session
+        .events_brief(&charged)?
+        .into_iter()
+        .map(|brief| (brief.event_id, brief))
+        .collect();
+    let reason = format!(
+        "worker {} ended while it handled the event: {}",
+        dead.owner.worker, dead.end
+    );
+    let outcomes: Vec<Settlement> = lease
+        .event_ids
+        .iter()
+        .map(|&event_id| Settlement {
+            token: lease.token,
+            event_id,
+            outcome: briefs.get(&event_id).map_or(Outcome::Released, |brief| {
+                policy_of(&brief.event_type).failed(
+                    brief.attempts.saturating_add(1),
+                    &reason,
+                    fastrand::f64(),
+                )
+            }),
+        })
+        .collect();
+    session.settle(&SettleBatch {
+        worker: &dead.owner.worker,
+        outcomes: &outcomes,
+        ended: &[lease.token],
+        expired: false,
+    })?;
+    let n_released = outcomes.len() - briefs.len();
+    info!(
+        "swept a lease of {}: charged {} events in hand, released {n_released}",
+        dead.owner.worker,
+        briefs.len()
+    );
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! What travels between the stages: a claimed event, and what its handling came to.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use crate::event::{Event, Outcome};
+use crate::worker::leases::HeldLease;
+
+/// One claimed event on its way to a runner.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// What to deliver.
+    pub(super) event: Event,
+    /// Its route, if one takes it.
+    pub(super) route: Option<usize>,
+    /// The lease that names it.
+    pub(super) lease: Arc<HeldLease>,
+    /// How old the event was when it was claimed, by the database's clock.
+    pub(super) age: Duration,
+    /// When it was claimed.
+    pub(super) claimed: Instant,
+}
+
+/// What a claim came to, on its way to the settler.
+#[derive(Debug)]
+pub(super) struct Finished {
+    /// The event.
+    pub(super) event_id: i64,
+    /// Number of the attempt.
+    pub(super) attempt: u32,
+    /// The event's route, if one takes it.
+    pub(super) route: Option<usize>,
+    /// The lease that names the event.
+    pub(super) lease: Arc<HeldLease>,
+    /// What to write.
+    pub(super) outcome: Outcome,
+    /// How old the event was when it was claimed.
+    pub(super) age: Duration,
+    /// When it was claimed.
+    pub(super) claimed: Instant,
+}
+
+impl Claim {
+    /// Turns the claim into its outcome.
+    pub(super) fn finish(self, outcome: Outcome) -> Finished {
+        Finished {
+            event_id: self.event.id,
+            attempt: self.event.attempt,
+            route: self.route,
+            lease: self.lease,
+            outcome,
+            age: self.age,
+            claimed: self.claimed,
+        }
+    }
+}
+
+/// What a runner is doing, for the worker's look at stuck handlers.
+#[derive(Debug, Default)]
+pub(super) struct RunnerState {
+    /// Milliseconds after the worker's epoch by which the library handler in hand should have returned; 0 when idle, or when
+    /// the handler bounds itself.
+    pub(super) due_back_ms: AtomicU64,
+}

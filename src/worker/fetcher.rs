@@ -1,0 +1,404 @@
+//! The fetcher claims due events while there is room and sends them to the runners.
+//!
+//! It claims back to back while claims come full, then waits from 5 ms up to the poll interval. A claim's size starts small and
+//! doubles while claims come full and the runners empty the queue quickly, so that a slow handler does not sit on hundreds of
+//! events that another worker could start.
+//!
+//! A route with a `max_parallel` has a lane of its own once its event types are known: the general claim leaves those types out,
+//! and the lane claims just as many as the route has room for. So a full route is never waiting in the queue in front of others.
+//!
+//! After a claim whose answer was lost, a lease may stand in the database that is in nobody's hand, and the old back end may even
+//! commit it later. So the fetcher releases such strays before its next claim, and again each second for a lease time.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, never, select};
+use log::{debug, info};
+
+use crate::config::CLAIM_EVENTS_FIRST;
+use crate::event::Outcome;
+use crate::store::StoreError;
+use crate::store::claim::{ClaimQuery, ClaimedEvents};
+use crate::worker::claim::{Claim, Finished};
+use crate::worker::lane::Lane;
+use crate::worker::link::Link;
+use crate::worker::pulse::Stage;
+use crate::worker::shared::Shared;
+
+/// First wait after an empty claim.
+const IDLE_FIRST: Duration = Duration::from_millis(5);
+
+/// First wait after a failed claim; doubles up to [`BACKOFF_MAX`].
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+
+/// A repaired database is noticed within this time.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Belt to the runners' signal that there is room.
+const ROOM_BELT: Duration = Duration::from_millis(100);
+
+/// A full claim that was worked off within this time asks for a larger one.
+const FAST: Duration = Duration::from_millis(50);
+
+/// A claim that took longer than this to work off was too large.
+const SLOW: Duration = Duration::from_millis(250);
+
+/// Event types whose route is remembered; a system with more has types that carry data, and pays a look-up per event.
+const KNOWN_TYPES_MAX: usize = 10_000;
+
+/// The fetcher's ends of its channels.
+pub(super) struct Ends {
+    /// To the runners.
+    pub(super) claims: Sender<Claim>,
+    /// To the settler, for what is given back unstarted.
+    pub(super) finished: Sender<Finished>,
+    /// Says that the queue runs low.
+    pub(super) room: Receiver<()>,
+    /// Says that a route with a limit has room again.
+    pub(super) route_room: Receiver<()>,
+    /// Disconnected when the worker drains.
+    pub(super) stop: Receiver<()>,
+}
+
+/// What one look at the table came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Look {
+    NoRoom,
+    Empty,
+    Some,
+    Full,
+}
+
+/// Claims until the stop channel is disconnected.
+pub(super) fn run(ends: Ends, shared: &Shared) {
+    let mut fetcher = Fetcher::new(&ends, shared);
+    let mut idle = IDLE_FIRST;
+    let mut backoff = BACKOFF_FIRST;
+    loop {
+        let wait = match fetcher.look() {
+            Ok(Look::Full) => Duration::ZERO,
+            Ok(Look::Some) => {
+                idle = IDLE_FIRST;
+                idle
+            }
+            Ok(Look::NoRoom) => ROOM_BELT,
+            Ok(Look::Empty) => {
+                let wait = jittered(idle)
+                    .max(fetcher.last_cost)
+                    .min(shared.config.poll_interval.max(fetcher.last_cost));
+                idle = (idle * 2).min(shared.config.poll_interval).max(IDLE_FIRST);
+                wait
+            }
+            Err(_) => {
+                let wait = jittered(backoff);
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+                fetcher.wait(wait, false);
+                if fetcher.is_stopped() {
+                    return;
+                }
+                continue;
+            }
+        };
+        backoff = BACKOFF_FIRST;
+        if !wait.is_zero() {
+            fetcher.wait(wait, wait == ROOM_BELT);
+        }
+        if fetcher.is_stopped() {
+            return;
+        }
+    }
+}
+
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(0.8 + 0.2 * fastrand::f64())
+}
+
+struct Fetcher<'a> {
+    ends: &'a Ends,
+    shared: &'a Shared,
+    link: Link<'a>,
+    /// The general lane, then one per route with a limit.
+    lanes: Vec<Lane>,
+    route_of: HashMap<String, Option<usize>>,
+    size: usize,
+    /// When the last full claim was handed to the runners, until it is known how long it kept them busy.
+    handed: Option<Instant>,
+    last_cost: Duration,
+    strays_until: Option<Instant>,
+    strays_looked: Option<Instant>,
+    /// A lane has events for which its route has no room.
+    wants_route_room: bool,
+}
+
+impl<'a> Fetcher<'a> {
+    fn new(ends: &'a Ends, shared: &'a Shared) -> Fetcher<'a> {
+        let limited = (0..shared.routes.len()).filter(|&route| shared.is_limited(Some(route)));
+        let lanes = [None]
+            .into_iter()
+            .chain(limited.map(Some))
+            .map(Lane::new)
+            .collect();
+        Fetcher {
+            ends,
+            shared,
+            link: Link::new(shared, Stage::Fetcher, &shared.pool),
+            lanes,
+            route_of: HashMap::new(),
+            size: usize::from(CLAIM_EVENTS_FIRST.min(shared.config.claim_events_max())),
+            handed: None,
+            last_cost: Duration::ZERO,
+            strays_until: None,
+            strays_looked: None,
+            wants_route_room: false,
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.ends.stop.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected)
+    }
+
+    fn wait(&self, wait: Duration, for_room: bool) {
+        let none = never();
+        let room = if for_room { &self.ends.room } else { &none };
+        let route_room = if self.wants_route_room {
+            &self.ends.route_room
+        } else {
+            &none
+        };
+        select! {
+            recv(self.ends.stop) -> _ => {}
+            recv(room) -> _ => {}
+            recv(route_room) -> _ => {}
+            default(wait) => {}
+        }
+    }
+
+    /// Looks once in every lane that has room.
+    fn look(&mut self) -> Result<Look, StoreError> {
+        self.release_strays()?;
+        self.adapt();
+        self.wants_route_room = false;
+        let mut found = Look::NoRoom;
+        for lane in 0..self.lanes.len() {
+            if self.is_stopped() {
+                break;
+            }
+            found = found.max(self.look_in(lane)?);
+        }
+        Ok(found)
+    }
+
+    fn look_in(&mut self, lane: usize) -> Result<Look, StoreError> {
+        let Some(route) = self.lanes[lane].route() else {
+            return match self.room() {
+                0 => Ok(Look::NoRoom),
+                limit => self.claim(lane, limit),
+            };
+        };
+        if self.lanes[lane].types().is_empty() {
+            return Ok(Look::NoRoom);
+        }
+        let limit = self.shared.route_room(route).min(self.queue_room());
+        if limit == 0 {
+            self.wants_route_room = true;
+            return Ok(Look::NoRoom);
+        }
+        let looked = self.claim(lane, limit)?;
+        // A full claim took all the room there was: more can only be claimed when a handler returns.
+        self.wants_route_room |= looked == Look::Full;
+        Ok(looked.min(Look::Some))
+    }
+
+    /// How many events a general claim asks for now; 0 while the queue still has enough.
+    fn room(&self) -> usize {
+        let runners = usize::from(self.shared.config.max_parallel.get());
+        let idle = runners.saturating_sub(self.shared.busy_runners.load(Ordering::Relaxed));
+        let queued = self.ends.claims.len();
+        let low = self.low_water();
+        self.shared.low_water.store(low, Ordering::Relaxed);
+        if queued > low {
+            return 0;
+        }
+        // Where handlers are slow, claim no more than can start at once.
+        let ask = if low == 0 { idle } else { self.size.max(idle) };
+        ask.min(usize::from(self.shared.config.claim_events_max()))
+            .min(self.queue_room())
+    }
+
+    /// The queue length at which the next claim is worth making: look ahead only where events are worked off quickly.
+    fn low_water(&self) -> usize {
+        if self.size > usize::from(CLAIM_EVENTS_FIRST) {
+            self.size / 2
+        } else {
+            0
+        }
+    }
+
+    fn queue_room(&self) -> usize {
+        let in_flight = usize::try_from(self.shared.metrics.in_flight.get()).unwrap_or(0);
+        let free = self
+            .ends
+            .claims
+            .capacity()
+            .unwrap_or(0)
+            .saturating_sub(self.ends.claims.len());
+        free.min(self.shared.in_flight_max.saturating_sub(in_flight))
+    }
+
+    /// Grows or shrinks the claim size by how quickly the last full claim was worked off.
+    fn adapt(&mut self) {
+        let Some(handed) = self.handed else { return };
+        if self.ends.claims.len() > self.low_water() {
+            return;
+        }
+        let took = handed.elapsed();
+        self.handed = None;
+        if took < FAST {
+            self.size = (self.size * 2).min(usize::from(self.shared.config.claim_events_max()));
+        } else if took > SLOW {
+            self.size = (self.size / 2).max(1);
+        }
+    }
+
+    fn claim(&mut self, lane: usize, limit: usize) -> Result<Look, StoreError> {
+        let limit = u16::try_from(limit)
+            .unwrap_or(u16::MAX)
+            .min(self.shared.config.claim_events_max());
+        let after = self.lanes[lane].start();
+        let query = ClaimQuery {
+            worker: &self.shared.owner.worker,
+            limit,
+            lease: self.shared.config.lease,
+            after: &after,
+            filter: self.lanes[lane].filter(),
+            bytes_max: self.shared.config.max_batch_bytes,
+        };
+        let sent = Instant::now();
+        let result = self.link.call(|session| session.claim(&query));
+        self.last_cost = sent.elapsed();
+        let claimed = match result {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                if error.is_connection_lost() {
+                    self.strays_until = Some(Instant::now() + self.shared.config.lease);
+                    self.strays_looked = None;
+                }
+                return Err(error);
+            }
+        };
+        let n_events = claimed.as_ref().map_or(0, |claimed| claimed.events.len());
+        let is_full = n_events >= usize::from(limit);
+        let last = claimed.as_ref().map(|claimed| &claimed.last);
+        self.lanes[lane].looked(&after, self.last_cost, last, is_full);
+        let Some(claimed) = claimed else {
+            return Ok(Look::Empty);
+        };
+        debug!(
+            "claimed {n_events} events in {:.1} ms",
+            self.last_cost.as_secs_f64() * 1000.0
+        );
+        self.hand_over(claimed, sent);
+        if is_full && lane == 0 {
+            self.handed = Some(Instant::now());
+        }
+        Ok(if is_full { Look::Full } else { Look::Some })
+    }
+
+    fn hand_over(&mut self, claimed: ClaimedEvents, sent: Instant) {
+        let n_events = claimed.events.len();
+        let shared = self.shared;
+        shared.metrics.claimed.inc_by(n_events as u64);
+        shared
+            .metrics
+            .claim_batch_size
+            .observe(f64::from(u16::try_from(n_events).unwrap_or(u16::MAX)));
+        shared
+            .metrics
+            .in_flight
+            .add(i64::try_from(n_events).unwrap_or(i64::MAX));
+        let lease = shared.leases.hold(claimed.token, n_events, sent);
+        let is_stopped = self.is_stopped();
+        let now = Instant::now();
+        for event in claimed.events {
+            let route = self.route(&event.event_type);
+            let age = event.created_at_micros.map_or(Duration::ZERO, |created| {
+                Duration::from_micros(
+                    u64::try_from(claimed.now_micros.saturating_sub(created)).unwrap_or(0),
+                )
+            });
+            let has_room = shared.enter_route(route);
+            let claim = Claim {
+                event,
+                route,
+                lease: std::sync::Arc::clone(&lease),
+                age,
+                claimed: now,
+            };
+            if shared.is_limited(route) {
+                self.learn(&claim.event.event_type, route);
+            }
+            if !has_room || is_stopped {
+                if has_room {
+                    shared.left_route(route);
+                }
+                // The settler outlives this stage, and its channel has room for all that is in flight.
+                let _ = self.ends.finished.send(claim.finish(Outcome::Released));
+                continue;
+            }
+            if let Err(refused) = self.ends.claims.try_send(claim) {
+                let claim = refused.into_inner();
+                shared.left_route(claim.route);
+                let _ = self.ends.finished.send(claim.finish(Outcome::Released));
+            }
+        }
+    }
+
+    fn route(&mut self, event_type: &str) -> Option<usize> {
+        if let Some(&route) = self.route_of.get(event_type) {
+            return route;
+        }
+        if self.route_of.len() >= KNOWN_TYPES_MAX {
+            self.route_of.clear();
+        }
+        let route = self.shared.routes.find(event_type);
+        self.route_of.insert(event_type.to_owned(), route);
+        route
+    }
+
+    /// From now on this event type is claimed in its route's own lane.
+    fn learn(&mut self, event_type: &str, route: Option<usize>) {
+        for lane in &mut self.lanes {
+            if lane.route().is_none() || lane.route() == route {
+                lane.add_type(event_type);
+            }
+        }
+    }
+
+    /// Ends the leases that a lost answer may have left.
+    fn release_strays(&mut self) -> Result<(), StoreError> {
+        let Some(until) = self.strays_until else {
+            return Ok(());
+        };
+        let is_due = self
+            .strays_looked
+            .is_none_or(|looked| looked.elapsed() >= Duration::from_secs(1));
+        if !is_due {
+            return Ok(());
+        }
+        let in_hand = self.shared.leases.tokens();
+        let worker = &self.shared.owner.worker;
+        let n_leases = self
+            .link
+            .call(|session| session.release_strays(worker, &in_hand))?;
+        if n_leases > 0 {
+            info!("released {n_leases} leases of claims whose answer was lost");
+        }
+        self.strays_looked = Some(Instant::now());
+        if Instant::now() >= until {
+            self.strays_until = None;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! A lane: one set of event types that is claimed by itself, and where its next claim starts.
+//!
+//! A scan from the front of the due index wades through the dead entries of all that is done already; while a long transaction
+//! elsewhere keeps vacuum from removing them, that cost grows without bound. So a claim starts behind what was claimed last. But
+//! events that commit late, were released, or come due again lie in front of that. Therefore: the front is scanned again as soon as
+//! 20 times the duration of its last scan has passed. Cheap fronts are always scanned, so no latency is lost; dear ones cost at
+//! most 5 % of the time.
+
+use std::time::{Duration, Instant};
+
+use crate::store::claim::{Filter, Position};
+
+/// The front is scanned when this many times the duration of its last scan has passed.
+const FRONT_SHARE: u32 = 20;
+
+/// More types than this in a lane would make each claim's filter dear; then the lane starts to learn anew.
+const TYPES_MAX: usize = 1000;
+
+/// Event types claimed together, and the position hint for them.
+#[derive(Debug)]
+pub(super) struct Lane {
+    route: Option<usize>,
+    types: Vec<String>,
+    hint: Option<Position>,
+    front: Option<FrontScan>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct FrontScan {
+    took: Duration,
+    ended: Instant,
+}
+
+impl Lane {
+    /// The lane of a route with a limit, or the general one.
+    pub(super) fn new(route: Option<usize>) -> Lane {
+        Lane {
+            route,
+            types: Vec::new(),
+            hint: None,
+            front: None,
+        }
+    }
+
+    /// The route whose events alone are claimed here; `None` for the general lane.
+    pub(super) fn route(&self) -> Option<usize> {
+        self.route
+    }
+
+    /// The types: alone in the lane of a route, left out of the general one.
+    pub(super) fn types(&self) -> &[String] {
+        &self.types
+    }
+
+    /// What a claim in this lane may bring.
+    pub(super) fn filter(&self) -> Filter<'_> {
+        if self.route.is_some() {
+            Filter::Only(&self.types)
+        } else {
+            Filter::Without(&self.types)
+        }
+    }
+
+    /// Adds a type; another set of types has another front.
+    pub(super) fn add_type(&mut self, event_type: &str) {
+        if self.types.iter().any(|known| known == event_type) {
+            return;
+        }
+        if self.types.len() >= TYPES_MAX {
+            self.types.clear();
+        }
+        self.types.push(event_type.to_owned());
+        self.hint = None;
+        self.front = None;
+    }
+
+    /// Where the next claim starts.
+    pub(super) fn start(&self) -> Position {
+        let is_front_due = self
+            .front
+            .is_none_or(|front| front.ended.elapsed() >= front.took * FRONT_SHARE);
+        match &self.hint {
+            Some(hint) if !is_front_due => *hint,
+            _ => Position::FRONT,
+        }
+    }
+
+    /// Notes what a claim that started at `after` cost and the last position it claimed.
+    pub(super) fn looked(
+        &mut self,
+        after: &Position,
+        took: Duration,
+        last: Option<&Position>,
+        is_full: bool,
+    ) {
+        let was_front = *after == Position::FRONT;
+        if was_front {
+            self.front = Some(FrontScan {
+                took,
+                ended: Instant::now(),
+            });
+        }
+        let Some(last) = last else { return };
+        // A few stragglers found in front do not send the next claim back over the ground that was waded through already;
+        // a full claim of them says that more lie behind the last one.
+        let is_ahead = self.hint.as_ref().is_none_or(|hint| last.is_behind(hint));
+        if is_ahead || is_full {
+            self.hint = Some(*last);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! A stage's way to the database: one session, kept while it works, replaced when it is lost, each call timed and counted.
+
+use crate::store::{Pool, PooledSession, Session, StoreError};
+use crate::worker::pulse::Stage;
+use crate::worker::shared::Shared;
+
+/// One stage's session.
+pub(super) struct Link<'a> {
+    shared: &'a Shared,
+    stage: Stage,
+    pool: &'a Pool,
+    session: Option<PooledSession>,
+}
+
+impl<'a> Link<'a> {
+    /// Connects at the first call.
+    pub(super) fn new(shared: &'a Shared, stage: Stage, pool: &'a Pool) -> Link<'a> {
+        Link {
+            shared,
+            stage,
+            pool,
+            session: None,
+        }
+    }
+
+    /// Makes one call. An error is counted and logged here; the caller decides whether to try again.
+    pub(super) fn call<T>(
+        &mut self,
+        call: impl FnOnce(&mut Session) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let result = self.shared.pulse.call(self.stage, || {
+            let session = match self.session.take() {
+                Some(session) => self.session.insert(session),
+                None => self.session.insert(self.pool.get()?),
+            };
+            call(session)
+        });
+        match &result {
+            Ok(_) => self.shared.outage.succeeded(),
+            Err(error) => {
+                self.shared.metrics.db_error(error.reason());
+                self.shared.outage.failed(error);
+                if error.is_connection_lost() {
+                    self.session = None;
+                }
+            }
+        }
+        result
+    }
+}

@@ -1,0 +1,317 @@
+//! A worker process: fetcher → queue → runners → settler, with keeper and reporter beside them.
+//!
+//! It reads its settings from standard input and takes that input's end as the order to drain: the end also comes when the
+//! supervisor dies, however it dies, so no worker is orphaned. Stages end by ownership: the fetcher returns when its stop channel
+//! is disconnected and drops its end of the queue, the runners return when the queue is disconnected and empty, and the settler
+//! when the last sender of outcomes is gone. A stage that ends before it was asked to ends the worker: there is no half-dead one.
+
+mod claim;
+mod fetcher;
+mod keeper;
+mod lane;
+mod leases;
+mod link;
+mod outage;
+mod pulse;
+mod reporter;
+mod runner;
+mod settler;
+mod shared;
+mod spawner;
+
+use std::io::{self, BufRead as _, Read as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, tick};
+use log::{debug, error, info, warn};
+
+use crate::config::LogLevel;
+use crate::event::Outcome;
+use crate::handler::Handlers;
+use crate::logging;
+use crate::process;
+use crate::settings::{LINE_BYTES_MAX, WorkerSettings};
+use crate::signal::{self, SignalThread};
+use claim::Finished;
+use shared::{Channels, Shared};
+use spawner::Spawner;
+
+/// How often the main loop looks for stuck handlers.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The last report may find a full pipe in front of it; leaving matters more.
+const LAST_REPORT_WAIT: Duration = Duration::from_secs(1);
+
+/// All that can happen to a worker.
+enum WorkerEvent {
+    /// Standard input has ended.
+    InputEnded,
+    /// Somebody sent this process a signal.
+    Signal(i32),
+    /// A thread has returned, or died.
+    StageEnded(String),
+    /// Time to look for stuck handlers.
+    Look,
+    /// The drain has taken too long.
+    DrainTimedOut,
+}
+
+/// Runs a worker until it has drained.
+pub fn main(handlers: &Handlers) -> ExitCode {
+    let settings = match read_settings() {
+        Ok(settings) => settings,
+        Err(reason) => {
+            logging::init(LogLevel::Info, "worker");
+            error!("could not read the settings from standard input: {reason}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let process = format!("worker-{:02}-pid{}", settings.slot, std::process::id());
+    logging::init(settings.config.log_level, &process);
+    match Worker::start(settings, handlers) {
+        Ok(worker) => worker.run(),
+        Err(reason) => {
+            error!("could not start: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read_settings() -> Result<WorkerSettings, String> {
+    let mut line = String::new();
+    io::stdin()
+        .lock()
+        .take(LINE_BYTES_MAX)
+        .read_line(&mut line)
+        .map_err(|error| error.to_string())?;
+    // The error of a wrong line could quote it, and with it the password.
+    serde_json::from_str(&line).map_err(|error| {
+        format!(
+            "line 1, column {}: not the settings of this version",
+            error.column()
+        )
+    })
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    fetcher_stop: Option<Sender<()>>,
+    keeper_stop: Option<Sender<()>>,
+    reporter: Option<Sender<()>>,
+    finished: Option<Sender<Finished>>,
+    stages: Vec<JoinHandle<()>>,
+    keeper: Option<JoinHandle<()>>,
+    reporter_ended: Receiver<()>,
+    ended: Receiver<String>,
+    input_ended: Receiver<()>,
+    signals: SignalThread,
+}
+
+impl Worker {
+    fn start(settings: WorkerSettings, handlers: &Handlers) -> Result<Worker, String> {
+        let signals = SignalThread::start().map_err(|error| format!("signal thread: {error}"))?;
+        let (shared, channels) = Shared::new(settings, handlers)?;
+        let shared = Arc::new(shared);
+        let Channels {
+            claims,
+            queue,
+            finished,
+            outcomes,
+            room,
+            route_room,
+        } = channels;
+        let n_runners = shared.runner_states.len();
+        let (fetcher_stop, fetcher_stopped) = bounded(0);
+        let (keeper_stop, keeper_stopped) = bounded(0);
+        let (reporter, asked) = bounded(1);
+        let (last_report, reporter_ended) = bounded::<()>(0);
+        let (ended_sender, ended) = bounded(n_runners + 4);
+        let (input_sender, input_ended) = bounded(0);
+
+        let spawner = Spawner::new(Arc::clone(&shared), ended_sender);
+        let mut stages = Vec::new();
+        let ends = fetcher::Ends {
+            claims,
+            finished: finished.clone(),
+            room,
+            route_room,
+            stop: fetcher_stopped,
+        };
+        stages.push(spawner.spawn("fetcher", move |shared| fetcher::run(ends, shared))?);
+        for slot in 0..n_runners {
+            let (queue, finished) = (queue.clone(), finished.clone());
+            let name = format!("runner-{slot:02}");
+            stages.push(spawner.spawn(&name, move |shared| {
+                runner::run(slot, queue, finished, shared);
+            })?);
+        }
+        stages.push(spawner.spawn("settler", move |shared| settler::run(outcomes, shared))?);
+        let keeper = spawner.spawn("keeper", move |shared| keeper::run(keeper_stopped, shared))?;
+        spawner.spawn("reporter", move |shared| {
+            // Dropped when the last report is out, or never.
+            let _last_report = last_report;
+            reporter::run(asked, shared);
+        })?;
+        watch_input(input_sender).map_err(|error| format!("input thread: {error}"))?;
+        Ok(Worker {
+            shared,
+            fetcher_stop: Some(fetcher_stop),
+            keeper_stop: Some(keeper_stop),
+            reporter: Some(reporter),
+            finished: Some(finished),
+            stages,
+            keeper: Some(keeper),
+            reporter_ended,
+            ended,
+            input_ended,
+            signals,
+        })
+    }
+
+    fn run(self) -> ExitCode {
+        debug!("started as {}", self.shared.owner.worker);
+        let looks = tick(LOOK_EVERY);
+        loop {
+            match self.next_event(&looks, &never()) {
+                WorkerEvent::InputEnded => return self.drain(),
+                WorkerEvent::Signal(signal) => {
+                    info!("{} received: draining", signal::name(signal));
+                    return self.drain();
+                }
+                WorkerEvent::StageEnded(name) => {
+                    error!("the {name} thread has ended unexpectedly; this worker ends, too");
+                    self.give_up();
+                }
+                WorkerEvent::Look => {
+                    let n_stuck = self.shared.stuck_runners();
+                    self.shared
+                        .metrics
+                        .handlers_stuck
+                        .set(i64::try_from(n_stuck).unwrap_or(i64::MAX));
+                    if n_stuck == self.shared.runner_states.len() {
+                        error!(
+                            "all {n_stuck} runners are stuck in handlers over their timeout; this worker ends"
+                        );
+                        self.give_up();
+                    }
+                }
+                WorkerEvent::DrainTimedOut => {}
+            }
+        }
+    }
+
+    fn next_event(&self, looks: &Receiver<Instant>, deadline: &Receiver<Instant>) -> WorkerEvent {
+        select! {
+            recv(self.input_ended) -> _ => WorkerEvent::InputEnded,
+            recv(self.signals.received) -> signal => WorkerEvent::Signal(signal.expect("the signal thread outlives the loop")),
+            recv(self.ended) -> name => WorkerEvent::StageEnded(name.expect("the keeper holds a sender")),
+            recv(looks) -> _ => WorkerEvent::Look,
+            recv(deadline) -> _ => WorkerEvent::DrainTimedOut,
+        }
+    }
+
+    /// Claims no more, gives back what was not started, lets the handlers finish, and settles everything.
+    fn drain(mut self) -> ExitCode {
+        let began = Instant::now();
+        let n_in_flight = self.shared.in_flight();
+        let deadline = after(self.shared.config.drain_timeout);
+        self.shared.is_draining.store(true, Ordering::Relaxed);
+        // A full channel means that a report is due anyway.
+        let _ = self.reporter.as_ref().map(|reporter| reporter.try_send(()));
+        // The fetcher returns, at once or when its call does, and with it the queue's only sender.
+        self.fetcher_stop = None;
+        self.release_queued();
+        self.finished = None;
+        // It has ended, and would be all that the loop sees.
+        self.input_ended = never();
+        let mut n_left = self.stages.len();
+        while n_left > 0 {
+            match self.next_event(&never(), &deadline) {
+                WorkerEvent::StageEnded(name) => {
+                    debug!("the {name} thread has ended");
+                    n_left -= 1;
+                }
+                WorkerEvent::DrainTimedOut => {
+                    warn!(
+                        "drain timed out with {} events in flight",
+                        self.shared.in_flight()
+                    );
+                    self.give_up();
+                }
+                WorkerEvent::Signal(signal) => {
+                    warn!(
+                        "{} while draining: ending at once with {} events in flight",
+                        signal::name(signal),
+                        self.shared.in_flight()
+                    );
+                    self.give_up();
+                }
+                WorkerEvent::InputEnded | WorkerEvent::Look => {}
+            }
+        }
+        let n_died = self
+            .stages
+            .drain(..)
+            .map(JoinHandle::join)
+            .filter(Result::is_err)
+            .count();
+        self.keeper_stop = None;
+        let n_died = n_died
+            + self
+                .keeper
+                .take()
+                .map(JoinHandle::join)
+                .into_iter()
+                .filter(Result::is_err)
+                .count();
+        info!(
+            "drained {n_in_flight} events in flight in {} ms",
+            began.elapsed().as_millis()
+        );
+        self.reporter = None;
+        let _ = self.reporter_ended.recv_timeout(LAST_REPORT_WAIT);
+        if n_died > 0 || self.shared.in_flight() > 0 {
+            error!("ended with {} events in flight", self.shared.in_flight());
+            return ExitCode::FAILURE;
+        }
+        self.shared.in_hand.remove();
+        ExitCode::SUCCESS
+    }
+
+    /// Gives back what waits in the queue. Runners that are free do the same with what they take from it while draining.
+    fn release_queued(&self) {
+        let Some(finished) = &self.finished else {
+            return;
+        };
+        for claim in self.shared.queue.try_iter() {
+            self.shared.left_route(claim.route);
+            // The settler outlives this loop, and its channel has room for all that is in flight.
+            let _ = finished.send(claim.finish(Outcome::Released));
+        }
+    }
+
+    /// Ends the process without waiting for its threads. What was in hand stands in the in-hand file; the leases stay.
+    fn give_up(&self) -> ! {
+        for group in self.shared.in_hand.groups() {
+            process::kill_group(group);
+        }
+        // Not by returning: dropping a connection to a stalled server could block for ever.
+        std::process::exit(1)
+    }
+}
+
+/// Waits for the end of standard input, the order to drain. The thread is never joined: its read may never return.
+fn watch_input(ended: Sender<()>) -> io::Result<()> {
+    thread::Builder::new()
+        .name("input".into())
+        .spawn(move || {
+            // More lines would be from another version; an error means that nobody is there any more.
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            drop(ended);
+        })
+        .map(drop)
+}

@@ -1,0 +1,52 @@
+//! The reporter writes one line a second to the supervisor, and one at the end.
+//!
+//! It alone writes to standard output. A full pipe, a stopped or a dead supervisor stops this thread at most: nothing waits for it.
+
+use std::io::{self, Write as _};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::report::{Phase, Report};
+use crate::worker::shared::Shared;
+
+/// The supervisor sums reports up; a second is as fresh as anybody scrapes.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Reports at once, then each second, when asked for an extra one, and a last time when the channel is disconnected.
+pub(super) fn run(asked: Receiver<()>, shared: &Shared) {
+    loop {
+        let phase = if shared.is_draining.load(Ordering::Relaxed) {
+            Phase::Draining
+        } else {
+            Phase::Running
+        };
+        write(&report(phase, shared));
+        match asked.recv_timeout(EVERY) {
+            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                write(&report(Phase::Drained, shared));
+                return;
+            }
+        }
+    }
+}
+
+fn report(phase: Phase, shared: &Shared) -> Report {
+    Report {
+        phase,
+        in_flight: shared.in_flight() as u64,
+        db_connected: shared.pulse.is_connected(),
+        turned_ms: u64::try_from(shared.pulse.longest_call().as_millis()).unwrap_or(u64::MAX),
+        metrics: shared.metrics.snapshot(),
+    }
+}
+
+fn write(report: &Report) {
+    let mut out = io::stdout().lock();
+    // Nobody reads any more: the end of standard input says so, too.
+    let _ = out
+        .write_all(report.encode().as_bytes())
+        .and_then(|()| out.flush());
+}

@@ -1,0 +1,108 @@
+//! A runner takes a claim, runs its handler, and sends on what that came to.
+//!
+//! Whatever a handler does, a value, an error or a panic, becomes an outcome: a runner never dies of its handler. It starts an
+//! event only while the event's lease is surely ours; otherwise it gives the event back unstarted.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+use log::{debug, warn};
+
+use crate::event::Outcome;
+use crate::handler::{Run, outcome_of};
+use crate::worker::claim::{Claim, Finished};
+use crate::worker::shared::Shared;
+
+/// Runs claims until their channel is disconnected and empty.
+pub(super) fn run(
+    slot: usize,
+    claims: Receiver<Claim>,
+    finished: Sender<Finished>,
+    shared: &Shared,
+) {
+    for claim in claims {
+        shared.queue_moved();
+        let route = claim.route;
+        let is_wanted =
+            !shared.is_draining.load(Ordering::Relaxed) && shared.leases.may_start(&claim.lease);
+        let done = if is_wanted {
+            shared.busy_runners.fetch_add(1, Ordering::Relaxed);
+            let outcome = handle(slot, &claim, shared);
+            shared.busy_runners.fetch_sub(1, Ordering::Relaxed);
+            claim.finish(outcome)
+        } else {
+            claim.finish(Outcome::Released)
+        };
+        shared.left_route(route);
+        shared.queue_moved();
+        if finished.send(done).is_err() {
+            return;
+        }
+    }
+}
+
+fn handle(slot: usize, claim: &Claim, shared: &Shared) -> Outcome {
+    let (event, token) = (&claim.event, claim.lease.token);
+    if let Err(error) = shared.in_hand.start(slot, event.id, token) {
+        // Without the note a crash now would release the event uncharged, which is safe.
+        debug!(
+            "could not note event {} in the in-hand file: {error}",
+            event.id
+        );
+    }
+    let Some(route) = claim.route.map(|index| shared.routes.get(index)) else {
+        let reason = crate::handler::no_route_reason(&event.event_type);
+        return outcome_of(
+            Ok(Err(crate::handler::HandlerError::retry(reason))),
+            event.attempt,
+            &shared.config.retry,
+            fastrand::f64(),
+        );
+    };
+    let on_group = |group| {
+        if let Err(error) = shared.in_hand.note_group(slot, event.id, token, group) {
+            warn!("could not note a process group in the in-hand file: {error}");
+        }
+    };
+    let run = Run {
+        timeout: route.timeout,
+        on_group: &on_group,
+    };
+    if route.is_library() {
+        shared.runner_states[slot]
+            .due_back_ms
+            .store(shared.ms_at(route.timeout), Ordering::Relaxed);
+    }
+    let began = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(|| route.run(event, &run)));
+    let seconds = began.elapsed().as_secs_f64();
+    if route.is_library() {
+        shared.runner_states[slot]
+            .due_back_ms
+            .store(0, Ordering::Relaxed);
+    }
+    let outcome = outcome_of(result, event.attempt, &route.retry, fastrand::f64());
+    shared
+        .metrics
+        .route(claim.route)
+        .ran(outcome.name(), seconds);
+    match &outcome {
+        Outcome::Retry { delay, reason } => debug!(
+            "event {} failed attempt {} and is due again in {:.1} s: {reason}",
+            event.id,
+            event.attempt,
+            delay.as_secs_f64()
+        ),
+        Outcome::Done | Outcome::Dead { .. } | Outcome::Released => {
+            debug!(
+                "event {} {} in {:.1} ms",
+                event.id,
+                outcome.name(),
+                seconds * 1000.0
+            );
+        }
+    }
+    outcome
+}

@@ -1,0 +1,372 @@
+//! The settler gathers outcomes and writes them in batches; the only writer of results.
+//!
+//! An outcome of a handler that has finished is kept until the database says what became of it: written, or fenced off because
+//! the event's lease is gone. A batch whose answer never came is sent again before any later one; what the repetition does not
+//! find named is read back, since it may have been written the first time.
+//!
+//! A batch that cannot be written because of one of its rows, locked by somebody else or refused by a trigger, is halved until
+//! the culprit stands alone. It is set aside and tried again each second, with little patience, so that it holds up nobody.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, never};
+use log::{debug, warn};
+
+use crate::event::Outcome;
+use crate::store::StoreError;
+use crate::store::settle::{SettleBatch, Settlement, Written};
+use crate::worker::claim::Finished;
+use crate::worker::link::Link;
+use crate::worker::pulse::Stage;
+use crate::worker::shared::Shared;
+
+/// Outcomes per write: a larger batch saves next to nothing, and a failure repeats all of it.
+const BATCH_EVENTS: usize = 500;
+
+/// Longest time that an outcome waits for company.
+const BATCH_WAIT: Duration = Duration::from_millis(20);
+
+/// While outcomes pour in, the settler looks at this rhythm instead of being woken by each of them.
+const BATCH_STEP: Duration = Duration::from_millis(1);
+
+/// First wait after a failed write; doubles up to [`BACKOFF_MAX`].
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+
+/// A repaired database is noticed within this time.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// How often what was set aside is tried again.
+const ASIDE_EVERY: Duration = Duration::from_secs(1);
+
+/// Lock patience for a batch that has already met a lock once.
+const IMPATIENT: Duration = Duration::from_millis(100);
+
+/// Failed writes per round of halving: enough to isolate two culprits among 500; a locked table fails them all.
+const HALVINGS_MAX: usize = 40;
+
+/// Repetitions of a write that a deadlock or a serialization failure undid.
+const CONFLICT_TRIES: usize = 3;
+
+/// Writes outcomes until their channel is disconnected and everything is settled.
+pub(super) fn run(finished: Receiver<Finished>, shared: &Shared) {
+    let mut settler = Settler {
+        link: Link::new(shared, Stage::Settler, &shared.pool),
+        shared,
+        aside: Vec::new(),
+        aside_tried: Instant::now(),
+    };
+    while let Some(batch) = settler.gather(&finished) {
+        settler.write_until_known(batch);
+    }
+    while !settler.aside.is_empty() {
+        pause(ASIDE_EVERY);
+        settler.retry_aside();
+    }
+}
+
+struct Settler<'a> {
+    link: Link<'a>,
+    shared: &'a Shared,
+    /// Outcomes whose rows somebody else holds.
+    aside: Vec<Finished>,
+    aside_tried: Instant,
+}
+
+/// What became of one attempt to write a batch.
+enum Attempt {
+    Known(Vec<Written>),
+    /// The whole batch is to be sent again.
+    Again {
+        in_doubt: bool,
+    },
+    /// Some row of the batch is in the way.
+    Halve,
+}
+
+impl Settler<'_> {
+    /// Waits for outcomes; `None` when no more can come.
+    fn gather(&mut self, finished: &Receiver<Finished>) -> Option<Vec<Finished>> {
+        let first = loop {
+            if self.aside.is_empty() {
+                break finished.recv().ok()?;
+            }
+            match finished.recv_timeout(ASIDE_EVERY.saturating_sub(self.aside_tried.elapsed())) {
+                Ok(first) => break first,
+                Err(RecvTimeoutError::Timeout) => self.retry_aside(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        };
+        let mut batch = Vec::with_capacity(BATCH_EVENTS);
+        batch.push(first);
+        let deadline = Instant::now() + BATCH_WAIT;
+        loop {
+            batch.extend(finished.try_iter().take(BATCH_EVENTS - batch.len()));
+            // Nothing else is in flight: waiting longer could bring no company.
+            let is_alone = self.shared.in_flight() <= batch.len() + self.aside.len();
+            if batch.len() >= BATCH_EVENTS || is_alone || Instant::now() >= deadline {
+                return Some(batch);
+            }
+            pause(BATCH_STEP);
+        }
+    }
+
+    fn write_until_known(&mut self, batch: Vec<Finished>) {
+        let mut in_doubt = false;
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            match self.attempt(&batch, &mut in_doubt) {
+                Attempt::Known(written) => return self.account(batch, &written, in_doubt),
+                Attempt::Again { .. } => {
+                    pause(backoff.mul_f64(0.8 + 0.2 * fastrand::f64()));
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                }
+                Attempt::Halve => return self.halve(batch),
+            }
+        }
+    }
+
+    fn attempt(&mut self, batch: &[Finished], in_doubt: &mut bool) -> Attempt {
+        let mut conflicts = 0;
+        loop {
+            let attempt = match self.write(batch) {
+                Ok(written) => Attempt::Known(written),
+                Err(error) if error.is_connection_lost() => Attempt::Again { in_doubt: true },
+                Err(error) if error.is_conflict() && conflicts < CONFLICT_TRIES => {
+                    conflicts += 1;
+                    pause(BACKOFF_FIRST.mul_f64(fastrand::f64()));
+                    continue;
+                }
+                Err(error) if error.is_about_a_row() => Attempt::Halve,
+                Err(_) => Attempt::Again { in_doubt: false },
+            };
+            if let Attempt::Again { in_doubt: true } = attempt {
+                *in_doubt = true;
+            }
+            return attempt;
+        }
+    }
+
+    fn write(&mut self, batch: &[Finished]) -> Result<Vec<Written>, StoreError> {
+        let outcomes: Vec<Settlement> = batch
+            .iter()
+            .map(|finished| Settlement {
+                token: finished.lease.token,
+                event_id: finished.event_id,
+                outcome: finished.outcome.clone(),
+            })
+            .collect();
+        let ended = ended_by(batch);
+        let batch = SettleBatch {
+            worker: &self.shared.owner.worker,
+            outcomes: &outcomes,
+            ended: &ended,
+            expired: false,
+        };
+        self.link.call(|session| session.settle(&batch))
+    }
+
+    /// Writes what can be written, smaller and smaller parts of it, and sets the rest aside.
+    fn halve(&mut self, batch: Vec<Finished>) {
+        let _ = self
+            .link
+            .call(|session| session.set_lock_timeout(IMPATIENT));
+        let mut parts = vec![batch];
+        let mut n_failed = 0;
+        while let Some(mut part) = parts.pop() {
+            if n_failed >= HALVINGS_MAX {
+                self.set_aside(part);
+                continue;
+            }
+            let mut in_doubt = false;
+            match self.attempt(&part, &mut in_doubt) {
+                Attempt::Known(written) => self.account(part, &written, false),
+                Attempt::Again { .. } => self.write_until_known_after(part, in_doubt),
+                Attempt::Halve if part.len() == 1 => {
+                    n_failed += 1;
+                    self.set_aside(part);
+                }
+                Attempt::Halve => {
+                    n_failed += 1;
+                    let half = part.split_off(part.len() / 2);
+                    parts.push(part);
+                    parts.push(half);
+                }
+            }
+        }
+        let _ = self.link.call(crate::store::Session::reset_lock_timeout);
+    }
+
+    /// The connection went away in the middle of halving: this part goes on by itself.
+    fn write_until_known_after(&mut self, part: Vec<Finished>, was_in_doubt: bool) {
+        let mut in_doubt = was_in_doubt;
+        loop {
+            pause(BACKOFF_MAX);
+            match self.attempt(&part, &mut in_doubt) {
+                Attempt::Known(written) => return self.account(part, &written, in_doubt),
+                Attempt::Again { .. } => {}
+                Attempt::Halve => return self.set_aside(part),
+            }
+        }
+    }
+
+    fn set_aside(&mut self, part: Vec<Finished>) {
+        debug!(
+            "set {} outcomes aside: their rows are locked or refused",
+            part.len()
+        );
+        self.aside.extend(part);
+        self.aside_tried = Instant::now();
+    }
+
+    fn retry_aside(&mut self) {
+        let aside = std::mem::take(&mut self.aside);
+        self.halve(aside);
+        self.aside_tried = Instant::now();
+    }
+
+    /// Counts what was written, and says what was not.
+    fn account(&mut self, batch: Vec<Finished>, written: &[Written], was_in_doubt: bool) {
+        let written: HashMap<i64, bool> = written
+            .iter()
+            .map(|written| (written.event_id, written.written))
+            .collect();
+        let unnamed: Vec<&Finished> = batch
+            .iter()
+            .filter(|finished| !written.contains_key(&finished.event_id))
+            .collect();
+        let written_before = if was_in_doubt {
+            self.read_back(&unnamed)
+        } else {
+            Vec::new()
+        };
+        for finished in &batch {
+            match written.get(&finished.event_id) {
+                Some(true) => self.count(finished),
+                Some(false) => {
+                    self.shared.metrics.events_missing.inc();
+                    warn!(
+                        "event {} was removed or finished by somebody else while it was handled; its outcome `{}` was not written",
+                        finished.event_id,
+                        finished.outcome.name()
+                    );
+                }
+                None if written_before.contains(&finished.event_id) => self.count(finished),
+                None if finished.outcome == Outcome::Released => {
+                    debug!(
+                        "the lease of event {} was gone before it was started",
+                        finished.event_id
+                    );
+                    self.shared.metrics.leases_lost.inc();
+                }
+                None => {
+                    self.shared.metrics.leases_lost.inc();
+                    warn!(
+                        "lease lost for event {}: its outcome `{}` was not written, another worker has it or had it",
+                        finished.event_id,
+                        finished.outcome.name()
+                    );
+                }
+            }
+        }
+        self.let_go(&batch);
+    }
+
+    /// Which of these events, whose write was never answered, were written all the same.
+    fn read_back(&mut self, unnamed: &[&Finished]) -> Vec<i64> {
+        if unnamed.is_empty() {
+            return Vec::new();
+        }
+        let ids: Vec<i64> = unnamed.iter().map(|finished| finished.event_id).collect();
+        let states = loop {
+            match self.link.call(|session| session.read_back(&ids)) {
+                Ok(states) => break states,
+                Err(_) => pause(BACKOFF_MAX),
+            }
+        };
+        let states: HashMap<i64, _> = states
+            .into_iter()
+            .map(|state| (state.event_id, state))
+            .collect();
+        unnamed
+            .iter()
+            .filter(
+                |finished| match (&finished.outcome, states.get(&finished.event_id)) {
+                    // A release writes nothing to the row: a lease that no longer names it says that it was given back.
+                    (Outcome::Released, _) => true,
+                    (outcome, Some(state)) => {
+                        state.status == outcome.name() && state.attempts == finished.attempt
+                    }
+                    (_, None) => false,
+                },
+            )
+            .map(|finished| finished.event_id)
+            .collect()
+    }
+
+    fn count(&self, finished: &Finished) {
+        let metrics = &self.shared.metrics;
+        metrics
+            .route(finished.route)
+            .settled(finished.outcome.name());
+        match &finished.outcome {
+            Outcome::Done => metrics
+                .delivery_latency
+                .observe((finished.age + finished.claimed.elapsed()).as_secs_f64()),
+            Outcome::Dead { reason } => {
+                metrics
+                    .attempts_before_dead
+                    .observe(f64::from(finished.attempt));
+                let plural = if finished.attempt == 1 {
+                    "attempt"
+                } else {
+                    "attempts"
+                };
+                warn!(
+                    "event {} is dead after {} {plural}: {reason}",
+                    finished.event_id, finished.attempt
+                );
+            }
+            Outcome::Retry { .. } | Outcome::Released => {}
+        }
+    }
+
+    /// The outcomes are known: their leases have fewer events left, or none.
+    fn let_go(&mut self, batch: &[Finished]) {
+        for (token, part) in by_token(batch) {
+            if part[0].lease.close(part.len()) == 0 {
+                self.shared.leases.end(token);
+            }
+        }
+        self.shared
+            .metrics
+            .in_flight
+            .sub(i64::try_from(batch.len()).unwrap_or(i64::MAX));
+        self.shared.queue_moved();
+    }
+}
+
+/// Waits without an input: what ends it early is the end of the process.
+fn pause(wait: Duration) {
+    let _ = never::<()>().recv_timeout(wait);
+}
+
+/// The leases that have nothing left once this batch is written.
+fn ended_by(batch: &[Finished]) -> Vec<i64> {
+    by_token(batch)
+        .into_iter()
+        .filter(|(_, part)| part.len() >= part[0].lease.open())
+        .map(|(token, _)| token)
+        .collect()
+}
+
+fn by_token(batch: &[Finished]) -> HashMap<i64, Vec<&Finished>> {
+    let mut parts: HashMap<i64, Vec<&Finished>> = HashMap::new();
+    for finished in batch {
+        parts
+            .entry(finished.lease.token)
+            .or_default()
+            .push(finished);
+    }
+    parts
+}

@@ -1,0 +1,115 @@
+//! Handlers, without a database: an event goes in, a word comes out.
+
+mod exec;
+mod http;
+mod routes;
+mod server;
+
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use dispatchbox::backoff::RetryPolicy;
+use dispatchbox::config::{Config, HandlerSpec, LogLevel, RouteSpec};
+use dispatchbox::event::Event;
+use dispatchbox::handler::{HandlerError, Handlers, Routes, Run};
+
+/// Longer than any run that is meant to end by itself.
+const LONG: Duration = Duration::from_mins(1);
+
+const RETRY: RetryPolicy = RetryPolicy {
+    max_attempts: 5,
+    backoff: Duration::from_secs(30),
+    multiplier: 2.0,
+    max: Duration::from_hours(1),
+    jitter: 0.1,
+};
+
+fn config(routes: Vec<RouteSpec>) -> Config {
+    let one = NonZeroU16::MIN;
+    Config {
+        processes: one,
+        batch_size: None,
+        poll_interval: Duration::from_secs(1),
+        max_parallel: NonZeroU16::new(4).unwrap(),
+        retry: RETRY,
+        connect_timeout: Duration::from_secs(10),
+        query_timeout: Duration::from_secs(30),
+        lease: Duration::from_mins(1),
+        drain_timeout: Duration::from_secs(35),
+        handler_timeout: LONG,
+        pool_size: one,
+        max_batch_bytes: 1 << 26,
+        routes,
+        http: None,
+        log_level: LogLevel::Info,
+    }
+}
+
+fn spec(pattern: &str, handler: HandlerSpec) -> RouteSpec {
+    RouteSpec {
+        pattern: pattern.to_owned(),
+        handler,
+        timeout: LONG,
+        max_parallel: None,
+        retry: RETRY,
+    }
+}
+
+fn event(event_type: &str) -> Event {
+    Event {
+        id: 812,
+        aggregate_type: "order".to_owned(),
+        aggregate_id: "42".to_owned(),
+        event_type: event_type.to_owned(),
+        payload: r#"{"total": 1e400}"#.to_owned(),
+        attempt: 3,
+        created_at_micros: Some(0),
+        headers: None,
+    }
+}
+
+/// One route for everything.
+struct Only {
+    routes: Routes,
+    timeout: Duration,
+}
+
+impl Only {
+    fn new(handler: HandlerSpec) -> Only {
+        Only::within(LONG, handler)
+    }
+
+    fn within(timeout: Duration, handler: HandlerSpec) -> Only {
+        let spec = RouteSpec {
+            timeout,
+            ..spec("*", handler)
+        };
+        let routes = Routes::new(&config(vec![spec]), &Handlers::default()).unwrap();
+        Only { routes, timeout }
+    }
+
+    fn run(&self, event: &Event) -> Result<(), HandlerError> {
+        self.run_telling(event, &|_| ())
+    }
+
+    fn run_telling(&self, event: &Event, on_group: &dyn Fn(u32)) -> Result<(), HandlerError> {
+        let index = self.routes.find(&event.event_type).unwrap();
+        let run = Run {
+            timeout: self.timeout,
+            on_group,
+        };
+        self.routes.get(index).run(event, &run)
+    }
+}
+
+/// Asserts a failed attempt that follows the backoff, and returns its reason.
+#[track_caller]
+fn retry_reason(result: Result<(), HandlerError>) -> String {
+    match result {
+        Err(HandlerError::Retry {
+            reason,
+            after: None,
+        }) => reason,
+        other => panic!("expected a retry, got {other:?}"),
+    }
+}

@@ -1,0 +1,251 @@
+//! Which handler an event goes to.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use dispatchbox::config::{HandlerSpec, RouteSpec};
+use dispatchbox::event::{Event, Outcome};
+use dispatchbox::handler::{
+    Handler, HandlerError, Handlers, Route, Routes, Run, no_route_reason, outcome_of,
+};
+
+use super::{LONG, RETRY, config, event, spec};
+
+fn library(name: &str) -> HandlerSpec {
+    HandlerSpec::Library {
+        name: name.to_owned(),
+    }
+}
+
+/// Fails with its own name, so that it can be told who was asked.
+fn names(name: &'static str) -> impl Handler + 'static {
+    move |_: &Event| Err(HandlerError::retry(name))
+}
+
+fn run(route: &Route, event: &Event) -> Result<(), HandlerError> {
+    let run = Run {
+        timeout: route.timeout,
+        on_group: &|_| (),
+    };
+    route.run(event, &run)
+}
+
+/// Who gets an event of this type.
+fn asked(routes: &Routes, event_type: &str) -> Option<String> {
+    let route = routes.get(routes.find(event_type)?);
+    Some(run(route, &event(event_type)).err()?.to_string())
+}
+
+#[test]
+fn the_first_match_wins_and_the_programs_own_routes_come_first() {
+    let config = config(vec![
+        spec("order.created", library("first")),
+        spec("order.*", library("second")),
+        spec("*", library("rest")),
+    ]);
+    let handlers = Handlers::default()
+        .on("order.paid", names("own"))
+        .register("first", names("first"))
+        .register("second", names("second"))
+        .register("rest", names("rest"));
+
+    let routes = Routes::new(&config, &handlers).unwrap();
+
+    for (event_type, expected) in [
+        ("order.paid", "own"),
+        ("order.created", "first"),
+        ("order.created.crm", "second"),
+        ("mail.sent", "rest"),
+    ] {
+        assert_eq!(asked(&routes, event_type).as_deref(), Some(expected));
+    }
+    assert_eq!(routes.len(), 4);
+    assert!(!routes.is_sample());
+    assert!(routes.get(0).is_library());
+}
+
+#[test]
+fn a_route_keeps_its_limits_and_a_programs_own_takes_the_configurations() {
+    let limited = RouteSpec {
+        timeout: Duration::from_secs(7),
+        max_parallel: NonZeroU16::new(2),
+        ..spec("a", HandlerSpec::Log)
+    };
+    let handlers = Handlers::default().on("b", names("b"));
+
+    let routes = Routes::new(&config(vec![limited]), &handlers).unwrap();
+
+    let own = routes.get(routes.find("b").unwrap());
+    assert_eq!(
+        (own.timeout, own.max_parallel, own.retry),
+        (LONG, None, RETRY)
+    );
+    let configured = routes.get(routes.find("a").unwrap());
+    assert_eq!(configured.pattern, "a");
+    assert_eq!(configured.timeout, Duration::from_secs(7));
+    assert_eq!(configured.max_parallel, NonZeroU16::new(2));
+    assert!(!configured.is_library());
+}
+
+#[test]
+fn without_any_route_the_three_sample_types_are_logged_and_no_other() {
+    let routes = Routes::new(&config(Vec::new()), &Handlers::default()).unwrap();
+
+    assert!(routes.is_sample());
+    assert_eq!(routes.len(), 3);
+    for event_type in [
+        "order.created",
+        "order.created.analytics",
+        "order.created.crm",
+    ] {
+        let route = routes.get(routes.find(event_type).unwrap());
+        assert_eq!(run(route, &event(event_type)), Ok(()));
+    }
+    assert_eq!(routes.find("order.paid"), None);
+}
+
+#[test]
+fn one_route_of_the_program_is_enough_to_do_without_the_samples() {
+    let handlers = Handlers::default().on("mail.*", names("mail"));
+
+    let routes = Routes::new(&config(Vec::new()), &handlers).unwrap();
+
+    assert!(!routes.is_sample());
+    assert_eq!(routes.find("order.created"), None);
+}
+
+#[test]
+fn an_event_that_no_route_matches_is_dead_only_after_its_attempts() {
+    let routes = Routes::new(
+        &config(vec![spec("a", HandlerSpec::Log)]),
+        &Handlers::default(),
+    )
+    .unwrap();
+    assert_eq!(routes.find("b"), None);
+    let outcome = |attempt| {
+        let missing = Err(HandlerError::retry(no_route_reason("b")));
+        outcome_of(Ok(missing), attempt, &RETRY, 0.0)
+    };
+
+    let reason = "No handler for event_type=b".to_owned();
+    let delay = RETRY.backoff;
+    assert_eq!(
+        outcome(1),
+        Outcome::Retry {
+            delay,
+            reason: reason.clone()
+        }
+    );
+    assert_eq!(outcome(RETRY.max_attempts), Outcome::Dead { reason });
+}
+
+#[test]
+fn a_handler_that_panics_fails_the_attempt_and_is_asked_again() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counting = Arc::clone(&calls);
+    let handlers = Handlers::default().on("*", move |_: &Event| {
+        assert!(
+            counting.fetch_add(1, Ordering::Relaxed) > 0,
+            "the first call fails"
+        );
+        Ok(())
+    });
+    let routes = Routes::new(&config(Vec::new()), &handlers).unwrap();
+    let outcome = || {
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            run(routes.get(0), &event("a"))
+        }));
+        outcome_of(caught, 1, &RETRY, 0.0)
+    };
+
+    let first = outcome();
+    let second = outcome();
+
+    assert_eq!(
+        first.reason(),
+        Some("handler panicked: the first call fails")
+    );
+    assert_eq!(first.name(), "retry");
+    assert_eq!(second, Outcome::Done);
+}
+
+#[test]
+fn a_shared_handler_can_be_looked_at_while_it_serves() {
+    struct Counter(AtomicU32);
+    impl Handler for Counter {
+        fn handle(&self, _: &Event) -> Result<(), HandlerError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+    let counter = Arc::new(Counter(AtomicU32::new(0)));
+    let handlers = Handlers::default().on("*", Arc::clone(&counter));
+    let routes = Routes::new(&config(Vec::new()), &handlers).unwrap();
+
+    assert_eq!(run(routes.get(0), &event("a")), Ok(()));
+
+    assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn what_is_wrong_with_a_route_is_told_with_its_pattern() {
+    let check = |routes, handlers: Handlers, expected: &str| {
+        let error = Routes::new(&config(routes), &handlers).err().unwrap();
+        assert_eq!(error.to_string(), expected);
+    };
+    let http = |url: &str, status| HandlerSpec::Http {
+        url: url.to_owned(),
+        dead_statuses: vec![status],
+    };
+    let none = Handlers::default;
+    let audit = || none().register("audit", names("audit"));
+
+    check(
+        vec![spec("a.*", library("audti"))],
+        audit(),
+        "route `a.*`: there is no handler `audti`; there are `log`, `exec`, `http`, `audit`",
+    );
+    check(
+        vec![spec("order*", HandlerSpec::Log)],
+        none(),
+        "route `order*`: `*` may only stand alone, or at the end after a dot, as in `order.*`",
+    );
+    check(
+        Vec::new(),
+        none().on("", names("own")),
+        "route ``: the event type is empty",
+    );
+    check(
+        vec![spec("a", HandlerSpec::Exec { command: vec![] })],
+        none(),
+        "route `a`: the command is empty; it needs at least a program",
+    );
+    check(
+        vec![spec("a", http("ftp://me:secret@host/", 400))],
+        none(),
+        "route `a`: the URL has no scheme that can be used; \
+         it must be an http or https URL such as `https://crm.example/hooks`",
+    );
+    check(
+        vec![spec("a", http("http://host/", 200))],
+        none(),
+        "route `a`: dead statuses must be between 300 and 599, not 200",
+    );
+    check(
+        Vec::new(),
+        audit().register("audit", names("audit")),
+        "route `audit`: two handlers are registered under this name",
+    );
+    check(
+        Vec::new(),
+        none().register("log", names("log")),
+        "route `log`: this is the name of a handler that ships with the program",
+    );
+    check(
+        Vec::new(),
+        none().register("a b", names("a b")),
+        "route `a b`: a handler's name consists of letters, digits, `_`, `-` and `.`",
+    );
+}

@@ -1,0 +1,205 @@
+//! A peer that speaks HTTP as badly as a test wants.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use dispatchbox::config::HandlerSpec;
+use dispatchbox::handler::http::DEAD_STATUSES;
+
+/// Listens on a port of its own until it is dropped; each connection is one call of the test's closure.
+pub struct Server {
+    port: u16,
+    state: Arc<Mutex<State>>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    requests: Vec<Request>,
+    /// The connections by their numbers, to be ended with the server.
+    open: Vec<(usize, TcpStream)>,
+    n_connections: usize,
+    is_stopped: bool,
+}
+
+/// One request as it came.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub line: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(known, _)| known == name);
+        let value = values.next().map(|(_, value)| value.as_str());
+        assert!(values.next().is_none(), "{name} came twice");
+        value
+    }
+}
+
+/// The server's side of a connection.
+pub struct Connection {
+    /// Counted from 0.
+    pub n: usize,
+    reader: BufReader<TcpStream>,
+    state: Arc<Mutex<State>>,
+}
+
+impl Connection {
+    /// Reads one request; `None` when the client has closed.
+    pub fn read_request(&mut self) -> Option<Request> {
+        let line = self.read_line()?;
+        let mut headers = Vec::new();
+        while let Some((name, value)) = self.read_line()?.split_once(':') {
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut request = Request {
+            line,
+            headers,
+            body: String::new(),
+        };
+        let length: usize = request.header("content-length")?.parse().unwrap();
+        let mut body = vec![0; length];
+        self.reader.read_exact(&mut body).ok()?;
+        request.body = String::from_utf8(body).unwrap();
+        self.state.lock().unwrap().requests.push(request.clone());
+        Some(request)
+    }
+
+    fn read_line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).ok().filter(|&n| n > 0)?;
+        Some(line.trim_end().to_owned())
+    }
+
+    /// Writes as it is; `None` when the client has closed.
+    pub fn write(&mut self, text: &str) -> Option<()> {
+        self.reader.get_mut().write_all(text.as_bytes()).ok()
+    }
+
+    /// Writes a whole answer.
+    pub fn answer(&mut self, head: &str, body: &str) -> Option<()> {
+        let length = body.len();
+        self.write(&format!(
+            "HTTP/1.1 {head}\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+    }
+
+    /// Answers every request with the same.
+    pub fn answer_all(mut self, head: &str, body: &str) {
+        while self.read_request().is_some() && self.answer(head, body).is_some() {}
+    }
+
+    /// Waits until the client closes.
+    pub fn wait_closed(mut self) {
+        let _ = std::io::copy(&mut self.reader, &mut std::io::sink());
+    }
+
+    /// Waits for a request and closes with it unread, which resets the connection.
+    pub fn reset(mut self) {
+        let _ = self.reader.get_mut().peek(&mut [0]);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // The other handle would keep the connection open.
+        if let Ok(mut state) = self.state.lock() {
+            state.open.retain(|(n, _)| *n != self.n);
+        }
+    }
+}
+
+impl Server {
+    pub fn start(serve: impl Fn(Connection) + Send + Sync + 'static) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(Mutex::new(State::default()));
+        let for_thread = Arc::clone(&state);
+        let accepting = thread::spawn(move || accept(&listener, &for_thread, &Arc::new(serve)));
+        Server {
+            port,
+            state,
+            accepting: Some(accepting),
+        }
+    }
+
+    /// Answers every request with the same.
+    pub fn answering(head: &'static str, body: &'static str) -> Server {
+        Server::start(move |connection| connection.answer_all(head, body))
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A handler that posts to `/hook` here.
+    pub fn handler(&self) -> HandlerSpec {
+        post_to(&format!("http://127.0.0.1:{}/hook", self.port))
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.lock().unwrap().requests.clone()
+    }
+
+    pub fn n_connections(&self) -> usize {
+        self.state.lock().unwrap().n_connections
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        {
+            let mut state = self.state.lock().unwrap();
+            state.is_stopped = true;
+            for (_, stream) in state.open.drain(..) {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        }
+        // Wakes the accepting thread.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        if let Some(accepting) = self.accepting.take() {
+            let _ = accepting.join();
+        }
+    }
+}
+
+/// A handler that posts to a URL.
+pub fn post_to(url: &str) -> HandlerSpec {
+    HandlerSpec::Http {
+        url: url.to_owned(),
+        dead_statuses: DEAD_STATUSES.to_vec(),
+    }
+}
+
+fn accept<F>(listener: &TcpListener, state: &Arc<Mutex<State>>, serve: &Arc<F>)
+where
+    F: Fn(Connection) + Send + Sync + 'static,
+{
+    let mut connections = Vec::new();
+    for stream in listener.incoming().flatten() {
+        let mut guard = state.lock().unwrap();
+        if guard.is_stopped {
+            break;
+        }
+        let n = guard.n_connections;
+        guard.open.push((n, stream.try_clone().unwrap()));
+        let connection = Connection {
+            n,
+            reader: BufReader::new(stream),
+            state: Arc::clone(state),
+        };
+        guard.n_connections += 1;
+        drop(guard);
+        let serve = Arc::clone(serve);
+        connections.push(thread::spawn(move || serve(connection)));
+    }
+    for connection in connections {
+        let _ = connection.join();
+    }
+}

@@ -1,0 +1,198 @@
+//! Asking the daemon to leave, politely and less so.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::{Daemon, Recorder, TestDb, process, signal_pid, wait_until};
+
+#[test]
+fn a_drain_finishes_what_runs_and_gives_back_what_does_not() {
+    let db = TestDb::new();
+    db.insert_events("order.created", 100);
+    let recorder = Recorder::new().gated();
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--max-parallel", "4"])
+        .start();
+    wait_until("four handlers run", || recorder.history().len() == 4);
+
+    daemon.signal(Signal::TERM);
+    wait_until("it is draining", || {
+        daemon.get("/ready").1.contains("draining")
+    });
+    assert_eq!(daemon.get("/ready").0, 503);
+    assert_eq!(daemon.get("/health").0, 200);
+    recorder.open_gate();
+
+    assert_eq!(
+        daemon.wait_exit(Duration::from_secs(20)).code(),
+        Some(0),
+        "{}",
+        daemon.log()
+    );
+    assert_eq!(db.count("done"), 4);
+    assert_eq!(
+        db.number(
+            "select count(*) from outbox_event where status = 'pending' and attempts = 0",
+            &[]
+        ),
+        96
+    );
+    assert_eq!(
+        db.number(
+            "select count(*) from outbox_event where status = 'pending' and next_run_at <= now()",
+            &[]
+        ),
+        96
+    );
+    assert_eq!(db.leases(), 0);
+    assert_eq!(recorder.history().len(), 4);
+    assert!(daemon.leftovers().is_empty());
+}
+
+#[test]
+fn an_idle_daemon_leaves_at_once_whatever_its_poll_interval() {
+    let db = TestDb::new();
+    let mut daemon = Daemon::new(&db)
+        .route("*=log")
+        .args(["--poll-interval", "3600", "--processes", "2"])
+        .start();
+    daemon.wait_ready();
+    // One event after the other, until the fetchers have nothing to do but wait for an hour.
+    wait_until("an idle worker", || {
+        daemon.metric("dispatchbox_db_connected", &[]) == Some(1.0)
+    });
+
+    daemon.signal(Signal::TERM);
+
+    // An hour of waiting would not end within the limit.
+    assert_eq!(
+        daemon.wait_exit(Duration::from_secs(10)).code(),
+        Some(0),
+        "{}",
+        daemon.log()
+    );
+}
+
+#[test]
+fn a_second_signal_ends_everything_at_once() {
+    let db = TestDb::new();
+    db.insert_events("order.created", 10);
+    let recorder = Recorder::new().gated();
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--max-parallel", "2", "--retry-backoff-seconds", "3600"])
+        .start();
+    let worker = daemon.wait_workers(1)[0];
+    wait_until("two handlers run", || recorder.history().len() == 2);
+    let programs = process::children(worker);
+
+    daemon.signal(Signal::INT);
+    wait_until("it is draining", || {
+        daemon.get("/ready").1.contains("draining")
+    });
+    daemon.signal(Signal::INT);
+
+    assert_eq!(
+        daemon.wait_exit(Duration::from_secs(5)).code(),
+        Some(1),
+        "{}",
+        daemon.log()
+    );
+    wait_until("nothing runs any more", || daemon.processes().is_empty());
+    assert!(programs.iter().all(|&pid| !process::is_alive(pid)));
+    recorder.open_gate();
+}
+
+#[test]
+fn a_drain_that_takes_too_long_is_ended_and_what_ran_is_charged() {
+    let db = TestDb::new();
+    db.insert_events("order.created", 10);
+    let recorder = Recorder::new().gated();
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args([
+            "--max-parallel",
+            "2",
+            "--drain-timeout",
+            "0.3",
+            "--retry-backoff-seconds",
+            "3600",
+        ])
+        .start();
+    wait_until("two handlers run", || recorder.history().len() == 2);
+
+    assert_eq!(daemon.terminate(), 1);
+
+    assert!(daemon.log().contains("timed out"), "{}", daemon.log());
+    wait_until("nothing runs any more", || daemon.processes().is_empty());
+    assert_eq!(
+        db.number(
+            "select count(*) from outbox_event where status = 'retry' and attempts = 1",
+            &[]
+        ),
+        2
+    );
+    assert_eq!(
+        db.number(
+            "select count(*) from outbox_event where status = 'pending' and attempts = 0",
+            &[]
+        ),
+        8
+    );
+    assert_eq!(db.leases(), 0);
+    recorder.open_gate();
+}
+
+#[test]
+fn a_worker_that_is_told_to_leave_drains_and_is_replaced() {
+    let db = TestDb::new();
+    let ids = db.insert_events("order.created", 30);
+    let recorder = Recorder::new().gated();
+    let daemon = Daemon::new(&db).route(recorder.route("*")).start();
+    let worker = daemon.wait_workers(1)[0];
+    wait_until("ten handlers run", || recorder.history().len() == 10);
+
+    signal_pid(worker, Signal::TERM);
+    recorder.open_gate();
+    wait_until("another one runs", || {
+        daemon.worker_pids().iter().any(|&pid| pid != worker)
+    });
+    wait_until("all events are done", || db.count("done") == 30);
+
+    recorder.history().assert_complete(ids, 0);
+    assert_eq!(
+        db.number("select count(*) from outbox_event where attempts <> 1", &[]),
+        0
+    );
+}
+
+#[test]
+fn ctrl_c_in_a_shell_reaches_the_supervisor_alone() {
+    let db = TestDb::new();
+    db.insert_events("order.created", 4);
+    let recorder = Recorder::new().gated();
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--max-parallel", "2"])
+        .start();
+    wait_until("two handlers run", || recorder.history().len() == 2);
+
+    // What a terminal does: the signal goes to every process of the daemon's group.
+    let group = rustix::process::Pid::from_raw(i32::try_from(daemon.pid()).unwrap()).unwrap();
+    rustix::process::kill_process_group(group, Signal::INT).unwrap();
+    wait_until("it is draining", || {
+        daemon.log().contains("SIGINT received: draining")
+    });
+    recorder.open_gate();
+
+    assert_eq!(
+        daemon.wait_exit(Duration::from_secs(20)).code(),
+        Some(0),
+        "{}",
+        daemon.log()
+    );
+    assert_eq!(db.count("done"), 2);
+    assert_eq!(recorder.history().len(), 2);
+}
