@@ -56,14 +56,14 @@ pub const LEASE_SECONDS: RangeInclusive<f64> = 2.0..=86_400.0;
 /// Seconds that a drain may take; 0 kills at once, longer than a day is no restart any more.
 pub const DRAIN_SECONDS: RangeInclusive<f64> = 0.0..=86_400.0;
 
-/// Seconds that a handler may take; leases are renewed meanwhile.
-pub const HANDLER_SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
+/// Seconds that a handler may take, at most a day; leases are renewed meanwhile.
+pub const HANDLER_SECONDS: RangeInclusive<f64> = 0.001..=86_400.0;
 
 /// Connections per worker: fetcher and settler use one each, more only wait for turns.
 pub const POOL_SIZE: RangeInclusive<u16> = 1..=100;
 
-/// Payload bytes that one claim may bring: less than 64 KiB makes claims of single events, more than 4 GiB no worker can hold.
-pub const MAX_BATCH_BYTES: RangeInclusive<u64> = 64 * 1024..=4 * 1024 * 1024 * 1024;
+/// Payload bytes that one claim may bring: one event always comes, whatever its size; more than 4 GiB no worker can hold.
+pub const MAX_BATCH_BYTES: RangeInclusive<u64> = 1..=4 * 1024 * 1024 * 1024;
 
 /// Statuses of an HTTP receiver that may be named as making an event dead at once: 2xx means done.
 pub const DEAD_STATUS: RangeInclusive<u16> = 300..=599;

@@ -37,6 +37,8 @@ mod handler;
 mod http_api;
 /// The support's own laws: a checker that cannot fail proves nothing.
 mod kit;
+/// The log's form, and what never stands in it.
+mod logging;
 /// Values after known work.
 mod metrics;
 /// The command `migrate`.

@@ -195,7 +195,7 @@ fn a_value_out_of_range_is_told_what_is_allowed_wherever_it_stands() {
         ("max-parallel", "1001", "must be at most 1000, not `1001`"),
         ("batch-size", "0", "must be at least 1, not `0`"),
         ("batch-size", "901", "must be at most 900, not `901`"),
-        ("max-batch-bytes", "1", "must be at least 64KiB, not `1`"),
+        ("max-batch-bytes", "0", "must be at least 1, not `0`"),
         ("max-batch-bytes", "5GiB", "must be at most 4GiB, not `5GiB`"),
         ("max-batch-bytes", "lots", "must be a size such as `64MiB`, not `lots`"),
         ("poll-interval", "0", "must be at least 0.001, not `0`"),
