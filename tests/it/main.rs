@@ -47,6 +47,8 @@ mod http_api;
 mod kit;
 /// Renewing, listing, strays, TRUNCATE.
 mod lease;
+/// The log's form, and what never stands in it.
+mod logging;
 /// Values after known work.
 mod metrics;
 /// The command `migrate`.
