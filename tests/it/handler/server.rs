@@ -77,6 +77,12 @@ impl Connection {
         Some(line.trim_end().to_owned())
     }
 
+    /// Reads up to `n` bytes; `None` when the client has closed.
+    pub fn read_some(&mut self, n: usize) -> Option<()> {
+        let n = self.reader.read(&mut vec![0; n]).ok()?;
+        (n > 0).then_some(())
+    }
+
     /// Writes as it is; `None` when the client has closed.
     pub fn write(&mut self, text: &str) -> Option<()> {
         self.reader.get_mut().write_all(text.as_bytes()).ok()
