@@ -169,7 +169,7 @@ returns table (token bigint, id bigint, aggregate_type text, aggregate_id text, 
 language plpgsql set search_path from current set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
 #variable_conflict use_column
 declare
-  small   constant int := 2048;  -- stored size up to which a payload counts as it is stored: measuring its text costs as much as sending it
+  small   constant int := 2048;   -- bytes up to which a payload counts as it is: measuring its text would cost as much as sending it
   ids     bigint[];
   bytes   bigint;
   largest int;
@@ -186,7 +186,10 @@ begin
   end if;
   for turn in 1..4 loop
     select coalesce(array_agg(c.id), '{}'), sum(c.bytes), max(c.bytes) into ids, bytes, largest
-      from (select e.id, pg_column_size(e.payload) as bytes from outbox_event e
+      from (select e.id,
+                   -- #> unpacks what is stored compressed; what is large even so is not even read.
+                   case when pg_column_size(e.payload) <= small then pg_column_size(e.payload #> '{}') else pg_column_size(e.payload) end as bytes
+              from outbox_event e
              where e.status in ('pending', 'retry') and e.next_run_at <= now() and (e.next_run_at, e.id) > (after_at, after_id)
                and coalesce(e.event_type <> all (leave_out), true) and coalesce(e.event_type = any (take_only), take_only is null)
                and e.id not in (select unnest(event_ids) from outbox_leases_1())
@@ -200,10 +203,12 @@ begin
   end if;
 
   if largest > small or bytes > bytes_max then
+    -- Exactly, and only as far as it goes: each text here costs reading the payload.
     bytes := 0;
     for size in
-      select case when pg_column_size(e.payload) <= small then pg_column_size(e.payload) else octet_length(e.payload::text) end
-        from unnest(ids) with ordinality as u (id, place) join outbox_event e on e.id = u.id order by u.place
+      select octet_length(e.payload::text)
+        from (select e.payload from unnest(ids) with ordinality as u (id, place) join outbox_event e on e.id = u.id
+               order by u.place offset 0) e
     loop
       bytes := bytes + size;
       exit when kept > 0 and bytes > bytes_max;
@@ -217,7 +222,8 @@ begin
   return query
     select tok, e.id, coalesce(e.aggregate_type, ''), coalesce(e.aggregate_id, ''), coalesce(e.event_type, ''),
            coalesce(e.payload::text, 'null'), greatest(e.attempts, 0), e.next_run_at, coalesce(e.created_at, 'infinity'), e.headers::text
-      from unnest(ids) with ordinality as u (id, place) join outbox_event e on e.id = u.id order by u.place;
+      -- Sorted before the texts are made, which are larger.
+      from (select e.* from unnest(ids) with ordinality as u (id, place) join outbox_event e on e.id = u.id order by u.place offset 0) e;
 end $$;
 do $$ begin
   if current_setting('server_version_num')::int >= 130000 then

@@ -24,13 +24,12 @@ pub(super) fn resolve(layers: &mut Layers, env: &Env) -> Result<Dsn, UsageError>
         ));
     };
     let mut warnings = Vec::new();
-    let dsn = Dsn::resolve(text.as_deref(), env, &mut warnings)
+    // A line end behind it comes from a file or an `echo`; libpq would take it for a part of a URL's database.
+    let text = text.as_deref().map(str::trim);
+    let dsn = Dsn::resolve(text, env, &mut warnings)
         .map_err(|err| source.blame(format!("could not use {name}: {err}")))?;
     layers.warnings.append(&mut warnings);
-    if source == Source::Flag
-        && name == "--dsn"
-        && text.as_deref().is_some_and(Dsn::password_in_text)
-    {
+    if source == Source::Flag && name == "--dsn" && text.is_some_and(Dsn::password_in_text) {
         layers.warnings.push(
             "--dsn holds a password, which every user of this host can read in the process list: use --dsn-file, \
              DISPATCHBOX_DSN or a passfile"
@@ -57,7 +56,7 @@ fn find(layers: &Layers, env: &Env) -> Result<Option<Found>, UsageError> {
             let name = format!("{} `{path}`", layers.named("dsn-file", source));
             let text = file::read_text(path)
                 .map_err(|err| source.blame(format!("could not read {name}: {err}")))?;
-            return Ok(Some((name, source, Some(text.trim().to_owned()))));
+            return Ok(Some((name, source, Some(text))));
         }
     }
     let set = |name: &&str| env.get(*name).is_some_and(|value| !value.is_empty());

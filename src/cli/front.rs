@@ -10,6 +10,8 @@ use argh::{
     ArgsInfo, CommandInfoWithArgs, EarlyExit, FlagInfo, FlagInfoKind, FromArgs, Optionality,
 };
 
+use crate::cli::bench::BenchArgs;
+use crate::cli::demo::DemoArgs;
 use crate::cli::help;
 use crate::cli::migrate::MigrateArgs;
 use crate::cli::run::RunArgs;
@@ -26,6 +28,10 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Show which settings are effective.
     ConfigCheck(RunArgs),
+    /// Show the whole thing on a throwaway server.
+    Demo(DemoArgs),
+    /// Measure the pipeline against the bare statements.
+    Bench(BenchArgs),
     /// Be a worker of the supervisor that started this process.
     Worker,
 }
@@ -64,6 +70,18 @@ pub(super) const COMMANDS: &[Spec] = &[
         summary: "create the tables and functions, or complete those of an older version",
         info: MigrateArgs::get_args_info,
         parse: |name, args| MigrateArgs::from_args(name, args).map(Command::Migrate),
+    },
+    Spec {
+        words: &["demo"],
+        summary: "show everything at work on a throwaway PostgreSQL, which goes without a trace",
+        info: DemoArgs::get_args_info,
+        parse: |name, args| DemoArgs::from_args(name, args).map(Command::Demo),
+    },
+    Spec {
+        words: &["bench"],
+        summary: "measure the whole pipeline beside the bare statements on this machine",
+        info: BenchArgs::get_args_info,
+        parse: |name, args| BenchArgs::from_args(name, args).map(Command::Bench),
     },
     Spec {
         words: &["config", "check"],

@@ -4,9 +4,17 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 
-use crate::cli::complain;
+use crate::cli::layers::Layers;
 use crate::cli::settings::Env;
-use crate::error::UsageError;
+use crate::cli::{complain, database, database_failed, print, warn};
+use crate::config::{self, Config, LogLevel};
+use crate::error::{EXIT_CONFIG, UsageError};
+use crate::logging;
+use crate::store::dsn::Dsn;
+use crate::store::{self, Session, StoreError, Timeouts, schema};
+
+/// What to do about a usage error.
+const HINT: &str = "`dispatchbox help migrate` lists its options";
 
 /// Options of `migrate`.
 #[derive(Debug, Default, Clone, PartialEq, Eq, FromArgs, ArgsInfo)]
@@ -36,9 +44,102 @@ pub struct MigrateArgs {
 
 /// Runs the command.
 pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
-    let _ = env;
     if args.print && args.check {
-        return complain(&UsageError::new("--print and --check exclude each other"));
+        let err = UsageError::new("--print and --check exclude each other");
+        return complain(&err.hint(HINT));
     }
-    ExitCode::SUCCESS
+    if args.print {
+        print(schema::SCHEMA);
+        return ExitCode::SUCCESS;
+    }
+    let target = match Target::resolve(args, env) {
+        Ok(target) => target,
+        Err(err) => return complain(&err.hint(HINT)),
+    };
+    warn(&target.warnings);
+    logging::init(target.log_level, "migrate");
+    let done = target.connect().and_then(|mut session| {
+        if args.check {
+            session
+                .missing_schema()
+                .map(|missing| report_missing(&missing))
+        } else {
+            migrate(&mut session)
+        }
+    });
+    done.unwrap_or_else(|err| database_failed(&err, &target.dsn))
+}
+
+/// Where to migrate.
+struct Target {
+    dsn: Dsn,
+    timeouts: Timeouts,
+    log_level: LogLevel,
+    warnings: Vec<String>,
+}
+
+impl Target {
+    fn resolve(args: &MigrateArgs, env: &Env) -> Result<Target, UsageError> {
+        let default = Config::default();
+        let mut layers = Layers::gather(args.given(), env)?;
+        let dsn = database::resolve(&mut layers, env)?;
+        let allowed = &config::DATABASE_SECONDS;
+        let timeouts = Timeouts {
+            connect: layers.seconds("connect-timeout", allowed, default.connect_timeout)?,
+            query: default.query_timeout,
+        };
+        Ok(Target {
+            dsn,
+            timeouts,
+            log_level: layers.log_level()?,
+            warnings: layers.warnings,
+        })
+    }
+
+    fn connect(&self) -> Result<Session, StoreError> {
+        store::connect(&self.dsn, &self.timeouts, "dispatchbox migrate")
+    }
+}
+
+impl MigrateArgs {
+    fn given(&self) -> Vec<(&'static str, String)> {
+        [
+            ("dsn", &self.dsn),
+            ("dsn-file", &self.dsn_file),
+            ("config", &self.config),
+            ("connect-timeout", &self.connect_timeout),
+            ("log-level", &self.log_level),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.clone()?)))
+        .collect()
+    }
+}
+
+/// Each step is printed as it begins, since some take long.
+fn migrate(session: &mut Session) -> Result<ExitCode, StoreError> {
+    let report = schema::migrate(session, &mut |step| print(&format!("{step}\n")))?;
+    for advice in &report.advice {
+        print(&format!("advice: {advice}\n"));
+    }
+    if !report.missing.is_empty() {
+        return Ok(report_missing(&report.missing));
+    }
+    print(if report.done.is_empty() {
+        "the schema is complete: nothing to do\n"
+    } else {
+        "the schema is complete\n"
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report_missing(missing: &[String]) -> ExitCode {
+    if missing.is_empty() {
+        print("the schema is complete\n");
+        return ExitCode::SUCCESS;
+    }
+    for name in missing {
+        print(&format!("missing: {name}\n"));
+    }
+    ExitCode::from(EXIT_CONFIG)
 }

@@ -13,7 +13,9 @@ mod routes;
 pub mod settings;
 mod values;
 
+pub mod bench;
 pub mod config;
+pub mod demo;
 pub mod migrate;
 pub mod run;
 
@@ -22,8 +24,10 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::cli::settings::Env;
-use crate::error::UsageError;
+use crate::error::{EXIT_CONFIG, EXIT_FAILED, EXIT_UNAVAILABLE, UsageError};
 use crate::logging;
+use crate::store::dsn::Dsn;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// What our variables and libpq's begin with.
 const OUR_PREFIXES: [&str; 3] = ["DISPATCHBOX_", "PG", "DATABASE_URL"];
@@ -64,6 +68,22 @@ pub fn print(text: &str) {
 pub fn complain(err: &UsageError) -> ExitCode {
     say(&err.render());
     ExitCode::from(err.exit_code())
+}
+
+/// Writes why a one-shot command could not do its work in the database, and gives the exit code.
+pub fn database_failed(err: &StoreError, dsn: &Dsn) -> ExitCode {
+    say(&format!("error: {err}\n"));
+    if err.is_schema() {
+        say("hint: `dispatchbox migrate` brings what is missing\n");
+    } else {
+        say(&format!("hint: the database is {}\n", dsn.display()));
+    }
+    ExitCode::from(match err.kind() {
+        StoreErrorKind::Unavailable => EXIT_UNAVAILABLE,
+        StoreErrorKind::TimedOut if err.is_connecting() => EXIT_UNAVAILABLE,
+        StoreErrorKind::Rejected(_) if err.is_configuration() || err.is_schema() => EXIT_CONFIG,
+        StoreErrorKind::TimedOut | StoreErrorKind::Rejected(_) => EXIT_FAILED,
+    })
 }
 
 /// Writes the warnings of a one-shot command to standard error; `run` logs its own.

@@ -29,16 +29,6 @@ const ATTEMPTS_MAX: usize = 32;
 /// Longest wait for a lock: what somebody else holds, an event row or the whole table, stops one batch for this long and others not.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A peer that is gone is noticed after 10 + 3 × 5 s, well below the lease time.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-/// Pause between two probes.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// Probes without an answer until the peer counts as gone.
-const KEEPALIVE_RETRIES: u32 = 3;
-
-/// The same for a peer that does not acknowledge what was sent to it. Longer, and it would switch the keepalives off.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(25);
-
 /// How long database calls may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
@@ -108,7 +98,7 @@ impl Session {
     }
 
     /// Runs one statement, prepared at its first use, and reads its rows; `doing` completes "could not".
-    pub(super) fn query<T>(
+    pub(crate) fn query<T>(
         &mut self,
         doing: &'static str,
         sql: &'static str,
@@ -123,7 +113,7 @@ impl Session {
     }
 
     /// Runs statements that are not prepared and return nothing; several of them are one transaction.
-    pub(super) fn batch(&mut self, doing: &'static str, sql: &str) -> Result<(), StoreError> {
+    pub(crate) fn batch(&mut self, doing: &'static str, sql: &str) -> Result<(), StoreError> {
         let result = self.client.batch_execute(sql);
         self.judge(doing, result)
     }
@@ -194,13 +184,9 @@ fn configure(dsn: &Dsn, timeouts: &Timeouts, application_name: &str) -> Result<C
     if config.get_application_name().is_none() {
         config.application_name(application_name);
     }
-    config
-        .connect_timeout(timeouts.connect)
-        .keepalives(true)
-        .keepalives_idle(KEEPALIVE_IDLE)
-        .keepalives_interval(KEEPALIVE_INTERVAL)
-        .keepalives_retries(KEEPALIVE_RETRIES)
-        .tcp_user_timeout(TCP_USER_TIMEOUT);
+    // The DSN may ask for less; it has set the keepalives, too.
+    let own = config.get_connect_timeout().copied();
+    config.connect_timeout(own.map_or(timeouts.connect, |own| own.min(timeouts.connect)));
     Ok(config)
 }
 

@@ -154,6 +154,11 @@ impl StoreError {
         self.is_lock_timeout() || self.is_conflict() || is_refused
     }
 
+    /// Says whether there was no connection yet.
+    pub fn is_connecting(&self) -> bool {
+        self.doing == DOING_CONNECT
+    }
+
     /// Says whether user, password or database name are wrong: no waiting helps.
     pub fn is_configuration(&self) -> bool {
         matches!(&self.kind, StoreErrorKind::Rejected(code)
@@ -231,17 +236,20 @@ fn cause_of(err: &postgres::Error) -> String {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    match cause.downcast_ref::<io::Error>() {
+    let text = cause.to_string();
+    let is_from_system = cause
+        .downcast_ref::<io::Error>()
+        .is_some_and(|err| err.raw_os_error().is_some());
+    match text.split_once(" (os error ") {
         // "connection refused" instead of "Connection refused (os error 111)".
-        Some(io) if io.raw_os_error().is_some() && io.kind().to_string() != UNNAMED => {
-            io.kind().to_string()
+        Some((words, _)) if is_from_system => {
+            let mut chars = words.chars();
+            let first = chars.next().map(|first| first.to_ascii_lowercase());
+            first.into_iter().chain(chars).collect()
         }
-        _ => cause.to_string(),
+        _ => text,
     }
 }
-
-/// What std calls an error of the system that it has no word for.
-const UNNAMED: &str = "uncategorized error";
 
 #[cfg(test)]
 mod tests {

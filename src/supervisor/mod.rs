@@ -479,7 +479,9 @@ impl PrivateDirectory {
     fn find() -> Result<PrivateDirectory, Refusal> {
         let given = std::env::var_os("RUNTIME_DIRECTORY")
             .and_then(|list| std::env::split_paths(&list).next())
-            .filter(|path| path.is_absolute());
+            .filter(|path| path.is_absolute())
+            // Where the service has a dynamic user, systemd gives a link to the real directory.
+            .map(|path| path.canonicalize().unwrap_or(path));
         let directory = if let Some(path) = given {
             PrivateDirectory {
                 path,

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Runners start nothing in the last part of a lease, so that a handler's first steps are not already a duplicate.
-const MARGIN_MAX: Duration = Duration::from_secs(5);
+use crate::config::LEASE_MARGIN;
 
 /// One lease in hand, shared by its events.
 #[derive(Debug)]
@@ -96,11 +95,10 @@ impl Leases {
     }
 
     fn good_until_ms(&self, sent: Instant) -> u64 {
-        let margin = MARGIN_MAX.min(self.lease / 4);
         millis(
             (sent + self.lease)
                 .saturating_duration_since(self.epoch)
-                .saturating_sub(margin),
+                .saturating_sub(LEASE_MARGIN),
         )
     }
 

@@ -21,6 +21,10 @@ mod support;
 
 /// The layers, and who may name which crate.
 mod architecture;
+/// The bench: both figures, exact counts, nothing left in a database that it was given.
+mod bench;
+/// Due, order, limit, filters, bytes, odd rows, and the index that a claim walks.
+mod claim;
 /// Exact output and status: help, errors, version.
 mod cli;
 /// The private cluster itself: start, stop, restart, pause, and that nothing is left.
@@ -29,6 +33,8 @@ mod cluster;
 mod config;
 /// The whole daemon: every event once, through each kind of handler.
 mod delivery;
+/// The demo: something of each status, and nothing left however it ends.
+mod demo;
 /// Connection descriptions, beside psql's reading of them.
 mod dsn;
 /// Handlers against real programs and receivers: each row of their contract, and what can go wrong with either.
@@ -37,10 +43,18 @@ mod handler;
 mod http_api;
 /// The support's own laws: a checker that cannot fail proves nothing.
 mod kit;
+/// Renewing, listing, strays, TRUNCATE.
+mod lease;
 /// Values after known work.
 mod metrics;
+/// The command `migrate`.
+mod migrate;
+/// Sixteen sessions at once, and the mutants that they find out.
+mod race;
 /// The sample events that ship with the program, and their generator.
 mod sample_data;
+/// What is written, and by whom.
+mod settle;
 /// Drain, deadline, second signal, a signal to a worker.
 mod signals;
 /// Workers that die, are killed, or never get on; what a supervisor leaves to the next one.

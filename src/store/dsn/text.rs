@@ -11,7 +11,6 @@ pub(super) fn parse(text: &str) -> Result<Words, DsnError> {
     if text.contains('\0') {
         return Err(DsnError::new("it holds a NUL character"));
     }
-    let text = text.trim_matches(is_blank);
     let url = ["postgresql://", "postgres://"]
         .iter()
         .find_map(|scheme| text.strip_prefix(scheme));

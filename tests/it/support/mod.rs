@@ -15,6 +15,7 @@ pub mod history;
 pub mod process;
 pub mod receiver;
 pub mod recorder;
+pub mod session;
 pub mod wait;
 
 pub use cli::Cli;

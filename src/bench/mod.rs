@@ -1,0 +1,153 @@
+//! `dispatchbox bench`: what the whole pipeline makes of what the database can do.
+//!
+//! It drains N events with a handler that does nothing through the real daemon, and, interleaved in the same run, N events through the
+//! bare claim and settle statements on the same number of connections with the same batch. Both rates depend on the machine, the disk
+//! and the hour; their ratio depends on our code. So the figure to watch is the median of the pairs' ratios.
+//!
+//! Both sides are timed alike and by the database's clock: from the moment when the first claim had been committed to the last row's
+//! `finished_at`. The daemon is started cold, but it has its connections by then, as the bare statements have theirs.
+
+mod arena;
+mod bare;
+mod cpu;
+mod pipeline;
+mod summary;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::num::NonZeroU16;
+use std::process::ExitCode;
+
+use crossbeam_channel::Receiver;
+
+use crate::cluster::ClusterError;
+use crate::event::Event;
+use crate::handler::Handlers;
+use crate::signal::SignalThread;
+use crate::store::StoreError;
+use crate::store::dsn::DsnError;
+
+use arena::Arena;
+use summary::{Pair, Summary};
+
+/// Name of the handler that does nothing. Only the bench's own daemon is sent to it.
+pub(crate) const NOOP: &str = "bench-noop";
+
+/// What is to be measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BenchOptions {
+    /// A database to use instead of a throwaway server, as the person typed it. It gets a schema of its own, which is removed again.
+    pub dsn: Option<String>,
+    /// Worker processes, and connections of the bare statements.
+    pub processes: NonZeroU16,
+    /// Events a claim takes.
+    pub batch_size: NonZeroU16,
+    /// Events a run drains.
+    pub events: u32,
+    /// Pairs of runs.
+    pub pairs: NonZeroU16,
+    /// Prints one JSON object instead of the table.
+    pub json: bool,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("could not use --dsn: {0}")]
+    Dsn(#[from] DsnError),
+    #[error("could not start {what}: {source}")]
+    Start {
+        what: &'static str,
+        source: io::Error,
+    },
+    #[error("could not drain all events: {0}")]
+    Ended(String),
+    #[error("no event was done for {0} s")]
+    Stalled(u64),
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Registers what the bench's daemon routes its events to.
+#[must_use]
+pub fn with_noop(handlers: Handlers) -> Handlers {
+    handlers.register(NOOP, |_: &Event| Ok(()))
+}
+
+/// Measures and prints; the exit code is 1 when an event was lost or handled twice, too.
+pub fn run(options: &BenchOptions) -> ExitCode {
+    let summary = match measure(options) {
+        Ok(summary) => summary,
+        Err(err) => {
+            let _ = writeln!(io::stderr(), "error: {err}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let text = if options.json {
+        summary.json()
+    } else {
+        summary.table()
+    };
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+    if summary.is_exact() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn measure(options: &BenchOptions) -> Result<Summary, BenchError> {
+    let signals = SignalThread::start().map_err(|source| BenchError::Start {
+        what: "the signal thread",
+        source,
+    })?;
+    progress("starting …");
+    let mut arena = Arena::enter(options.dsn.as_deref())?;
+    let mut pairs = Vec::new();
+    for n in 1..=options.pairs.get() {
+        pairs.push(measure_pair(n, &mut arena, options, &signals.received)?);
+    }
+    progress("");
+    Ok(Summary::new(options, pairs))
+}
+
+/// Measures both sides once. Which one comes first alternates, so that neither always meets the warmer machine.
+fn measure_pair(
+    n: u16,
+    arena: &mut Arena,
+    options: &BenchOptions,
+    signals: &Receiver<i32>,
+) -> Result<Pair, BenchError> {
+    let mut bare = None;
+    let mut pipeline = None;
+    for turn in 0..2 {
+        if !signals.is_empty() {
+            return Err(BenchError::Interrupted);
+        }
+        if (n + turn).is_multiple_of(2) {
+            progress(&format!("pair {n} of {}: the daemon …", options.pairs));
+            pipeline = Some(pipeline::run(arena, options, signals)?);
+        } else {
+            progress(&format!("pair {n} of {}: bare statements …", options.pairs));
+            bare = Some(bare::run(arena, options)?);
+        }
+    }
+    Ok(Pair {
+        bare: bare.expect("one of the two turns was its"),
+        pipeline: pipeline.expect("one of the two turns was its"),
+    })
+}
+
+/// Shows what is going on, on a terminal and nowhere else.
+fn progress(what: &str) {
+    let mut err = io::stderr().lock();
+    if err.is_terminal() {
+        let _ = write!(err, "\r\x1b[K{what}");
+        let _ = err.flush();
+    }
+}

@@ -1,0 +1,175 @@
+//! The pipeline: the same events through the real daemon, with a handler that does nothing.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, after, select};
+
+use crate::bench::arena::{Arena, Standing};
+use crate::bench::{BenchError, BenchOptions, NOOP, cpu};
+use crate::daemon::{Daemon, Launch};
+use crate::store::StoreError;
+
+/// Pause between two looks for the first claim; it is the error of the measured time.
+const BEGIN_LOOK: Duration = Duration::from_millis(1);
+
+/// Pause between two looks for the end, which is timed by the rows and not by the look.
+const END_LOOK: Duration = Duration::from_millis(20);
+
+/// Events at the end of the table that are looked at: when these are done, a look at all of them is worth its cost.
+const TAIL: u32 = 1000;
+
+/// Longest time in which nothing at all is done.
+const STALLED_MAX: Duration = Duration::from_mins(1);
+
+/// What one run of the daemon came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct PipelineRun {
+    /// Events per second.
+    pub(super) rate: f64,
+    /// CPU time of supervisor and workers.
+    pub(super) cpu_seconds: f64,
+    /// What PostgreSQL wrote.
+    pub(super) wal_bytes: f64,
+    /// Events that are not done.
+    pub(super) lost: u64,
+    /// Events that were handled more than once.
+    pub(super) duplicates: u64,
+}
+
+/// Drains the events once.
+pub(super) fn run(
+    arena: &mut Arena,
+    options: &BenchOptions,
+    signals: &Receiver<i32>,
+) -> Result<PipelineRun, BenchError> {
+    arena.fill(options.events)?;
+    let wal_before = arena.wal_bytes()?;
+    let daemon = start(arena, options)?;
+    let mut run = Run {
+        arena,
+        daemon: &daemon,
+        signals,
+    };
+    let measured = run.measure(options.events);
+    let stopped = daemon.stop();
+    let measured = match (measured, stopped) {
+        (Ok(measured), Ok(())) => measured,
+        (Err(BenchError::Ended(_)) | Ok(_), Err(how)) => return Err(BenchError::Ended(how)),
+        (Err(err), _) => return Err(err),
+    };
+    Ok(PipelineRun {
+        wal_bytes: measured.wal_bytes - wal_before,
+        ..measured
+    })
+}
+
+fn start(arena: &Arena, options: &BenchOptions) -> Result<Daemon, BenchError> {
+    let (dsn, libpq) = arena.place();
+    let (processes, batch_size) = (
+        options.processes.to_string(),
+        options.batch_size.to_string(),
+    );
+    let route = format!("*={NOOP}");
+    Daemon::start(&Launch {
+        dsn,
+        libpq,
+        args: &[
+            "--processes",
+            &processes,
+            "--batch-size",
+            &batch_size,
+            "--route",
+            &route,
+            "--disable-http",
+            "--log-level",
+            "WARNING",
+        ],
+    })
+    .map_err(|source| BenchError::Start {
+        what: "the daemon",
+        source,
+    })
+}
+
+struct Run<'a> {
+    arena: &'a mut Arena,
+    daemon: &'a Daemon,
+    signals: &'a Receiver<i32>,
+}
+
+impl Run<'_> {
+    fn measure(&mut self, events: u32) -> Result<PipelineRun, BenchError> {
+        let begun = self.wait_begun()?;
+        let supervisor = self.daemon.pid().unwrap_or(0);
+        let cpu_before = cpu::seconds_of(supervisor);
+        let standing = self.wait_done(events)?;
+        Ok(PipelineRun {
+            rate: f64::from(events) / (standing.finished_at - begun),
+            cpu_seconds: cpu::seconds_of(supervisor) - cpu_before,
+            wal_bytes: self.arena.wal_bytes()?,
+            lost: standing.lost,
+            duplicates: standing.duplicates,
+        })
+    }
+
+    /// Waits for the first claim; returns the database's time.
+    fn wait_begun(&mut self) -> Result<f64, BenchError> {
+        let since = Instant::now();
+        loop {
+            let sql = include_str!("../../sql/bench_begun.sql");
+            let times = self
+                .arena
+                .session
+                .query("look for the first claim", sql, &[], |row| row.try_get(0))?;
+            if let Some(time) = times.first() {
+                return Ok(*time);
+            }
+            self.pause(BEGIN_LOOK, since)?;
+        }
+    }
+
+    /// Waits until every event is done.
+    fn wait_done(&mut self, events: u32) -> Result<Standing, BenchError> {
+        let mut progressed = Instant::now();
+        let mut left = u64::MAX;
+        loop {
+            if self.tail_left(events)? == 0 {
+                let standing = self.arena.result()?;
+                if standing.lost == 0 {
+                    return Ok(standing);
+                }
+                if standing.lost < left {
+                    (left, progressed) = (standing.lost, Instant::now());
+                }
+            } else if left == u64::MAX && progressed.elapsed() > STALLED_MAX {
+                // A long run may be far from its tail: one look at all of it says whether it moves.
+                (left, progressed) = (self.arena.result()?.lost, Instant::now());
+            }
+            self.pause(END_LOOK, progressed)?;
+        }
+    }
+
+    fn tail_left(&mut self, events: u32) -> Result<i64, StoreError> {
+        let sql = "SELECT count(*) FROM outbox_event WHERE id > $1 AND status <> 'done'";
+        let before_tail = i64::from(events.saturating_sub(TAIL));
+        let left =
+            self.arena
+                .session
+                .query("look for the last events", sql, &[&before_tail], |row| {
+                    row.try_get(0)
+                })?;
+        Ok(left.first().copied().unwrap_or(0))
+    }
+
+    fn pause(&self, pause: Duration, since: Instant) -> Result<(), BenchError> {
+        if since.elapsed() > STALLED_MAX * 2 {
+            return Err(BenchError::Stalled(since.elapsed().as_secs()));
+        }
+        select! {
+            recv(self.signals) -> _ => Err(BenchError::Interrupted),
+            // Nothing comes here but the end: the daemon has no port to tell.
+            recv(self.daemon.urls) -> _ => Err(BenchError::Ended(String::new())),
+            recv(after(pause)) -> _ => Ok(()),
+        }
+    }
+}

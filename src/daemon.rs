@@ -1,0 +1,154 @@
+//! The real daemon as a child of this process, for the demo and the bench.
+//!
+//! Between the two stands a small shell that holds one end of a pipe: at the pipe's end, however it came, it asks the daemon to drain.
+//! So a demo that is killed leaves no daemon behind, which would look for its database for ever.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+
+/// Starts the daemon, waits for it and hands its status on. The guard is what waits for the pipe; it must not outlive the daemon, whose
+/// number may belong to another process then. The daemon's files are its own: what it leaves for the next daemon, when it is killed,
+/// is of no use to anybody here.
+const SHELL: &str = r#"
+exec 3<&0
+RUNTIME_DIRECTORY=$(mktemp -d) || exit
+export RUNTIME_DIRECTORY
+"$@" </dev/null 3<&- &
+daemon=$!
+{ read -r _; kill -s TERM "$daemon"; } <&3 2>/dev/null &
+guard=$!
+exec 3<&- 0</dev/null
+wait "$daemon" 2>/dev/null
+status=$?
+kill "$guard" 2>/dev/null
+rm -rf "$RUNTIME_DIRECTORY"
+exit "$status"
+"#;
+
+/// The shell's word for a daemon that was ended by SIGTERM: asked to drain before it had begun to listen to signals.
+const ENDED_BY_TERM: i32 = 128 + 15;
+
+/// What stands in the log before the address.
+const LISTENING: &str = "listening on ";
+
+/// How the daemon is to be started.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// Where the database is; travels in the environment, where only the same user can read it.
+    pub dsn: &'a str,
+    /// The only variables of libpq that the daemon gets to see.
+    pub libpq: &'a BTreeMap<String, String>,
+    /// Further arguments of `run`.
+    pub args: &'a [&'a str],
+}
+
+/// A running `dispatchbox run`. Dropping it lets it drain, and waits for that.
+#[derive(Debug)]
+pub struct Daemon {
+    shell: Child,
+    log: Option<JoinHandle<()>>,
+    /// Receives the URL once the daemon listens; its end is the end of the daemon.
+    pub urls: Receiver<String>,
+}
+
+impl Daemon {
+    /// Starts the same program with `run`. Its log goes to our standard error.
+    pub fn start(launch: &Launch<'_>) -> io::Result<Daemon> {
+        // Not `/proc/self/exe`, which the shell would take for itself; not the path, behind which another version may stand by now.
+        let program = format!("/proc/{}/exe", std::process::id());
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", SHELL, "dispatchbox-daemon", &program, "run"])
+            .args(launch.args);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            // What somebody has set for their own daemon says nothing about this one.
+            if ["DISPATCHBOX_", "PG", "DATABASE_URL", "RUNTIME_DIRECTORY"]
+                .iter()
+                .any(|prefix| text.starts_with(prefix))
+            {
+                command.env_remove(&name);
+            }
+        }
+        let mut shell = command
+            .env("DISPATCHBOX_DSN", launch.dsn)
+            .envs(launch.libpq)
+            // Ctrl-C is for us; we close the pipe.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stderr = shell.stderr.take().expect("stderr was asked to be a pipe");
+        let (sender, urls) = bounded(1);
+        let log = thread::Builder::new()
+            .name("daemon-log".to_owned())
+            .spawn(move || pass_on(stderr, &sender))?;
+        Ok(Daemon {
+            shell,
+            log: Some(log),
+            urls,
+        })
+    }
+
+    /// The supervisor's process id, once there is one.
+    pub fn pid(&self) -> Option<u32> {
+        let shell = self.shell.id();
+        let children =
+            std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
+        // The daemon is started before the guard.
+        children.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Lets the daemon drain and waits for its end; an error says how it ended otherwise.
+    pub fn stop(mut self) -> Result<(), String> {
+        let has_ended = matches!(self.urls.try_recv(), Err(TryRecvError::Disconnected));
+        let status = self
+            .end()
+            .map_err(|err| format!("the daemon was lost: {err}"))?;
+        match status.code() {
+            Some(0) => Ok(()),
+            Some(ENDED_BY_TERM) if !has_ended => Ok(()),
+            Some(code) => Err(format!("the daemon ended with exit code {code}")),
+            None => Err(format!("the daemon's shell ended: {status}")),
+        }
+    }
+
+    fn end(&mut self) -> io::Result<ExitStatus> {
+        // `wait` closes the pipe first.
+        let status = self.shell.wait();
+        if let Some(log) = self.log.take() {
+            let _ = log.join();
+        }
+        status
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.log.is_some() {
+            // Nobody is left to tell.
+            let _ = self.end();
+        }
+    }
+}
+
+/// Passes the log on until its end, and the URL in it to whoever waits for that.
+fn pass_on(stderr: ChildStderr, urls: &Sender<String>) {
+    for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        // Whoever closed our standard error does not want to know.
+        let _ = writeln!(io::stderr(), "{line}");
+        if let Some((_, rest)) = line.split_once(LISTENING)
+            && let Some(url) = rest.split_whitespace().next()
+        {
+            // A second one would be of no use to anybody.
+            let _ = urls.try_send(url.to_owned());
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Claiming: which events a claim takes, in which order, and that nobody else gets them.
+
+use std::time::Duration;
+
+use dispatchbox::store::{ClaimQuery, Filter, StoreErrorKind};
+
+use crate::support::session::{claim, claim_all, ids, query, session};
+use crate::support::{TestDb, wait_until};
+
+/// Leaves out the check that keeps unknown words out of a new table; an old one does not have it.
+const ANY_STATUS: &str = "ALTER TABLE outbox_event DROP CONSTRAINT outbox_event_status_known";
+
+#[test]
+fn due_events_come_in_the_order_of_their_time_and_id() {
+    let db = TestDb::with_events(5);
+    db.execute(
+        "UPDATE outbox_event SET next_run_at = '2020-01-01' WHERE id = 4;
+         UPDATE outbox_event SET next_run_at = '-infinity', status = 'retry' WHERE id = 5",
+    );
+
+    let claimed = claim(&mut session(&db), "a", 100);
+
+    assert_eq!(ids(&claimed), [5, 4, 1, 2, 3]);
+}
+
+#[test]
+fn a_claim_takes_no_more_than_its_limit() {
+    let db = TestDb::with_events(1000);
+    let mut session = session(&db);
+    let mut claim_of = |limit| {
+        let query = ClaimQuery {
+            limit,
+            ..query("a")
+        };
+        session.claim(&query).unwrap().map_or(0, |c| c.events.len())
+    };
+
+    let counts = [0, 1, 7, u16::MAX, 900].map(&mut claim_of);
+
+    // A lease row holds at most 900 ids.
+    assert_eq!(counts, [0, 1, 7, 900, 92]);
+}
+
+#[test]
+fn what_is_not_due_is_not_claimed() {
+    let db = TestDb::with_events(8);
+    db.execute(&format!(
+        "{ANY_STATUS};
+         ALTER TABLE outbox_event ALTER next_run_at DROP NOT NULL, ALTER status DROP NOT NULL;
+         UPDATE outbox_event SET next_run_at = now() + interval '1 hour' WHERE id = 1;
+         UPDATE outbox_event SET next_run_at = 'infinity' WHERE id = 2;
+         UPDATE outbox_event SET next_run_at = NULL WHERE id = 3;
+         UPDATE outbox_event SET status = (ARRAY['done', 'dead', 'foo', NULL])[id - 3] WHERE id BETWEEN 4 AND 7"
+    ));
+
+    assert_eq!(claim_all(&mut session(&db), "a"), [8]);
+}
+
+#[test]
+fn a_leased_event_is_nobody_elses_even_after_the_lease_is_over() {
+    let db = TestDb::with_events(2);
+    let (mut one, mut two) = (session(&db), session(&db));
+    claim(&mut one, "a", 1);
+    let rest = claim_all(&mut two, "b");
+    assert_eq!(rest, [2]);
+
+    db.expire_leases();
+    let over = claim_all(&mut two, "b");
+    db.execute("DELETE FROM outbox_lease");
+    let ended = claim_all(&mut two, "b");
+
+    assert_eq!((over, ended), (vec![], vec![1, 2]));
+}
+
+#[test]
+fn an_event_whose_row_is_locked_is_skipped_and_not_waited_for() {
+    let db = TestDb::with_events(3);
+    let mut client = db.client();
+    let mut holder = client.transaction().unwrap();
+    holder
+        .execute("SELECT 1 FROM outbox_event WHERE id = 2 FOR UPDATE", &[])
+        .unwrap();
+    let mut session = session(&db);
+
+    let around = claim_all(&mut session, "a");
+    holder.rollback().unwrap();
+    let after = claim_all(&mut session, "a");
+
+    assert_eq!((around, after), (vec![1, 3], vec![2]));
+}
+
+#[test]
+fn a_claim_starts_behind_its_position() {
+    let db = TestDb::with_events(6);
+    let mut session = session(&db);
+    let first = claim(&mut session, "a", 3);
+    db.execute("DELETE FROM outbox_lease");
+
+    let mut query = query("a");
+    query.after = &first.last;
+    let second = session.claim(&query).unwrap().unwrap();
+    query.after = &second.last;
+    let third = session.claim(&query).unwrap();
+
+    assert_eq!((ids(&first), ids(&second)), (vec![1, 2, 3], vec![4, 5, 6]));
+    assert_eq!(third, None);
+    assert_eq!(claim_all(&mut session, "a"), [1, 2, 3]);
+}
+
+#[test]
+fn event_types_can_be_left_out_or_alone() {
+    let db = TestDb::new();
+    for event_type in ["a", "b", "c"] {
+        db.insert_events(event_type, 1);
+    }
+    let mut session = session(&db);
+    let types = |names: &str| names.split_whitespace().map(str::to_owned).collect();
+    let mut claimed = |names: &str, is_only: bool| {
+        let types: Vec<String> = types(names);
+        let filter = if is_only {
+            Filter::Only(&types)
+        } else {
+            Filter::Without(&types)
+        };
+        let query = ClaimQuery {
+            filter,
+            ..query("a")
+        };
+        let claimed = session.claim(&query).unwrap();
+        db.execute("DELETE FROM outbox_lease");
+        claimed.map_or(vec![], |claimed| ids(&claimed))
+    };
+
+    let without = ["", "b x", "a b c"].map(|names| claimed(names, false));
+    let only = ["", "b x", "x"].map(|names| claimed(names, true));
+
+    assert_eq!(without, [vec![1, 2, 3], vec![1, 3], vec![]]);
+    assert_eq!(only, [vec![], vec![2], vec![]]);
+}
+
+#[test]
+fn a_null_among_the_event_types_is_no_type() {
+    let db = TestDb::with_events(1);
+    let claimed = |filters: &str| {
+        let sql = format!(
+            "SELECT count(*) FROM outbox_claim_1('a', 10, '1 minute', '-infinity', 0, {filters}, 1000000)"
+        );
+        let n = db.number(&sql, &[]);
+        db.execute("DELETE FROM outbox_lease");
+        n
+    };
+
+    assert_eq!(claimed("NULL, NULL"), 1);
+    assert_eq!(claimed("ARRAY['x', NULL], NULL"), 1);
+    assert_eq!(claimed("NULL, ARRAY['x', NULL]"), 0);
+    assert_eq!(claimed("NULL, ARRAY['order.created', NULL]"), 1);
+}
+
+#[test]
+fn a_claim_brings_no_more_bytes_than_asked_for_but_always_one_event() {
+    let db = TestDb::new();
+    // Ten events of 100 KB of text, five of them stored in 1 KB, then twenty of 1 KB.
+    db.execute(
+        "INSERT INTO outbox_event (aggregate_type, aggregate_id, event_type, payload)
+         SELECT 'a', '1', 'a', to_jsonb(repeat('x', 100000)) FROM generate_series(1, 5);
+         INSERT INTO outbox_event (aggregate_type, aggregate_id, event_type, payload)
+         SELECT 'a', '1', 'a', to_jsonb((SELECT string_agg(md5((i * n)::text), '') FROM generate_series(1, 3125) n)) FROM generate_series(1, 5) i;
+         INSERT INTO outbox_event (aggregate_type, aggregate_id, event_type, payload)
+         SELECT 'a', '1', 'a', to_jsonb(repeat('x', 990)) FROM generate_series(1, 20)",
+    );
+    let mut session = session(&db);
+    let mut claim_of = |bytes_max| {
+        let query = ClaimQuery {
+            bytes_max,
+            ..query("a")
+        };
+        let events = session.claim(&query).unwrap().unwrap().events;
+        let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
+        assert!(events.len() == 1 || u64::try_from(bytes).unwrap() <= bytes_max);
+        events.len()
+    };
+
+    let counts = [0, 350_000, 150_000, 510_000, 5_000, u64::MAX].map(&mut claim_of);
+
+    assert_eq!(counts, [1, 3, 1, 15, 5, 5]);
+}
+
+#[test]
+fn numbers_and_headers_arrive_as_postgresql_prints_them() {
+    let db = TestDb::new();
+    db.execute(
+        r#"INSERT INTO outbox_event (aggregate_type, aggregate_id, event_type, payload, headers) VALUES
+           ('a', '1', 'a', '{"n": 1e400, "d": 123456789012345678901234567890.120}', '{"trace": "x", "n": 1.50}'),
+           ('a', '1', 'a', '"text"', NULL)"#,
+    );
+
+    let events = claim(&mut session(&db), "a", 10).events;
+
+    let digits = "0".repeat(400);
+    assert_eq!(
+        events[0].payload,
+        format!(r#"{{"d": 123456789012345678901234567890.120, "n": 1{digits}}}"#)
+    );
+    assert_eq!(
+        events[0].headers.as_deref(),
+        Some(r#"{"n": 1.50, "trace": "x"}"#)
+    );
+    assert_eq!(
+        (events[1].payload.as_str(), &events[1].headers),
+        (r#""text""#, &None)
+    );
+}
+
+#[test]
+fn odd_values_in_a_row_stop_nothing() {
+    let db = TestDb::with_events(6);
+    db.execute(
+        "ALTER TABLE outbox_event ALTER attempts DROP NOT NULL, ALTER created_at DROP NOT NULL;
+         ALTER TABLE outbox_event ALTER payload DROP NOT NULL, ALTER event_type DROP NOT NULL;
+         UPDATE outbox_event SET attempts = -5, created_at = '-infinity' WHERE id = 1;
+         UPDATE outbox_event SET attempts = 2147483647, created_at = 'infinity' WHERE id = 2;
+         UPDATE outbox_event SET attempts = NULL, created_at = NULL, payload = NULL, event_type = NULL WHERE id = 3;
+         UPDATE outbox_event SET created_at = '1969-12-31 23:59:59.999999+00' WHERE id = 4;
+         UPDATE outbox_event SET created_at = '294276-01-01 00:00:00+00' WHERE id = 5;
+         UPDATE outbox_event SET attempts = 3 WHERE id = 6",
+    );
+
+    let events = claim(&mut session(&db), "a", 10).events;
+
+    let attempts: Vec<u32> = events.iter().map(|event| event.attempt).collect();
+    assert_eq!(attempts, [1, 2_147_483_648, 1, 1, 1, 4]);
+    let created = |i: usize| events[i].created_at_micros;
+    assert_eq!((created(0), created(1), created(2)), (None, None, None));
+    assert_eq!(created(3), Some(-1));
+    // The last years that PostgreSQL knows do not fit when counted from 1970.
+    assert_eq!(created(4), None);
+    assert_eq!(
+        (events[2].payload.as_str(), events[2].event_type.as_str()),
+        ("null", "")
+    );
+}
+
+#[test]
+fn a_claim_needs_read_committed_and_our_sessions_see_to_it() {
+    let db = TestDb::with_events(1);
+    db.execute(&format!(
+        "ALTER DATABASE {} SET default_transaction_isolation = 'repeatable read'",
+        db.name()
+    ));
+    let by_hand = db.client().query(
+        "SELECT * FROM outbox_claim_1('a', 1, '1 minute', '-infinity', 0, NULL, NULL, 1000)",
+        &[],
+    );
+
+    let claimed = claim_all(&mut session(&db), "a");
+
+    let message = by_hand
+        .unwrap_err()
+        .as_db_error()
+        .unwrap()
+        .message()
+        .to_owned();
+    assert!(
+        message.contains("read committed, not repeatable read"),
+        "{message}"
+    );
+    assert_eq!(claimed, [1]);
+}
+
+#[test]
+fn a_claim_on_a_database_without_the_schema_says_so() {
+    let db = TestDb::new();
+    db.execute("DROP FUNCTION outbox_claim_1");
+
+    let error = session(&db).claim(&query("a")).unwrap_err();
+
+    assert!(error.is_schema() && !error.is_transient());
+    assert_eq!(error.kind(), &StoreErrorKind::Rejected("42883".to_owned()));
+    let text = error.to_string();
+    assert!(
+        text.starts_with("could not claim events: function outbox_claim_1("),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_claim_functions_limits_hold_for_every_caller() {
+    let db = TestDb::with_events(1);
+    for n in ["0", "901", "NULL"] {
+        let sql = format!(
+            "SELECT * FROM outbox_claim_1('a', {n}, '1 minute', '-infinity', 0, NULL, NULL, 1000)"
+        );
+        let error = db.client().query(&sql, &[]).unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "22023", "{n}");
+    }
+}
+
+/// Goal: the claim walks our index from its position on and reads no more than it takes, whatever other indexes and statistics there are.
+/// Method: the predecessor's index beside ours, statistics from the time when the table was empty, then the server's own count of the
+/// entries that it read.
+#[test]
+fn a_claim_reads_only_what_it_takes() {
+    let db = TestDb::new();
+    db.execute("CREATE INDEX idx_outbox_due ON outbox_event (next_run_at) WHERE status IN ('pending', 'retry'); ANALYZE outbox_event");
+    db.insert_events("order.created", 5000);
+    let read = |index: &str| {
+        let sql = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = $1";
+        db.number(sql, &[&index])
+    };
+    assert_eq!(read("outbox_event_due"), 0);
+
+    for turn in 0..10 {
+        // Five custom plans first, then a generic one: both have to be right.
+        claim(&mut session(&db), &format!("worker {turn}"), 10);
+    }
+    let mut one = session(&db);
+    for _ in 0..10 {
+        claim(&mut one, "worker", 10);
+    }
+    drop(one);
+
+    // The server counts when a session ends.
+    wait_until("the reads are counted", || read("outbox_event_due") > 0);
+    let most = 2 * (10 + 20 + 30 + 40 + 50 + 60 + 70 + 80 + 90 + 100) + 100 * 10 + 200;
+    wait_until("all sessions are gone", || {
+        let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'test'";
+        db.number(others, &[]) == 0
+    });
+    assert!(
+        read("outbox_event_due") <= most,
+        "{} > {most}",
+        read("outbox_event_due")
+    );
+    assert_eq!(read("idx_outbox_due"), 0);
+}
+
+#[test]
+fn a_lease_lasts_as_long_as_it_was_claimed_for() {
+    let db = TestDb::with_events(1);
+    let claim_query = ClaimQuery {
+        lease: Duration::from_millis(90_500),
+        ..query("a")
+    };
+
+    session(&db).claim(&claim_query).unwrap().unwrap();
+
+    let between = "SELECT count(*) FROM outbox_lease WHERE worker = 'a' AND event_ids = '{1}' \
+                   AND expires_at - clock_timestamp() BETWEEN interval '60 s' AND interval '90.5 s'";
+    assert_eq!(db.number(between, &[]), 1);
+}

@@ -1,0 +1,275 @@
+//! The configuration file: its form, its routes, and how either is refused.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use dispatchbox::backoff::RetryPolicy;
+use dispatchbox::cli::settings::{self, Env};
+use dispatchbox::config::{Config, HandlerSpec};
+use dispatchbox::event::Event;
+use dispatchbox::handler::Handlers;
+
+use super::{ROUTE, check_refused, config_of, from_file, resolve, run_args};
+use crate::support::TestDir;
+
+/// The file's refusals name its path, which the test does not know beforehand.
+#[track_caller]
+pub(super) fn check_file_refused(text: &str, expected: &str) {
+    let err = from_file(text).unwrap_err();
+    let shown = err.to_string();
+    let start = shown.find("`/tmp/").unwrap();
+    let end = start + 1 + shown[start + 1..].find('`').unwrap();
+    assert_eq!(
+        format!("{}FILE{}", &shown[..start], &shown[end + 1..]),
+        expected
+    );
+    assert_eq!(err.exit_code(), 78);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_a_configuration_error() {
+    check_refused(
+        resolve(&["--config=/nonexistent"], &[]),
+        78,
+        "could not read the configuration file `/nonexistent`: No such file or directory (os error 2)",
+    );
+    check_refused(
+        resolve(&[], &[("DISPATCHBOX_CONFIG", "/tmp")]),
+        78,
+        "could not read the configuration file `/tmp`: Is a directory (os error 21)",
+    );
+    check_file_refused(
+        "proceses = 1",
+        "unknown key `proceses` in FILE; did you mean `processes`?",
+    );
+    check_file_refused(
+        "batch-size = 1",
+        "unknown key `batch-size` in FILE; did you mean `batch_size`?",
+    );
+    check_file_refused("config = 'x'", "unknown key `config` in FILE");
+    check_file_refused(
+        "processes = [1]",
+        "`processes` in FILE must be a single value, not of the type array",
+    );
+    check_file_refused(
+        "route = 'x'",
+        "`route` in FILE must be written as tables: [[route]]",
+    );
+    check_file_refused(
+        "",
+        "there is no route, so no event would be delivered (in FILE)",
+    );
+    check_file_refused(
+        "processes = 2",
+        "there is no route, so no event would be delivered (in FILE)",
+    );
+}
+
+#[test]
+fn a_syntax_error_shows_its_line_number_and_not_the_line() {
+    for text in [
+        "processes = 1\ndsn = 'password=hunter2\n",
+        "processes = 1\ndsn = password=hunter2\n",
+        "processes = 1\ndsn hunter2 = 3\n",
+        "processes = 1\n'hunter2' 'x'\n",
+    ] {
+        let err = from_file(text).unwrap_err();
+        let shown = err.to_string();
+        assert!(
+            shown.starts_with("could not parse the configuration file"),
+            "{shown}"
+        );
+        assert!(shown.contains(", line 2: "), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert_eq!(err.exit_code(), 78);
+    }
+}
+
+#[test]
+fn an_unreadable_file_is_a_configuration_error() {
+    let directory = TestDir::new();
+    let path = directory.file("c.toml");
+    fs::write(&path, [0xff, 0xfe]).unwrap();
+    check_refused(
+        resolve(&["--config", &path], &[]),
+        78,
+        &format!(
+            "could not read the configuration file `{path}`: stream did not contain valid UTF-8"
+        ),
+    );
+    fs::write(&path, vec![b' '; 5 << 20]).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    check_refused(
+        resolve(&["--config", &path], &[]),
+        78,
+        &format!("could not read the configuration file `{path}`: it is larger than 4 MiB"),
+    );
+}
+
+#[test]
+fn the_routes_of_a_file_are_read_with_their_limits() {
+    let config = from_file(
+        r#"
+        handler_timeout = 20
+        max_attempts = 7
+        [[route]]
+        event_type = "order.*"
+        handler = "http"
+        url = "https://crm.example/hooks"
+        timeout_seconds = 15
+        max_parallel = 4
+        dead_statuses = [404, 410]
+        [route.retry]
+        max_attempts = 8
+        backoff_seconds = 1.5
+        [[route]]
+        event_type = "mail"
+        handler = "exec"
+        command = ["/usr/bin/send-mail", "--fast"]
+        [[route]]
+        event_type = "*"
+        handler = "log"
+        "#,
+    )
+    .unwrap();
+
+    let [http, exec, log] = config.routes.as_slice() else {
+        panic!("{:?}", config.routes)
+    };
+    assert_eq!(http.pattern, "order.*");
+    assert_eq!(
+        http.handler,
+        HandlerSpec::Http {
+            url: "https://crm.example/hooks".to_owned(),
+            dead_statuses: vec![404, 410]
+        }
+    );
+    assert_eq!(http.timeout.as_secs(), 15);
+    assert_eq!(http.max_parallel.unwrap().get(), 4);
+    let inherited = RetryPolicy {
+        max_attempts: 7,
+        ..Config::default().retry
+    };
+    assert_eq!(
+        http.retry,
+        RetryPolicy {
+            max_attempts: 8,
+            backoff: std::time::Duration::from_millis(1500),
+            ..inherited
+        }
+    );
+    let command = ["/usr/bin/send-mail", "--fast"].map(str::to_owned).to_vec();
+    assert_eq!(exec.handler, HandlerSpec::Exec { command });
+    assert_eq!(
+        (exec.timeout.as_secs(), exec.max_parallel, exec.retry),
+        (20, None, inherited)
+    );
+    assert_eq!(log.handler, HandlerSpec::Log);
+}
+
+#[test]
+fn the_routes_of_flags_stand_before_those_of_the_file() {
+    let directory = TestDir::new();
+    let path = directory.file("c.toml");
+    fs::write(&path, ROUTE).unwrap();
+    let config = config_of(&[
+        "--route=a=log",
+        "--config",
+        &path,
+        "--route",
+        "b.*=exec:/bin/true 'x y'",
+    ]);
+
+    let patterns: Vec<&str> = config
+        .routes
+        .iter()
+        .map(|route| route.pattern.as_str())
+        .collect();
+    assert_eq!(patterns, ["a", "b.*", "*"]);
+    let command = vec!["/bin/true".to_owned(), "x y".to_owned()];
+    assert_eq!(config.routes[1].handler, HandlerSpec::Exec { command });
+}
+
+#[test]
+fn a_file_without_routes_does_where_flags_or_the_program_bring_them() {
+    let directory = TestDir::new();
+    let path = directory.file("c.toml");
+    fs::write(&path, "processes = 2").unwrap();
+    assert_eq!(
+        config_of(&["--config", &path, "--route=*=log"])
+            .processes
+            .get(),
+        2
+    );
+
+    let handlers = Handlers::default().on("*", |_: &Event| Ok(()));
+    let args = run_args(&["--dsn=host=h", "--config", &path]);
+    assert!(settings::resolve(&args, &Env::new(), &handlers).is_ok());
+    assert!(settings::resolve(&args, &Env::new(), &Handlers::default()).is_err());
+}
+
+#[test]
+fn a_route_that_cannot_work_is_refused() {
+    check_refused(
+        resolve(&["--route=order*=log"], &[]),
+        2,
+        "--route has the route `order*`: `*` may only stand alone, or at the end after a dot, as in `order.*`",
+    );
+    check_refused(
+        resolve(&["--route=*=lgo"], &[]),
+        2,
+        "--route has the route `*`: there is no handler `lgo`; there are `log`, `exec`, `http`",
+    );
+    let route = |more: &str| format!("[[route]]\n{more}");
+    check_file_refused(
+        &route("handler='log'"),
+        "route 1 needs `event_type = \"…\"` (in FILE)",
+    );
+    check_file_refused(
+        &route("event_type='*'"),
+        "route 1 needs `handler = \"…\"` (in FILE)",
+    );
+    let of =
+        |handler: &str, more: &str| route(&format!("event_type='*'\nhandler='{handler}'\n{more}"));
+    check_file_refused(&of("http", ""), "route 1 needs `url = \"…\"` (in FILE)");
+    check_file_refused(
+        &of("exec", ""),
+        "route 1 needs `command = [\"PROGRAM\", \"ARGUMENT\"]` (in FILE)",
+    );
+    check_file_refused(
+        &of("exec", "command = '/bin/true'"),
+        "route 1 needs `command = [\"PROGRAM\", \"ARGUMENT\"]` (in FILE)",
+    );
+    check_file_refused(
+        &of("log", "url='http://x'"),
+        "route 1 has `url`, which the handler `log` does not take (in FILE)",
+    );
+    check_file_refused(
+        &of("log", "timout_seconds=1"),
+        "route 1 has the unknown key `timout_seconds`; did you mean `timeout_seconds`? (in FILE)",
+    );
+    check_file_refused(
+        &of("log", "max_parallel=0"),
+        "route 1 has `max_parallel`, which must be at least 1, not `0` (in FILE)",
+    );
+    check_file_refused(
+        &of("log", "[route.retry]\njitter=2"),
+        "route 1 has `jitter`, which must be at most 1, not `2` (in FILE)",
+    );
+    check_file_refused(
+        &of("log", "[route.retry]\nbackoff=2"),
+        "route 1 has the unknown key `backoff` (in FILE)",
+    );
+    check_file_refused(
+        &of("log", "[route.retry]\nbackoff_seconds=4000"),
+        "route 1 has a first delay of 4000 s, which is more than its longest, 3600 s (max_seconds) (in FILE)",
+    );
+    check_file_refused(
+        &of("http", "url='http://x/'\ndead_statuses=[200]"),
+        "route 1 needs a list of statuses from 300 to 599 in dead_statuses (in FILE)",
+    );
+    check_file_refused(
+        &of("nobody", ""),
+        "route `*`: there is no handler `nobody`; there are `log`, `exec`, `http` (in FILE)",
+    );
+}

@@ -1,0 +1,150 @@
+//! The command `migrate`: what it prints, what it checks, and the codes it ends with. What a migration does is tested with the schema.
+
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::support::cluster::{schema_sql, shared};
+use crate::support::{Cli, TestDir};
+
+const HINT: &str = "hint: `dispatchbox help migrate` lists its options\n";
+
+/// The DSN of a new database without any table. It goes with the server.
+fn empty_database() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let name = format!("empty_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let cluster = shared().lock().unwrap_or_else(PoisonError::into_inner);
+    let mut client = cluster.client("postgres").unwrap();
+    client
+        .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0"))
+        .unwrap();
+    cluster.dsn(&name)
+}
+
+#[test]
+fn print_gives_the_schema_without_a_database() {
+    Cli::new(["migrate", "--print"])
+        .stdout(schema_sql())
+        .check();
+}
+
+#[test]
+fn what_is_missing_is_listed_until_it_is_migrated() {
+    let dsn = empty_database();
+    let check = || Cli::new(["migrate", "--check", "--dsn", &dsn]).run();
+    let migrate = || Cli::new(["migrate"]).env("DISPATCHBOX_DSN", &dsn).run();
+
+    let before = check();
+    assert_eq!((before.status, before.stderr.as_str()), (78, ""));
+    assert!(
+        before.stdout.contains("missing: table outbox_event\n"),
+        "{}",
+        before.stdout
+    );
+    assert!(
+        before
+            .stdout
+            .lines()
+            .all(|line| line.starts_with("missing: ")),
+        "{}",
+        before.stdout
+    );
+
+    let first = migrate();
+    assert_eq!((first.status, first.stderr.as_str()), (0, ""));
+    assert!(
+        first.stdout.contains("add table outbox_event"),
+        "{}",
+        first.stdout
+    );
+    assert!(
+        first.stdout.ends_with("the schema is complete\n"),
+        "{}",
+        first.stdout
+    );
+
+    let after = check();
+    assert_eq!(
+        (after.status, after.stdout.as_str()),
+        (0, "the schema is complete\n")
+    );
+    let second = migrate();
+    assert_eq!(
+        (second.status, second.stdout.as_str()),
+        (0, "the schema is complete: nothing to do\n")
+    );
+}
+
+#[test]
+fn a_database_that_cannot_be_reached_is_told_from_one_that_is_not_there() {
+    let directory = TestDir::new();
+    let path = directory.path().display();
+    for command in [&["migrate"][..], &["migrate", "--check"]] {
+        Cli::new(command)
+            .env(
+                "DISPATCHBOX_DSN",
+                format!("host={path} dbname=d user=u password=hunter2"),
+            )
+            .stderr(format!(
+                "error: could not connect to the database: no such file or directory\n\
+                 hint: the database is {path}:5432/d as u\n"
+            ))
+            .status(69)
+            .check();
+    }
+
+    let dsn = empty_database();
+    let (place, _) = dsn.split_once(" dbname=").unwrap();
+    let said = Cli::new(["migrate", "--dsn", &format!("{place} dbname=nowhere")]).run();
+    assert_eq!(said.status, 78);
+    assert!(
+        said.stderr.starts_with(
+            "error: could not connect to the database: database \"nowhere\" does not exist\n"
+        ),
+        "{}",
+        said.stderr
+    );
+    let said = Cli::new([
+        "migrate",
+        "--dsn",
+        &dsn.replace("user=postgres", "user=nobody_here"),
+    ])
+    .run();
+    assert_eq!(said.status, 78, "{}", said.stderr);
+}
+
+#[test]
+fn a_file_gives_the_dsn_and_needs_no_routes() {
+    let directory = TestDir::new();
+    let path = directory.file("c.toml");
+    std::fs::write(&path, format!("dsn = '{}'\n", empty_database())).unwrap();
+    let said = Cli::new(["migrate", "--check", "--config", &path]).run();
+    assert_eq!((said.status, said.stderr.as_str()), (78, ""));
+    assert!(said.stdout.starts_with("missing: "), "{}", said.stdout);
+}
+
+#[test]
+fn what_makes_no_sense_is_a_usage_error() {
+    let refused = |args: &[&str], error: &str| {
+        Cli::new(args)
+            .stderr(format!("error: {error}\n{HINT}"))
+            .status(2)
+            .check();
+    };
+    refused(
+        &["migrate", "--print", "--check"],
+        "--print and --check exclude each other",
+    );
+    refused(&["migrate", "--print=yes"], "--print takes no value");
+    refused(&["migrate", "now"], "unexpected argument `now`");
+    refused(
+        &["migrate", "--dsn=host=h", "--connect-timeout=0"],
+        "--connect-timeout must be at least 0.1, not `0`",
+    );
+    Cli::new(["migrate"])
+        .stderr(
+            "error: no database is named: give --dsn\n\
+             hint: or --dsn-file, DISPATCHBOX_DSN, DATABASE_URL, or PGHOST, PGDATABASE and the like\n",
+        )
+        .status(2)
+        .check();
+}
