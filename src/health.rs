@@ -5,12 +5,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::metrics::Fleet;
 
 /// All that the supervisor publishes.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Published {
     /// Where the daemon stands.
     pub health: Health,
     /// The sum of all workers' metrics.
     pub fleet: Arc<Mutex<Fleet>>,
+}
+
+impl Published {
+    /// For a daemon with so many workers, none of which runs yet.
+    pub fn new(processes: u16) -> Published {
+        Published {
+            health: Health::default(),
+            fleet: Arc::new(Mutex::new(Fleet::new(processes))),
+        }
+    }
 }
 
 /// Where the daemon stands.

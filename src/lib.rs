@@ -176,7 +176,7 @@ fn run_daemon(config: Config, dsn: Dsn, handlers: &Handlers) -> Result<u8, Refus
         .map(|http| http::bind(&http.host, http.port))
         .transpose()
         .map_err(failed)?;
-    let published = Published::default();
+    let published = Published::new(config.processes.get());
     let supervisor = Supervisor::start(config, dsn.clone(), handlers, published.clone())?;
     let server = listener
         .map(|listener| HttpServer::start(listener, dsn, &published))

@@ -371,15 +371,15 @@ struct Worker {
 }
 
 impl Fleet {
-    /// No worker yet.
-    pub fn new() -> Fleet {
+    /// So many slots, and no worker in any of them yet.
+    pub fn new(n_slots: u16) -> Fleet {
         let process = Registry::new();
         let collector = prometheus::process_collector::ProcessCollector::for_self();
         // Only a second registration of the same names could fail, and this registry is new.
         let _ = process.register(Box::new(collector));
         Fleet {
             ended: BTreeMap::new(),
-            living: BTreeMap::new(),
+            living: (0..n_slots).map(|slot| (slot, Worker::default())).collect(),
             restarts: 0,
             sweeps: 0,
             process,
@@ -480,12 +480,6 @@ impl Fleet {
                 vec![metric(&version, &Value::Gauge(1.0))],
             ),
         ]
-    }
-}
-
-impl Default for Fleet {
-    fn default() -> Fleet {
-        Fleet::new()
     }
 }
 
@@ -627,7 +621,7 @@ mod tests {
 
     #[test]
     fn counters_of_ended_workers_stay_and_gauges_go() {
-        let mut fleet = Fleet::new();
+        let mut fleet = Fleet::new(2);
         fleet.started(0, false);
         fleet.started(1, false);
         fleet.reported(0, true, worker_with(10));
@@ -667,8 +661,18 @@ mod tests {
     }
 
     #[test]
+    fn there_are_metrics_before_there_is_a_worker() {
+        let text = Fleet::new(2).render().expect("it renders");
+
+        assert!(
+            text.contains("dispatchbox_worker_up{worker=\"01\"} 0\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn every_family_stands_once_and_has_a_help_text() {
-        let mut fleet = Fleet::new();
+        let mut fleet = Fleet::new(1);
         fleet.reported(0, true, worker_with(1));
 
         let text = fleet.render().expect("it renders");

@@ -47,6 +47,8 @@ mod http_api;
 mod kit;
 /// Renewing, listing, strays, TRUNCATE.
 mod lease;
+/// The library's way: a program with its own handler is the whole daemon.
+mod library;
 /// The log's form, and what never stands in it.
 mod logging;
 /// Values after known work.
@@ -57,6 +59,8 @@ mod migrate;
 mod properties;
 /// Sixteen sessions at once, and the mutants that they find out.
 mod race;
+/// The README's options, endpoints, metrics and files are the real ones.
+mod readme;
 /// The sample events that ship with the program, and their generator.
 mod sample_data;
 /// By psql and by migrate, on nothing, on the table of the predecessor in use, and again; the archive.

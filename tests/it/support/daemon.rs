@@ -25,6 +25,7 @@ pub struct Daemon {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     port: String,
+    program: PathBuf,
 }
 
 impl Daemon {
@@ -35,6 +36,7 @@ impl Daemon {
             args: Vec::new(),
             env: Vec::new(),
             port: "0".to_owned(),
+            program: env!("CARGO_BIN_EXE_dispatchbox").into(),
         }
     }
 
@@ -42,6 +44,13 @@ impl Daemon {
     #[must_use]
     pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Daemon {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Starts another program that is a whole daemon, too.
+    #[must_use]
+    pub fn program(mut self, program: PathBuf) -> Daemon {
+        self.program = program;
         self
     }
 
@@ -68,7 +77,7 @@ impl Daemon {
     /// Starts the program; does not wait for anything.
     pub fn start(self) -> RunningDaemon {
         let directory = TestDir::new();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_dispatchbox"))
+        let mut child = Command::new(&self.program)
             .arg("run")
             .args(["--dsn", &self.dsn])
             .args(["--http-host", "127.0.0.1", "--http-port", &self.port])

@@ -1,0 +1,128 @@
+//! The library's way: a program with a handler of its own is the whole daemon.
+
+use std::fs::OpenOptions;
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::{Daemon, History, TestDb, TestDir, wait_until};
+
+/// Builds the example, which `cargo test --test it` alone does not, and returns its path.
+fn example() -> PathBuf {
+    let mut build = Command::new(env!("CARGO"));
+    build
+        .args(["build", "--locked", "--quiet", "--example", "own_handler"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    // Cargo tells a test which package it belongs to; a build script that sees those variables change builds everything anew.
+    for (name, _) in std::env::vars_os() {
+        let is_about_us = ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|prefix| name.to_string_lossy().starts_with(prefix));
+        if is_about_us {
+            build.env_remove(name);
+        }
+    }
+    assert!(build.status().unwrap().success());
+    PathBuf::from(env!("CARGO_BIN_EXE_dispatchbox")).with_file_name("examples/own_handler")
+}
+
+#[test]
+fn a_program_with_its_own_handler_is_a_daemon() {
+    let db = TestDb::new();
+    let ids = db.insert_events("order.created", 200);
+    db.execute(
+        "insert into outbox_event (aggregate_type, aggregate_id, event_type, payload) \
+         values ('order', '', 'order.created', '{}'), ('user', '1', 'user.registered', '{}')",
+    );
+    let directory = TestDir::new();
+    let orders = directory.file("orders");
+
+    let mut daemon = Daemon::new(&db)
+        .program(example())
+        .args(["--processes", "2", "--max-attempts", "1"])
+        .env("ORDERS_FILE", &orders)
+        .start();
+    wait_until("everything is settled", || {
+        db.count("done") == 200 && db.count("dead") == 2
+    });
+
+    assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
+    let written = std::fs::read_to_string(&orders).unwrap();
+    let runs = written.lines().map(|line| {
+        let mut words = line.split(' ');
+        let mut number = || words.next().unwrap();
+        (number().parse().unwrap(), number().parse().unwrap())
+    });
+    History::new(runs).assert_complete(ids, 0);
+    assert!(
+        written.lines().all(|line| line.contains(" 1 {")),
+        "{written}"
+    );
+    let said = |text: &str| {
+        db.number(
+            "select count(*) from outbox_event where last_error = $1",
+            &[&text],
+        )
+    };
+    assert_eq!(said("the order has no number"), 1);
+    assert_eq!(said("No handler for event_type=user.registered"), 1);
+}
+
+#[test]
+fn a_worker_whose_runners_are_all_stuck_is_replaced() {
+    let db = TestDb::new();
+    // More than a pipe holds: the handler's write waits until somebody reads.
+    db.execute(
+        "insert into outbox_event (aggregate_type, aggregate_id, event_type, payload) \
+         values ('order', '1', 'order.created', to_jsonb(repeat('x', 200000)))",
+    );
+    let directory = TestDir::new();
+    let orders = directory.file("orders");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&orders)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut reader = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&orders)
+        .unwrap();
+
+    let daemon = Daemon::new(&db)
+        .program(example())
+        .args([
+            "--max-parallel",
+            "1",
+            "--handler-timeout",
+            "0.5",
+            "--retry-backoff-seconds",
+            "0.05",
+        ])
+        .env("ORDERS_FILE", &orders)
+        .start();
+    wait_until("the stuck worker was replaced", || {
+        daemon.metric("dispatchbox_worker_restarts_total", &[]) >= Some(1.0)
+    });
+    wait_until("the attempt was charged", || {
+        db.number(
+            "select count(*) from outbox_event where status = 'retry' and attempts >= 1",
+            &[],
+        ) == 1
+    });
+    assert!(daemon.log().contains("stuck"), "{}", daemon.log());
+
+    // Somebody reads again.
+    let drain = std::thread::spawn(move || {
+        let mut sink = [0; 8192];
+        while reader
+            .read(&mut sink)
+            .is_ok_and(|read| !sink[..read].contains(&b'!'))
+        {}
+    });
+    wait_until("the event is done", || db.count("done") == 1);
+    std::fs::write(&orders, "!").unwrap();
+    drain.join().unwrap();
+}

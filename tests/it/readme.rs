@@ -1,0 +1,131 @@
+//! What the README claims is so: its options, endpoints and metrics are the real ones.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use crate::support::{Daemon, TestDb, wait_until};
+
+const README: &str = include_str!("../../README.md");
+
+/// The first cells of the README's table rows that begin with this text, without backticks.
+fn first_cells(begin: &str) -> BTreeSet<String> {
+    README
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(cell, _)| cell.to_owned())
+        .filter(|cell| cell.starts_with(begin))
+        .collect()
+}
+
+#[test]
+fn its_options_are_those_of_run() {
+    let help = Command::new(env!("CARGO_BIN_EXE_dispatchbox"))
+        .args(["run", "--help"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let real: BTreeSet<String> = help
+        .lines()
+        .filter_map(|line| line.strip_prefix("  --"))
+        .filter_map(|line| line.split_whitespace().next())
+        .map(|name| format!("--{name}"))
+        .collect();
+
+    assert!(real.len() > 20, "{help}");
+    assert_eq!(first_cells("--"), real);
+}
+
+#[test]
+fn its_metrics_are_those_that_a_daemon_shows() {
+    let db = TestDb::new();
+    let daemon = Daemon::new(&db).route("*=log").start();
+    daemon.wait_ready();
+    wait_until("the worker has reported", || {
+        daemon.metric("dispatchbox_worker_up", &[]) == Some(1.0)
+    });
+
+    let (_, text) = daemon.get("/metrics");
+
+    let real: BTreeSet<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE dispatchbox_"))
+        .filter_map(|line| line.split(' ').next())
+        .map(|name| format!("dispatchbox_{name}"))
+        .collect();
+    let told: BTreeSet<String> = first_cells("dispatchbox_")
+        .iter()
+        .map(|cell| cell.split('{').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(told, real);
+}
+
+#[test]
+fn its_endpoints_answer() {
+    let db = TestDb::new();
+    let daemon = Daemon::new(&db).route("*=log").start();
+    daemon.wait_ready();
+    let endpoints = first_cells("GET ");
+
+    assert_eq!(endpoints.len(), 3, "{endpoints:?}");
+    for endpoint in endpoints {
+        let path = endpoint.split(' ').nth(1).unwrap();
+        assert_eq!(daemon.get(path).0, 200, "{endpoint}");
+    }
+}
+
+#[test]
+fn its_files_exist() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let linked = README
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(target, _)| target)
+        .filter(|target| !target.contains("://"));
+    let named = README
+        .split('`')
+        .filter(|word| {
+            [
+                "src/",
+                "tests/",
+                "sql/",
+                "scripts/",
+                "systemd/",
+                "examples/",
+            ]
+            .iter()
+            .any(|folder| word.starts_with(folder))
+        })
+        .map(|word| word.split(' ').next().unwrap());
+
+    let paths: Vec<&str> = linked.chain(named).collect();
+    assert!(paths.len() > 10, "{paths:?}");
+    for path in paths {
+        assert!(std::path::Path::new(root).join(path).exists(), "{path}");
+    }
+}
+
+#[test]
+fn its_configuration_file_is_accepted() {
+    let text = README
+        .split("```toml\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let directory = crate::support::TestDir::new();
+    let path = directory.file("dispatchbox.toml");
+    std::fs::write(&path, text).unwrap();
+
+    let check = Command::new(env!("CARGO_BIN_EXE_dispatchbox"))
+        .args(["config", "check", "--config", &path])
+        .output()
+        .unwrap();
+
+    assert!(
+        check.status.success(),
+        "{}",
+        String::from_utf8_lossy(&check.stderr)
+    );
+}
