@@ -1,7 +1,7 @@
 //! The command line: what was typed, one file per subcommand, and its conversion into settings.
 //!
 //! Arguments are parsed in one place ([`front`]) and interpreted in another ([`settings`]); nothing here delivers events. Every
-//! command writes through [`print`] and [`complain`], which ignore a reader that has gone away.
+//! command writes through [`print()`] and [`complain`], which ignore a reader that has gone away.
 
 mod database;
 mod file;
