@@ -26,6 +26,10 @@ pub(super) fn resolve(layers: &mut Layers, env: &Env) -> Result<Dsn, UsageError>
     let mut warnings = Vec::new();
     // A line end behind it comes from a file or an `echo`; libpq would take it for a part of a URL's database.
     let text = text.as_deref().map(str::trim);
+    // libpq takes nothing as "everything by default"; here it is a variable that a script forgot to set.
+    if text.is_some_and(str::is_empty) {
+        return Err(source.blame(format!("{name} is empty")));
+    }
     let dsn = Dsn::resolve(text, env, &mut warnings)
         .map_err(|err| source.blame(format!("could not use {name}: {err}")))?;
     layers.warnings.append(&mut warnings);

@@ -10,7 +10,7 @@ use crate::cli::names::{ENV_PREFIX, SETTINGS, key_of, variable_of};
 use crate::cli::values;
 use crate::config::{self, LogLevel};
 use crate::error::UsageError;
-use crate::nearest::did_you_mean;
+use crate::nearest::nearest;
 use crate::store::dsn::Env;
 
 /// Where a value comes from.
@@ -113,10 +113,7 @@ impl Layers {
                 }
                 Some(_) => {}
                 None if is_kubernetes_link(variable) => {}
-                None => self.warnings.push(format!(
-                    "the variable {variable} is not a setting of this version{}",
-                    did_you_mean(variable, names.iter().map(String::as_str))
-                )),
+                None => self.warnings.push(unknown_variable(variable)),
             }
         }
     }
@@ -251,8 +248,26 @@ impl Layers {
     }
 }
 
+/// Compares what stands behind the prefix: with it, everything would be alike.
+fn unknown_variable(variable: &str) -> String {
+    let word = variable.strip_prefix(ENV_PREFIX).unwrap_or(variable);
+    if word == "ROUTE" {
+        return format!(
+            "the variable {variable} has no effect: give routes by --route or in the file"
+        );
+    }
+    let known: Vec<String> = SETTINGS.iter().map(|name| variable_of(name)).collect();
+    let words = known
+        .iter()
+        .filter_map(|name| name.strip_prefix(ENV_PREFIX));
+    let meant = nearest(word, words).map_or_else(String::new, |word| {
+        format!("; did you mean `{ENV_PREFIX}{word}`?")
+    });
+    format!("the variable {variable} is not a setting of this version{meant}")
+}
+
 /// Kubernetes sets such variables in every container when a service is called `dispatchbox`.
 fn is_kubernetes_link(variable: &str) -> bool {
-    let rest = variable.trim_start_matches(ENV_PREFIX);
+    let rest = variable.strip_prefix(ENV_PREFIX).unwrap_or(variable);
     rest.starts_with("SERVICE_") || rest == "PORT" || rest.starts_with("PORT_")
 }

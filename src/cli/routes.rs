@@ -130,7 +130,7 @@ fn retry_of(table: &toml::Table, inherited: &RetryPolicy) -> Result<RetryPolicy,
             values::decimal(&text, &allowed, "").map_err(naming(key))
         })
     };
-    let policy = RetryPolicy {
+    Ok(RetryPolicy {
         max_attempts: scalar(table, "max_attempts")?
             .map_or(Ok(inherited.max_attempts), |text| {
                 values::count(&text, &config::MAX_ATTEMPTS).map_err(naming("max_attempts"))
@@ -139,15 +139,7 @@ fn retry_of(table: &toml::Table, inherited: &RetryPolicy) -> Result<RetryPolicy,
         multiplier: number("multiplier", config::RETRY_MULTIPLIER, inherited.multiplier)?,
         max: seconds("max_seconds", inherited.max)?,
         jitter: number("jitter", config::RETRY_JITTER, inherited.jitter)?,
-    };
-    if policy.backoff > policy.max {
-        return Err(format!(
-            "has a first delay of {} s, which is more than its longest, {} s (max_seconds)",
-            values::seconds_text(policy.backoff),
-            values::seconds_text(policy.max)
-        ));
-    }
-    Ok(policy)
+    })
 }
 
 fn command_of(table: &toml::Table) -> Result<Vec<String>, String> {

@@ -54,6 +54,7 @@ fn read_all(
     let mut config = scalars(&mut layers)?;
     config.routes = all_routes(&mut layers, &args.route, &config, handlers)?;
     warn_of_short_drain(&mut layers, &config);
+    warn_of_cut_delays(&mut layers, &config);
     let settings = RunSettings {
         config,
         dsn,
@@ -144,17 +145,6 @@ fn retry(layers: &mut Layers) -> Result<RetryPolicy, UsageError> {
         |text| values::decimal(text, &config::RETRY_JITTER, ""),
         f64::to_string,
     )?;
-    if backoff > max {
-        // Whichever of the two was set is to blame; silently cutting the first delay would surprise.
-        return Err(layers.refuse(
-            "retry-backoff-seconds",
-            &format!(
-                "must be at most the longest delay ({} s, --retry-max-seconds), not `{}`",
-                values::seconds_text(max),
-                values::seconds_text(backoff),
-            ),
-        ));
-    }
     Ok(RetryPolicy {
         max_attempts,
         backoff,
@@ -274,6 +264,34 @@ fn check_routes(
         ..config.clone()
     };
     Routes::new(&config, handlers).map(drop)
+}
+
+/// The longest delay counts, but whoever wrote a longer first one may have forgotten it.
+fn warn_of_cut_delays(layers: &mut Layers, config: &Config) {
+    let routes = config
+        .routes
+        .iter()
+        .filter(|route| route.retry != config.retry)
+        .map(|route| (format!("route `{}`", route.pattern), route.retry));
+    let general = layers.given("retry-backoff-seconds").map(|given| {
+        (
+            layers.named("retry-backoff-seconds", given.source),
+            config.retry,
+        )
+    });
+    let warnings: Vec<String> = general
+        .into_iter()
+        .chain(routes)
+        .filter(|(_, retry)| retry.backoff > retry.max)
+        .map(|(name, retry)| {
+            format!(
+                "{name}: the first delay of {} s is cut to the longest, {} s",
+                values::seconds_text(retry.backoff),
+                values::seconds_text(retry.max),
+            )
+        })
+        .collect();
+    layers.warnings.extend(warnings);
 }
 
 /// A drain that is shorter than a handler may take is allowed: whoever restarts in a hurry accepts that attempts are cut short.

@@ -15,8 +15,12 @@
 
 use std::env;
 use std::io;
-use std::path::Path;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
 use super::process::{End, Process};
 use super::{HandlerError, REASON_BYTES_MAX, Run, in_words, last_bytes};
@@ -73,7 +77,12 @@ impl Exec {
 
     /// Runs the program once.
     pub(super) fn run(&self, event: &Event, run: &Run<'_>) -> Result<(), HandlerError> {
-        let process = Process::start(self.command(event)).map_err(|err| self.not_started(&err))?;
+        let process = self
+            .path()
+            .and_then(|path| Process::start(self.command(&path, event)))
+            .map_err(|err| {
+                HandlerError::retry(format!("could not start `{}`: {err}", self.program))
+            })?;
         (run.on_group)(process.group());
         let mut input = event.to_json();
         // So that `read line` in a shell script works.
@@ -99,9 +108,26 @@ impl Exec {
         }
     }
 
-    fn command(&self, event: &Event) -> Command {
-        let mut command = Command::new(&self.program);
+    /// Finds the program, anew for each run because it may be installed or replaced meanwhile.
+    ///
+    /// Not left to the standard library: given a name and an environment of its own it forks, which copies the tables of all our
+    /// memory (31 ms with 200 MB, against 1.3 ms with a path).
+    fn path(&self) -> io::Result<PathBuf> {
+        if self.program.contains('/') {
+            return Ok(PathBuf::from(&self.program));
+        }
+        let directories = env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into());
+        env::split_paths(&directories)
+            .filter(|directory| directory.is_absolute())
+            .map(|directory| directory.join(&self.program))
+            .find(|path| path.is_file() && access(path, Access::EXEC_OK).is_ok())
+            .ok_or_else(|| Errno::NOENT.into())
+    }
+
+    fn command(&self, path: &Path, event: &Event) -> Command {
+        let mut command = Command::new(path);
         command
+            .arg0(&self.program)
             .args(&self.arguments)
             .current_dir("/")
             .env_clear()
@@ -114,10 +140,6 @@ impl Exec {
             .env("DISPATCHBOX_EVENT_TYPE", &event.event_type)
             .env("DISPATCHBOX_ATTEMPT", event.attempt.to_string());
         command
-    }
-
-    fn not_started(&self, err: &io::Error) -> HandlerError {
-        HandlerError::retry(format!("could not start `{}`: {err}", self.program))
     }
 }
 

@@ -181,9 +181,8 @@ impl Drop for Attempt {
 
 fn configure(dsn: &Dsn, timeouts: &Timeouts, application_name: &str) -> Result<Config, StoreError> {
     let mut config = dsn.to_postgres().map_err(|err| StoreError::of_dsn(&err))?;
-    if config.get_application_name().is_none() {
-        config.application_name(application_name);
-    }
+    // Ours, whatever the DSN says: by this name it is known whether a back end of a worker that died still runs.
+    config.application_name(application_name);
     // The DSN may ask for less; it has set the keepalives, too.
     let own = config.get_connect_timeout().copied();
     config.connect_timeout(own.map_or(timeouts.connect, |own| own.min(timeouts.connect)));

@@ -135,11 +135,6 @@ impl StoreError {
         self.has_code(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
-    /// Says whether two transactions waited for each other.
-    pub fn is_deadlock(&self) -> bool {
-        self.has_code(&SqlState::T_R_DEADLOCK_DETECTED)
-    }
-
     /// Says whether the server undid the transaction because of another one: the same again at once is likely to succeed.
     pub fn is_conflict(&self) -> bool {
         self.has_code(&SqlState::T_R_DEADLOCK_DETECTED)

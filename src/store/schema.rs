@@ -341,7 +341,7 @@ impl Migration<'_> {
 }
 
 fn is_worth_a_retry(err: &StoreError) -> bool {
-    err.is_lock_timeout() || err.is_deadlock()
+    err.is_lock_timeout() || err.is_conflict()
 }
 
 /// Gives waiting producers time to catch up.

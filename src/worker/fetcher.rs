@@ -74,39 +74,31 @@ enum Look {
 /// Claims until the stop channel is disconnected.
 pub(super) fn run(ends: Ends, shared: &Shared) {
     let mut fetcher = Fetcher::new(&ends, shared);
-    let mut idle = IDLE_FIRST;
+    let idle_first = IDLE_FIRST.min(shared.config.poll_interval);
+    let mut idle = idle_first;
     let mut backoff = BACKOFF_FIRST;
-    loop {
-        let wait = match fetcher.look() {
-            Ok(Look::Full) => Duration::ZERO,
+    while !fetcher.is_stopped() {
+        match fetcher.look() {
+            Ok(Look::Full) => backoff = BACKOFF_FIRST,
             Ok(Look::Some) => {
-                idle = IDLE_FIRST;
-                idle
+                (idle, backoff) = (idle_first, BACKOFF_FIRST);
+                fetcher.wait(idle);
             }
-            Ok(Look::NoRoom) => ROOM_BELT,
+            Ok(Look::NoRoom) => {
+                backoff = BACKOFF_FIRST;
+                fetcher.wait_for_room();
+            }
             Ok(Look::Empty) => {
-                let wait = jittered(idle)
-                    .max(fetcher.last_cost)
-                    .min(shared.config.poll_interval.max(fetcher.last_cost));
-                idle = (idle * 2).min(shared.config.poll_interval).max(IDLE_FIRST);
-                wait
+                backoff = BACKOFF_FIRST;
+                // A look that takes long, over the events of a full route for example, is not repeated at once.
+                fetcher.wait(jittered(idle).max(fetcher.last_cost));
+                idle = (idle * 2).min(shared.config.poll_interval);
             }
+            // The link has told the log.
             Err(_) => {
-                let wait = jittered(backoff);
+                fetcher.wait(jittered(backoff));
                 backoff = (backoff * 2).min(BACKOFF_MAX);
-                fetcher.wait(wait, false);
-                if fetcher.is_stopped() {
-                    return;
-                }
-                continue;
             }
-        };
-        backoff = BACKOFF_FIRST;
-        if !wait.is_zero() {
-            fetcher.wait(wait, wait == ROOM_BELT);
-        }
-        if fetcher.is_stopped() {
-            return;
         }
     }
 }
@@ -159,9 +151,9 @@ impl<'a> Fetcher<'a> {
         self.ends.stop.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected)
     }
 
-    fn wait(&self, wait: Duration, for_room: bool) {
+    /// Waits until it is time for the next look, a route has room again, or the worker drains.
+    fn wait(&self, wait: Duration) {
         let none = never();
-        let room = if for_room { &self.ends.room } else { &none };
         let route_room = if self.wants_route_room {
             &self.ends.route_room
         } else {
@@ -169,9 +161,18 @@ impl<'a> Fetcher<'a> {
         };
         select! {
             recv(self.ends.stop) -> _ => {}
-            recv(room) -> _ => {}
             recv(route_room) -> _ => {}
             default(wait) => {}
+        }
+    }
+
+    /// Waits until the queue runs low.
+    fn wait_for_room(&self) {
+        select! {
+            recv(self.ends.stop) -> _ => {}
+            recv(self.ends.room) -> _ => {}
+            recv(self.ends.route_room) -> _ => {}
+            default(ROOM_BELT) => {}
         }
     }
 

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::LEASE_MARGIN;
+/// A runner starts no event in the last seconds of a lease, or the last quarter of a short one, so that a handler's first steps are
+/// not already a duplicate.
+const MARGIN_MAX: Duration = Duration::from_secs(5);
 
 /// One lease in hand, shared by its events.
 #[derive(Debug)]
@@ -98,7 +100,7 @@ impl Leases {
         millis(
             (sent + self.lease)
                 .saturating_duration_since(self.epoch)
-                .saturating_sub(LEASE_MARGIN),
+                .saturating_sub(MARGIN_MAX.min(self.lease / 4)),
         )
     }
 

@@ -231,39 +231,33 @@ impl Settler<'_> {
             .iter()
             .map(|written| (written.event_id, written.written))
             .collect();
-        let unnamed: Vec<&Finished> = batch
+        let unwritten: Vec<&Finished> = batch
             .iter()
-            .filter(|finished| !written.contains_key(&finished.event_id))
+            .filter(|finished| written.get(&finished.event_id) != Some(&true))
             .collect();
+        // A first try whose answer was lost may have written them.
         let written_before = if was_in_doubt {
-            self.read_back(&unnamed)
+            self.read_back(&unwritten)
         } else {
             Vec::new()
         };
         for finished in &batch {
-            match written.get(&finished.event_id) {
+            let id = finished.event_id;
+            match written.get(&id) {
                 Some(true) => self.count(finished),
+                _ if written_before.contains(&id) => self.count(finished),
                 Some(false) => {
                     self.shared.metrics.events_missing.inc();
                     warn!(
-                        "event {} was removed or finished by somebody else while it was handled; its outcome `{}` was not written",
-                        finished.event_id,
+                        "event {id} was removed or finished by somebody else while it was handled; its outcome `{}` was not \
+                         written",
                         finished.outcome.name()
                     );
-                }
-                None if written_before.contains(&finished.event_id) => self.count(finished),
-                None if finished.outcome == Outcome::Released => {
-                    debug!(
-                        "the lease of event {} was gone before it was started",
-                        finished.event_id
-                    );
-                    self.shared.metrics.leases_lost.inc();
                 }
                 None => {
                     self.shared.metrics.leases_lost.inc();
                     warn!(
-                        "lease lost for event {}: its outcome `{}` was not written, another worker has it or had it",
-                        finished.event_id,
+                        "lease lost for event {id}: its outcome `{}` was not written, another worker has it or had it",
                         finished.outcome.name()
                     );
                 }
@@ -273,11 +267,11 @@ impl Settler<'_> {
     }
 
     /// Which of these events, whose write was never answered, were written all the same.
-    fn read_back(&mut self, unnamed: &[&Finished]) -> Vec<i64> {
-        if unnamed.is_empty() {
+    fn read_back(&mut self, unwritten: &[&Finished]) -> Vec<i64> {
+        if unwritten.is_empty() {
             return Vec::new();
         }
-        let ids: Vec<i64> = unnamed.iter().map(|finished| finished.event_id).collect();
+        let ids: Vec<i64> = unwritten.iter().map(|finished| finished.event_id).collect();
         let states = loop {
             match self.link.call(|session| session.read_back(&ids)) {
                 Ok(states) => break states,
@@ -288,7 +282,7 @@ impl Settler<'_> {
             .into_iter()
             .map(|state| (state.event_id, state))
             .collect();
-        unnamed
+        unwritten
             .iter()
             .filter(
                 |finished| match (&finished.outcome, states.get(&finished.event_id)) {

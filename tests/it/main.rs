@@ -31,6 +31,8 @@ mod cli;
 mod cluster;
 /// Flag before environment before file before default; limits; the file's errors.
 mod config;
+/// Connections and the pool: they end in time, say why, and are replaced.
+mod connect;
 /// The whole daemon: every event once, through each kind of handler.
 mod delivery;
 /// The demo: something of each status, and nothing left however it ends.
@@ -45,14 +47,20 @@ mod http_api;
 mod kit;
 /// Renewing, listing, strays, TRUNCATE.
 mod lease;
+/// The log's form, and what never stands in it.
+mod logging;
 /// Values after known work.
 mod metrics;
 /// The command `migrate`.
 mod migrate;
+/// Random histories against a model.
+mod properties;
 /// Sixteen sessions at once, and the mutants that they find out.
 mod race;
 /// The sample events that ship with the program, and their generator.
 mod sample_data;
+/// By psql and by migrate, on nothing, on the table of the predecessor in use, and again; the archive.
+mod schema;
 /// What is written, and by whom.
 mod settle;
 /// Drain, deadline, second signal, a signal to a worker.

@@ -261,10 +261,6 @@ fn a_route_that_cannot_work_is_refused() {
         "route 1 has the unknown key `backoff` (in FILE)",
     );
     check_file_refused(
-        &of("log", "[route.retry]\nbackoff_seconds=4000"),
-        "route 1 has a first delay of 4000 s, which is more than its longest, 3600 s (max_seconds) (in FILE)",
-    );
-    check_file_refused(
         &of("http", "url='http://x/'\ndead_statuses=[200]"),
         "route 1 needs a list of statuses from 300 to 599 in dead_statuses (in FILE)",
     );

@@ -195,7 +195,7 @@ fn a_value_out_of_range_is_told_what_is_allowed_wherever_it_stands() {
         ("max-parallel", "1001", "must be at most 1000, not `1001`"),
         ("batch-size", "0", "must be at least 1, not `0`"),
         ("batch-size", "901", "must be at most 900, not `901`"),
-        ("max-batch-bytes", "1", "must be at least 64KiB, not `1`"),
+        ("max-batch-bytes", "0", "must be at least 1, not `0`"),
         ("max-batch-bytes", "5GiB", "must be at most 4GiB, not `5GiB`"),
         ("max-batch-bytes", "lots", "must be a size such as `64MiB`, not `lots`"),
         ("poll-interval", "0", "must be at least 0.001, not `0`"),
@@ -208,7 +208,7 @@ fn a_value_out_of_range_is_told_what_is_allowed_wherever_it_stands() {
         ("retry-multiplier", "x", "must be a number, not `x`"),
         ("retry-max-seconds", "31536001", "must be at most 31536000, not `31536001`"),
         ("retry-jitter", "1.1", "must be at most 1, not `1.1`"),
-        ("lease-seconds", "7.9", "must be at least 8, not `7.9`"),
+        ("lease-seconds", "1.9", "must be at least 2, not `1.9`"),
         ("drain-timeout", "1e99", "must be at most 86400, not `1e99`"),
         ("pool-size", "101", "must be at most 100, not `101`"),
         ("connect-timeout", "0", "must be at least 0.1, not `0`"),
@@ -253,11 +253,17 @@ fn settings_that_contradict_each_other_are_refused() {
         2,
         "--query-timeout must be less than the lease (20 s, --lease-seconds), not `20`",
     );
-    check_refused(
-        resolve(&["--retry-backoff-seconds=7200"], &[]),
-        2,
-        "--retry-backoff-seconds must be at most the longest delay (3600 s, --retry-max-seconds), not `7200`",
+}
+
+#[test]
+fn a_first_delay_beyond_the_longest_is_warned_of() {
+    let warnings = |args: &[&str]| resolve(args, &[]).unwrap().warnings;
+    assert_eq!(
+        warnings(&["--retry-backoff-seconds=7200"]),
+        ["--retry-backoff-seconds: the first delay of 7200 s is cut to the longest, 3600 s"]
     );
+    // Whoever only shortens the longest delay means it.
+    assert_eq!(warnings(&["--retry-max-seconds=1"]), Vec::<String>::new());
 }
 
 #[test]
@@ -289,6 +295,8 @@ fn an_unknown_variable_is_warned_of_and_a_kubernetes_link_is_not() {
             ("DISPATCHBOX_PORT", "tcp://10.0.0.1:8080"),
             ("DISPATCHBOX_PORT_8080_TCP_ADDR", "10.0.0.1"),
             ("DISPATCHBOX_MAX_PARALLEL", ""),
+            ("DISPATCHBOX_ROUTE", "*=log"),
+            ("DISPATCHBOX_ZZZ", "x"),
             ("OTHER", "x"),
         ],
     )
@@ -297,7 +305,9 @@ fn an_unknown_variable_is_warned_of_and_a_kubernetes_link_is_not() {
     assert_eq!(
         settings.warnings,
         [
-            "the variable DISPATCHBOX_PROCESES is not a setting of this version; did you mean `DISPATCHBOX_PROCESSES`?"
+            "the variable DISPATCHBOX_PROCESES is not a setting of this version; did you mean `DISPATCHBOX_PROCESSES`?",
+            "the variable DISPATCHBOX_ROUTE has no effect: give routes by --route or in the file",
+            "the variable DISPATCHBOX_ZZZ is not a setting of this version",
         ]
     );
     assert_eq!(settings.config, Config::default());

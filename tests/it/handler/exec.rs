@@ -14,8 +14,8 @@ use super::{Only, event, retry_reason};
 use crate::support::process::is_alive;
 use crate::support::{TestDir, wait_until};
 
-/// A timeout that is meant to be over soon.
-const SHORT: Duration = Duration::from_millis(300);
+/// A timeout that is meant to be over soon, though not before a busy machine has come as far as the test needs.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// Far below the time that any program here would take, far above what ending it takes.
 const PROMPT: Duration = Duration::from_secs(20);
@@ -198,7 +198,7 @@ fn a_program_over_its_time_gets_sigterm_and_may_clean_up() {
 
     let reason = retry_reason(only.run(&event("a")));
 
-    assert_eq!(reason, "timed out after 300 ms: cleaned up");
+    assert_eq!(reason, "timed out after 1 s: cleaned up");
     assert!(fs::metadata(&cleaned).is_ok());
 }
 
@@ -217,7 +217,7 @@ fn a_program_that_ignores_sigterm_is_killed_with_its_whole_group() {
 
     let reason = retry_reason(only.run(&event("a")));
 
-    assert_eq!(reason, "timed out after 300 ms");
+    assert_eq!(reason, "timed out after 1 s");
     // The time and its grace, which is as long: it was not killed at the first signal already.
     assert!(started.elapsed() >= 2 * SHORT);
     assert!(started.elapsed() < PROMPT);
@@ -227,16 +227,12 @@ fn a_program_that_ignores_sigterm_is_killed_with_its_whole_group() {
 }
 
 #[test]
-fn a_stopped_program_is_ended_all_the_same() {
-    let dir = TestDir::new();
-    let own = dir.file("own");
-    let only = Only::within(SHORT, script(&format!("echo $$ > {own}; kill -STOP $$")));
+fn a_stopped_program_is_woken_to_clean_up() {
+    let text = "trap 'echo cleaned up; exit 1' TERM; kill -STOP $$; sleep 1000";
 
-    let reason = retry_reason(only.run(&event("a")));
+    let reason = retry_reason(Only::within(SHORT, script(text)).run(&event("a")));
 
-    assert_eq!(reason, "timed out after 300 ms");
-    let pid = number_in(&own);
-    wait_until("it is gone", || !is_alive(pid));
+    assert_eq!(reason, "timed out after 1 s: cleaned up");
 }
 
 #[test]
@@ -246,7 +242,7 @@ fn a_flood_of_output_ends_with_the_time_and_its_end_is_kept() {
 
     let reason = retry_reason(flood);
     assert!(started.elapsed() < PROMPT);
-    assert!(reason.starts_with("timed out after 300 ms: …"), "{reason}");
+    assert!(reason.starts_with("timed out after 1 s: …"), "{reason}");
     assert!(reason.len() <= 4096);
 
     let long = script("head -c 50000000 /dev/zero | tr '\\0' x; echo; echo the cause >&2; exit 3");
@@ -268,7 +264,7 @@ fn a_program_that_never_reads_its_input_blocks_nobody() {
 
     assert_eq!(ignores, Ok(()));
     assert_eq!(retry_reason(closes), "exit status 1: closed");
-    assert_eq!(retry_reason(hangs), "timed out after 300 ms");
+    assert_eq!(retry_reason(hangs), "timed out after 1 s");
     assert!(started.elapsed() < PROMPT);
 }
 
@@ -319,7 +315,8 @@ fn a_descendant_that_left_the_group_and_holds_the_pipes_blocks_nobody() {
 
     let holds = check("sleep 1000; exit", "exit 0");
     assert_eq!(holds, Ok(()));
-    let floods = check("while :; do echo flood || sleep 1000; done", "exit 1");
+    // When nobody reads any more `yes` ends, and its shell must not.
+    let floods = check("trap \"\" PIPE; yes; sleep 1000; exit", "exit 1");
     assert!(retry_reason(floods).starts_with("exit status 1"));
 }
 

@@ -4,6 +4,7 @@ mod exec;
 mod http;
 mod routes;
 mod server;
+mod tls;
 
 use std::num::NonZeroU16;
 use std::time::Duration;

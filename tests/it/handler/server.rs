@@ -1,6 +1,6 @@
 //! A peer that speaks HTTP as badly as a test wants.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -46,11 +46,23 @@ impl Request {
 pub struct Connection {
     /// Counted from 0.
     pub n: usize,
-    reader: BufReader<TcpStream>,
+    socket: TcpStream,
+    reader: BufReader<Box<dyn Stream>>,
     state: Arc<Mutex<State>>,
 }
 
+trait Stream: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Stream for T {}
+
 impl Connection {
+    /// Goes on in TLS; the handshake comes with the first read.
+    pub fn secure(&mut self, config: Arc<rustls::ServerConfig>) {
+        let tls = rustls::ServerConnection::new(config).unwrap();
+        let socket = self.socket.try_clone().unwrap();
+        self.reader = BufReader::new(Box::new(rustls::StreamOwned::new(tls, socket)));
+    }
+
     /// Reads one request; `None` when the client has closed.
     pub fn read_request(&mut self) -> Option<Request> {
         let line = self.read_line()?;
@@ -77,9 +89,17 @@ impl Connection {
         Some(line.trim_end().to_owned())
     }
 
+    /// Reads up to `n` bytes; `None` when the client has closed.
+    pub fn read_some(&mut self, n: usize) -> Option<()> {
+        let n = self.reader.read(&mut vec![0; n]).ok()?;
+        (n > 0).then_some(())
+    }
+
     /// Writes as it is; `None` when the client has closed.
     pub fn write(&mut self, text: &str) -> Option<()> {
-        self.reader.get_mut().write_all(text.as_bytes()).ok()
+        let stream = self.reader.get_mut();
+        stream.write_all(text.as_bytes()).ok()?;
+        stream.flush().ok()
     }
 
     /// Writes a whole answer.
@@ -101,8 +121,8 @@ impl Connection {
     }
 
     /// Waits for a request and closes with it unread, which resets the connection.
-    pub fn reset(mut self) {
-        let _ = self.reader.get_mut().peek(&mut [0]);
+    pub fn reset(self) {
+        let _ = self.socket.peek(&mut [0]);
     }
 }
 
@@ -191,7 +211,8 @@ where
         guard.open.push((n, stream.try_clone().unwrap()));
         let connection = Connection {
             n,
-            reader: BufReader::new(stream),
+            socket: stream.try_clone().unwrap(),
+            reader: BufReader::new(Box::new(stream)),
             state: Arc::clone(state),
         };
         guard.n_connections += 1;

@@ -17,6 +17,16 @@ pub const TIMEOUTS: Timeouts = Timeouts {
     query: Duration::from_secs(30),
 };
 
+/// Records what the session that settles an event has set; a function's own settings are seen from inside it.
+pub const RECORD_SETTINGS: &str = "
+    CREATE TABLE settings AS SELECT ''::text AS lock_timeout, ''::text AS statement_timeout, ''::text AS search_path,
+        ''::text AS isolation, ''::text AS jit LIMIT 0;
+    CREATE FUNCTION record_settings() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO settings VALUES (current_setting('lock_timeout'), current_setting('statement_timeout'),
+            current_setting('search_path'), current_setting('transaction_isolation'), current_setting('jit'));
+        RETURN NEW; END $$;
+    CREATE TRIGGER record_settings BEFORE UPDATE ON outbox_event FOR EACH ROW EXECUTE FUNCTION record_settings()";
+
 /// A claim of up to 100 events of any type from the front, for a worker.
 pub fn query(worker: &str) -> ClaimQuery<'_> {
     ClaimQuery {

@@ -1,0 +1,288 @@
+//! Connections and the pool: they end in time, say why, and are replaced.
+
+use std::net::TcpListener;
+use std::num::NonZeroU16;
+use std::time::{Duration, Instant};
+
+use dispatchbox::event::Outcome;
+use dispatchbox::store::dsn::Dsn;
+use dispatchbox::store::{Pool, Session, StoreError, StoreErrorKind, Timeouts, connect};
+
+use crate::support::TestDb;
+use crate::support::session::{
+    RECORD_SETTINGS, TIMEOUTS, claim, query, session, settle, settlements,
+};
+
+const SHORT: Timeouts = Timeouts {
+    connect: Duration::from_millis(300),
+    query: Duration::from_millis(300),
+};
+
+fn fails(dsn: &str, timeouts: &Timeouts) -> StoreError {
+    let dsn = Dsn::parse(dsn).unwrap();
+    let since = Instant::now();
+    let Err(error) = connect(&dsn, timeouts, "test") else {
+        panic!("connected");
+    };
+    assert!(since.elapsed() < Duration::from_secs(5));
+    error
+}
+
+fn pool(db: &TestDb, timeouts: Timeouts, size: u16) -> Pool {
+    let dsn = Dsn::parse(&db.dsn()).unwrap();
+    Pool::new(dsn, timeouts, NonZeroU16::new(size).unwrap(), "test")
+}
+
+/// Goal: a server that accepts and stays silent holds nobody. Method: a listener that never answers; the kernel accepts for it.
+#[test]
+fn a_silent_server_is_given_up_in_time() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+
+    let error = fails(
+        &format!("host=127.0.0.1 port={port} user=u password=secret dbname=d"),
+        &SHORT,
+    );
+
+    assert_eq!(error.kind(), &StoreErrorKind::TimedOut);
+    assert!(error.is_transient());
+    assert_eq!(error.reason(), "timeout");
+    assert_eq!(
+        error.to_string(),
+        "could not connect to the database: no answer within 0.3 s"
+    );
+}
+
+#[test]
+fn a_server_that_is_not_there_is_worth_waiting_for() {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+
+    let error = fails(
+        &format!("host=127.0.0.1 port={port} user=u dbname=d"),
+        &TIMEOUTS,
+    );
+
+    assert!(error.is_transient() && error.is_connection_lost() && !error.is_configuration());
+    assert_eq!(error.reason(), "connection");
+    assert_eq!(
+        error.to_string(),
+        "could not connect to the database: connection refused"
+    );
+}
+
+#[test]
+fn a_wrong_database_or_user_is_not_worth_waiting_for() {
+    let db = TestDb::new();
+    for (right, wrong) in [
+        (db.name(), "nowhere"),
+        ("user=postgres", "user=nobody password=secret"),
+    ] {
+        let error = fails(&db.dsn().replace(right, wrong), &TIMEOUTS);
+
+        assert!(error.is_configuration() && !error.is_transient(), "{error}");
+        assert_eq!(error.reason(), "authentication");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn every_session_has_the_settings_that_the_calls_rely_on() {
+    let db = TestDb::with_events(1);
+    db.execute(RECORD_SETTINGS);
+    db.execute(&format!(
+        "ALTER DATABASE {0} SET default_transaction_isolation = 'serializable'; ALTER DATABASE {0} SET lock_timeout = 0",
+        db.name()
+    ));
+    let mut session = session(&db);
+    let token = claim(&mut session, "a", 1).token;
+
+    settle(&mut session, "a", token, &[1], &Outcome::Done);
+
+    let row = db
+        .client()
+        .query_one(
+            "SELECT concat_ws(', ', lock_timeout, statement_timeout, isolation, jit) FROM settings",
+            &[],
+        )
+        .unwrap();
+    assert_eq!(row.get::<_, String>(0), "3s, 30s, read committed, off");
+}
+
+/// The sweep of a dead worker looks for its back ends by this name.
+#[test]
+fn a_session_bears_our_name_whatever_the_dsn_says() {
+    let db = TestDb::new();
+    let dsn = Dsn::parse(&format!("{} application_name=other", db.dsn())).unwrap();
+
+    let mut session = connect(&dsn, &TIMEOUTS, "dispatchbox worker-00").unwrap();
+
+    assert!(session.has_backend("dispatchbox worker-00").unwrap());
+    assert!(!session.has_backend("other").unwrap());
+}
+
+#[test]
+fn a_statement_ends_with_the_query_timeout() {
+    let db = TestDb::with_events(1);
+    db.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$;
+         CREATE TRIGGER slow BEFORE UPDATE ON outbox_event FOR EACH ROW EXECUTE FUNCTION slow()",
+    );
+    let mut session = connect(&Dsn::parse(&db.dsn()).unwrap(), &SHORT, "test").unwrap();
+    let token = claim(&mut session, "a", 1).token;
+
+    let error = try_to_settle(&mut session, token).unwrap_err();
+
+    assert_eq!(error.kind(), &StoreErrorKind::TimedOut);
+    assert!(error.is_transient() && !error.is_connection_lost());
+    assert!(!session.is_broken());
+    session.ping().unwrap();
+}
+
+#[test]
+fn a_table_that_is_locked_ends_in_a_lock_timeout() {
+    let db = TestDb::with_events(1);
+    let mut client = db.client();
+    let mut person = client.transaction().unwrap();
+    person.batch_execute("LOCK TABLE outbox_event").unwrap();
+    let mut session = connect(&Dsn::parse(&db.dsn()).unwrap(), &SHORT, "test").unwrap();
+
+    let error = session.claim(&query("a")).unwrap_err();
+    person.rollback().unwrap();
+
+    assert!(error.is_lock_timeout() && !error.is_connection_lost());
+    assert_eq!(session.claim(&query("a")).unwrap().unwrap().events.len(), 1);
+}
+
+#[test]
+fn a_server_that_only_reads_is_left() {
+    let db = TestDb::with_events(1);
+    db.execute(&format!(
+        "ALTER DATABASE {} SET default_transaction_read_only = on",
+        db.name()
+    ));
+    let mut session = session(&db);
+
+    let error = session.claim(&query("a")).unwrap_err();
+
+    assert!(error.is_connection_lost() && error.is_transient());
+    assert_eq!(error.reason(), "read_only");
+    assert!(session.is_broken());
+}
+
+#[test]
+fn a_pool_replaces_a_connection_that_was_lost() {
+    let db = TestDb::with_events(1);
+    let pool = pool(&db, TIMEOUTS, 1);
+    pool.get().unwrap().ping().unwrap();
+    let backend = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'test' AND datname = current_database()";
+    assert_eq!(db.number(backend, &[]), 1);
+
+    let error = pool.get().unwrap().ping().unwrap_err();
+    let claimed = pool.get().unwrap().claim(&query("a")).unwrap();
+
+    assert!(error.is_connection_lost() && error.is_transient());
+    assert!(
+        ["shutdown", "connection"].contains(&error.reason()),
+        "{error}"
+    );
+    assert_eq!(claimed.unwrap().events.len(), 1);
+}
+
+#[test]
+fn a_pool_keeps_a_connection_whose_statement_failed() {
+    let db = TestDb::new();
+    let pool = pool(&db, TIMEOUTS, 1);
+    let sessions = "SELECT min(pid)::bigint FROM pg_stat_activity WHERE application_name = 'test' AND datname = current_database()";
+    pool.get().unwrap().ping().unwrap();
+    let before = db.number(sessions, &[]);
+    db.execute("DROP TABLE outbox_event CASCADE");
+
+    let error = pool.get().unwrap().claim(&query("a")).unwrap_err();
+    pool.get().unwrap().ping().unwrap();
+
+    assert!(error.is_schema());
+    assert_eq!(db.number(sessions, &[]), before);
+}
+
+#[test]
+fn a_pool_without_a_database_says_at_once_why() {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let dsn = Dsn::parse(&format!("host=127.0.0.1 port={port} user=u dbname=d")).unwrap();
+    let timeouts = Timeouts {
+        connect: Duration::from_mins(1),
+        query: Duration::from_mins(1),
+    };
+    let since = Instant::now();
+
+    let pool = Pool::new(dsn, timeouts, NonZeroU16::new(2).unwrap(), "test");
+    let errors = [(); 5].map(|()| pool.get().err().unwrap().to_string());
+
+    assert!(since.elapsed() < Duration::from_secs(10));
+    assert_eq!(
+        errors,
+        ["could not connect to the database: connection refused"; 5]
+    );
+}
+
+/// Goal: connects that hang use nothing up. Method: more of them than the pool has places, then the server answers.
+#[test]
+fn a_pool_survives_more_hanging_connects_than_it_has_places() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let dsn = Dsn::parse(&format!(
+        "host=127.0.0.1 port={} user=u dbname=d",
+        address.port()
+    ))
+    .unwrap();
+    let pool = Pool::new(dsn, SHORT, NonZeroU16::new(1).unwrap(), "test");
+    for _ in 0..3 {
+        assert_eq!(pool.get().err().unwrap().kind(), &StoreErrorKind::TimedOut);
+    }
+
+    drop(silent);
+    let error = pool.get().err().unwrap();
+
+    assert_eq!(error.reason(), "connection");
+}
+
+#[test]
+fn a_pool_with_all_connections_lent_says_so_in_time() {
+    let db = TestDb::new();
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(1),
+        ..TIMEOUTS
+    };
+    let pool = pool(&db, timeouts, 1);
+    let lent = pool.get().unwrap();
+
+    let error = pool.get().err().unwrap();
+    drop(lent);
+
+    assert_eq!(error.kind(), &StoreErrorKind::TimedOut);
+    assert!(
+        error
+            .to_string()
+            .ends_with("no connection of the pool was free within 1 s"),
+        "{error}"
+    );
+    pool.get().unwrap().ping().unwrap();
+}
+
+fn try_to_settle(session: &mut Session, token: i64) -> Result<(), StoreError> {
+    let outcomes = settlements(token, &[1], &Outcome::Done);
+    let batch = dispatchbox::store::SettleBatch {
+        worker: "a",
+        outcomes: &outcomes,
+        ended: &[],
+        expired: false,
+    };
+    session.settle(&batch).map(|_| ())
+}
