@@ -4,7 +4,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::bench::arena::Arena;
-use crate::bench::{BenchError, BenchOptions};
+use crate::bench::{BenchError, BenchOptions, rate};
 use crate::event::Outcome;
 use crate::store::{ClaimQuery, Filter, Position, Session, SettleBatch, Settlement, StoreError};
 
@@ -42,7 +42,11 @@ pub(super) fn run(arena: &mut Arena, options: &BenchOptions) -> Result<f64, Benc
         begun = begun.into_iter().chain(first).reduce(f64::min);
     }
     let result = arena.result()?;
-    Ok(f64::from(options.events) / (result.finished_at - begun.unwrap_or(0.0)))
+    Ok(rate(
+        options.events,
+        begun.unwrap_or(result.finished_at),
+        result.finished_at,
+    ))
 }
 
 /// Claims and settles until nothing is left; returns when the first claim had been committed, by the database's clock.

@@ -143,6 +143,11 @@ fn measure_pair(
     })
 }
 
+/// Events per second between two times of the database's clock. So few events that they took no time at all count as a millisecond.
+fn rate(events: u32, begun: f64, finished: f64) -> f64 {
+    f64::from(events) / (finished - begun).max(0.001)
+}
+
 /// Shows what is going on, on a terminal and nowhere else.
 fn progress(what: &str) {
     let mut err = io::stderr().lock();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, after, select};
 
 use crate::bench::arena::{Arena, Standing};
-use crate::bench::{BenchError, BenchOptions, NOOP, cpu};
+use crate::bench::{BenchError, BenchOptions, NOOP, cpu, rate};
 use crate::daemon::{Daemon, Launch};
 use crate::store::StoreError;
 
@@ -17,6 +17,9 @@ const END_LOOK: Duration = Duration::from_millis(20);
 
 /// Events at the end of the table that are looked at: when these are done, a look at all of them is worth its cost.
 const TAIL: u32 = 1000;
+
+/// Pause between two looks at the whole table, when its end is done and something before it is not.
+const STRAGGLERS_LOOK: Duration = Duration::from_millis(200);
 
 /// Longest time in which nothing at all is done.
 const STALLED_MAX: Duration = Duration::from_mins(1);
@@ -104,7 +107,7 @@ impl Run<'_> {
         let cpu_before = cpu::seconds_of(supervisor);
         let standing = self.wait_done(events)?;
         Ok(PipelineRun {
-            rate: f64::from(events) / (standing.finished_at - begun),
+            rate: rate(events, begun, standing.finished_at),
             cpu_seconds: cpu::seconds_of(supervisor) - cpu_before,
             wal_bytes: self.arena.wal_bytes()?,
             lost: standing.lost,
@@ -130,22 +133,26 @@ impl Run<'_> {
 
     /// Waits until every event is done.
     fn wait_done(&mut self, events: u32) -> Result<Standing, BenchError> {
-        let mut progressed = Instant::now();
+        let (mut looked, mut progressed) = (Instant::now(), Instant::now());
         let mut left = u64::MAX;
         loop {
-            if self.tail_left(events)? == 0 {
+            let is_tail_done = self.tail_left(events)? == 0;
+            if is_tail_done || looked.elapsed() > STALLED_MAX / 2 {
                 let standing = self.arena.result()?;
+                looked = Instant::now();
                 if standing.lost == 0 {
                     return Ok(standing);
                 }
                 if standing.lost < left {
-                    (left, progressed) = (standing.lost, Instant::now());
+                    (left, progressed) = (standing.lost, looked);
                 }
-            } else if left == u64::MAX && progressed.elapsed() > STALLED_MAX {
-                // A long run may be far from its tail: one look at all of it says whether it moves.
-                (left, progressed) = (self.arena.result()?.lost, Instant::now());
             }
-            self.pause(END_LOOK, progressed)?;
+            let pause = if is_tail_done {
+                STRAGGLERS_LOOK
+            } else {
+                END_LOOK
+            };
+            self.pause(pause, progressed)?;
         }
     }
 
@@ -162,7 +169,7 @@ impl Run<'_> {
     }
 
     fn pause(&self, pause: Duration, since: Instant) -> Result<(), BenchError> {
-        if since.elapsed() > STALLED_MAX * 2 {
+        if since.elapsed() > STALLED_MAX {
             return Err(BenchError::Stalled(since.elapsed().as_secs()));
         }
         select! {

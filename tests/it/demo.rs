@@ -1,6 +1,7 @@
 //! The demo: something of each status, and nothing left however it ends.
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -135,22 +136,35 @@ fn a_demo_ends_by_itself_and_has_made_events_done_retried_and_dead() {
 }
 
 #[test]
-fn a_demo_answers_on_the_port_that_it_prints() {
+fn what_a_demo_suggests_works() {
     let demo = Demo::start(&[]);
     demo.wait_introduced();
     let output = demo.output();
-    let url = output.split_once("curl http://").unwrap().1;
-    let authority = url.split('/').next().unwrap();
+    let suggested = |program: &str| -> Vec<String> {
+        let begins = format!("  {program} ");
+        let lines = output.lines().filter(|line| line.starts_with(&begins));
+        lines.map(|line| line.trim().to_owned()).collect()
+    };
 
-    let mut stream = std::net::TcpStream::connect(authority).unwrap();
-    let request = format!(
-        "GET /api/dead-events?limit=1000 HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    for line in suggested("psql") {
+        let psql = Command::new("sh").args(["-c", &line]).output().unwrap();
+        assert!(psql.status.success(), "{line}: {psql:?}");
+    }
+    for line in suggested("curl") {
+        let url = line.strip_prefix("curl http://").unwrap();
+        let (authority, path) = url.split_once('/').unwrap();
+        let mut stream = TcpStream::connect(authority).unwrap();
+        let request = format!("GET /{path} HTTP/1.0\r\nHost: {authority}\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200 "), "{line}: {answer}");
+    }
 
-    assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
+    assert!(suggested("psql").len() >= 3 && suggested("curl").len() >= 2);
+    wait_until("the suggested event is handled", || {
+        demo.output().contains("event 101 order.created")
+    });
 }
 
 #[test]
