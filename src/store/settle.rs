@@ -1,6 +1,7 @@
 //! Settling: writes what handling came to, where the lease still names the event.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::claim::attempts;
@@ -59,7 +60,7 @@ pub struct EventState {
 }
 
 impl Session {
-    /// Writes a batch of outcomes; an event that does not come back was lost: no lease of this worker names it any more. The same batch
+    /// Writes a batch of outcomes and returns what the leases still named, by id; an event that does not come back was lost: no lease of this worker names it any more. The same batch
     /// sent again changes nothing.
     pub fn settle(&mut self, batch: &SettleBatch<'_>) -> Result<Vec<Written>, StoreError> {
         let outcomes = batch.outcomes;
@@ -73,7 +74,7 @@ impl Session {
             .collect();
         let errors: Vec<Option<&str>> = errors.iter().map(Option::as_deref).collect();
 
-        self.query(
+        let rows: Vec<(i64, bool)> = self.query(
             "settle events",
             include_str!("../../sql/settle.sql"),
             &[
@@ -86,13 +87,16 @@ impl Session {
                 &batch.ended,
                 &batch.expired,
             ],
-            |row| {
-                Ok(Written {
-                    event_id: row.try_get(0)?,
-                    written: row.try_get(1)?,
-                })
-            },
-        )
+            |row| Ok((row.try_get(0)?, row.try_get(1)?)),
+        )?;
+        let mut written = BTreeMap::new();
+        for (event_id, is_written) in rows {
+            *written.entry(event_id).or_insert(false) |= is_written;
+        }
+        Ok(written
+            .into_iter()
+            .map(|(event_id, written)| Written { event_id, written })
+            .collect())
     }
 
     /// Reads how events stand; those that are gone do not come back.

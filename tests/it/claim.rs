@@ -182,7 +182,8 @@ fn a_claim_brings_no_more_bytes_than_asked_for_but_always_one_event() {
 
     let counts = [0, 350_000, 150_000, 510_000, 5_000, u64::MAX].map(&mut claim_of);
 
-    assert_eq!(counts, [1, 3, 1, 15, 5, 5]);
+    // Small payloads count as they are stored, a few bytes more.
+    assert_eq!(counts, [1, 3, 1, 14, 4, 7]);
 }
 
 #[test]
