@@ -1,65 +1,81 @@
 //! The whole daemon delivers: every event once, through each kind of handler.
 
+use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Daemon, Receiver, Recorder, TestDb, wait_until, wait_until_within};
+use crate::support::{
+    Daemon, History, Receiver, Recorder, TestDb, n_events, wait_until, wait_until_within,
+};
 
-/// Enough for several claims per worker, and few enough for a process each.
-const N_EXEC: u32 = 300;
-
-const N_HTTP: u32 = 5000;
-
-#[test]
-fn every_event_reaches_its_program_exactly_once() {
-    let db = TestDb::new();
-    let ids = db.insert_events("order.created", N_EXEC);
-    let recorder = Recorder::new();
-
-    let mut daemon = Daemon::new(&db)
-        .route(recorder.route("order.*"))
-        .args(["--processes", "2"])
-        .start();
-    wait_until_within(Duration::from_secs(30), "all events are done", || {
-        db.count("done") == i64::from(N_EXEC)
-    });
-
-    assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
-    recorder.history().assert_complete(ids, 0);
-    assert_eq!(
-        db.number("select count(*) from outbox_event where attempts <> 1", &[]),
-        0
-    );
-    assert_eq!(db.leases(), 0);
-    assert!(daemon.leftovers().is_empty(), "{:?}", daemon.leftovers());
-    assert!(daemon.processes().is_empty());
+/// Fills the table as a shop would, with 50 event types, and returns the ids.
+fn generate(db: &TestDb, rows: u32) -> Vec<i64> {
+    let status = Command::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/scripts/generate_outbox"
+    ))
+    .args([
+        "--rows",
+        &rows.to_string(),
+        "--event-types",
+        "50",
+        "--dsn",
+        &db.dsn(),
+    ])
+    .status()
+    .unwrap();
+    assert!(status.success());
+    let ids = db
+        .client()
+        .query("select id from outbox_event order by id", &[])
+        .unwrap();
+    ids.iter().map(|row| row.get(0)).collect()
 }
 
-#[test]
-fn two_daemons_of_two_workers_post_every_event_exactly_once() {
+/// Two daemons of two workers each deliver everything through `route`, once.
+fn check_a_fleet_delivers_once(rows: u32, route: &str, history: impl Fn() -> History) {
     let db = TestDb::new();
-    let ids = db.insert_events("order.created", N_HTTP);
-    let receiver = Receiver::start();
+    let ids = generate(&db, rows);
     let start = || {
         Daemon::new(&db)
-            .route(receiver.route("*"))
+            .route(route)
             .args(["--processes", "2"])
             .start()
     };
 
     let mut daemons = [start(), start()];
-    wait_until_within(Duration::from_mins(1), "all events are done", || {
-        db.count("done") == i64::from(N_HTTP)
+    let limit = Duration::from_secs(60 + u64::from(rows) / 50);
+    wait_until_within(limit, "all events are done", || {
+        db.count("done") == i64::from(rows)
     });
 
     for daemon in &mut daemons {
         assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
+        assert!(daemon.leftovers().is_empty(), "{:?}", daemon.leftovers());
+        assert!(daemon.processes().is_empty());
     }
-    receiver.history().assert_complete(ids, 0);
+    history().assert_complete(ids, 0);
     assert_eq!(
         db.number("select count(*) from outbox_event where attempts <> 1", &[]),
         0
     );
     assert_eq!(db.leases(), 0);
+    let seconds =
+        "select extract(epoch from max(finished_at) - min(finished_at))::bigint from outbox_event";
+    eprintln!("{rows} events in {} s", db.number(seconds, &[]));
+}
+
+#[test]
+fn two_daemons_of_two_workers_run_a_program_for_every_event_exactly_once() {
+    let recorder = Recorder::new();
+
+    check_a_fleet_delivers_once(n_events(1000), &recorder.route("*"), || recorder.history());
+}
+
+#[test]
+fn two_daemons_of_two_workers_post_every_event_exactly_once() {
+    let receiver = Receiver::start();
+
+    check_a_fleet_delivers_once(n_events(5000), &receiver.route("*"), || receiver.history());
 }
 
 #[test]

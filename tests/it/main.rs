@@ -5,6 +5,7 @@
 //!     cargo test                                      everything
 //!     cargo test --test it cluster::                  one file
 //!     cargo test --test it a_stopped_cluster -- --exact --nocapture
+//!     DISPATCHBOX_TEST_EVENTS=100000 cargo test --test it delivery::two_daemons      more events than the suite has time for
 //!     DISPATCHBOX_TEST_KEEP=1 cargo test --test it …  keep the database of a failed test and print the psql line for it
 //!
 //! Rules: no test sleeps to synchronize (`wait_until`, gates), none is ignored, none needs another one, a port or a row of its own
