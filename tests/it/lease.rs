@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use dispatchbox::event::Outcome;
 use dispatchbox::store::EventBrief;
+use dispatchbox::store::schema::SCHEMA;
 
-use crate::support::TestDb;
 use crate::support::session::{claim, claim_all, ids, session, settle, settle_and_end};
+use crate::support::{TestDb, wait_until};
 
 #[test]
 fn a_renewed_lease_is_no_longer_over() {
@@ -182,10 +183,10 @@ fn ids_counted_anew_meet_no_old_lease() {
 fn a_session_tells_two_schemas_apart() {
     let db = TestDb::with_events(1);
     let mut client = db.client();
-    let schema = dispatchbox::store::schema::SCHEMA;
+
     client
         .batch_execute(&format!(
-            "CREATE SCHEMA other; SET search_path = other; {schema}"
+            "CREATE SCHEMA other; SET search_path = other; {SCHEMA}"
         ))
         .unwrap();
     let insert = "INSERT INTO other.outbox_event (aggregate_type, aggregate_id, event_type, payload) VALUES ('b', '1', 'b', '{}')";
@@ -204,4 +205,48 @@ fn a_session_tells_two_schemas_apart() {
     let found = |name: &str| (1, Some(name.to_owned()));
     assert_eq!(first, [found("order"), found("b")]);
     assert_eq!(again, [(0, None), (0, None), (0, None)]);
+}
+
+/// Goal: a long transaction somewhere, which keeps vacuum from every dead lease row, does not make claims read more and more of them. Method:
+/// such a transaction, then claims and settles in one session, and the server's own count of the index entries that it read.
+#[test]
+fn leases_that_are_gone_are_not_read_again_while_vacuum_is_held_back() {
+    let turns = 150;
+    let read = |schema: &str| {
+        let db = TestDb::with_events(turns);
+        db.execute(schema);
+        let mut client = db.client();
+        let mut long = client
+            .build_transaction()
+            .isolation_level(postgres::IsolationLevel::RepeatableRead)
+            .start()
+            .unwrap();
+        long.execute("SELECT 1 FROM outbox_event", &[]).unwrap();
+        let mut session = session(&db);
+        for _ in 0..turns {
+            let claimed = claim(&mut session, "a", 1);
+            settle_and_end(
+                &mut session,
+                "a",
+                claimed.token,
+                &ids(&claimed),
+                &Outcome::Done,
+                &[claimed.token],
+            );
+        }
+        drop(session);
+        let sql = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'outbox_lease_pkey'";
+        wait_until("the reads are counted", || {
+            db.number(sql, &[]) >= i64::from(turns)
+        });
+        db.number(sql, &[])
+    };
+    let forgetful = SCHEMA.replace("upto := memory[2];", "null;");
+    assert_ne!(forgetful, SCHEMA);
+
+    let (with_memory, without) = (read(SCHEMA), read(&forgetful));
+
+    let turns = i64::from(turns);
+    assert!(with_memory < 10 * turns, "{with_memory}");
+    assert!(without > turns * turns / 2, "{without}");
 }

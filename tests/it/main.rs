@@ -22,6 +22,8 @@ mod support;
 
 /// The layers, and who may name which crate.
 mod architecture;
+/// What is moved to the archive, and what stays.
+mod archive;
 /// The bench: both figures, exact counts, nothing left in a database that it was given.
 mod bench;
 /// Due, order, limit, filters, bytes, odd rows, and the index that a claim walks.
@@ -40,6 +42,8 @@ mod delivery;
 mod demo;
 /// Connection descriptions, beside psql's reading of them.
 mod dsn;
+/// Only the holder of a lease writes, and writes once; the mutants that do otherwise.
+mod fence;
 /// Handlers against real programs and receivers: each row of their contract, and what can go wrong with either.
 mod handler;
 /// The endpoints for load balancers and scrapers.
@@ -64,9 +68,9 @@ mod race;
 mod readme;
 /// The sample events that ship with the program, and their generator.
 mod sample_data;
-/// By psql and by migrate, on nothing, on the table of the predecessor in use, and again; the archive.
+/// By psql and by migrate, on nothing, on the table of the predecessor in use, and again.
 mod schema;
-/// What is written, and by whom.
+/// What is written for each outcome.
 mod settle;
 /// Drain, deadline, second signal, a signal to a worker.
 mod signals;

@@ -129,3 +129,33 @@ pub fn dead() -> Outcome {
         reason: "receiver said 410".to_owned(),
     }
 }
+
+/// What `settle` returns for events that it wrote.
+pub fn written(ids: &[i64]) -> Vec<Written> {
+    ids.iter()
+        .map(|&event_id| Written {
+            event_id,
+            written: true,
+        })
+        .collect()
+}
+
+/// What `settle` returns for events that the lease names and that were finished before.
+pub fn named_only(ids: &[i64]) -> Vec<Written> {
+    ids.iter()
+        .map(|&event_id| Written {
+            event_id,
+            written: false,
+        })
+        .collect()
+}
+
+/// One text per event: status, attempts, and which of our columns are set.
+pub fn table(db: &TestDb) -> Vec<String> {
+    let sql = "SELECT concat_ws(' ', id, status, attempts, \
+                 CASE WHEN finished_at IS NOT NULL THEN 'finished' END, \
+                 CASE WHEN last_error_at IS NOT NULL THEN 'failed' END, last_error) \
+               FROM outbox_event ORDER BY id";
+    let rows = db.client().query(sql, &[]).unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
