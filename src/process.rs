@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpgid, getsid, kill_process_group, waitid,
+};
 
 /// Kills a process group. That it is gone already is as good.
 pub fn kill_group(group: u32) {
@@ -10,6 +12,40 @@ pub fn kill_group(group: u32) {
         // The only other error is that it belongs to another user, and then it is not ours to kill.
         let _ = kill_process_group(pid, Signal::KILL);
     }
+}
+
+/// Marks the programs of a worker, in their environment.
+pub const MARK: &str = "DISPATCHBOX_WORKER";
+
+/// Kills the programs that a worker which is gone was running, known by their mark.
+///
+/// The groups in its in-hand file are not enough: it may have died between a program's start and the note of its group. A program
+/// that left its session did so to outlive its handler, and is left alone.
+pub fn kill_programs_of(worker: &str) {
+    let mark = format!("{MARK}={worker}");
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return;
+    };
+    let numbers = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    for number in numbers.filter(|&number| is_marked(number, mark.as_bytes())) {
+        let Some(process) = pid(number) else { continue };
+        let is_leader = getpgid(Some(process)).is_ok_and(|group| group == process);
+        let is_in_session = getsid(Some(process)).is_ok_and(|session| session != process);
+        if is_leader && is_in_session {
+            kill_group(number);
+        }
+    }
+}
+
+/// Says whether this stands in the process's environment; that of other users cannot be read.
+fn is_marked(process: u32, mark: &[u8]) -> bool {
+    fs::read(format!("/proc/{process}/environ")).is_ok_and(|environment| {
+        environment
+            .split(|&byte| byte == 0)
+            .any(|variable| variable == mark)
+    })
 }
 
 /// Makes this process the one that orphans below it are handed to, so that it can see and reap them.

@@ -25,6 +25,7 @@ use rustix::io::Errno;
 use super::process::{End, Process};
 use super::{HandlerError, REASON_BYTES_MAX, Run, in_words, last_bytes};
 use crate::event::Event;
+use crate::process::MARK;
 
 /// Exit status that says that no attempt can succeed: `EX_DATAERR` of sysexits.h.
 pub const EX_DATAERR: i32 = 65;
@@ -79,7 +80,7 @@ impl Exec {
     pub(super) fn run(&self, event: &Event, run: &Run<'_>) -> Result<(), HandlerError> {
         let process = self
             .path()
-            .and_then(|path| Process::start(self.command(&path, event)))
+            .and_then(|path| Process::start(self.command(&path, event, run.worker)))
             .map_err(|err| {
                 HandlerError::retry(format!("could not start `{}`: {err}", self.program))
             })?;
@@ -124,7 +125,7 @@ impl Exec {
             .ok_or_else(|| Errno::NOENT.into())
     }
 
-    fn command(&self, path: &Path, event: &Event) -> Command {
+    fn command(&self, path: &Path, event: &Event, worker: &str) -> Command {
         let mut command = Command::new(path);
         command
             .arg0(&self.program)
@@ -138,7 +139,8 @@ impl Exec {
             }))
             .env("DISPATCHBOX_EVENT_ID", event.id.to_string())
             .env("DISPATCHBOX_EVENT_TYPE", &event.event_type)
-            .env("DISPATCHBOX_ATTEMPT", event.attempt.to_string());
+            .env("DISPATCHBOX_ATTEMPT", event.attempt.to_string())
+            .env(MARK, worker);
         command
     }
 }

@@ -179,6 +179,8 @@ pub struct Run<'a> {
     /// Called by `exec` with the process group of its child as soon as that exists, so that the runner can record what has to
     /// be ended should this worker die, and with 0 just before the group's number becomes free for other processes.
     pub on_group: &'a dyn Fn(u32),
+    /// The id of the worker that runs the handler; a program is marked with it.
+    pub worker: &'a str,
 }
 
 /// Writes a duration as a person would: `30 s`, `1500 ms`.

@@ -129,6 +129,7 @@ impl WorkerProcess {
         {
             process::kill_group(group);
         }
+        process::kill_programs_of(&self.settings.owner.worker);
         let status = self.child.wait().unwrap_or_default();
         End {
             status,

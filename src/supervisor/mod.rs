@@ -476,4 +476,5 @@ fn kill_left_groups(remains: &Remains) {
             process::kill_group(in_hand.group);
         }
     }
+    process::kill_programs_of(&remains.owner.worker);
 }

@@ -299,6 +299,7 @@ impl Worker {
         for group in self.shared.in_hand.groups() {
             process::kill_group(group);
         }
+        process::kill_programs_of(&self.shared.owner.worker);
         // Not by returning: dropping a connection to a stalled server could block for ever.
         std::process::exit(1)
     }

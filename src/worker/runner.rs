@@ -69,6 +69,7 @@ fn handle(slot: usize, claim: &Claim, shared: &Shared) -> Outcome {
     let run = Run {
         timeout: route.timeout,
         on_group: &on_group,
+        worker: &shared.owner.worker,
     };
     if route.is_library() {
         shared.runner_states[slot]

@@ -1,6 +1,8 @@
 //! Workers that die, are killed, or never get on; and what a supervisor leaves to the next one.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -288,4 +290,41 @@ fn a_missing_schema_is_told_with_the_remedy() {
             && log.contains("last_error"),
         "{log}"
     );
+}
+
+#[test]
+fn a_dead_workers_programs_are_known_by_their_mark() {
+    let sleep = |program: &[&str], mark: &str| {
+        Command::new(program[0])
+            .args(&program[1..])
+            .env(dispatchbox::process::MARK, mark)
+            .process_group(0)
+            .spawn()
+            .unwrap()
+    };
+    let worker = format!("test/{}", std::process::id());
+    let mut marked = sleep(&["sleep", "60"], &worker);
+    let mut of_another = sleep(&["sleep", "60"], &format!("{worker}0"));
+    // It leads a group already, so setsid runs the program in a child.
+    let mut left_session = sleep(&["setsid", "--wait", "sleep", "60"], &worker);
+    wait_until("it has left the session", || {
+        !process::children(left_session.id()).is_empty()
+    });
+    let left = process::children(left_session.id())[0];
+    wait_until("it leads a session", || is_session_leader(left));
+
+    dispatchbox::process::kill_programs_of(&worker);
+
+    assert_eq!(marked.wait().unwrap().signal(), Some(9));
+    assert_eq!(left_session.wait().unwrap().signal(), Some(9));
+    assert!(process::is_alive(left));
+    assert!(process::is_alive(of_another.id()));
+    signal_pid(left, Signal::KILL);
+    of_another.kill().unwrap();
+    of_another.wait().unwrap();
+}
+
+fn is_session_leader(pid: u32) -> bool {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap());
+    rustix::process::getsid(pid).is_ok_and(|session| Some(session) == pid)
 }

@@ -24,6 +24,11 @@ const LAYERS: [&[&str]; 4] = [
 
 /// Imports within a layer: who, from whom, why.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    (
+        "handler",
+        "process",
+        "a program is marked, so that it is found when its worker has died",
+    ),
     ("config", "backoff", "a retry policy is a setting"),
     (
         "backoff",

@@ -133,6 +133,7 @@ fn the_program_gets_a_small_environment_and_starts_in_the_root() {
         "DISPATCHBOX_EVENT_ID=812",
         "DISPATCHBOX_EVENT_TYPE=order.ü",
         "DISPATCHBOX_ATTEMPT=3",
+        "DISPATCHBOX_WORKER=test",
     ] {
         assert!(got.contains(&format!("{line}\n")), "{got}");
     }
@@ -156,7 +157,8 @@ fn the_program_gets_a_small_environment_and_starts_in_the_root() {
         let is_expected = allowed.contains(&name)
             || name.starts_with("LC_")
             || name.starts_with("DISPATCHBOX_EVENT_")
-            || name == "DISPATCHBOX_ATTEMPT";
+            || name == "DISPATCHBOX_ATTEMPT"
+            || name == "DISPATCHBOX_WORKER";
         assert!(is_expected, "{name} reached the program");
     }
     assert!(got.ends_with("\n/\n"), "{got}");

@@ -484,6 +484,7 @@ fn a_run_may_be_given_less_time_than_its_route() {
     let run = Run {
         timeout: SHORT,
         on_group: &|_| (),
+        worker: "test",
     };
     let started = Instant::now();
 

@@ -98,6 +98,7 @@ impl Only {
         let run = Run {
             timeout: self.timeout,
             on_group,
+            worker: "test",
         };
         self.routes.get(index).run(event, &run)
     }

@@ -28,6 +28,7 @@ fn run(route: &Route, event: &Event) -> Result<(), HandlerError> {
     let run = Run {
         timeout: route.timeout,
         on_group: &|_| (),
+        worker: "test",
     };
     route.run(event, &run)
 }
