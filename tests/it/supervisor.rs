@@ -239,13 +239,11 @@ fn the_port_in_use_is_told_before_anything_starts() {
         .start();
 
     assert_eq!(second.wait_exit(Duration::from_secs(10)).code(), Some(1));
-    assert!(
+    wait_until("it names the address", || {
         second
             .log()
-            .contains(&format!("could not listen on `127.0.0.1:{port}`")),
-        "{}",
-        second.log()
-    );
+            .contains(&format!("could not listen on `127.0.0.1:{port}`"))
+    });
     assert_eq!(db.count("done"), 0);
 }
 
