@@ -24,6 +24,20 @@ impl Position {
         id: i64::MIN,
     };
 
+    /// Before all events that are due at this time or later, in microseconds since 1970.
+    pub fn at(micros: i64) -> Position {
+        let distance = Duration::from_micros(micros.unsigned_abs());
+        let time = if micros < 0 {
+            UNIX_EPOCH - distance
+        } else {
+            UNIX_EPOCH + distance
+        };
+        Position {
+            next_run_at: DbTime::Value(time),
+            id: i64::MIN,
+        }
+    }
+
     /// Says whether this position comes after `other`.
     pub fn is_behind(&self, other: &Position) -> bool {
         self.key() > other.key()
@@ -78,6 +92,12 @@ pub struct ClaimedEvents {
 }
 
 impl Session {
+    /// Reads the database's clock, in microseconds since 1970.
+    pub fn now(&mut self) -> Result<i64, StoreError> {
+        let now = self.query("read the clock", "select now()", &[], |row| row.try_get(0))?;
+        Ok(now.first().copied().and_then(unix_micros).unwrap_or(0))
+    }
+
     /// Claims due events under one new lease; `None` when nothing is due that nobody holds.
     pub fn claim(&mut self, query: &ClaimQuery<'_>) -> Result<Option<ClaimedEvents>, StoreError> {
         if query.limit == 0 {

@@ -5,11 +5,11 @@
 //! the start and the sweeping of dead workers' leases, has a thread of its own.
 
 mod child;
+mod directory;
 mod preflight;
 mod slot;
 mod sweeper;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ use crate::signal::{self, SignalThread};
 use crate::store::Timeouts;
 use crate::store::dsn::Dsn;
 use child::{End, WorkerProcess};
+use directory::PrivateDirectory;
 use slot::{Identity, Slot};
 use sweeper::{Dead, Sweeper};
 
@@ -465,49 +466,6 @@ impl Supervisor {
 
     fn fleet(&self) -> std::sync::MutexGuard<'_, Fleet> {
         self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Where the in-hand files go: the same place for the next supervisor on this host, so that it finds them.
-struct PrivateDirectory {
-    path: PathBuf,
-    /// Made by us, and not by a service manager that also removes it.
-    is_ours: bool,
-}
-
-impl PrivateDirectory {
-    fn find() -> Result<PrivateDirectory, Refusal> {
-        let given = std::env::var_os("RUNTIME_DIRECTORY")
-            .and_then(|list| std::env::split_paths(&list).next())
-            .filter(|path| path.is_absolute())
-            // Where the service has a dynamic user, systemd gives a link to the real directory.
-            .map(|path| path.canonicalize().unwrap_or(path));
-        let directory = if let Some(path) = given {
-            PrivateDirectory {
-                path,
-                is_ours: false,
-            }
-        } else {
-            let name = format!("dispatchbox-{}", rustix::process::geteuid().as_raw());
-            PrivateDirectory {
-                path: std::env::temp_dir().join(name),
-                is_ours: true,
-            }
-        };
-        in_hand::private_directory(&directory.path).map_err(|error| {
-            let path = directory.path.display();
-            Refusal::failed(format!(
-                "could not use `{path}` for the in-hand files: {error}"
-            ))
-        })?;
-        Ok(directory)
-    }
-
-    fn leave(&self) {
-        if self.is_ours {
-            // Only when it is empty: another supervisor of this user may use it, and files for the next one may lie in it.
-            let _ = std::fs::remove_dir(&self.path);
-        }
     }
 }
 

@@ -19,8 +19,8 @@ use log::{debug, info};
 
 use crate::config::CLAIM_EVENTS_FIRST;
 use crate::event::Outcome;
-use crate::store::StoreError;
-use crate::store::claim::{ClaimQuery, ClaimedEvents};
+use crate::store::claim::{ClaimQuery, ClaimedEvents, Position};
+use crate::store::{Session, StoreError};
 use crate::worker::claim::{Claim, Finished};
 use crate::worker::lane::Lane;
 use crate::worker::link::Link;
@@ -44,6 +44,12 @@ const FAST: Duration = Duration::from_millis(50);
 
 /// A claim that took longer than this to work off was too large.
 const SLOW: Duration = Duration::from_millis(250);
+
+/// A scan that takes longer than this and finds nothing is not repeated from the same place.
+const DEAR: Duration = Duration::from_millis(20);
+
+/// Transactions that insert events rarely take longer; what commits later than this after it became due waits for a front scan.
+const LATE_COMMIT: Duration = Duration::from_secs(10);
 
 /// Event types whose route is remembered; a system with more has types that carry data, and pays a look-up per event.
 const KNOWN_TYPES_MAX: usize = 10_000;
@@ -294,6 +300,9 @@ impl<'a> Fetcher<'a> {
         let last = claimed.as_ref().map(|claimed| &claimed.last);
         self.lanes[lane].looked(&after, self.last_cost, last, is_full);
         let Some(claimed) = claimed else {
+            if after == Position::FRONT && self.last_cost > DEAR {
+                self.skip_ahead(lane)?;
+            }
             return Ok(Look::Empty);
         };
         debug!(
@@ -305,6 +314,15 @@ impl<'a> Fetcher<'a> {
             self.handed = Some(Instant::now());
         }
         Ok(if is_full { Look::Full } else { Look::Some })
+    }
+
+    /// Lets the next claims start where events became due lately.
+    fn skip_ahead(&mut self, lane: usize) -> Result<(), StoreError> {
+        let now = self.link.call(Session::now)?;
+        let seen = self.last_cost + LATE_COMMIT;
+        let horizon = now.saturating_sub(i64::try_from(seen.as_micros()).unwrap_or(i64::MAX));
+        self.lanes[lane].nothing_before(Position::at(horizon));
+        Ok(())
     }
 
     fn hand_over(&mut self, claimed: ClaimedEvents, sent: Instant) {
