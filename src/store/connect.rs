@@ -1,8 +1,9 @@
 //! One connection whose calls end.
 //!
-//! The driver bounds only the TCP connect: a server that accepts and stays silent holds its caller for ever, whatever is set. So the
-//! connection is made by a thread of its own, and the caller waits as long as it was told to and no longer. A thread that was given up
-//! ends when the server answers or goes away; the number of attempts under way is capped.
+//! The driver bounds only the TCP connect: a server that accepts and stays silent holds its caller for ever, whatever is set, and a
+//! driver that waits cannot be stopped. So each host is knocked at first with a socket of our own, and the driver is sent only to one that
+//! answers, in a thread of its own: the caller waits as long as it was told to and no longer. A thread that was given up ends when the
+//! server, which did answer, answers or goes away; the number of attempts under way is capped.
 //!
 //! After that each call is bounded by the server (`statement_timeout`, `lock_timeout`), and a silent network by keepalives and
 //! `tcp_user_timeout`. A server that is stopped without being gone still holds its caller; the supervisor replaces a worker that no
@@ -21,6 +22,7 @@ use postgres::{Client, Config, NoTls, Row, Statement};
 
 use super::dsn::Dsn;
 use super::error::{DOING_CONNECT, StoreError};
+use super::knock::knock;
 
 /// Connection attempts under way in this process, given up or not. Each holds a thread and a socket; a healthy process makes as many
 /// at once as it has threads that talk to the database.
@@ -46,16 +48,21 @@ pub struct Session {
     is_broken: bool,
 }
 
-/// Opens a connection and sets its session up; ends within `timeouts.connect` even if the server accepts and stays silent.
+/// Opens a connection to the first host that takes it and sets its session up; ends within `timeouts.connect` for each host, even if it
+/// accepts and stays silent.
 pub fn connect(
     dsn: &Dsn,
     timeouts: &Timeouts,
     application_name: &str,
 ) -> Result<Session, StoreError> {
-    let config = configure(dsn, timeouts, application_name)?;
-    let n_hosts = u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
+    let hosts: Vec<Config> = dsn
+        .each_host()
+        .iter()
+        .map(|host| configure(host, timeouts, application_name))
+        .collect::<Result<_, _>>()?;
+    let n_hosts = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
     let limit = timeouts.connect.saturating_mul(n_hosts);
-    let setup = setup_sql(timeouts);
+    let timeouts = *timeouts;
     let attempt = Attempt::begin()?;
 
     let (sender, result) = bounded(1);
@@ -63,25 +70,20 @@ pub fn connect(
         .name("connect".to_owned())
         .spawn(move || {
             // When nobody waits any more the connection is closed again, by being dropped here.
-            let _ = sender.send(open(&config, setup));
+            let _ = sender.send(open_any(hosts, &timeouts));
             drop(attempt);
         })
         .map_err(|err| {
-            StoreError::unavailable(
-                DOING_CONNECT,
-                format!("found no free thread: {}", err.kind()),
-            )
+            let cause = format!("found no free thread: {}", err.kind());
+            StoreError::unavailable(DOING_CONNECT, cause)
         })?;
     match result.recv_timeout(limit) {
         Ok(opened) => opened,
-        Err(RecvTimeoutError::Timeout) => {
-            let cause = format!("no answer within {} s", limit.as_secs_f64());
-            Err(StoreError::timed_out(DOING_CONNECT, cause))
+        Err(RecvTimeoutError::Timeout) => Err(StoreError::no_answer(limit)),
+        Err(RecvTimeoutError::Disconnected) => {
+            let cause = "the driver panicked".to_owned();
+            Err(StoreError::unavailable(DOING_CONNECT, cause))
         }
-        Err(RecvTimeoutError::Disconnected) => Err(StoreError::unavailable(
-            DOING_CONNECT,
-            "the driver panicked".to_owned(),
-        )),
     }
 }
 
@@ -187,6 +189,23 @@ fn configure(dsn: &Dsn, timeouts: &Timeouts, application_name: &str) -> Result<C
     let own = config.get_connect_timeout().copied();
     config.connect_timeout(own.map_or(timeouts.connect, |own| own.min(timeouts.connect)));
     Ok(config)
+}
+
+/// Tries the hosts in their order.
+fn open_any(hosts: Vec<Config>, timeouts: &Timeouts) -> Result<Session, StoreError> {
+    let mut last = Err(StoreError::unavailable(
+        DOING_CONNECT,
+        "no host is named".to_owned(),
+    ));
+    for mut host in hosts {
+        last = knock(&mut host, timeouts.connect)
+            .map_err(|err| StoreError::of_knock(&err, timeouts.connect))
+            .and_then(|()| open(&host, setup_sql(timeouts)));
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
 }
 
 fn open(config: &Config, setup: String) -> Result<Session, StoreError> {

@@ -6,8 +6,11 @@
 
 use std::error::Error as _;
 use std::io;
+use std::time::Duration;
 
 use postgres::error::SqlState;
+
+use super::knock::is_time_out;
 
 /// Code given to what the driver refuses by itself while connecting: a missing password, TLS that it cannot do, bad settings.
 const REFUSED_BY_DRIVER: &str = "28000";
@@ -59,6 +62,20 @@ impl StoreError {
             error.kind = StoreErrorKind::Rejected(REFUSED_BY_DRIVER.to_owned());
         }
         error
+    }
+
+    /// Judges a knock that was not answered.
+    pub(super) fn of_knock(err: &io::Error, limit: Duration) -> StoreError {
+        if is_time_out(err) {
+            return StoreError::no_answer(limit);
+        }
+        StoreError::unavailable(DOING_CONNECT, io_cause(err))
+    }
+
+    /// Nobody has answered for as long as we were to wait.
+    pub(super) fn no_answer(limit: Duration) -> StoreError {
+        let cause = format!("no answer within {} s", limit.as_secs_f64());
+        StoreError::timed_out(DOING_CONNECT, cause)
     }
 
     /// A connection description that the driver does not take.
@@ -231,13 +248,16 @@ fn cause_of(err: &postgres::Error) -> String {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    let text = cause.to_string();
-    let is_from_system = cause
+    cause
         .downcast_ref::<io::Error>()
-        .is_some_and(|err| err.raw_os_error().is_some());
+        .map_or_else(|| cause.to_string(), io_cause)
+}
+
+/// "connection refused" instead of "Connection refused (os error 111)".
+fn io_cause(err: &io::Error) -> String {
+    let text = err.to_string();
     match text.split_once(" (os error ") {
-        // "connection refused" instead of "Connection refused (os error 111)".
-        Some((words, _)) if is_from_system => {
+        Some((words, _)) if err.raw_os_error().is_some() => {
             let mut chars = words.chars();
             let first = chars.next().map(|first| first.to_ascii_lowercase());
             first.into_iter().chain(chars).collect()

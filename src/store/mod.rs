@@ -11,6 +11,7 @@ pub mod claim;
 pub mod connect;
 pub mod dsn;
 pub mod error;
+mod knock;
 pub mod lease;
 pub mod pool;
 pub mod schema;

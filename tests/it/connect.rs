@@ -232,25 +232,68 @@ fn a_pool_without_a_database_says_at_once_why() {
     );
 }
 
-/// Goal: connects that hang use nothing up. Method: more of them than the pool has places, then the server answers.
+/// Goal: connects that hang use nothing up. Method: more of them than a pool has places and a process may have under way, one after the
+/// other; then the server is there.
 #[test]
-fn a_pool_survives_more_hanging_connects_than_it_has_places() {
+fn silent_servers_use_nothing_up() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = silent.local_addr().unwrap();
-    let dsn = Dsn::parse(&format!(
-        "host=127.0.0.1 port={} user=u dbname=d",
-        address.port()
-    ))
-    .unwrap();
-    let pool = Pool::new(dsn, SHORT, NonZeroU16::new(1).unwrap(), "test");
-    for _ in 0..3 {
-        assert_eq!(pool.get().err().unwrap().kind(), &StoreErrorKind::TimedOut);
+    let port = silent.local_addr().unwrap().port();
+    let dsn = Dsn::parse(&format!("host=127.0.0.1 port={port} user=u dbname=d")).unwrap();
+    let timeouts = Timeouts {
+        connect: Duration::from_millis(10),
+        ..TIMEOUTS
+    };
+    let pool = Pool::new(dsn, timeouts, NonZeroU16::MIN, "test");
+    for _ in 0..40 {
+        let error = pool.get().err().unwrap();
+        assert!(
+            error.to_string().ends_with(": no answer within 0.01 s"),
+            "{error}"
+        );
     }
 
     drop(silent);
     let error = pool.get().err().unwrap();
 
     assert_eq!(error.reason(), "connection");
+}
+
+#[test]
+fn a_host_that_is_silent_or_gone_does_not_hide_the_next_one() {
+    let db = TestDb::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let gone = port(&TcpListener::bind("127.0.0.1:0").unwrap());
+    let hosts = |directory: &str| {
+        format!(
+            "host=127.0.0.1,127.0.0.1,{directory} port={},{gone},5432",
+            port(&silent)
+        )
+    };
+    let directory = db
+        .dsn()
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .replace("host=", "");
+    let dsn = db
+        .dsn()
+        .replace(&format!("host={directory}"), &hosts(&directory));
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(1),
+        ..TIMEOUTS
+    };
+
+    let mut session = connect(&Dsn::parse(&dsn).unwrap(), &timeouts, "test").unwrap();
+
+    session.ping().unwrap();
+    // Of several hosts only one that can be written to is any good.
+    db.execute(&format!(
+        "ALTER DATABASE {} SET default_transaction_read_only = on",
+        db.name()
+    ));
+    let error = fails(&dsn, &timeouts);
+    assert!(error.is_transient(), "{error}");
 }
 
 #[test]

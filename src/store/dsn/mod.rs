@@ -16,6 +16,7 @@ mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,36 @@ impl Dsn {
     /// Describes the connection for people: `host:port/dbname as user`.
     pub fn display(&self) -> String {
         format!("{} as {}", self.identity(), self.get("user"))
+    }
+
+    /// The same description for each of its hosts alone, in the order in which they are to be tried.
+    pub(super) fn each_host(&self) -> Vec<Dsn> {
+        let mut each: Vec<Dsn> = self.hosts().map(|host| self.with_host(host)).collect();
+        if self.get("load_balance_hosts") == "random" {
+            // Where to begin is enough to spread the load.
+            let random = RandomState::new().hash_one(0);
+            let start = random % each.len() as u64;
+            each.rotate_left(usize::try_from(start).unwrap_or(0));
+        }
+        each
+    }
+
+    fn with_host(&self, host: Host<'_>) -> Dsn {
+        let is_one_of_several = self.hosts().count() > 1;
+        let mut params = self.params.clone();
+        for (keyword, value) in &mut params {
+            match keyword.as_str() {
+                "host" => host.name.clone_into(value),
+                "hostaddr" => host.address.clone_into(value),
+                "port" => host.port.clone_into(value),
+                _ => {}
+            }
+        }
+        if is_one_of_several && self.get("target_session_attrs").is_empty() {
+            params.retain(|(keyword, _)| keyword != "target_session_attrs");
+            params.push(("target_session_attrs".to_owned(), "read-write".to_owned()));
+        }
+        Dsn { params }
     }
 
     fn get(&self, name: &str) -> &str {
