@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use postgres::types::ToSql;
@@ -45,6 +45,7 @@ pub struct Session {
     client: Client,
     statements: HashMap<&'static str, Statement>,
     setup: String,
+    opened: Instant,
     is_broken: bool,
 }
 
@@ -91,6 +92,11 @@ impl Session {
     /// Says whether this connection has to be discarded.
     pub fn is_broken(&self) -> bool {
         self.is_broken || self.client.is_closed()
+    }
+
+    /// When this connection was opened.
+    pub fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Asks the server for a sign of life.
@@ -219,6 +225,7 @@ fn open(config: &Config, setup: String) -> Result<Session, StoreError> {
         client,
         statements: HashMap::new(),
         setup,
+        opened: Instant::now(),
         is_broken: false,
     })
 }

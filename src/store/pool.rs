@@ -44,6 +44,11 @@ impl Pool {
         Pool { slots }
     }
 
+    /// The most connections it opens.
+    pub fn size(&self) -> u32 {
+        self.slots.max_size()
+    }
+
     /// Lends a connection, opening it if need be; waits for a free one no longer than a connection attempt may take.
     pub fn get(&self) -> Result<PooledSession, StoreError> {
         let mut slot = self.slots.get().map_err(|_| {

@@ -39,6 +39,8 @@ pub(super) struct Finished {
     pub(super) age: Duration,
     /// When it was claimed.
     pub(super) claimed: Instant,
+    /// It was sent to the database, and no answer came: it may have been written.
+    pub(super) is_in_doubt: bool,
 }
 
 impl Claim {
@@ -52,6 +54,7 @@ impl Claim {
             outcome,
             age: self.age,
             claimed: self.claimed,
+            is_in_doubt: false,
         }
     }
 }

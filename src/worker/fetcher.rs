@@ -68,6 +68,14 @@ pub(super) struct Ends {
     pub(super) stop: Receiver<()>,
 }
 
+/// A full claim on its way through the runners.
+#[derive(Debug, Clone, Copy)]
+struct Handed {
+    at: Instant,
+    /// It is worked off when so many runs have ended.
+    runs: u64,
+}
+
 /// What one look at the table came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Look {
@@ -107,6 +115,7 @@ pub(super) fn run(ends: Ends, shared: &Shared) {
             }
         }
     }
+    fetcher.leave();
 }
 
 fn jittered(wait: Duration) -> Duration {
@@ -121,8 +130,8 @@ struct Fetcher<'a> {
     lanes: Vec<Lane>,
     route_of: HashMap<String, Option<usize>>,
     size: usize,
-    /// When the last full claim was handed to the runners, until it is known how long it kept them busy.
-    handed: Option<Instant>,
+    /// When a full claim was handed to the runners, until as many runs have ended as it has events.
+    handed: Option<Handed>,
     last_cost: Duration,
     strays_until: Option<Instant>,
     strays_looked: Option<Instant>,
@@ -254,13 +263,14 @@ impl<'a> Fetcher<'a> {
         free.min(self.shared.in_flight_max.saturating_sub(in_flight))
     }
 
-    /// Grows or shrinks the claim size by how quickly the last full claim was worked off.
+    /// Grows or shrinks the claim size by how quickly a full claim was worked off. That the runners have taken it from the queue
+    /// says nothing yet: idle ones take even what will keep them busy for an hour.
     fn adapt(&mut self) {
         let Some(handed) = self.handed else { return };
-        if self.ends.claims.len() > self.low_water() {
+        if self.shared.runs_ended.load(Ordering::Relaxed) < handed.runs {
             return;
         }
-        let took = handed.elapsed();
+        let took = handed.at.elapsed();
         self.handed = None;
         if took < FAST {
             self.size = (self.size * 2).min(usize::from(self.shared.config.claim_events_max()));
@@ -310,8 +320,10 @@ impl<'a> Fetcher<'a> {
             self.last_cost.as_secs_f64() * 1000.0
         );
         self.hand_over(claimed, sent);
-        if is_full && lane == 0 {
-            self.handed = Some(Instant::now());
+        if is_full && lane == 0 && self.handed.is_none() {
+            let runs = self.shared.runs_ended.load(Ordering::Relaxed) + n_events as u64;
+            let at = Instant::now();
+            self.handed = Some(Handed { at, runs });
         }
         Ok(if is_full { Look::Full } else { Look::Some })
     }
@@ -392,6 +404,18 @@ impl<'a> Fetcher<'a> {
             if lane.route().is_none() || lane.route() == route {
                 lane.add_type(event_type);
             }
+        }
+    }
+
+    /// Gives back a claim that is in doubt, as long as it takes: once this worker is gone nobody knows of it, and its events would
+    /// wait for the end of the lease and be charged then.
+    fn leave(&mut self) {
+        let mut backoff = BACKOFF_FIRST;
+        self.strays_looked = None;
+        while self.release_strays().is_err() {
+            // Only the end of the process, by the drain timeout for instance, cuts this short.
+            let _ = never::<()>().recv_timeout(jittered(backoff));
+            backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 

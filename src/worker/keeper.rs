@@ -49,7 +49,12 @@ pub(super) fn run(stop: Receiver<()>, shared: &Shared) {
             default(wait) => {}
         }
         if Instant::now() >= renew_at {
-            let is_settled = keeper.renew().is_ok_and(|missing| missing == 0);
+            let renewed = keeper.renew();
+            if renewed.is_err() {
+                // Others may have failed to renew, too: what was seen expired before does not count.
+                keeper.seen.clear();
+            }
+            let is_settled = renewed.is_ok_and(|missing| missing == 0);
             renew_at = Instant::now()
                 + if is_settled {
                     renew_every

@@ -1,4 +1,9 @@
 //! A stage's way to the database: one session, kept while it works, replaced when it is lost, each call timed and counted.
+//!
+//! Kept, because a session knows which leases stand and has its statements prepared. Only where the pool has a single connection
+//! do the stages take turns.
+
+use std::time::Instant;
 
 use crate::store::{Pool, PooledSession, Session, StoreError};
 use crate::worker::pulse::Stage;
@@ -28,6 +33,7 @@ impl<'a> Link<'a> {
         &mut self,
         call: impl FnOnce(&mut Session) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        let began = Instant::now();
         let result = self.shared.pulse.call(self.stage, || {
             let session = match self.session.take() {
                 Some(session) => self.session.insert(session),
@@ -36,14 +42,20 @@ impl<'a> Link<'a> {
             call(session)
         });
         match &result {
-            Ok(_) => self.shared.outage.succeeded(),
+            Ok(_) => self.shared.outage.succeeded(self.stage),
             Err(error) => {
                 self.shared.metrics.db_error(error.reason());
-                self.shared.outage.failed(error);
+                let opened = self.session.as_ref().map(|session| session.opened());
+                self.shared
+                    .outage
+                    .failed(self.stage, error, opened.unwrap_or(began));
                 if error.is_connection_lost() {
                     self.session = None;
                 }
             }
+        }
+        if self.pool.size() == 1 {
+            self.session = None;
         }
         result
     }

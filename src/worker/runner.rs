@@ -36,6 +36,7 @@ pub(super) fn run(
             claim.finish(Outcome::Released)
         };
         shared.left_route(route);
+        shared.runs_ended.fetch_add(1, Ordering::Relaxed);
         shared.queue_moved();
         if finished.send(done).is_err() {
             return;

@@ -2,7 +2,7 @@
 //!
 //! An outcome of a handler that has finished is kept until the database says what became of it: written, or fenced off because
 //! the event's lease is gone. A batch whose answer never came is sent again before any later one; what the repetition does not
-//! find named is read back, since it may have been written the first time.
+//! write is read back, since it may have been written the first time.
 //!
 //! A batch that cannot be written because of one of its rows, locked by somebody else or refused by a trigger, is halved until
 //! the culprit stands alone. It is set aside and tried again each second, with little patience, so that it holds up nobody.
@@ -77,9 +77,7 @@ struct Settler<'a> {
 enum Attempt {
     Known(Vec<Written>),
     /// The whole batch is to be sent again.
-    Again {
-        in_doubt: bool,
-    },
+    Again,
     /// Some row of the batch is in the way.
     Halve,
 }
@@ -111,13 +109,12 @@ impl Settler<'_> {
         }
     }
 
-    fn write_until_known(&mut self, batch: Vec<Finished>) {
-        let mut in_doubt = false;
+    fn write_until_known(&mut self, mut batch: Vec<Finished>) {
         let mut backoff = BACKOFF_FIRST;
         loop {
-            match self.attempt(&batch, &mut in_doubt) {
-                Attempt::Known(written) => return self.account(batch, &written, in_doubt),
-                Attempt::Again { .. } => {
+            match self.attempt(&mut batch) {
+                Attempt::Known(written) => return self.account(&batch, &written),
+                Attempt::Again => {
                     pause(backoff.mul_f64(0.8 + 0.2 * fastrand::f64()));
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                 }
@@ -126,24 +123,26 @@ impl Settler<'_> {
         }
     }
 
-    fn attempt(&mut self, batch: &[Finished], in_doubt: &mut bool) -> Attempt {
+    fn attempt(&mut self, batch: &mut [Finished]) -> Attempt {
         let mut conflicts = 0;
         loop {
-            let attempt = match self.write(batch) {
+            return match self.write(batch) {
                 Ok(written) => Attempt::Known(written),
-                Err(error) if error.is_connection_lost() => Attempt::Again { in_doubt: true },
+                Err(error) if error.is_connecting() => Attempt::Again,
+                Err(error) if error.is_connection_lost() => {
+                    for finished in batch {
+                        finished.is_in_doubt = true;
+                    }
+                    Attempt::Again
+                }
                 Err(error) if error.is_conflict() && conflicts < CONFLICT_TRIES => {
                     conflicts += 1;
                     pause(BACKOFF_FIRST.mul_f64(fastrand::f64()));
                     continue;
                 }
                 Err(error) if error.is_about_a_row() => Attempt::Halve,
-                Err(_) => Attempt::Again { in_doubt: false },
+                Err(_) => Attempt::Again,
             };
-            if let Attempt::Again { in_doubt: true } = attempt {
-                *in_doubt = true;
-            }
-            return attempt;
         }
     }
 
@@ -178,10 +177,9 @@ impl Settler<'_> {
                 self.set_aside(part);
                 continue;
             }
-            let mut in_doubt = false;
-            match self.attempt(&part, &mut in_doubt) {
-                Attempt::Known(written) => self.account(part, &written, false),
-                Attempt::Again { .. } => self.write_until_known_after(part, in_doubt),
+            match self.attempt(&mut part) {
+                Attempt::Known(written) => self.account(&part, &written),
+                Attempt::Again => self.write_until_known_after(part),
                 Attempt::Halve if part.len() == 1 => {
                     n_failed += 1;
                     self.set_aside(part);
@@ -198,13 +196,12 @@ impl Settler<'_> {
     }
 
     /// The connection went away in the middle of halving: this part goes on by itself.
-    fn write_until_known_after(&mut self, part: Vec<Finished>, was_in_doubt: bool) {
-        let mut in_doubt = was_in_doubt;
+    fn write_until_known_after(&mut self, mut part: Vec<Finished>) {
         loop {
             pause(BACKOFF_MAX);
-            match self.attempt(&part, &mut in_doubt) {
-                Attempt::Known(written) => return self.account(part, &written, in_doubt),
-                Attempt::Again { .. } => {}
+            match self.attempt(&mut part) {
+                Attempt::Known(written) => return self.account(&part, &written),
+                Attempt::Again => {}
                 Attempt::Halve => return self.set_aside(part),
             }
         }
@@ -226,22 +223,19 @@ impl Settler<'_> {
     }
 
     /// Counts what was written, and says what was not.
-    fn account(&mut self, batch: Vec<Finished>, written: &[Written], was_in_doubt: bool) {
+    fn account(&mut self, batch: &[Finished], written: &[Written]) {
         let written: HashMap<i64, bool> = written
             .iter()
             .map(|written| (written.event_id, written.written))
             .collect();
-        let unwritten: Vec<&Finished> = batch
+        // A first try whose answer was lost may have written them.
+        let doubted: Vec<&Finished> = batch
             .iter()
+            .filter(|finished| finished.is_in_doubt)
             .filter(|finished| written.get(&finished.event_id) != Some(&true))
             .collect();
-        // A first try whose answer was lost may have written them.
-        let written_before = if was_in_doubt {
-            self.read_back(&unwritten)
-        } else {
-            Vec::new()
-        };
-        for finished in &batch {
+        let written_before = self.read_back(&doubted);
+        for finished in batch {
             let id = finished.event_id;
             match written.get(&id) {
                 Some(true) => self.count(finished),
@@ -263,15 +257,15 @@ impl Settler<'_> {
                 }
             }
         }
-        self.let_go(&batch);
+        self.let_go(batch);
     }
 
     /// Which of these events, whose write was never answered, were written all the same.
-    fn read_back(&mut self, unwritten: &[&Finished]) -> Vec<i64> {
-        if unwritten.is_empty() {
+    fn read_back(&mut self, doubted: &[&Finished]) -> Vec<i64> {
+        if doubted.is_empty() {
             return Vec::new();
         }
-        let ids: Vec<i64> = unwritten.iter().map(|finished| finished.event_id).collect();
+        let ids: Vec<i64> = doubted.iter().map(|finished| finished.event_id).collect();
         let states = loop {
             match self.link.call(|session| session.read_back(&ids)) {
                 Ok(states) => break states,
@@ -282,7 +276,7 @@ impl Settler<'_> {
             .into_iter()
             .map(|state| (state.event_id, state))
             .collect();
-        unwritten
+        doubted
             .iter()
             .filter(
                 |finished| match (&finished.outcome, states.get(&finished.event_id)) {

@@ -1,7 +1,7 @@
 //! What the threads of a worker share, and the channels between them.
 
 use std::num::NonZeroU16;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -62,6 +62,8 @@ pub(super) struct Shared {
     pub(super) is_draining: AtomicBool,
     /// Runners that handle an event now.
     pub(super) busy_runners: AtomicUsize,
+    /// Runs that have ended, and events that were given back unstarted.
+    pub(super) runs_ended: AtomicU64,
     /// What each runner is doing.
     pub(super) runner_states: Vec<RunnerState>,
     /// Events in the queue and in hand, per route.
@@ -123,6 +125,7 @@ impl Shared {
             epoch: Instant::now(),
             is_draining: AtomicBool::new(false),
             busy_runners: AtomicUsize::new(0),
+            runs_ended: AtomicU64::new(0),
             runner_states: (0..n_runners).map(|_| RunnerState::default()).collect(),
             route_load: (0..routes.len()).map(|_| AtomicUsize::new(0)).collect(),
             in_flight_max,

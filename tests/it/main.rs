@@ -26,6 +26,8 @@ mod architecture;
 mod archive;
 /// The bench: both figures, exact counts, nothing left in a database that it was given.
 mod bench;
+/// Things that break while work flows: server, network, locks, workers, rows.
+mod chaos;
 /// Due, order, limit, filters, bytes, odd rows, and the index that a claim walks.
 mod claim;
 /// Exact output and status: help, errors, version.

@@ -40,6 +40,13 @@ impl Daemon {
         }
     }
 
+    /// Reaches the database by another way.
+    #[must_use]
+    pub fn dsn(mut self, dsn: String) -> Daemon {
+        self.dsn = dsn;
+        self
+    }
+
     /// Adds arguments.
     #[must_use]
     pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Daemon {

@@ -1,5 +1,6 @@
 //! A database per test: cloned from the template in 40 ms, so sequences start at 1 and nobody else's rows, locks or NOTIFYs are in it.
 
+use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -54,6 +55,11 @@ impl TestDb {
     /// The database's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The directory of its server's socket.
+    pub fn directory(&self) -> &Path {
+        Path::new(&self.directory)
     }
 
     /// Where it is, in libpq's keyword form.

@@ -1,0 +1,126 @@
+//! Leases that run out while their worker is alive, stopped, or cut off.
+
+use std::time::{Duration, Instant};
+
+use dispatchbox::cluster::StopMode;
+use rustix::process::Signal;
+
+use super::{LIMIT, assert_done_at_first_attempt, lines_with};
+use crate::support::{
+    Daemon, Recorder, TestDb, cluster, signal_pid, wait_until, wait_until_within,
+};
+
+/// A short lease: renewed every 1.3 s.
+const LEASE: [&str; 2] = ["--lease-seconds", "4"];
+
+/// Leases that are over by the database's clock.
+const EXPIRED: &str = "select count(*) from outbox_lease where expires_at < clock_timestamp()";
+
+/// Goal: the result of a worker that lost its lease changes nothing, and is counted.
+/// Method: the worker is stopped in its handler, its lease is ended, another daemon sweeps it and buries the event; then it wakes up.
+#[test]
+fn a_worker_that_slept_through_its_lease_overwrites_nothing() {
+    let db = TestDb::new();
+    let id = db.insert_events("order.created", 1)[0];
+    let (first, second) = (Recorder::new().gated(), Recorder::exiting(65));
+    let sleeper = Daemon::new(&db).route(first.route("*")).args(LEASE).start();
+    let worker = sleeper.wait_workers(1)[0];
+    wait_until("the handler runs", || first.history().len() == 1);
+
+    signal_pid(worker, Signal::STOP);
+    db.expire_leases();
+    let other = Daemon::new(&db)
+        .route(second.route("*"))
+        .args(LEASE)
+        .args(["--retry-backoff-seconds", "0.05"])
+        .start();
+    wait_until_within(LIMIT, "another worker has buried the event", || {
+        db.count("dead") == 1
+    });
+    first.open_gate();
+    signal_pid(worker, Signal::CONT);
+
+    wait_until("the first one's outcome is counted as lost", || {
+        sleeper.metric("dispatchbox_leases_lost_total", &[]) == Some(1.0)
+    });
+    let kept =
+        "select count(*) from outbox_event where id = $1 and status = 'dead' and attempts = 2";
+    assert_eq!(db.number(kept, &[&id]), 1);
+    assert_eq!(first.history().runs(), [(id, 1)]);
+    assert_eq!(second.history().runs(), [(id, 2)]);
+    assert_eq!(
+        lines_with(&sleeper, "lease lost for event"),
+        1,
+        "{}",
+        sleeper.log()
+    );
+    wait_until("the sweep is counted", || {
+        other.metric("dispatchbox_lease_sweeps_total", &[]) == Some(1.0)
+    });
+    assert_eq!(db.leases(), 0);
+}
+
+/// Goal: a lease that is over is left to its living worker, which renews it, however eager the other workers are.
+/// Method: leases are ended again and again while a handler runs; three other workers look for expired ones meanwhile.
+#[test]
+fn a_handler_longer_than_several_leases_runs_once() {
+    let db = TestDb::new();
+    let ids = db.insert_events("order.created", 3);
+    let recorder = Recorder::new().gated();
+    let start = |processes| {
+        Daemon::new(&db)
+            .route(recorder.route("*"))
+            .args(LEASE)
+            .args(["--processes", processes, "--retry-backoff-seconds", "0.05"])
+            .start()
+    };
+    let mut daemons = vec![start("1")];
+    wait_until("three handlers run", || recorder.history().len() == 3);
+    daemons.push(start("3"));
+    daemons[1].wait_workers(3);
+    daemons[1].wait_ready();
+
+    for _ in 0..4 {
+        // Another time in each turn: a lease that is seen with the same one again has not been renewed.
+        db.execute("update outbox_lease set expires_at = clock_timestamp() - interval '1 hour'");
+        wait_until("the leases are renewed", || {
+            db.leases() > 0 && db.number(EXPIRED, &[]) == 0
+        });
+    }
+    recorder.open_gate();
+
+    assert_done_at_first_attempt(&db, &mut daemons, &ids);
+    recorder.history().assert_complete(ids, 0);
+}
+
+/// Goal: after an outage longer than a lease every living worker keeps its events: nothing is charged, nothing handed out twice.
+#[test]
+fn an_outage_longer_than_a_lease_costs_no_living_worker_its_events() {
+    let mut server = cluster::private();
+    let db = TestDb::on(&server);
+    let ids = db.insert_events("order.created", 60);
+    let recorder = Recorder::new().gated();
+    let start = || {
+        Daemon::new(&db)
+            .route(recorder.route("*"))
+            .args(LEASE)
+            .args(["--max-parallel", "4", "--retry-backoff-seconds", "0.05"])
+            .start()
+    };
+    let mut daemons = [start(), start()];
+    wait_until("eight handlers run", || recorder.history().len() == 8);
+
+    server.stop(StopMode::Fast).unwrap();
+    let away = Instant::now();
+    wait_until("the outage is longer than a lease", || {
+        away.elapsed() > Duration::from_secs(5)
+    });
+    server.start_again().unwrap();
+    assert!(db.leases() >= 2 && db.number(EXPIRED, &[]) > 0);
+    wait_until("all leases are renewed", || db.number(EXPIRED, &[]) == 0);
+    assert!(db.leases() >= 2);
+    recorder.open_gate();
+
+    assert_done_at_first_attempt(&db, &mut daemons, &ids);
+    recorder.history().assert_complete(ids, 0);
+}

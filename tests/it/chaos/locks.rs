@@ -1,0 +1,85 @@
+//! Locks that somebody else holds.
+
+use std::time::{Duration, Instant};
+
+use super::{assert_done_at_first_attempt, lines_with};
+use crate::support::{Daemon, Recorder, TestDb, wait_until};
+
+/// When the first of the standing leases ends, in microseconds.
+const EXPIRY: &str =
+    "select coalesce(min(extract(epoch from expires_at) * 1e6), 0)::bigint from outbox_lease";
+
+/// Goal: a table locked for longer than a statement may take costs no event anything, its leases are renewed meanwhile, and the log is
+/// not flooded.
+#[test]
+fn a_table_that_is_locked_for_long_charges_and_loses_no_event() {
+    let db = TestDb::new();
+    let ids = db.insert_events("order.created", 12);
+    let recorder = Recorder::new().gated();
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--query-timeout", "1", "--lease-seconds", "4"])
+        .args(["--max-parallel", "5", "--poll-interval", "0.05"])
+        .start();
+    wait_until("five handlers run", || recorder.history().len() == 5);
+
+    let mut other = db.client();
+    let mut lock = other.transaction().unwrap();
+    lock.batch_execute("lock table outbox_event in access exclusive mode")
+        .unwrap();
+    let locked = Instant::now();
+    let first_expiry = db.number(EXPIRY, &[]);
+    recorder.open_gate();
+    wait_until("a claim and a settle have failed at the lock", || {
+        daemon.metric("dispatchbox_db_errors_total", &[("reason", "lock_timeout")]) >= Some(3.0)
+    });
+    wait_until("the leases are renewed nevertheless", || {
+        db.number(EXPIRY, &[]) > first_expiry
+    });
+    wait_until("the lock outlasts several statements", || {
+        locked.elapsed() > Duration::from_secs(3)
+    });
+    assert_eq!(daemon.get("/health").0, 200);
+    lock.commit().unwrap();
+
+    assert_done_at_first_attempt(&db, [&mut daemon], &ids);
+    recorder.history().assert_complete(ids, 0);
+    assert!(lines_with(&daemon, "WARN") <= 3, "{}", daemon.log());
+}
+
+/// Goal: a row that somebody else holds keeps nobody waiting but itself.
+#[test]
+fn a_row_that_is_locked_for_long_holds_up_only_itself() {
+    let db = TestDb::new();
+    let ids = db.insert_events("order.created", 60);
+    let recorder = Recorder::new().gated();
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--lease-seconds", "4", "--max-parallel", "10"])
+        .start();
+    wait_until("ten handlers run", || recorder.history().len() == 10);
+    let held = recorder.history().runs()[0].0;
+
+    let mut other = db.client();
+    let mut lock = other.transaction().unwrap();
+    lock.execute(
+        "select from outbox_event where id = $1 for update",
+        &[&held],
+    )
+    .unwrap();
+    recorder.open_gate();
+    wait_until("all the others are done", || db.count("done") == 59);
+    let expiry = db.number(EXPIRY, &[]);
+    assert!(expiry > 0, "the lease of the held event is gone");
+    wait_until("the lease of the held event is renewed", || {
+        db.number(EXPIRY, &[]) > expiry
+    });
+    let waiting =
+        "select count(*) from outbox_event where id = $1 and status = 'pending' and attempts = 0";
+    assert_eq!(db.number(waiting, &[&held]), 1);
+    lock.commit().unwrap();
+
+    assert_done_at_first_attempt(&db, [&mut daemon], &ids);
+    recorder.history().assert_complete(ids, 0);
+    assert!(lines_with(&daemon, "WARN") <= 1, "{}", daemon.log());
+}

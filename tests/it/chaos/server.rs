@@ -1,0 +1,232 @@
+//! The server restarts, or is away.
+
+use std::time::{Duration, Instant};
+
+use dispatchbox::cluster::StopMode;
+
+use super::{
+    LIMIT, assert_done_at_first_attempt, assert_no_outcome_missed, assert_up_and_not_ready,
+    lines_with, wait_all_done, wait_runs,
+};
+use crate::support::{
+    Daemon, Receiver, Recorder, TestDb, cluster, process, wait_until, wait_until_within,
+};
+
+/// Goal: a restart, orderly or as after a power failure, costs no run and loses none, and every worker tells it once.
+/// Method: restarts while posts are under way; the receiver's history against the table.
+#[test]
+fn a_server_that_restarts_under_load_costs_no_event_and_no_second_run() {
+    let mut server = cluster::private();
+    let db = TestDb::on(&server);
+    let ids = db.insert_events("order.created", 2000);
+    let receiver = Receiver::start();
+    receiver.set_delay(Duration::from_millis(8));
+    let mut daemon = Daemon::new(&db)
+        .route(receiver.route("*"))
+        .args(["--processes", "2", "--max-parallel", "5"])
+        .start();
+
+    for (n_runs, mode) in [
+        (100, StopMode::Immediate),
+        (500, StopMode::Fast),
+        (900, StopMode::Immediate),
+    ] {
+        wait_runs(n_runs, || receiver.history());
+        server.restart(mode).unwrap();
+    }
+
+    wait_all_done(&db, &ids);
+    assert_no_outcome_missed(&daemon);
+    assert_done_at_first_attempt(&db, [&mut daemon], &ids);
+    receiver.history().assert_complete(ids, 0);
+    for worker in ["worker-00-pid", "worker-01-pid"] {
+        let n_told = daemon
+            .log()
+            .lines()
+            .filter(|line| line.contains(worker) && line.contains("database is away"))
+            .count();
+        assert!(
+            n_told <= 3,
+            "{n_told} warnings of {worker} about 3 outages\n{}",
+            daemon.log()
+        );
+    }
+}
+
+/// Goal: what handlers finish while the server is away is kept and settled later; nobody asks in a busy loop meanwhile, and the log
+/// is told when it begins and when it ends.
+#[test]
+fn handlers_that_finish_while_the_server_is_away_are_settled_when_it_is_back() {
+    let mut server = cluster::private();
+    let db = TestDb::on(&server);
+    let recorder = Recorder::new().gated();
+    let mut daemon = Daemon::new(&db)
+        .route("warm.*=log")
+        .route(recorder.route("*"))
+        .start();
+    let worker = daemon.wait_workers(1)[0];
+    // Now fetcher and settler have their connections.
+    let mut ids = db.insert_events("warm.up", 1);
+    wait_until("the first event is done", || db.count("done") == 1);
+    ids.extend(db.insert_events("order.created", 20));
+    wait_until("ten handlers run", || recorder.history().len() == 10);
+    let errors = |daemon: &crate::support::RunningDaemon| {
+        daemon
+            .metric("dispatchbox_db_errors_total", &[])
+            .unwrap_or(0.0)
+    };
+
+    server.stop(StopMode::Immediate).unwrap();
+    let away = Instant::now();
+    recorder.open_gate();
+    wait_until("all handlers have finished", || {
+        process::children(worker).is_empty() && recorder.history().len() >= 10
+    });
+    assert_up_and_not_ready(&daemon);
+    wait_until("the outage lasts", || {
+        away.elapsed() > Duration::from_secs(4)
+    });
+    let (n_errors, n_lines) = (errors(&daemon), daemon.log().lines().count());
+    server.start_again().unwrap();
+    let back = Instant::now();
+    wait_until_within(LIMIT, "what had finished is done", || {
+        db.count("done") >= 11
+    });
+    eprintln!(
+        "settled {} ms after the server was back",
+        back.elapsed().as_millis()
+    );
+    ids.extend(db.insert_events("order.created", 5));
+
+    assert_done_at_first_attempt(&db, [&mut daemon], &ids);
+    recorder
+        .history()
+        .assert_complete(ids.into_iter().skip(1), 0);
+    // Fetcher, settler and keeper ask at most once a second after a few quick tries.
+    let n_asked_most = 3.0 * (8.0 + away.elapsed().as_secs_f64());
+    assert!(
+        n_errors <= n_asked_most,
+        "{n_errors} failed calls in one outage, at most {n_asked_most} are expected"
+    );
+    assert!(n_lines < 12, "{}", daemon.log());
+    assert_eq!(
+        lines_with(&daemon, "database is away"),
+        1,
+        "{}",
+        daemon.log()
+    );
+    assert_eq!(
+        lines_with(&daemon, "database is back"),
+        1,
+        "{}",
+        daemon.log()
+    );
+}
+
+/// Goal: a drain that meets an outage waits for the server and settles what has run.
+#[test]
+fn a_drain_during_an_outage_settles_what_ran_before_it_leaves() {
+    let mut server = cluster::private();
+    let db = TestDb::on(&server);
+    db.insert_events("order.created", 10);
+    let recorder = Recorder::new().gated();
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--max-parallel", "4"])
+        .start();
+    let worker = daemon.wait_workers(1)[0];
+    wait_until("four handlers run", || recorder.history().len() == 4);
+
+    server.stop(StopMode::Immediate).unwrap();
+    daemon.signal(rustix::process::Signal::TERM);
+    wait_until("it is draining", || {
+        daemon.get("/ready").1.contains("draining")
+    });
+    recorder.open_gate();
+    wait_until("all handlers have finished", || {
+        process::children(worker).is_empty()
+    });
+    server.start_again().unwrap();
+
+    assert_eq!(daemon.wait_exit(LIMIT).code(), Some(0), "{}", daemon.log());
+    assert_eq!(db.count("done"), 4);
+    let untouched = "select count(*) from outbox_event where status = 'pending' and attempts = 0";
+    assert_eq!(db.number(untouched, &[]), 6);
+    assert_eq!(db.leases(), 0);
+    assert_eq!(recorder.history().len(), 4);
+}
+
+/// Goal: a server that only reads, as after a failover, is an outage like any other: told once, waited for, nothing charged.
+#[test]
+fn a_server_that_only_reads_is_waited_for() {
+    let server = cluster::private();
+    let db = TestDb::on(&server);
+    let recorder = Recorder::new().gated();
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--max-parallel", "4", "--poll-interval", "0.05"])
+        .start();
+    let ids = db.insert_events("order.created", 12);
+    wait_until("four handlers run", || recorder.history().len() == 4);
+
+    set_read_only(&db, "on");
+    recorder.open_gate();
+    wait_until("claims and outcomes are refused", || {
+        daemon.metric("dispatchbox_db_errors_total", &[("reason", "read_only")]) >= Some(6.0)
+    });
+    assert_eq!(db.count("done"), 0);
+    set_read_only(&db, "off");
+
+    wait_all_done(&db, &ids);
+    assert_no_outcome_missed(&daemon);
+    assert_done_at_first_attempt(&db, [&mut daemon], &ids);
+    recorder.history().assert_complete(ids, 0);
+    assert_eq!(lines_with(&daemon, "WARN"), 1, "{}", daemon.log());
+}
+
+/// Goal: a function that vanishes while the daemon runs is waited for; the log is told, and not at every turn.
+#[test]
+fn a_schema_that_vanishes_for_a_while_costs_no_event() {
+    let db = TestDb::new();
+    let recorder = Recorder::new().gated();
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--max-parallel", "4", "--poll-interval", "0.05"])
+        .start();
+    let ids = db.insert_events("order.created", 12);
+    wait_until("four handlers run", || recorder.history().len() == 4);
+
+    db.execute("alter function outbox_claim_1 rename to gone_1; alter function outbox_settle_1 rename to gone_2");
+    recorder.open_gate();
+    wait_until("claims and outcomes are refused", || {
+        daemon.metric("dispatchbox_db_errors_total", &[("reason", "schema")]) >= Some(6.0)
+    });
+    wait_until("it is not ready", || {
+        daemon.get("/ready").1.contains("schema not usable")
+    });
+    db.execute("alter function gone_1 rename to outbox_claim_1; alter function gone_2 rename to outbox_settle_1");
+
+    wait_all_done(&db, &ids);
+    assert_no_outcome_missed(&daemon);
+    assert_done_at_first_attempt(&db, [&mut daemon], &ids);
+    recorder.history().assert_complete(ids, 0);
+    assert!(lines_with(&daemon, "WARN") <= 2, "{}", daemon.log());
+}
+
+/// Makes every session of the server, those that stand as well, refuse to write, or write again.
+fn set_read_only(db: &TestDb, value: &str) {
+    let mut client = db.client();
+    client
+        .batch_execute("set default_transaction_read_only = off")
+        .unwrap();
+    client
+        .batch_execute(&format!(
+            "alter system set default_transaction_read_only = {value}"
+        ))
+        .unwrap();
+    client.batch_execute("select pg_reload_conf()").unwrap();
+    wait_until("the server has taken in the setting", || {
+        let setting = "select count(*) from pg_settings where name = 'default_transaction_read_only' and setting = $1";
+        db.number(setting, &[&value]) == 1
+    });
+}
