@@ -14,6 +14,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +172,18 @@ impl Remains {
             path: path.to_owned(),
             _lock: file,
         })
+    }
+
+    /// Takes over the file of a worker that is known to be dead, waiting up to `limit` for its lock.
+    pub fn take_within(path: &Path, limit: Duration) -> Option<Remains> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let remains = Remains::take(path);
+            if remains.is_some() || !path.exists() || Instant::now() >= deadline {
+                return remains;
+            }
+            let _ = crossbeam_channel::never::<()>().recv_timeout(Duration::from_millis(2));
+        }
     }
 
     /// Takes over every dead worker's file in `directory` that belongs to `database`.

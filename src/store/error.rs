@@ -166,6 +166,15 @@ impl StoreError {
         self.is_lock_timeout() || self.is_conflict() || is_refused
     }
 
+    /// Says whether a statement took longer than it may, or broke off inside the server: a smaller part may get through.
+    pub fn is_statement_timeout(&self) -> bool {
+        self.has_code(&SqlState::QUERY_CANCELED)
+            || self
+                .code
+                .as_ref()
+                .is_some_and(|code| code.code().starts_with("XX"))
+    }
+
     /// Says whether there was no connection yet.
     pub fn is_connecting(&self) -> bool {
         self.doing == DOING_CONNECT

@@ -21,6 +21,9 @@ use crate::supervisor::FleetEvent;
 /// Longest report line that is read; a worker with a thousand routes writes less.
 const REPORT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// A program that the worker was just starting may share its lock for a moment.
+const UNLOCK_MAX: Duration = Duration::from_millis(100);
+
 /// Variables that hold or point to the password: a worker gets its database through the pipe.
 const SECRET_VARIABLES: &[&str] = &[
     "DISPATCHBOX_DSN",
@@ -121,7 +124,7 @@ impl WorkerProcess {
         // Until it is really gone its file is locked, and it might still start something.
         process::wait_for_end(self.pid());
         let path = self.in_hand_path();
-        let remains = Remains::take(&path);
+        let remains = Remains::take_within(&path, UNLOCK_MAX);
         for group in remains
             .iter()
             .flat_map(|remains| &remains.in_hand)

@@ -38,6 +38,9 @@ const EVENTS_MAX: usize = 64;
 /// Rhythm of restarts, of the look at silent workers, and of reaping orphans.
 const TICK: Duration = Duration::from_millis(100);
 
+/// A main loop that did not turn for this long was stopped, by Ctrl-Z for example.
+const SLEPT: Duration = Duration::from_secs(2);
+
 /// What a healthy worker may add to the two timeouts of a database call before it counts as wedged.
 const WEDGED_MARGIN: Duration = Duration::from_secs(5);
 
@@ -98,6 +101,8 @@ pub struct Supervisor {
     sender: Sender<FleetEvent>,
     slots: Vec<Slot>,
     phase: Phase,
+    /// When what is due was looked after last.
+    last_look: Instant,
     /// Something went wrong that the exit code must tell.
     has_failed: bool,
 }
@@ -167,6 +172,7 @@ impl Supervisor {
             events,
             sender,
             phase: Phase::Starting,
+            last_look: Instant::now(),
             has_failed: false,
         })
     }
@@ -341,6 +347,8 @@ impl Supervisor {
     /// What is due with time: successors, silent workers, orphans.
     fn look_after(&mut self) {
         let now = Instant::now();
+        let has_slept = now.duration_since(self.last_look) >= SLEPT;
+        self.last_look = now;
         let wedged_after = self.config.query_timeout + self.config.connect_timeout + WEDGED_MARGIN;
         let mut overlooked = Vec::new();
         for slot in &mut self.slots {
@@ -350,6 +358,12 @@ impl Supervisor {
             if process::has_ended(worker.pid()) {
                 // Its report pipe may be held open by something that a handler started.
                 overlooked.push((slot.number, worker.pid()));
+                continue;
+            }
+            if has_slept {
+                // This process was stopped for a while: its workers may have reported all the time.
+                worker.last_report = now;
+                worker.longest_call = Duration::ZERO;
                 continue;
             }
             let silent = now.duration_since(worker.last_report);
@@ -429,13 +443,15 @@ impl Supervisor {
     /// Ends the drain by force; what was in hand is charged by the sweeper or, where that has no time left, by the next supervisor.
     fn kill_what_is_left(&mut self, why: &str) {
         let is_hasty = why != "drain timed out";
-        let mut n_killed = 0;
-        for slot in &mut self.slots {
-            let Some(mut worker) = slot.worker.take() else {
-                continue;
-            };
-            n_killed += 1;
-            worker.kill();
+        let mut killed: Vec<WorkerProcess> = self
+            .slots
+            .iter_mut()
+            .filter_map(|slot| slot.worker.take())
+            .collect();
+        // All at once, then one after the other what takes time.
+        killed.iter_mut().for_each(WorkerProcess::kill);
+        let n_killed = killed.len();
+        for worker in killed {
             let End {
                 status,
                 settings,

@@ -6,7 +6,7 @@
 //! would die with it. A back end of the dead worker may still be running a claim, a locked table holds it up for instance, and
 //! commit it later; so the sweeper looks again each second until that worker has neither a back end nor a lease.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -158,7 +158,9 @@ impl Sweep {
                 None
             }
             Err(error) => {
-                self.session = None;
+                if error.is_connection_lost() {
+                    self.session = None;
+                }
                 if !self.is_away {
                     self.is_away = true;
                     warn!(
@@ -183,8 +185,17 @@ impl Sweep {
         // In this order: what a back end commits before it is gone is visible to the look at the leases.
         let has_backend = session.has_backend(&dead.owner.application_name)?;
         let leases = session.leases_of(&dead.owner.worker)?;
+        let mut failed = None;
         for lease in &leases {
-            end(session, &self.policy_of, dead, lease)?;
+            match end(session, &self.policy_of, dead, lease) {
+                Err(error) if error.is_connection_lost() => return Err(error),
+                Err(error) => failed = Some(error),
+                Ok(()) => {}
+            }
+        }
+        if let Some(error) = failed {
+            // The others are ended; this one is tried again in a second.
+            return Err(error);
         }
         if !leases.is_empty() {
             let _ = self.events.try_send(FleetEvent::Swept(leases.len() as u64));
@@ -193,7 +204,8 @@ impl Sweep {
     }
 }
 
-/// Ends one lease in one transaction: charges what was in hand, releases the rest.
+/// Ends one lease: releases what was not in hand first, which waits for no row, then charges the rest, one by one so that a row
+/// that somebody holds keeps only itself.
 fn end(
     session: &mut Session,
     policy_of: &PolicyOf,
@@ -207,47 +219,50 @@ fn end(
         .filter(|in_hand: &&InHand| in_hand.token == lease.token)
         .map(|in_hand| in_hand.event_id)
         .collect();
-    let charged: Vec<i64> = lease
+    let (charged, released): (Vec<i64>, Vec<i64>) = lease
         .event_ids
         .iter()
-        .copied()
-        .filter(|id| in_hand.contains(id))
+        .partition(|event_id| in_hand.contains(event_id));
+    let settlement = |event_id: i64, outcome: Outcome| Settlement {
+        token: lease.token,
+        event_id,
+        outcome,
+    };
+    let briefs = session.events_brief(&charged)?;
+    let released: Vec<Settlement> = released
+        .iter()
+        .map(|&event_id| settlement(event_id, Outcome::Released))
         .collect();
-    let briefs: HashMap<i64, _> = session
-        .events_brief(&charged)?
-        .into_iter()
-        .map(|brief| (brief.event_id, brief))
-        .collect();
+    let ended = [lease.token];
+    let settle = |session: &mut Session, outcomes: &[Settlement], is_last: bool| {
+        session.settle(&SettleBatch {
+            worker: &dead.owner.worker,
+            outcomes,
+            ended: if is_last { &ended } else { &[] },
+            expired: false,
+        })
+    };
+    settle(session, &released, briefs.is_empty())?;
     let reason = format!(
         "worker {} ended while it handled the event: {}",
         dead.owner.worker, dead.end
     );
-    let outcomes: Vec<Settlement> = lease
-        .event_ids
-        .iter()
-        .map(|&event_id| Settlement {
-            token: lease.token,
-            event_id,
-            outcome: briefs.get(&event_id).map_or(Outcome::Released, |brief| {
-                policy_of(&brief.event_type).failed(
-                    brief.attempts.saturating_add(1),
-                    &reason,
-                    fastrand::f64(),
-                )
-            }),
-        })
-        .collect();
-    session.settle(&SettleBatch {
-        worker: &dead.owner.worker,
-        outcomes: &outcomes,
-        ended: &[lease.token],
-        expired: false,
-    })?;
-    let n_released = outcomes.len() - briefs.len();
+    let mut failed = None;
+    for (index, brief) in briefs.iter().enumerate() {
+        let attempt = brief.attempts.saturating_add(1);
+        let outcome = policy_of(&brief.event_type).failed(attempt, &reason, fastrand::f64());
+        let is_last = index + 1 == briefs.len() && failed.is_none();
+        match settle(session, &[settlement(brief.event_id, outcome)], is_last) {
+            Err(error) if error.is_connection_lost() => return Err(error),
+            Err(error) => failed = Some(error),
+            Ok(_) => {}
+        }
+    }
     info!(
-        "swept a lease of {}: charged {} events in hand, released {n_released}",
+        "swept a lease of {}: charged {} events in hand, released {}",
         dead.owner.worker,
-        briefs.len()
+        briefs.len(),
+        released.len()
     );
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }

@@ -51,6 +51,9 @@ const DEAR: Duration = Duration::from_millis(20);
 /// Transactions that insert events rarely take longer; what commits later than this after it became due waits for a front scan.
 const LATE_COMMIT: Duration = Duration::from_secs(10);
 
+/// What a claim in doubt may take beyond its statement timeout until it is visible.
+const STRAYS_MARGIN: Duration = Duration::from_secs(5);
+
 /// Event types whose route is remembered; a system with more has types that carry data, and pays a look-up per event.
 const KNOWN_TYPES_MAX: usize = 10_000;
 
@@ -93,7 +96,7 @@ pub(super) fn run(ends: Ends, shared: &Shared) {
     let mut backoff = BACKOFF_FIRST;
     while !fetcher.is_stopped() {
         match fetcher.look() {
-            Ok(Look::Full) => backoff = BACKOFF_FIRST,
+            Ok(Look::Full) => (idle, backoff) = (idle_first, BACKOFF_FIRST),
             Ok(Look::Some) => {
                 (idle, backoff) = (idle_first, BACKOFF_FIRST);
                 fetcher.wait(idle);
@@ -135,6 +138,8 @@ struct Fetcher<'a> {
     last_cost: Duration,
     strays_until: Option<Instant>,
     strays_looked: Option<Instant>,
+    /// The queue has enough for now; other lanes may still wait for events.
+    wants_room: bool,
     /// A lane has events for which its route has no room.
     wants_route_room: bool,
 }
@@ -158,6 +163,7 @@ impl<'a> Fetcher<'a> {
             last_cost: Duration::ZERO,
             strays_until: None,
             strays_looked: None,
+            wants_room: false,
             wants_route_room: false,
         }
     }
@@ -166,9 +172,14 @@ impl<'a> Fetcher<'a> {
         self.ends.stop.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected)
     }
 
-    /// Waits until it is time for the next look, a route has room again, or the worker drains.
+    /// Waits until it is time for the next look, there is room again where there was none, or the worker drains.
     fn wait(&self, wait: Duration) {
         let none = never();
+        let room = if self.wants_room {
+            &self.ends.room
+        } else {
+            &none
+        };
         let route_room = if self.wants_route_room {
             &self.ends.route_room
         } else {
@@ -176,6 +187,7 @@ impl<'a> Fetcher<'a> {
         };
         select! {
             recv(self.ends.stop) -> _ => {}
+            recv(room) -> _ => {}
             recv(route_room) -> _ => {}
             default(wait) => {}
         }
@@ -195,7 +207,7 @@ impl<'a> Fetcher<'a> {
     fn look(&mut self) -> Result<Look, StoreError> {
         self.release_strays()?;
         self.adapt();
-        self.wants_route_room = false;
+        (self.wants_room, self.wants_route_room) = (false, false);
         let mut found = Look::NoRoom;
         for lane in 0..self.lanes.len() {
             if self.is_stopped() {
@@ -208,10 +220,12 @@ impl<'a> Fetcher<'a> {
 
     fn look_in(&mut self, lane: usize) -> Result<Look, StoreError> {
         let Some(route) = self.lanes[lane].route() else {
-            return match self.room() {
-                0 => Ok(Look::NoRoom),
-                limit => self.claim(lane, limit),
-            };
+            let limit = self.room();
+            if limit == 0 {
+                self.wants_room = true;
+                return Ok(Look::NoRoom);
+            }
+            return self.claim(lane, limit);
         };
         if self.lanes[lane].types().is_empty() {
             return Ok(Look::NoRoom);
@@ -253,7 +267,10 @@ impl<'a> Fetcher<'a> {
     }
 
     fn queue_room(&self) -> usize {
-        let in_flight = usize::try_from(self.shared.metrics.in_flight.get()).unwrap_or(0);
+        if self.shared.queued_bytes.load(Ordering::Relaxed) >= self.shared.config.max_batch_bytes {
+            return 0;
+        }
+        let in_flight = self.shared.in_flight();
         let free = self
             .ends
             .claims
@@ -292,14 +309,21 @@ impl<'a> Fetcher<'a> {
             filter: self.lanes[lane].filter(),
             bytes_max: self.shared.config.max_batch_bytes,
         };
-        let sent = Instant::now();
-        let result = self.link.call(|session| session.claim(&query));
+        // Timed once the connection is there: what it took to connect says nothing about the table, and uses up no lease.
+        let mut sent = Instant::now();
+        let result = self.link.call(|session| {
+            sent = Instant::now();
+            session.claim(&query)
+        });
         self.last_cost = sent.elapsed();
         let claimed = match result {
             Ok(claimed) => claimed,
             Err(error) => {
                 if error.is_connection_lost() {
-                    self.strays_until = Some(Instant::now() + self.shared.config.lease);
+                    // So long the old back end may take to commit the claim, and so long its lease stands.
+                    let config = &self.shared.config;
+                    let wait = config.lease.max(config.query_timeout) + STRAYS_MARGIN;
+                    self.strays_until = Some(Instant::now() + wait);
                     self.strays_looked = None;
                 }
                 return Err(error);
@@ -319,13 +343,19 @@ impl<'a> Fetcher<'a> {
             "claimed {n_events} events in {:.1} ms",
             self.last_cost.as_secs_f64() * 1000.0
         );
-        self.hand_over(claimed, sent);
+        let at = Instant::now();
+        let runs_before = self.shared.runs_ended.load(Ordering::Relaxed);
+        let n_queued = self.hand_over(claimed, sent);
         if is_full && lane == 0 && self.handed.is_none() {
-            let runs = self.shared.runs_ended.load(Ordering::Relaxed) + n_events as u64;
-            let at = Instant::now();
+            let runs = runs_before + n_queued as u64;
             self.handed = Some(Handed { at, runs });
         }
-        Ok(if is_full { Look::Full } else { Look::Some })
+        Ok(match n_queued {
+            // All given back, since their routes are full: nothing to hurry for.
+            0 => Look::Empty,
+            _ if is_full => Look::Full,
+            _ => Look::Some,
+        })
     }
 
     /// Lets the next claims start where events became due lately.
@@ -337,7 +367,9 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
-    fn hand_over(&mut self, claimed: ClaimedEvents, sent: Instant) {
+    /// Sends what was claimed to the runners, and gives back what has no room; returns how many were sent.
+    fn hand_over(&mut self, claimed: ClaimedEvents, sent: Instant) -> usize {
+        let mut n_queued = 0;
         let n_events = claimed.events.len();
         let shared = self.shared;
         shared.metrics.claimed.inc_by(n_events as u64);
@@ -378,12 +410,20 @@ impl<'a> Fetcher<'a> {
                 let _ = self.ends.finished.send(claim.finish(Outcome::Released));
                 continue;
             }
-            if let Err(refused) = self.ends.claims.try_send(claim) {
-                let claim = refused.into_inner();
-                shared.left_route(claim.route);
-                let _ = self.ends.finished.send(claim.finish(Outcome::Released));
+            let bytes = claim.event.payload.len() as u64;
+            // Before it is sent: a runner may take it, and its bytes off, at once.
+            shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+            match self.ends.claims.try_send(claim) {
+                Ok(()) => n_queued += 1,
+                Err(refused) => {
+                    let claim = refused.into_inner();
+                    shared.left_queue(&claim);
+                    shared.left_route(claim.route);
+                    let _ = self.ends.finished.send(claim.finish(Outcome::Released));
+                }
             }
         }
+        n_queued
     }
 
     fn route(&mut self, event_type: &str) -> Option<usize> {
@@ -400,10 +440,17 @@ impl<'a> Fetcher<'a> {
 
     /// From now on this event type is claimed in its route's own lane.
     fn learn(&mut self, event_type: &str, route: Option<usize>) {
-        for lane in &mut self.lanes {
-            if lane.route().is_none() || lane.route() == route {
-                lane.add_type(event_type);
-            }
+        let is_of = |lane: &Lane| lane.route().is_none() || lane.route() == route;
+        if self
+            .lanes
+            .iter()
+            .any(|lane| is_of(lane) && lane.is_full_for(event_type))
+        {
+            // All together: a type that one lane leaves out must stand in another.
+            self.lanes.iter_mut().for_each(Lane::forget_types);
+        }
+        for lane in self.lanes.iter_mut().filter(|lane| is_of(lane)) {
+            lane.add_type(event_type);
         }
     }
 

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, select};
 use log::{info, warn};
 
-use crate::store::StoreError;
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, Settlement};
+use crate::store::{EventBrief, Session, StoreError};
 use crate::worker::link::Link;
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
@@ -25,6 +25,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Retry rhythm of a failed renewal: several tries fit into the rest of the lease.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// Lock patience where a lease has already met a lock.
+const IMPATIENT: Duration = Duration::from_millis(100);
 
 /// Leases swept per look.
 const SWEEP_LEASES_MAX: u16 = 100;
@@ -146,33 +149,21 @@ impl Keeper<'_> {
         }
         self.seen = seen;
         for lease in due {
-            self.end(&lease)?;
-            self.seen.remove(&lease.token);
+            match self.end(&lease) {
+                Ok(()) => {
+                    self.seen.remove(&lease.token);
+                }
+                Err(error) if error.is_connection_lost() => return Err(error),
+                // Somebody else holds one of its rows; that holds up no other lease, and the link has told the log.
+                Err(_) => self.end_what_can_be(&lease)?,
+            }
         }
         Ok(())
     }
 
     /// Charges every event of an expired lease and deletes it, unless its worker renewed it at the last moment.
     fn end(&mut self, lease: &Lease) -> Result<(), StoreError> {
-        let events = self
-            .link
-            .call(|session| session.events_brief(&lease.event_ids))?;
-        let reason = format!(
-            "lease of worker {} expired while the event was claimed",
-            lease.worker
-        );
-        let outcomes: Vec<Settlement> = events
-            .iter()
-            .map(|event| Settlement {
-                token: lease.token,
-                event_id: event.event_id,
-                outcome: self.shared.retry_policy(&event.event_type).failed(
-                    event.attempts.saturating_add(1),
-                    &reason,
-                    fastrand::f64(),
-                ),
-            })
-            .collect();
+        let outcomes = self.charges(lease)?;
         let batch = SettleBatch {
             worker: &lease.worker,
             outcomes: &outcomes,
@@ -189,5 +180,45 @@ impl Keeper<'_> {
             );
         }
         Ok(())
+    }
+
+    /// Charges the events of a lease one by one, with little patience; what cannot be written stays named for the next look.
+    fn end_what_can_be(&mut self, lease: &Lease) -> Result<(), StoreError> {
+        let outcomes = self.charges(lease)?;
+        self.link
+            .call(|session| session.set_lock_timeout(IMPATIENT))?;
+        for outcome in &outcomes {
+            let batch = SettleBatch {
+                worker: &lease.worker,
+                outcomes: std::slice::from_ref(outcome),
+                ended: &[],
+                expired: true,
+            };
+            match self.link.call(|session| session.settle(&batch)) {
+                Err(error) if error.is_connection_lost() => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        self.link.call(Session::reset_lock_timeout)
+    }
+
+    fn charges(&mut self, lease: &Lease) -> Result<Vec<Settlement>, StoreError> {
+        let events = self
+            .link
+            .call(|session| session.events_brief(&lease.event_ids))?;
+        let reason = format!(
+            "lease of worker {} expired while the event was claimed",
+            lease.worker
+        );
+        let charge = |event: &EventBrief| Settlement {
+            token: lease.token,
+            event_id: event.event_id,
+            outcome: self.shared.retry_policy(&event.event_type).failed(
+                event.attempts.saturating_add(1),
+                &reason,
+                fastrand::f64(),
+            ),
+        };
+        Ok(events.iter().map(charge).collect())
     }
 }

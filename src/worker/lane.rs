@@ -3,8 +3,8 @@
 //! A scan from the front of the due index wades through the dead entries of all that is done already; while a long transaction
 //! elsewhere keeps vacuum from removing them, that cost grows without bound. So a claim starts behind what was claimed last. But
 //! events that commit late, were released, or come due again lie in front of that. Therefore: the front is scanned again as soon as
-//! 20 times the duration of its last scan has passed. Cheap fronts are always scanned, so no latency is lost; dear ones cost at
-//! most 5 % of the time.
+//! 20 times the duration of its last scan has passed. Cheap fronts are always scanned, so no latency is lost; dear ones cost
+//! about 5 % of the time.
 //!
 //! A scan can also be dear and find nothing, where a million events of a full route are due and left out. Then the next ones start
 //! at what became due lately: all that lies before was seen, except what a long transaction still commits, and that the front
@@ -16,6 +16,9 @@ use crate::store::claim::{Filter, Position};
 
 /// The front is scanned when this many times the duration of its last scan has passed.
 const FRONT_SHARE: u32 = 20;
+
+/// Whatever the front costs, what lies behind the hint is found within this time: half a minute for a scan of a second and a half.
+const FRONT_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// More types than this in a lane would make each claim's filter dear; then the lane starts to learn anew.
 const TYPES_MAX: usize = 1000;
@@ -70,19 +73,26 @@ impl Lane {
         if self.types.iter().any(|known| known == event_type) {
             return;
         }
-        if self.types.len() >= TYPES_MAX {
-            self.types.clear();
-        }
         self.types.push(event_type.to_owned());
         self.hint = None;
         self.front = None;
     }
 
+    /// Says whether there is no place for this type any more.
+    pub(super) fn is_full_for(&self, event_type: &str) -> bool {
+        self.types.len() >= TYPES_MAX && self.types.iter().all(|known| known != event_type)
+    }
+
+    /// Starts to learn anew.
+    pub(super) fn forget_types(&mut self) {
+        *self = Lane::new(self.route);
+    }
+
     /// Where the next claim starts.
     pub(super) fn start(&self) -> Position {
-        let is_front_due = self
-            .front
-            .is_none_or(|front| front.ended.elapsed() >= front.took * FRONT_SHARE);
+        let is_front_due = self.front.is_none_or(|front| {
+            front.ended.elapsed() >= (front.took * FRONT_SHARE).min(FRONT_WAIT_MAX)
+        });
         match &self.hint {
             Some(hint) if !is_front_due => *hint,
             _ => Position::FRONT,

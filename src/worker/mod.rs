@@ -208,7 +208,7 @@ impl Worker {
         select! {
             recv(self.input_ended) -> _ => WorkerEvent::InputEnded,
             recv(self.signals.received) -> signal => WorkerEvent::Signal(signal.expect("the signal thread outlives the loop")),
-            recv(self.ended) -> name => WorkerEvent::StageEnded(name.expect("the keeper holds a sender")),
+            recv(self.ended) -> name => WorkerEvent::StageEnded(name.expect("the reporter holds a sender")),
             recv(looks) -> _ => WorkerEvent::Look,
             recv(deadline) -> _ => WorkerEvent::DrainTimedOut,
         }
@@ -229,11 +229,20 @@ impl Worker {
         // It has ended, and would be all that the loop sees.
         self.input_ended = never();
         let mut n_left = self.stages.len();
-        while n_left > 0 {
+        let mut is_kept = true;
+        while n_left > 0 || is_kept {
+            if n_left == 0 {
+                // Nothing is left to renew.
+                self.keeper_stop = None;
+            }
             match self.next_event(&never(), &deadline) {
                 WorkerEvent::StageEnded(name) => {
                     debug!("the {name} thread has ended");
-                    n_left -= 1;
+                    match name.as_str() {
+                        "keeper" => is_kept = false,
+                        "reporter" => {}
+                        _ => n_left -= 1,
+                    }
                 }
                 WorkerEvent::DrainTimedOut => {
                     warn!(
@@ -259,7 +268,6 @@ impl Worker {
             .map(JoinHandle::join)
             .filter(Result::is_err)
             .count();
-        self.keeper_stop = None;
         let n_died = n_died
             + self
                 .keeper

@@ -23,7 +23,7 @@ pub(super) fn run(
     shared: &Shared,
 ) {
     for claim in claims {
-        shared.queue_moved();
+        shared.left_queue(&claim);
         let route = claim.route;
         let is_wanted =
             !shared.is_draining.load(Ordering::Relaxed) && shared.leases.may_start(&claim.lease);

@@ -45,6 +45,9 @@ const IMPATIENT: Duration = Duration::from_millis(100);
 /// Failed writes per round of halving: enough to isolate two culprits among 500; a locked table fails them all.
 const HALVINGS_MAX: usize = 40;
 
+/// A batch that the server cannot finish in time may be too large, for slow triggers for instance; once is bad luck.
+const TOO_LONG_MAX: usize = 2;
+
 /// Repetitions of a write that a deadlock or a serialization failure undid.
 const CONFLICT_TRIES: usize = 3;
 
@@ -80,6 +83,8 @@ enum Attempt {
     Again,
     /// Some row of the batch is in the way.
     Halve,
+    /// The server could not finish it in the time that a statement has.
+    TooLong,
 }
 
 impl Settler<'_> {
@@ -89,9 +94,14 @@ impl Settler<'_> {
             if self.aside.is_empty() {
                 break finished.recv().ok()?;
             }
+            if self.aside_tried.elapsed() >= ASIDE_EVERY {
+                // Also while outcomes pour in, when no wait would ever end without one.
+                self.retry_aside();
+                continue;
+            }
             match finished.recv_timeout(ASIDE_EVERY.saturating_sub(self.aside_tried.elapsed())) {
                 Ok(first) => break first,
-                Err(RecvTimeoutError::Timeout) => self.retry_aside(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         };
@@ -111,6 +121,7 @@ impl Settler<'_> {
 
     fn write_until_known(&mut self, mut batch: Vec<Finished>) {
         let mut backoff = BACKOFF_FIRST;
+        let mut n_too_long = 0;
         loop {
             match self.attempt(&mut batch) {
                 Attempt::Known(written) => return self.account(&batch, &written),
@@ -119,6 +130,13 @@ impl Settler<'_> {
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                 }
                 Attempt::Halve => return self.halve(batch),
+                Attempt::TooLong => {
+                    n_too_long += 1;
+                    if n_too_long >= TOO_LONG_MAX {
+                        return self.halve(batch);
+                    }
+                    pause(backoff);
+                }
             }
         }
     }
@@ -141,6 +159,7 @@ impl Settler<'_> {
                     continue;
                 }
                 Err(error) if error.is_about_a_row() => Attempt::Halve,
+                Err(error) if error.is_statement_timeout() => Attempt::TooLong,
                 Err(_) => Attempt::Again,
             };
         }
@@ -180,11 +199,11 @@ impl Settler<'_> {
             match self.attempt(&mut part) {
                 Attempt::Known(written) => self.account(&part, &written),
                 Attempt::Again => self.write_until_known_after(part),
-                Attempt::Halve if part.len() == 1 => {
+                Attempt::Halve | Attempt::TooLong if part.len() == 1 => {
                     n_failed += 1;
                     self.set_aside(part);
                 }
-                Attempt::Halve => {
+                Attempt::Halve | Attempt::TooLong => {
                     n_failed += 1;
                     let half = part.split_off(part.len() / 2);
                     parts.push(part);
@@ -202,7 +221,7 @@ impl Settler<'_> {
             match self.attempt(&mut part) {
                 Attempt::Known(written) => return self.account(&part, &written),
                 Attempt::Again => {}
-                Attempt::Halve => return self.set_aside(part),
+                Attempt::Halve | Attempt::TooLong => return self.set_aside(part),
             }
         }
     }

@@ -62,6 +62,8 @@ pub(super) struct Shared {
     pub(super) is_draining: AtomicBool,
     /// Runners that handle an event now.
     pub(super) busy_runners: AtomicUsize,
+    /// Payload bytes in the queue: a few large events fill it as many small ones do.
+    pub(super) queued_bytes: AtomicU64,
     /// Runs that have ended, and events that were given back unstarted.
     pub(super) runs_ended: AtomicU64,
     /// What each runner is doing.
@@ -125,6 +127,7 @@ impl Shared {
             epoch: Instant::now(),
             is_draining: AtomicBool::new(false),
             busy_runners: AtomicUsize::new(0),
+            queued_bytes: AtomicU64::new(0),
             runs_ended: AtomicU64::new(0),
             runner_states: (0..n_runners).map(|_| RunnerState::default()).collect(),
             route_load: (0..routes.len()).map(|_| AtomicUsize::new(0)).collect(),
@@ -150,6 +153,13 @@ impl Shared {
                 route_room,
             },
         ))
+    }
+
+    /// Notes that a claim has left the queue.
+    pub(super) fn left_queue(&self, claim: &Claim) {
+        let bytes = claim.event.payload.len() as u64;
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.queue_moved();
     }
 
     /// Tells the fetcher when the queue runs low.

@@ -339,7 +339,9 @@ fn a_worker_whose_server_falls_silent_in_mid_call_is_replaced() {
     let attempts = "select attempts::bigint from outbox_event where id = $1";
     for &id in &ids {
         let n_runs = i64::try_from(history.count(id)).unwrap();
-        assert_eq!(db.number(attempts, &[&id]), n_runs, "event {id}");
+        // One that had finished, and whose runner had gone on to the next, was not in hand any more and is given back uncharged.
+        let n_uncharged = n_runs - db.number(attempts, &[&id]);
+        assert!((0..=1).contains(&n_uncharged), "event {id}: {n_uncharged}");
     }
     // Their first run had ended and could not be settled.
     for id in in_hand {
