@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use super::{assert_done_at_first_attempt, wait_runs};
-use crate::support::{Daemon, Receiver, Recorder, RunningDaemon, TestDb, TestDir, wait_until};
+use crate::support::{
+    Daemon, Receiver, Recorder, RunningDaemon, TestDb, TestDir, n_events, wait_until,
+};
 
 /// Goal: an upgrade, which is one restart of every daemon after the other, is no fault at all.
 #[test]
 fn daemons_that_are_restarted_under_load_run_no_event_twice() {
     let db = TestDb::new();
-    let ids = db.insert_events("order.created", 4000);
+    let ids = db.insert_events("order.created", n_events(4000));
+    let (n, step) = (i64::try_from(ids.len()).unwrap(), ids.len() * 7 / 100);
     let receiver = Receiver::start();
     receiver.set_delay(Duration::from_millis(8));
     let start = || {
@@ -21,7 +24,7 @@ fn daemons_that_are_restarted_under_load_run_no_event_twice() {
     let mut daemons = [start(), start()];
 
     for turn in 0..10 {
-        wait_runs(100 + turn * 300, || receiver.history());
+        wait_runs(100 + turn * step, || receiver.history());
         let daemon = &mut daemons[turn % 2];
         daemon.wait_ready();
         assert_eq!(daemon.terminate(), 0, "turn {turn}: {}", daemon.log());
@@ -29,7 +32,7 @@ fn daemons_that_are_restarted_under_load_run_no_event_twice() {
         *daemon = start();
     }
     assert!(
-        db.count("done") < 4000,
+        db.count("done") < n,
         "the work was over before the restarts were"
     );
 

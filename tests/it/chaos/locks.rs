@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{assert_done_at_first_attempt, lines_with};
-use crate::support::{Daemon, Recorder, TestDb, wait_until};
+use rustix::process::Signal;
+
+use super::{LIMIT, assert_done_at_first_attempt, lines_with, wait_all_done};
+use crate::support::{Daemon, Recorder, TestDb, signal_pid, wait_until, wait_until_within};
 
 /// When the first of the standing leases ends, in microseconds.
 const EXPIRY: &str =
@@ -82,4 +84,63 @@ fn a_row_that_is_locked_for_long_holds_up_only_itself() {
     assert_done_at_first_attempt(&db, [&mut daemon], &ids);
     recorder.history().assert_complete(ids, 0);
     assert!(lines_with(&daemon, "WARN") <= 1, "{}", daemon.log());
+}
+
+/// Goal: a batch that cannot be written within a statement's time is written in smaller parts, not repeated for ever.
+#[test]
+fn outcomes_that_take_longer_than_a_statement_may_are_written_in_parts() {
+    let db = TestDb::new();
+    let ids = db.insert_events("order.created", 200);
+    db.execute(
+        "create function slowly() returns trigger language plpgsql as $$ begin perform pg_sleep(0.01); return new; end $$;
+         create trigger slowly before update on outbox_event for each row execute function slowly()",
+    );
+
+    let mut daemon = Daemon::new(&db)
+        .route("*=log")
+        .args(["--query-timeout", "1", "--lease-seconds", "30"])
+        .args(["--batch-size", "500"])
+        .start();
+    wait_until_within(LIMIT, "a batch took too long", || {
+        daemon.metric("dispatchbox_db_errors_total", &[("reason", "timeout")]) >= Some(1.0)
+            || db.count("done") == 200
+    });
+
+    assert_done_at_first_attempt(&db, [&mut daemon], &ids);
+}
+
+/// Goal: when a worker has died, a row that somebody else holds keeps neither its neighbours nor the other charges waiting.
+#[test]
+fn a_locked_row_of_a_dead_worker_holds_up_only_itself() {
+    let db = TestDb::new();
+    let ids = db.insert_events("order.created", 30);
+    let recorder = Recorder::new().gated();
+    let daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--max-parallel", "3", "--retry-backoff-seconds", "0.05"])
+        .start();
+    let worker = daemon.wait_workers(1)[0];
+    wait_until("three handlers run", || recorder.history().len() == 3);
+    let held = recorder.history().runs()[0].0;
+    let mut other = db.client();
+    let mut lock = other.transaction().unwrap();
+    lock.execute(
+        "select from outbox_event where id = $1 for update",
+        &[&held],
+    )
+    .unwrap();
+
+    signal_pid(worker, Signal::KILL);
+    recorder.open_gate();
+    wait_until_within(LIMIT, "all the others are done", || db.count("done") == 29);
+    lock.commit().unwrap();
+
+    wait_all_done(&db, &ids);
+    assert_eq!(
+        db.number(
+            "select attempts::bigint from outbox_event where id = $1",
+            &[&held]
+        ),
+        2
+    );
 }

@@ -1,13 +1,14 @@
 //! Workers that are killed again and again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dispatchbox::cluster::StopMode;
 use rustix::process::Signal;
 
-use super::{assert_all_left, wait_all_done, wait_runs};
+use super::{LIMIT, assert_all_left, assert_done_at_first_attempt, wait_all_done, wait_runs};
 use crate::support::{
-    Daemon, Receiver, Recorder, TestDb, cluster, process, signal_pid, wait_until,
+    Daemon, Receiver, Recorder, TestDb, cluster, n_events, process, signal_pid, wait_until,
+    wait_until_within,
 };
 
 /// Runners of each worker.
@@ -21,7 +22,9 @@ const UNSETTLED: usize = 500;
 #[test]
 fn workers_that_are_killed_again_and_again_lose_no_event_and_bury_none() {
     let db = TestDb::new();
-    let ids = db.insert_events("order.created", 5000);
+    let n = n_events(5000);
+    let ids = db.insert_events("order.created", n);
+    let step = ids.len() * 6 / 100;
     let receiver = Receiver::start();
     receiver.set_delay(Duration::from_millis(8));
     let start = || {
@@ -35,7 +38,7 @@ fn workers_that_are_killed_again_and_again_lose_no_event_and_bury_none() {
     let n_kills = 10;
 
     for turn in 0..n_kills {
-        wait_runs(150 + turn * 300, || receiver.history());
+        wait_runs(150 + turn * step, || receiver.history());
         let daemon = &daemons[turn % 2];
         wait_until("a worker runs", || !daemon.worker_pids().is_empty());
         let workers = daemon.worker_pids();
@@ -54,6 +57,8 @@ fn workers_that_are_killed_again_and_again_lose_no_event_and_bury_none() {
         "{n_charged} attempts were charged for {n_kills} kills of {RUNNERS} runners"
     );
     assert_all_left(&db, &mut daemons);
+    let n_repeated = receiver.history().duplicates();
+    eprintln!("{n} events, {n_kills} kills: {n_repeated} repeated, {n_charged} charged");
 }
 
 /// Goal: what a worker had in hand that died during an outage is charged, and its neighbours are released, when the server is back.
@@ -134,4 +139,34 @@ fn claims_waiting(db: &TestDb) -> i64 {
     let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' \
                and query like '%outbox_claim%' and pid <> pg_backend_pid()";
     db.number(sql, &[])
+}
+
+/// Goal: a supervisor that was stopped for a while, by Ctrl-Z for example, does not take its workers for wedged.
+#[test]
+fn a_supervisor_that_was_stopped_leaves_its_workers_alone() {
+    let db = TestDb::new();
+    let recorder = Recorder::new().gated();
+    let ids = db.insert_events("order.created", 4);
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--query-timeout", "0.5", "--connect-timeout", "0.5"])
+        // The more there are, the surer one of them looks silent before its reports are read.
+        .args(["--processes", "4"])
+        .start();
+    let workers = daemon.wait_workers(4);
+    wait_until("four handlers run", || recorder.history().len() == 4);
+
+    daemon.signal(Signal::STOP);
+    let stopped = Instant::now();
+    wait_until_within(
+        LIMIT,
+        "it was stopped for longer than a wedged worker may be silent",
+        || stopped.elapsed() > Duration::from_secs(7),
+    );
+    daemon.signal(Signal::CONT);
+    wait_until("it answers again", || daemon.get("/health").0 == 200);
+    recorder.open_gate();
+
+    assert_eq!(daemon.wait_workers(4), workers);
+    assert_done_at_first_attempt(&db, [&mut daemon], &ids);
 }
