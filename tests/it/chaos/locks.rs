@@ -144,3 +144,35 @@ fn a_locked_row_of_a_dead_worker_holds_up_only_itself() {
         2
     );
 }
+
+/// Goal: an expired lease with a row that somebody else holds keeps no other lease, and no other event of its own, waiting.
+#[test]
+fn a_locked_row_of_an_expired_lease_holds_up_only_itself() {
+    let db = TestDb::new();
+    let ids = db.insert_events("order.created", 10);
+    for worker in ["gone/1", "gone/2"] {
+        let claim = "select count(*) from outbox_claim_1($1, 5, '0 s', '-infinity', 0, null, null, 1000000)";
+        assert_eq!(db.number(claim, &[&worker]), 5);
+    }
+    let held = ids[0];
+    let mut other = db.client();
+    let mut lock = other.transaction().unwrap();
+    lock.execute(
+        "select from outbox_event where id = $1 for update",
+        &[&held],
+    )
+    .unwrap();
+
+    let _daemon = Daemon::new(&db)
+        .route("*=log")
+        .args(["--lease-seconds", "2", "--retry-backoff-seconds", "0.05"])
+        .start();
+    wait_until_within(LIMIT, "all the others are done", || db.count("done") == 9);
+    lock.commit().unwrap();
+
+    wait_all_done(&db, &ids);
+    assert_eq!(
+        db.number("select count(*) from outbox_event where attempts <> 2", &[]),
+        0
+    );
+}
