@@ -1,2 +1,2 @@
--- Called by store/lease.rs every third of the lease time. By primary key.
+-- Called by store/lease.rs every quarter of the lease time. By primary key.
 select outbox_renew_1($1, $2, make_interval(secs => $3))

@@ -48,7 +48,7 @@ pub const RETRY_JITTER: RangeInclusive<f64> = 0.0..=1.0;
 /// Seconds for one connection attempt or one statement: a loaded server needs more than an instant, and after an hour nobody waits.
 pub const DATABASE_SECONDS: RangeInclusive<f64> = 0.1..=3600.0;
 
-/// Seconds that a claim holds its events. A lease is renewed every third of its time, so below 2 s one slow round trip would lose
+/// Seconds that a claim holds its events. A lease is renewed every quarter of its time, so below 2 s one slow round trip would lose
 /// it. (60, the default, is right for production, where an outage of some seconds must not make every worker lose its leases; short
 /// ones make tests and demonstrations quick.) Above a day, the events of a lost host would wait too long.
 pub const LEASE_SECONDS: RangeInclusive<f64> = 2.0..=86_400.0;
@@ -88,7 +88,7 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Bounds each statement.
     pub query_timeout: Duration,
-    /// How long a claim holds its events; renewed every third of it.
+    /// How long a claim holds its events; renewed every quarter of it.
     pub lease: Duration,
     /// How long a drain may take before what is left is killed.
     pub drain_timeout: Duration,

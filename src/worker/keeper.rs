@@ -4,7 +4,8 @@
 //!
 //! An expired lease is swept only after it was seen expired twice, with the same expiry, a third of a lease apart by this
 //! worker's own clock and with no failed call between: after an outage longer than a lease, or a jump of the database's clock,
-//! every living worker has renewed by then. Nobody can know which of its events were being handled when its worker vanished, so
+//! every living worker has renewed by then, because leases are renewed every quarter of their time: with equal rhythms chance would
+//! decide which comes first. Nobody can know which of its events were being handled when its worker vanished, so
 //! each is charged an attempt.
 
 use std::collections::HashMap;
@@ -23,7 +24,7 @@ use crate::worker::shared::Shared;
 /// How often expired leases are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Retry rhythm of a failed renewal: several tries fit into the rest of the lease.
+/// Rhythm after a failed call: several renewals fit into the rest of the lease, and an outage that is over is noticed soon.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Lock patience where a lease has already met a lock.
@@ -40,7 +41,7 @@ pub(super) fn run(stop: Receiver<()>, shared: &Shared) {
         seen: HashMap::new(),
         strays: Vec::new(),
     };
-    let renew_every = shared.config.lease / 3;
+    let renew_every = shared.config.lease / 4;
     let sweep_every = SWEEP_EVERY.min(renew_every);
     let (mut renew_at, mut sweep_at) = (Instant::now() + renew_every, Instant::now() + sweep_every);
     loop {
@@ -67,10 +68,16 @@ pub(super) fn run(stop: Receiver<()>, shared: &Shared) {
         }
         if Instant::now() >= sweep_at {
             // The error is logged by the link; what was seen before it does not count.
-            if keeper.sweep().is_err() {
+            let swept = keeper.sweep();
+            if swept.is_err() {
                 keeper.seen.clear();
             }
-            sweep_at = Instant::now() + sweep_every;
+            sweep_at = Instant::now()
+                + if swept.is_ok() {
+                    sweep_every
+                } else {
+                    RETRY_EVERY.min(sweep_every)
+                };
         }
     }
 }

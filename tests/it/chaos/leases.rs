@@ -10,7 +10,7 @@ use crate::support::{
     Daemon, Recorder, TestDb, cluster, signal_pid, wait_until, wait_until_within,
 };
 
-/// A short lease: renewed every 1.3 s.
+/// A short lease: renewed every second.
 const LEASE: [&str; 2] = ["--lease-seconds", "4"];
 
 /// Leases that are over by the database's clock.
@@ -123,4 +123,67 @@ fn an_outage_longer_than_a_lease_costs_no_living_worker_its_events() {
 
     assert_done_at_first_attempt(&db, &mut daemons, &ids);
     recorder.history().assert_complete(ids, 0);
+}
+
+/// Goal: an expired lease that was seen before a failed call is not swept at the next sight: in that outage its worker could not
+/// renew it either.
+/// Method: its worker is stopped meanwhile; the other one's keeper sees the lease, loses its connection, and looks again.
+#[test]
+fn an_expired_lease_is_left_alone_where_a_call_has_failed_since_it_was_seen() {
+    let db = TestDb::new();
+    let mut ids = db.insert_events("order.created", 1);
+    let recorder = Recorder::new().gated();
+    let start = || {
+        Daemon::new(&db)
+            .route(recorder.route("*"))
+            .args(["--lease-seconds", "6"])
+            .start()
+    };
+    let mut daemons = vec![start()];
+    let worker = daemons[0].wait_workers(1)[0];
+    wait_until("the first one's handler runs", || {
+        recorder.history().len() == 1
+    });
+    signal_pid(worker, Signal::STOP);
+    daemons.push(start());
+    // Only a keeper that has something to renew can fail to.
+    ids.extend(db.insert_events("order.created", 1));
+    wait_until("the second one's handler runs", || {
+        recorder.history().len() == 2
+    });
+
+    let expire = "update outbox_lease set expires_at = clock_timestamp() - interval '1 hour' \
+                  where token = (select min(token) from outbox_lease) returning token";
+    let token: i64 = db.client().query_one(expire, &[]).unwrap().get(0);
+    let keeper = wait_look(&db);
+    db.number("select pg_terminate_backend($1)::int::bigint", &[&keeper]);
+    // A third of a lease after the first sight, and not yet after the one that followed the failure.
+    for _ in 0..2 {
+        assert_ne!(wait_look(&db), keeper, "it has no new connection");
+    }
+    let standing = "select count(*) from outbox_lease where token = $1";
+    assert_eq!(db.number(standing, &[&token]), 1, "it was swept");
+    signal_pid(worker, Signal::CONT);
+    wait_until("the lease is renewed", || db.number(EXPIRED, &[]) == 0);
+    recorder.open_gate();
+
+    assert_done_at_first_attempt(&db, &mut daemons, &ids);
+    recorder.history().assert_complete(ids, 0);
+}
+
+/// Waits until a keeper has looked for expired leases once more; returns its back end.
+#[track_caller]
+fn wait_look(db: &TestDb) -> i32 {
+    let mut client = db.client();
+    let now = "select (extract(epoch from clock_timestamp()) * 1e6)::bigint";
+    let now = db.number(now, &[]);
+    let look = "select pid from pg_stat_activity where datname = current_database() and state = 'idle' \
+                and application_name like 'dispatchbox worker%' and query like '%where expires_at < clock_timestamp()%' \
+                and extract(epoch from query_start) * 1e6 > $1::bigint";
+    let mut found = None;
+    wait_until("a keeper looks for expired leases", || {
+        found = client.query_opt(look, &[&now]).unwrap();
+        found.is_some()
+    });
+    found.unwrap().get(0)
 }

@@ -56,10 +56,13 @@ fn a_drain_gives_back_a_claim_whose_answer_was_lost() {
     let recorder = Recorder::new();
     let mut daemon = Daemon::new(&db)
         .dsn(proxy.dsn(&db))
+        .route("warm.*=log")
         .route(recorder.route("*"))
         .args(["--poll-interval", "0.05"])
         .start();
-    daemon.wait_ready();
+    // Now the fetcher has its connection.
+    db.insert_events("warm.up", 1);
+    wait_until("the first event is done", || db.count("done") == 1);
 
     proxy.lose_answer_with(MARK);
     proxy.refuse();
@@ -282,6 +285,9 @@ fn an_outage_that_only_some_connections_meet_is_told_once() {
     wait_renewals(&db, 2);
     proxy.heal();
     recorder.open_gate();
+    wait_until("the fetcher is through again", || {
+        daemon.log().contains("database is back")
+    });
 
     assert_done_at_first_attempt(&db, [&mut daemon], &ids);
     assert_eq!(
