@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::pause::pause;
+
 /// The header's room in the file; slots start behind it.
 const HEADER_BYTES: u64 = 2048;
 
@@ -182,7 +184,7 @@ impl Remains {
             if remains.is_some() || !path.exists() || Instant::now() >= deadline {
                 return remains;
             }
-            let _ = crossbeam_channel::never::<()>().recv_timeout(Duration::from_millis(2));
+            pause(Duration::from_millis(2));
         }
     }
 

@@ -88,6 +88,7 @@ pub mod in_hand;
 pub mod logging;
 pub mod metrics;
 pub mod nearest;
+pub mod pause;
 pub mod process;
 pub mod report;
 pub mod settings;

@@ -36,7 +36,9 @@ impl RouteError {
 
 /// All routes of a worker in their order.
 pub struct Routes {
-    routes: Vec<Route>,
+    in_order: Vec<Route>,
+    /// For events that no route takes.
+    default_retry: RetryPolicy,
     is_sample: bool,
 }
 
@@ -67,21 +69,28 @@ impl Routes {
             .chain(&samples)
             .map(|spec| Route::new(spec, config, handlers, &mut roots));
         Ok(Routes {
-            routes: own.chain(configured).collect::<Result<_, _>>()?,
+            in_order: own.chain(configured).collect::<Result<_, _>>()?,
+            default_retry: config.retry,
             is_sample,
         })
     }
 
     /// Finds the first route that matches an event type.
     pub fn find(&self, event_type: &str) -> Option<usize> {
-        self.routes
+        self.in_order
             .iter()
             .position(|route| matches(&route.pattern, event_type))
     }
 
+    /// The retry policy of an event type: its route's, or the configuration's where no route takes it.
+    pub fn retry_policy(&self, event_type: &str) -> RetryPolicy {
+        self.find(event_type)
+            .map_or(self.default_retry, |route| self.get(route).retry)
+    }
+
     /// The route at `index`, as [`Routes::find`] returned it.
     pub fn get(&self, index: usize) -> &Route {
-        &self.routes[index]
+        &self.in_order[index]
     }
 
     /// Number of routes; never 0.
@@ -90,7 +99,7 @@ impl Routes {
         reason = "there is always a route: the sample routes stand in when none is configured"
     )]
     pub fn len(&self) -> usize {
-        self.routes.len()
+        self.in_order.len()
     }
 
     /// Says whether these are the sample routes, because nobody gave any.

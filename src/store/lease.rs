@@ -7,6 +7,8 @@ use postgres::Row;
 use super::claim::{attempts, unix_micros};
 use super::connect::Session;
 use super::error::StoreError;
+use super::settle::Settlement;
+use crate::backoff::RetryPolicy;
 
 /// A lease that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,23 @@ pub struct EventBrief {
     pub attempts: u32,
     /// The column as it stands.
     pub status: String,
+}
+
+impl EventBrief {
+    /// What a worker that is gone owes for this event: one more attempt, by the policy of its route.
+    pub fn charge(
+        &self,
+        token: i64,
+        policy: &RetryPolicy,
+        reason: &str,
+        random: f64,
+    ) -> Settlement {
+        Settlement {
+            token,
+            event_id: self.event_id,
+            outcome: policy.failed(self.attempts.saturating_add(1), reason, random),
+        }
+    }
 }
 
 impl Session {

@@ -10,10 +10,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crossbeam_channel::after;
-
 use super::connect::Session;
 use super::error::StoreError;
+use crate::pause::pause;
 
 /// The whole schema, fit for psql as it is.
 pub const SCHEMA: &str = include_str!("../../sql/schema.sql");
@@ -233,7 +232,7 @@ impl Migration<'_> {
             if attempt == 0 {
                 (self.on_step)("another migration is running: waiting for its end");
             }
-            pause();
+            pause(PAUSE);
         }
         Err(StoreError::timed_out(
             "migrate the schema",
@@ -317,7 +316,7 @@ impl Migration<'_> {
                     if attempt == 1 {
                         (self.on_step)("another transaction holds the table: waiting for its end");
                     }
-                    pause();
+                    pause(PAUSE);
                 }
                 result => return result,
             }
@@ -342,12 +341,6 @@ impl Migration<'_> {
 
 fn is_worth_a_retry(err: &StoreError) -> bool {
     err.is_lock_timeout() || err.is_conflict()
-}
-
-/// Gives waiting producers time to catch up.
-fn pause() {
-    // Never sent to: the wait ends by itself.
-    let _ = after(PAUSE).recv();
 }
 
 #[cfg(test)]

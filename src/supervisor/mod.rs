@@ -145,19 +145,13 @@ impl Supervisor {
         let directory = PrivateDirectory::find()?;
         process::become_subreaper();
         let (sender, events) = bounded(EVENTS_MAX);
-        let default_policy = config.retry;
-        let policy_of = move |event_type: &str| {
-            routes
-                .find(event_type)
-                .map_or(default_policy, |route| routes.get(route).retry)
-        };
         let thread_failed = |error| Refusal::failed(format!("could not start a thread: {error}"));
         let timeouts = Timeouts {
             connect: config.connect_timeout,
             query: config.query_timeout,
         };
-        let sweeper = Sweeper::start(dsn.clone(), timeouts, Box::new(policy_of), sender.clone())
-            .map_err(thread_failed)?;
+        let sweeper =
+            Sweeper::start(dsn.clone(), timeouts, routes, sender.clone()).map_err(thread_failed)?;
         preflight::start(dsn.clone(), timeouts, sender.clone()).map_err(thread_failed)?;
         Ok(Supervisor {
             identity: Identity::new(dsn.identity()),
@@ -236,7 +230,7 @@ impl Supervisor {
             FleetEvent::Ended(slot, pid) => self.ended(slot, pid),
             FleetEvent::Swept(n_leases) => self.fleet().swept(n_leases),
             FleetEvent::Tick => self.look_after(),
-            FleetEvent::DrainTimedOut => self.kill_what_is_left("drain timed out"),
+            FleetEvent::DrainTimedOut => self.kill_what_is_left("drain timed out", false),
         }
     }
 
@@ -295,45 +289,26 @@ impl Supervisor {
         };
         worker.last_report = Instant::now();
         worker.longest_call = Duration::from_millis(report.turned_ms);
-        let workers_up = {
-            let mut fleet = self.fleet();
-            fleet.reported(number, report.db_connected, report.metrics);
-            fleet.workers_up()
-        };
-        self.health.update(|state| state.workers_up = workers_up);
+        self.publish(|fleet| fleet.reported(number, report.db_connected, report.metrics));
     }
 
     /// A worker has ended: cleans up, has its leases swept, and sees to a successor.
     fn ended(&mut self, number: u16, pid: u32) {
-        if self.worker(number, pid).is_none() {
-            return;
-        }
-        let slot = &mut self.slots[usize::from(number)];
-        let Some(worker) = slot.worker.take() else {
+        let Some(slot) = self.slots.get_mut(usize::from(number)) else {
             return;
         };
-        let End {
-            status,
-            settings,
-            remains,
-        } = worker.bury();
-        let is_running = matches!(self.phase, Phase::Running);
+        let Some(worker) = slot.worker.take_if(|worker| worker.pid() == pid) else {
+            return;
+        };
+        let end = worker.bury();
         let wait = slot.ended();
-        let workers_up = {
-            let mut fleet = self.fleet();
-            fleet.ended(number);
-            fleet.workers_up()
-        };
-        self.health.update(|state| state.workers_up = workers_up);
+        let status = end.status;
+        self.publish(|fleet| fleet.ended(number));
         if !status.success() {
             self.has_failed = true;
-            self.sweeper.sweep(Dead {
-                owner: settings.owner,
-                end: status.to_string(),
-                remains,
-            });
+            self.sweep_after(end);
         }
-        if is_running {
+        if matches!(self.phase, Phase::Running) {
             warn!(
                 "worker-{number:02} (pid {pid}) ended: {status}; starting another in {:.1} s",
                 wait.as_secs_f64()
@@ -402,7 +377,7 @@ impl Supervisor {
         match self.phase {
             Phase::Starting | Phase::Running => self.drain(signal),
             Phase::Draining { .. } => {
-                self.kill_what_is_left(&format!("{} while draining", signal::name(signal)));
+                self.kill_what_is_left(&format!("{} while draining", signal::name(signal)), true);
             }
             Phase::Stopped { .. } => {}
         }
@@ -441,8 +416,7 @@ impl Supervisor {
     }
 
     /// Ends the drain by force; what was in hand is charged by the sweeper or, where that has no time left, by the next supervisor.
-    fn kill_what_is_left(&mut self, why: &str) {
-        let is_hasty = why != "drain timed out";
+    fn kill_what_is_left(&mut self, why: &str, is_hasty: bool) {
         let mut killed: Vec<WorkerProcess> = self
             .slots
             .iter_mut()
@@ -452,16 +426,7 @@ impl Supervisor {
         killed.iter_mut().for_each(WorkerProcess::kill);
         let n_killed = killed.len();
         for worker in killed {
-            let End {
-                status,
-                settings,
-                remains,
-            } = worker.bury();
-            self.sweeper.sweep(Dead {
-                owner: settings.owner,
-                end: status.to_string(),
-                remains,
-            });
+            self.sweep_after(worker.bury());
         }
         warn!(
             "{why}: killed {n_killed} {}",
@@ -471,6 +436,25 @@ impl Supervisor {
             code: EXIT_FAILED,
             is_hasty,
         };
+    }
+
+    /// Has the leases of a worker ended that did not end them itself.
+    fn sweep_after(&self, end: End) {
+        self.sweeper.sweep(Dead {
+            owner: end.settings.owner,
+            end: end.status.to_string(),
+            remains: end.remains,
+        });
+    }
+
+    /// Changes what is known of the workers, and tells how many are up.
+    fn publish(&self, change: impl FnOnce(&mut Fleet)) {
+        let workers_up = {
+            let mut fleet = self.fleet();
+            change(&mut fleet);
+            fleet.workers_up()
+        };
+        self.health.update(|state| state.workers_up = workers_up);
     }
 
     fn worker(&mut self, number: u16, pid: u32) -> Option<&mut WorkerProcess> {

@@ -7,9 +7,10 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, never};
+use crossbeam_channel::Sender;
 use log::{info, warn};
 
+use crate::pause::pause;
 use crate::store::dsn::Dsn;
 use crate::store::{self, StoreError, Timeouts};
 use crate::supervisor::FleetEvent;
@@ -57,7 +58,7 @@ fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
             }
             Err(error) => return Err(error.to_string()),
         }
-        let _ = never::<()>().recv_timeout(wait);
+        pause(wait);
         wait = (wait * 2).min(WAIT_MAX);
     }
 }

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use log::{info, warn};
 
-use crate::backoff::RetryPolicy;
 use crate::event::Outcome;
+use crate::handler::Routes;
 use crate::in_hand::{InHand, Owner, Remains};
+use crate::pause::pause;
 use crate::store::dsn::Dsn;
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, Settlement};
@@ -28,9 +29,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Dead workers watched at once. Those of a crash loop hold no lease, so what does not fit is left to the expiry of its leases.
 const WATCHED_MAX: usize = 256;
-
-/// Which retry policy an event type has.
-pub(super) type PolicyOf = Box<dyn Fn(&str) -> RetryPolicy + Send>;
 
 /// A worker that died.
 pub(super) struct Dead {
@@ -54,7 +52,7 @@ impl Sweeper {
     pub(super) fn start(
         dsn: Dsn,
         timeouts: Timeouts,
-        policy_of: PolicyOf,
+        routes: Routes,
         events: Sender<FleetEvent>,
     ) -> io::Result<Sweeper> {
         let (sender, dead) = bounded(WATCHED_MAX);
@@ -66,7 +64,7 @@ impl Sweeper {
                 let mut sweep = Sweep {
                     dsn,
                     timeouts,
-                    policy_of,
+                    routes,
                     events,
                     session: None,
                     is_away: false,
@@ -106,7 +104,7 @@ impl Sweeper {
 struct Sweep {
     dsn: Dsn,
     timeouts: Timeouts,
-    policy_of: PolicyOf,
+    routes: Routes,
     events: Sender<FleetEvent>,
     session: Option<Session>,
     is_away: bool,
@@ -139,7 +137,7 @@ impl Sweep {
                 }
             }
             if !is_open && !watched.is_empty() {
-                let _ = crossbeam_channel::never::<()>().recv_deadline(next_look);
+                pause(next_look.saturating_duration_since(Instant::now()));
             }
         }
     }
@@ -187,7 +185,7 @@ impl Sweep {
         let leases = session.leases_of(&dead.owner.worker)?;
         let mut failed = None;
         for lease in &leases {
-            match end(session, &self.policy_of, dead, lease) {
+            match end(session, &self.routes, dead, lease) {
                 Err(error) if error.is_connection_lost() => return Err(error),
                 Err(error) => failed = Some(error),
                 Ok(()) => {}
@@ -208,7 +206,7 @@ impl Sweep {
 /// that somebody holds keeps only itself.
 fn end(
     session: &mut Session,
-    policy_of: &PolicyOf,
+    routes: &Routes,
     dead: &Dead,
     lease: &Lease,
 ) -> Result<(), StoreError> {
@@ -223,15 +221,14 @@ fn end(
         .event_ids
         .iter()
         .partition(|event_id| in_hand.contains(event_id));
-    let settlement = |event_id: i64, outcome: Outcome| Settlement {
-        token: lease.token,
-        event_id,
-        outcome,
-    };
     let briefs = session.events_brief(&charged)?;
     let released: Vec<Settlement> = released
         .iter()
-        .map(|&event_id| settlement(event_id, Outcome::Released))
+        .map(|&event_id| Settlement {
+            token: lease.token,
+            event_id,
+            outcome: Outcome::Released,
+        })
         .collect();
     let ended = [lease.token];
     let settle = |session: &mut Session, outcomes: &[Settlement], is_last: bool| {
@@ -249,10 +246,10 @@ fn end(
     );
     let mut failed = None;
     for (index, brief) in briefs.iter().enumerate() {
-        let attempt = brief.attempts.saturating_add(1);
-        let outcome = policy_of(&brief.event_type).failed(attempt, &reason, fastrand::f64());
+        let policy = routes.retry_policy(&brief.event_type);
+        let charge = brief.charge(lease.token, &policy, &reason, fastrand::f64());
         let is_last = index + 1 == briefs.len() && failed.is_none();
-        match settle(session, &[settlement(brief.event_id, outcome)], is_last) {
+        match settle(session, &[charge], is_last) {
             Err(error) if error.is_connection_lost() => return Err(error),
             Err(error) => failed = Some(error),
             Ok(_) => {}

@@ -19,6 +19,7 @@ use log::{debug, info};
 
 use crate::config::CLAIM_EVENTS_FIRST;
 use crate::event::Outcome;
+use crate::pause::{Waits, jittered, pause};
 use crate::store::claim::{ClaimQuery, ClaimedEvents, Position};
 use crate::store::{Session, StoreError};
 use crate::worker::claim::{Claim, Finished};
@@ -29,12 +30,6 @@ use crate::worker::shared::Shared;
 
 /// First wait after an empty claim.
 const IDLE_FIRST: Duration = Duration::from_millis(5);
-
-/// First wait after a failed claim; doubles up to [`BACKOFF_MAX`].
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-
-/// A repaired database is noticed within this time.
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Belt to the runners' signal that there is room.
 const ROOM_BELT: Duration = Duration::from_millis(100);
@@ -93,36 +88,29 @@ pub(super) fn run(ends: Ends, shared: &Shared) {
     let mut fetcher = Fetcher::new(&ends, shared);
     let idle_first = IDLE_FIRST.min(shared.config.poll_interval);
     let mut idle = idle_first;
-    let mut backoff = BACKOFF_FIRST;
+    let mut waits = Waits::new();
     while !fetcher.is_stopped() {
         match fetcher.look() {
-            Ok(Look::Full) => (idle, backoff) = (idle_first, BACKOFF_FIRST),
+            Ok(Look::Full) => (idle, waits) = (idle_first, Waits::new()),
             Ok(Look::Some) => {
-                (idle, backoff) = (idle_first, BACKOFF_FIRST);
+                (idle, waits) = (idle_first, Waits::new());
                 fetcher.wait(idle);
             }
             Ok(Look::NoRoom) => {
-                backoff = BACKOFF_FIRST;
+                waits = Waits::new();
                 fetcher.wait_for_room();
             }
             Ok(Look::Empty) => {
-                backoff = BACKOFF_FIRST;
+                waits = Waits::new();
                 // A look that takes long, over the events of a full route for example, is not repeated at once.
                 fetcher.wait(jittered(idle).max(fetcher.last_cost));
                 idle = (idle * 2).min(shared.config.poll_interval);
             }
             // The link has told the log.
-            Err(_) => {
-                fetcher.wait(jittered(backoff));
-                backoff = (backoff * 2).min(BACKOFF_MAX);
-            }
+            Err(_) => fetcher.wait(waits.take()),
         }
     }
     fetcher.leave();
-}
-
-fn jittered(wait: Duration) -> Duration {
-    wait.mul_f64(0.8 + 0.2 * fastrand::f64())
 }
 
 struct Fetcher<'a> {
@@ -457,12 +445,11 @@ impl<'a> Fetcher<'a> {
     /// Gives back a claim that is in doubt, as long as it takes: once this worker is gone nobody knows of it, and its events would
     /// wait for the end of the lease and be charged then.
     fn leave(&mut self) {
-        let mut backoff = BACKOFF_FIRST;
+        let mut waits = Waits::new();
         self.strays_looked = None;
         while self.release_strays().is_err() {
             // Only the end of the process, by the drain timeout for instance, cuts this short.
-            let _ = never::<()>().recv_timeout(jittered(backoff));
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            pause(waits.take());
         }
     }
 

@@ -17,7 +17,7 @@ use log::{info, warn};
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, Settlement};
 use crate::store::{EventBrief, Session, StoreError};
-use crate::worker::link::Link;
+use crate::worker::link::{IMPATIENT, Link};
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
 
@@ -26,9 +26,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Rhythm after a failed call: several renewals fit into the rest of the lease, and an outage that is over is noticed soon.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-
-/// Lock patience where a lease has already met a lock.
-const IMPATIENT: Duration = Duration::from_millis(100);
 
 /// Leases swept per look.
 const SWEEP_LEASES_MAX: u16 = 100;
@@ -156,24 +153,24 @@ impl Keeper<'_> {
         }
         self.seen = seen;
         for lease in due {
-            match self.end(&lease) {
+            let outcomes = self.charges(&lease)?;
+            match self.end(&lease, &outcomes) {
                 Ok(()) => {
                     self.seen.remove(&lease.token);
                 }
                 Err(error) if error.is_connection_lost() => return Err(error),
                 // Somebody else holds one of its rows; that holds up no other lease, and the link has told the log.
-                Err(_) => self.end_what_can_be(&lease)?,
+                Err(_) => self.end_what_can_be(&lease, &outcomes)?,
             }
         }
         Ok(())
     }
 
     /// Charges every event of an expired lease and deletes it, unless its worker renewed it at the last moment.
-    fn end(&mut self, lease: &Lease) -> Result<(), StoreError> {
-        let outcomes = self.charges(lease)?;
+    fn end(&mut self, lease: &Lease, outcomes: &[Settlement]) -> Result<(), StoreError> {
         let batch = SettleBatch {
             worker: &lease.worker,
-            outcomes: &outcomes,
+            outcomes,
             ended: &[lease.token],
             expired: true,
         };
@@ -190,11 +187,14 @@ impl Keeper<'_> {
     }
 
     /// Charges the events of a lease one by one, with little patience; what cannot be written stays named for the next look.
-    fn end_what_can_be(&mut self, lease: &Lease) -> Result<(), StoreError> {
-        let outcomes = self.charges(lease)?;
+    fn end_what_can_be(
+        &mut self,
+        lease: &Lease,
+        outcomes: &[Settlement],
+    ) -> Result<(), StoreError> {
         self.link
             .call(|session| session.set_lock_timeout(IMPATIENT))?;
-        for outcome in &outcomes {
+        for outcome in outcomes {
             let batch = SettleBatch {
                 worker: &lease.worker,
                 outcomes: std::slice::from_ref(outcome),
@@ -217,14 +217,9 @@ impl Keeper<'_> {
             "lease of worker {} expired while the event was claimed",
             lease.worker
         );
-        let charge = |event: &EventBrief| Settlement {
-            token: lease.token,
-            event_id: event.event_id,
-            outcome: self.shared.retry_policy(&event.event_type).failed(
-                event.attempts.saturating_add(1),
-                &reason,
-                fastrand::f64(),
-            ),
+        let charge = |event: &EventBrief| {
+            let policy = self.shared.routes.retry_policy(&event.event_type);
+            event.charge(lease.token, &policy, &reason, fastrand::f64())
         };
         Ok(events.iter().map(charge).collect())
     }

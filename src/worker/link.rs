@@ -3,11 +3,14 @@
 //! Kept, because a session knows which leases stand and has its statements prepared. Only where the pool has a single connection
 //! do the stages take turns.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::store::{Pool, PooledSession, Session, StoreError};
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
+
+/// Lock patience for what has already met a lock: it is tried again later, and holds up nobody meanwhile.
+pub(super) const IMPATIENT: Duration = Duration::from_millis(100);
 
 /// One stage's session.
 pub(super) struct Link<'a> {

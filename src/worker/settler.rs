@@ -10,14 +10,15 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, never};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::{debug, warn};
 
 use crate::event::Outcome;
-use crate::store::StoreError;
+use crate::pause::{Waits, pause};
 use crate::store::settle::{SettleBatch, Settlement, Written};
+use crate::store::{Session, StoreError};
 use crate::worker::claim::Finished;
-use crate::worker::link::Link;
+use crate::worker::link::{IMPATIENT, Link};
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
 
@@ -30,23 +31,17 @@ const BATCH_WAIT: Duration = Duration::from_millis(20);
 /// While outcomes pour in, the settler looks at this rhythm instead of being woken by each of them.
 const BATCH_STEP: Duration = Duration::from_millis(1);
 
-/// First wait after a failed write; doubles up to [`BACKOFF_MAX`].
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-
-/// A repaired database is noticed within this time.
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
-
 /// How often what was set aside is tried again.
 const ASIDE_EVERY: Duration = Duration::from_secs(1);
-
-/// Lock patience for a batch that has already met a lock once.
-const IMPATIENT: Duration = Duration::from_millis(100);
 
 /// Failed writes per round of halving: enough to isolate two culprits among 500; a locked table fails them all.
 const HALVINGS_MAX: usize = 40;
 
 /// A batch that the server cannot finish in time may be too large, for slow triggers for instance; once is bad luck.
 const TOO_LONG_MAX: usize = 2;
+
+/// Longest wait before such a repetition; chance decides, so that the two do not meet again.
+const CONFLICT_WAIT: Duration = Duration::from_millis(50);
 
 /// Repetitions of a write that a deadlock or a serialization failure undid.
 const CONFLICT_TRIES: usize = 3;
@@ -120,22 +115,19 @@ impl Settler<'_> {
     }
 
     fn write_until_known(&mut self, mut batch: Vec<Finished>) {
-        let mut backoff = BACKOFF_FIRST;
+        let mut waits = Waits::new();
         let mut n_too_long = 0;
         loop {
             match self.attempt(&mut batch) {
                 Attempt::Known(written) => return self.account(&batch, &written),
-                Attempt::Again => {
-                    pause(backoff.mul_f64(0.8 + 0.2 * fastrand::f64()));
-                    backoff = (backoff * 2).min(BACKOFF_MAX);
-                }
+                Attempt::Again => pause(waits.take()),
                 Attempt::Halve => return self.halve(batch),
                 Attempt::TooLong => {
                     n_too_long += 1;
                     if n_too_long >= TOO_LONG_MAX {
                         return self.halve(batch);
                     }
-                    pause(backoff);
+                    pause(waits.take());
                 }
             }
         }
@@ -155,7 +147,7 @@ impl Settler<'_> {
                 }
                 Err(error) if error.is_conflict() && conflicts < CONFLICT_TRIES => {
                     conflicts += 1;
-                    pause(BACKOFF_FIRST.mul_f64(fastrand::f64()));
+                    pause(CONFLICT_WAIT.mul_f64(fastrand::f64()));
                     continue;
                 }
                 Err(error) if error.is_about_a_row() => Attempt::Halve,
@@ -211,13 +203,13 @@ impl Settler<'_> {
                 }
             }
         }
-        let _ = self.link.call(crate::store::Session::reset_lock_timeout);
+        let _ = self.link.call(Session::reset_lock_timeout);
     }
 
     /// The connection went away in the middle of halving: this part goes on by itself.
     fn write_until_known_after(&mut self, mut part: Vec<Finished>) {
         loop {
-            pause(BACKOFF_MAX);
+            pause(Waits::MAX);
             match self.attempt(&mut part) {
                 Attempt::Known(written) => return self.account(&part, &written),
                 Attempt::Again => {}
@@ -288,7 +280,7 @@ impl Settler<'_> {
         let states = loop {
             match self.link.call(|session| session.read_back(&ids)) {
                 Ok(states) => break states,
-                Err(_) => pause(BACKOFF_MAX),
+                Err(_) => pause(Waits::MAX),
             }
         };
         let states: HashMap<i64, _> = states
@@ -351,11 +343,6 @@ impl Settler<'_> {
             .sub(i64::try_from(batch.len()).unwrap_or(i64::MAX));
         self.shared.queue_moved();
     }
-}
-
-/// Waits without an input: what ends it early is the end of the process.
-fn pause(wait: Duration) {
-    let _ = never::<()>().recv_timeout(wait);
 }
 
 /// The leases that have nothing left once this batch is written.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::backoff::RetryPolicy;
 use crate::config::Config;
 use crate::handler::{Handlers, Routes};
 use crate::in_hand::{InHandFile, Owner};
@@ -212,13 +211,6 @@ impl Shared {
                 let _ = self.route_room.try_send(());
             }
         }
-    }
-
-    /// The retry policy of an event type.
-    pub(super) fn retry_policy(&self, event_type: &str) -> RetryPolicy {
-        self.routes
-            .find(event_type)
-            .map_or(self.config.retry, |route| self.routes.get(route).retry)
     }
 
     /// Milliseconds after the epoch at which `wait` from now is over; never 0.

@@ -15,8 +15,8 @@ use source::Source;
 const LAYERS: [&[&str]; 4] = [
     &["backoff", "config", "error", "event", "nearest", "report"],
     &[
-        "cluster", "handler", "health", "in_hand", "logging", "metrics", "process", "settings",
-        "signal", "store",
+        "cluster", "handler", "health", "in_hand", "logging", "metrics", "pause", "process",
+        "settings", "signal", "store",
     ],
     &["http", "supervisor", "worker"],
     &["bench", "cli", "daemon", "demo", "lib", "main"],
@@ -24,6 +24,12 @@ const LAYERS: [&[&str]; 4] = [
 
 /// Imports within a layer: who, from whom, why.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("in_hand", "pause", "a lock may be held a moment longer"),
+    (
+        "store",
+        "pause",
+        "producers get their turn between two tries",
+    ),
     (
         "handler",
         "process",
