@@ -11,6 +11,8 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
+use crate::process::children;
+
 /// Starts the daemon, waits for it and hands its status on. The guard is what waits for the pipe; it must not outlive the daemon, whose
 /// number may belong to another process then. The daemon's files are its own: what it leaves for the next daemon, when it is killed,
 /// is of no use to anybody here.
@@ -98,11 +100,8 @@ impl Daemon {
 
     /// The supervisor's process id, once there is one.
     pub fn pid(&self) -> Option<u32> {
-        let shell = self.shell.id();
-        let children =
-            std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
         // The daemon is started before the guard.
-        children.split_whitespace().next()?.parse().ok()
+        children(self.shell.id()).first().copied()
     }
 
     /// Lets the daemon drain and waits for its end; an error says how it ended otherwise.

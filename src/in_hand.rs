@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::pause::pause;
+use crate::process::Stat;
 
 /// The header's room in the file; slots start behind it.
 const HEADER_BYTES: u64 = 2048;
@@ -236,10 +237,7 @@ pub fn private_directory(directory: &Path) -> io::Result<()> {
 
 /// Reads when the process `pid` started, in clock ticks since boot, low 32 bits.
 pub fn started_ticks(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name may hold spaces and parentheses; the fields go on behind the last one.
-    let fields = stat.rsplit_once(')')?.1;
-    let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    let ticks = Stat::of(pid)?.started_ticks;
     u32::try_from(ticks & u64::from(u32::MAX)).ok()
 }
 

@@ -1,10 +1,12 @@
-//! Processes that are not our workers: the groups that exec handlers run in, and orphans that were handed to us.
+//! Processes as /proc shows them, and what is done to those that are not our workers: the groups that exec handlers run in, and
+//! orphans that were handed to us.
+//!
+//! Groups and sessions are read from /proc and not asked of the kernel: a session that began outside this process's namespace (a
+//! shell that entered a container) has the number 0, which rustix 1.1.6 takes for impossible and aborts on.
 
 use std::fs;
 
-use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, getpgid, getsid, kill_process_group, waitid,
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 /// Kills a process group. That it is gone already is as good.
 pub fn kill_group(group: u32) {
@@ -30,10 +32,7 @@ pub fn kill_programs_of(worker: &str) {
         .filter_map(Result::ok)
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     for number in numbers.filter(|&number| is_marked(number, mark.as_bytes())) {
-        let Some(process) = pid(number) else { continue };
-        let is_leader = getpgid(Some(process)).is_ok_and(|group| group == process);
-        let is_in_session = getsid(Some(process)).is_ok_and(|session| session != process);
-        if is_leader && is_in_session {
+        if Stat::of(number).is_some_and(|stat| stat.group == number && stat.session != number) {
             kill_group(number);
         }
     }
@@ -56,7 +55,10 @@ pub fn become_subreaper() {
 
 /// Reaps the ended children of this process that `is_known` does not claim: orphans of handlers that their worker left behind.
 pub fn reap_orphans(is_known: impl Fn(u32) -> bool) {
-    for child in children().into_iter().filter(|&child| !is_known(child)) {
+    for child in children(std::process::id())
+        .into_iter()
+        .filter(|&child| !is_known(child))
+    {
         if let Some(pid) = pid(child) {
             let _ = waitid(
                 WaitId::Pid(pid),
@@ -74,12 +76,12 @@ pub fn has_ended(child: u32) -> bool {
     waitid(WaitId::Pid(pid), options).map_or(true, |status| status.is_some())
 }
 
-fn children() -> Vec<u32> {
-    let Ok(threads) = fs::read_dir("/proc/self/task") else {
-        return Vec::new();
-    };
-    threads
-        .filter_map(Result::ok)
+/// Lists the children of a process. A child belongs to the thread that has forked it, so all threads are asked.
+pub fn children(parent: u32) -> Vec<u32> {
+    fs::read_dir(format!("/proc/{parent}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
         .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
         .flat_map(|list| {
             list.split_whitespace()
@@ -87,6 +89,41 @@ fn children() -> Vec<u32> {
                 .collect::<Vec<u32>>()
         })
         .collect()
+}
+
+/// What /proc says of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// `Z` is a zombie; see proc(5) for the others.
+    pub state: char,
+    /// Its process group; 0 when that began outside our namespace.
+    pub group: u32,
+    /// Its session; 0 when that began outside our namespace.
+    pub session: u32,
+    /// CPU time it has used, in clock ticks.
+    pub own_ticks: u64,
+    /// CPU time that the children it has waited for had used, in clock ticks.
+    pub buried_ticks: u64,
+    /// When it started, in clock ticks since boot.
+    pub started_ticks: u64,
+}
+
+impl Stat {
+    /// Reads what /proc says of the process; `None` when there is no such process.
+    pub fn of(process: u32) -> Option<Stat> {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        // The command's name may hold blanks and parentheses; the fields go on behind the last one.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+        Some(Stat {
+            state: fields.first()?.chars().next()?,
+            group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
+            own_ticks: number(11)? + number(12)?,
+            buried_ticks: number(13)? + number(14)?,
+            started_ticks: number(19)?,
+        })
+    }
 }
 
 fn pid(number: u32) -> Option<Pid> {

@@ -1,16 +1,16 @@
 //! CPU time of the daemon, as /proc counts it.
 
-use std::fs;
-
 use rustix::param::clock_ticks_per_second;
+
+use crate::process::{Stat, children};
 
 /// CPU seconds that a supervisor, its workers and those that it has buried have used so far.
 pub(super) fn seconds_of(supervisor: u32) -> f64 {
-    let own = ticks(supervisor).map_or(0, |ticks| ticks.own + ticks.buried);
+    let own = Stat::of(supervisor).map_or(0, |stat| stat.own_ticks + stat.buried_ticks);
     let workers: u64 = children(supervisor)
         .into_iter()
-        .filter_map(ticks)
-        .map(|ticks| ticks.own)
+        .filter_map(Stat::of)
+        .map(|stat| stat.own_ticks)
         .sum();
     #[expect(
         clippy::cast_precision_loss,
@@ -18,35 +18,4 @@ pub(super) fn seconds_of(supervisor: u32) -> f64 {
     )]
     let seconds = (own + workers) as f64 / clock_ticks_per_second() as f64;
     seconds
-}
-
-struct Ticks {
-    own: u64,
-    buried: u64,
-}
-
-/// Reads the fields utime, stime, cutime and cstime; the name before them may hold blanks and parentheses.
-fn ticks(pid: u32) -> Option<Ticks> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let field = |at: usize| fields.get(at)?.parse::<u64>().ok();
-    Some(Ticks {
-        own: field(11)? + field(12)?,
-        buried: field(13)? + field(14)?,
-    })
-}
-
-/// A child belongs to the thread that has forked it, so all threads are asked.
-fn children(parent: u32) -> Vec<u32> {
-    fs::read_dir(format!("/proc/{parent}/task"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
-        .flat_map(|list| {
-            list.split_whitespace()
-                .filter_map(|pid| pid.parse().ok())
-                .collect::<Vec<u32>>()
-        })
-        .collect()
 }

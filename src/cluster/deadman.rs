@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::after;
 use rustix::process::Pid;
 
-use super::process::is_alive;
 use super::programs::{find_programs, server_user};
 use super::{ClusterError, Settings};
+use crate::process::Stat;
 
 /// Where the directories are made: socket paths end at 107 bytes, so not under `TMPDIR`, which may be long.
 const PARENT: &str = "/tmp";
@@ -205,4 +205,9 @@ fn make_directory(user: Option<(u32, u32)>) -> Result<PathBuf, ClusterError> {
         return Err(ClusterError::Directory { path, source });
     }
     Ok(path)
+}
+
+/// Says whether the process runs; a zombie does not.
+fn is_alive(pid: Pid) -> bool {
+    Stat::of(pid.as_raw_nonzero().get().unsigned_abs()).is_some_and(|stat| stat.state != 'Z')
 }

@@ -8,7 +8,6 @@
 //! Deliberately not here: TCP, passwords, more than one server a directory. Who may open the directory (mode 0700) may connect.
 
 mod deadman;
-mod process;
 mod programs;
 
 use std::io;
@@ -16,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::process;
 use deadman::Deadman;
 
 /// The superuser of every private cluster.
@@ -224,14 +224,14 @@ impl Cluster {
         let server = self.server.ok_or(ClusterError::Stopped)?;
         // The postmaster first: then it forks no more and the list of its children is complete.
         signal_all(&[server], Signal::STOP);
-        signal_all(&process::children_of(server), Signal::STOP);
+        signal_all(&back_ends(server), Signal::STOP);
         Ok(())
     }
 
     /// Ends a [`pause`](Cluster::pause).
     pub fn resume(&self) -> Result<(), ClusterError> {
         let server = self.server.ok_or(ClusterError::Stopped)?;
-        signal_all(&process::children_of(server), Signal::CONT);
+        signal_all(&back_ends(server), Signal::CONT);
         signal_all(&[server], Signal::CONT);
         Ok(())
     }
@@ -251,6 +251,13 @@ impl Cluster {
         cluster.start_again()?;
         Ok(cluster)
     }
+}
+
+fn back_ends(server: Pid) -> Vec<Pid> {
+    process::children(server.as_raw_nonzero().get().unsigned_abs())
+        .into_iter()
+        .filter_map(|child| Pid::from_raw(i32::try_from(child).ok()?))
+        .collect()
 }
 
 fn signal_all(pids: &[Pid], signal: Signal) {

@@ -288,7 +288,8 @@ fn two_migrations_at_once_come_one_after_the_other() {
     assert_eq!(done, 1);
     assert_eq!(
         db.number(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
             &[]
         ),
         0

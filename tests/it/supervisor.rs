@@ -323,6 +323,5 @@ fn a_dead_workers_programs_are_known_by_their_mark() {
 }
 
 fn is_session_leader(pid: u32) -> bool {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap());
-    rustix::process::getsid(pid).is_ok_and(|session| Some(session) == pid)
+    dispatchbox::process::Stat::of(pid).is_some_and(|stat| stat.session == pid)
 }

@@ -26,6 +26,16 @@ const LAYERS: [&[&str]; 4] = [
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("in_hand", "pause", "a lock may be held a moment longer"),
     (
+        "in_hand",
+        "process",
+        "a start time tells a reused number apart",
+    ),
+    (
+        "cluster",
+        "process",
+        "a server's back ends are paused with it",
+    ),
+    (
         "store",
         "pause",
         "producers get their turn between two tries",
@@ -92,6 +102,14 @@ const FORBIDDEN: &[(&str, &str)] = &[
     (
         "thread::spawn",
         "it panics when there is no thread to have: `thread::Builder`",
+    ),
+    (
+        "process::getsid",
+        "it aborts on a session from outside the namespace: `process::Stat`",
+    ),
+    (
+        "process::getpgid",
+        "it aborts on a group from outside the namespace: `process::Stat`",
     ),
     ("mpsc::channel", "channels are bounded"),
     ("crossbeam_channel::unbounded", "channels are bounded"),
