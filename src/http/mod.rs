@@ -3,32 +3,32 @@
 //! A few threads answer what tiny_http accepts. `/health` says that the process lives and never touches the database; `/ready`
 //! says whether it should get traffic, with a fixed reason when not; details are in the log, where no stranger reads them.
 
+mod endpoints;
+mod exchange;
 mod probe;
 mod route;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use log::{debug, info, warn};
+use log::{debug, info};
 use tiny_http::{Header, Request, Response, Server};
 
-use crate::health::{DaemonPhase, Published};
-use crate::metrics;
+use crate::health::Published;
 use crate::store::dsn::Dsn;
-use probe::{Database, Probe};
-use route::Route;
+use endpoints::Endpoints;
+use exchange::{Incoming, Reply};
+use probe::Probe;
 
 /// Enough for a load balancer, a scraper and a person at once; a slow readiness look holds one of them up to four seconds.
 const THREADS: usize = 4;
 
 /// Answers under way are finished within this time, or not at all.
 const STOP_MAX: Duration = Duration::from_millis(100);
-
-const JSON: &str = "application/json";
 
 /// The running endpoints.
 pub struct HttpServer {
@@ -62,18 +62,20 @@ impl HttpServer {
             .map_err(|error| failed(error.to_string()))?;
         let server =
             Server::from_listener(listener, None).map_err(|error| failed(error.to_string()))?;
-        let probe = Probe::start(dsn).map_err(|error| failed(error.to_string()))?;
+        let endpoints = Endpoints {
+            published: published.clone(),
+            probe: Probe::start(dsn).map_err(|error| failed(error.to_string()))?,
+        };
         let server = Arc::new(server);
         let (running, ended) = bounded(0);
         for number in 0..THREADS {
-            let (server, published, probe) =
-                (Arc::clone(&server), published.clone(), probe.clone());
+            let (server, endpoints) = (Arc::clone(&server), endpoints.clone());
             let running: Sender<()> = running.clone();
             thread::Builder::new()
                 .name(format!("http-{number}"))
                 .spawn(move || {
                     let _running = running;
-                    serve(&server, &published, &probe);
+                    serve(&server, &endpoints);
                 })
                 .map_err(|error| failed(error.to_string()))?;
         }
@@ -91,102 +93,44 @@ impl HttpServer {
     }
 }
 
-fn serve(server: &Server, published: &Published, probe: &Probe) {
-    while let Ok(request) = server.recv() {
-        let answer = answer(&request, published, probe);
-        if let Err(error) = send(request, answer) {
+fn serve(server: &Server, endpoints: &Endpoints) {
+    while let Ok(mut request) = server.recv() {
+        let sent = receive(&mut request)
+            .map(|incoming| endpoints.answer(&incoming))
+            .and_then(|reply| send(request, reply));
+        if let Err(error) = sent {
             debug!("could not answer a request: {error}");
         }
     }
 }
 
-struct Answer {
-    status: u16,
-    media_type: &'static str,
-    body: String,
-    allow: Option<&'static str>,
+fn receive(request: &mut Request) -> io::Result<Incoming> {
+    let mut body = Vec::new();
+    request.as_reader().read_to_end(&mut body)?;
+    let headers = request.headers().iter().map(|header| {
+        let name = header.field.as_str().as_str().to_owned();
+        (name, header.value.as_str().to_owned())
+    });
+    Ok(Incoming {
+        method: request.method().to_string(),
+        target: request.url().to_owned(),
+        peer: request.remote_addr().map(SocketAddr::ip),
+        headers: headers.collect(),
+        body,
+    })
 }
 
-fn answer(request: &Request, published: &Published, probe: &Probe) -> Answer {
-    match route::find(&request.method().to_string(), request.url()) {
-        Route::Health => json(200, r#"{"status":"ok"}"#),
-        Route::Ready => match refusal(published, probe) {
-            None => json(200, r#"{"status":"ready"}"#),
-            Some(reason) => json(
-                503,
-                &format!(r#"{{"status":"not ready","reason":"{reason}"}}"#),
-            ),
-        },
-        Route::Metrics => metrics_text(published),
-        Route::NotFound => json(
-            404,
-            r#"{"error":"Not Found","message":"The requested resource was not found"}"#,
-        ),
-        Route::MethodNotAllowed(allow) => {
-            let body = r#"{"error":"Method Not Allowed","message":"The HTTP method is not allowed for this resource"}"#;
-            Answer {
-                allow: Some(allow),
-                ..json(405, body)
-            }
-        }
-    }
-}
-
-/// Why the daemon should get no traffic now.
-fn refusal(published: &Published, probe: &Probe) -> Option<&'static str> {
-    let state = published.health.state();
-    match state.phase {
-        DaemonPhase::Draining => return Some("draining"),
-        DaemonPhase::Starting | DaemonPhase::Running => {}
-    }
-    match probe.ask() {
-        Database::NotConnected => Some("database not connected"),
-        Database::SchemaNotUsable => Some("schema not usable"),
-        Database::Usable if state.workers_up == 0 => Some("no workers"),
-        Database::Usable => None,
-    }
-}
-
-fn metrics_text(published: &Published) -> Answer {
-    let rendered = published
-        .fleet
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .render();
-    match rendered {
-        Ok(body) => Answer {
-            status: 200,
-            media_type: metrics::CONTENT_TYPE,
-            body,
-            allow: None,
-        },
-        Err(error) => {
-            warn!("could not render the metrics: {error}");
-            json(500, r#"{"error":"metrics unavailable"}"#)
-        }
-    }
-}
-
-fn json(status: u16, body: &str) -> Answer {
-    Answer {
-        status,
-        media_type: JSON,
-        body: body.to_owned(),
-        allow: None,
-    }
-}
-
-fn send(request: Request, answer: Answer) -> io::Result<()> {
-    let mut response = Response::from_string(answer.body).with_status_code(answer.status);
-    let headers = [
-        ("Content-Type", Some(answer.media_type)),
-        ("Allow", answer.allow),
-        ("Cache-Control", Some("no-store")),
+fn send(request: Request, reply: Reply) -> io::Result<()> {
+    let mut response = Response::from_string(reply.body).with_status_code(reply.status);
+    let fixed = [
+        ("Content-Type", reply.media_type),
+        ("Cache-Control", "no-store"),
     ];
-    for (name, value) in headers
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-    {
+    let more = reply
+        .headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()));
+    for (name, value) in fixed.into_iter().chain(more) {
         if let Ok(header) = Header::from_bytes(name, value) {
             response.add_header(header);
         }

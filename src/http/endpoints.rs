@@ -1,0 +1,80 @@
+//! What each path answers.
+
+use std::sync::PoisonError;
+
+use log::warn;
+
+use super::exchange::{Incoming, Reply};
+use super::probe::{Database, Probe};
+use super::route::{self, Route};
+use crate::health::{DaemonPhase, Published};
+use crate::metrics;
+
+/// Everything that an answer is made from. Cheap to clone: what it holds is shared.
+#[derive(Clone)]
+pub(super) struct Endpoints {
+    pub(super) published: Published,
+    pub(super) probe: Probe,
+}
+
+impl Endpoints {
+    /// Answers one request.
+    pub(super) fn answer(&self, request: &Incoming) -> Reply {
+        match route::find(&request.method, &request.target) {
+            Route::Health => Reply::json(200, r#"{"status":"ok"}"#),
+            Route::Ready => match self.refusal() {
+                None => Reply::json(200, r#"{"status":"ready"}"#),
+                Some(reason) => Reply::json(
+                    503,
+                    format!(r#"{{"status":"not ready","reason":"{reason}"}}"#),
+                ),
+            },
+            Route::Metrics => self.metrics(),
+            Route::NotFound => Reply::json(
+                404,
+                r#"{"error":"Not Found","message":"The requested resource was not found"}"#,
+            ),
+            Route::MethodNotAllowed(allow) => Reply::json(
+                405,
+                r#"{"error":"Method Not Allowed","message":"The HTTP method is not allowed for this resource"}"#,
+            )
+            .with("Allow", allow),
+        }
+    }
+
+    /// Why the daemon should get no traffic now.
+    fn refusal(&self) -> Option<&'static str> {
+        let state = self.published.health.state();
+        match state.phase {
+            DaemonPhase::Draining => return Some("draining"),
+            DaemonPhase::Starting | DaemonPhase::Running => {}
+        }
+        match self.probe.ask() {
+            Database::NotConnected => Some("database not connected"),
+            Database::SchemaNotUsable => Some("schema not usable"),
+            Database::Usable if state.workers_up == 0 => Some("no workers"),
+            Database::Usable => None,
+        }
+    }
+
+    fn metrics(&self) -> Reply {
+        let rendered = self
+            .published
+            .fleet
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .render();
+        match rendered {
+            Ok(body) => Reply {
+                status: 200,
+                media_type: metrics::CONTENT_TYPE,
+                body,
+                headers: Vec::new(),
+            },
+            Err(error) => {
+                warn!("could not render the metrics: {error}");
+                Reply::error(500, "metrics unavailable")
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What the endpoints see of a request and say in reply: plain values, so that only `mod.rs` knows the server below.
+
+use std::net::IpAddr;
+
+const JSON: &str = "application/json";
+
+/// A whole request, its body included.
+#[derive(Debug, Clone)]
+#[expect(dead_code, reason = "the dead letter endpoints read all of it")]
+pub(super) struct Incoming {
+    /// As it was sent: methods are case-sensitive.
+    pub(super) method: String,
+    /// Path and query as they were sent, percent-encoded.
+    pub(super) target: String,
+    /// Who is at the other end of the connection; `None` when that cannot be known.
+    pub(super) peer: Option<IpAddr>,
+    /// Names and values in their order; a name may come more than once.
+    pub(super) headers: Vec<(String, String)>,
+    /// The body, within the limits of the guard.
+    pub(super) body: Vec<u8>,
+}
+
+impl Incoming {
+    #[expect(dead_code, reason = "the dead letter endpoints read it")]
+    /// The first header of this name, in whatever case.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) media_type: &'static str,
+    pub(super) body: String,
+    /// Headers beside Content-Type, Content-Length and Cache-Control.
+    pub(super) headers: Vec<(&'static str, String)>,
+}
+
+impl Reply {
+    /// An answer whose body is JSON text already.
+    pub(super) fn json(status: u16, body: impl Into<String>) -> Reply {
+        Reply {
+            status,
+            media_type: JSON,
+            body: body.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// `{"error":…}`.
+    pub(super) fn error(status: u16, error: &str) -> Reply {
+        Reply::json(status, serde_json::json!({ "error": error }).to_string())
+    }
+
+    /// Adds a header.
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Reply {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
