@@ -1,6 +1,7 @@
 //! What the supervisor publishes about itself and `http` reads.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::metrics::Fleet;
 
@@ -11,6 +12,8 @@ pub struct Published {
     pub health: Health,
     /// The sum of all workers' metrics.
     pub fleet: Arc<Mutex<Fleet>>,
+    /// What the last survey of the table found; `None` before the first, and while the database does not answer.
+    pub survey: Arc<Mutex<Option<Survey>>>,
 }
 
 impl Published {
@@ -19,8 +22,26 @@ impl Published {
         Published {
             health: Health::default(),
             fleet: Arc::new(Mutex::new(Fleet::new(processes))),
+            survey: Arc::default(),
         }
     }
+}
+
+/// What waits and what is dead in the table, counted now and then by one process at a bounded cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// Due events, counted no further than the cap.
+    pub backlog: u64,
+    /// There may be more due events than were counted.
+    pub is_backlog_capped: bool,
+    /// How long the oldest due event has been due; zero when there is none.
+    pub oldest_due_age: Duration,
+    /// Dead events by type, as the rows spell it, counted no further than the cap.
+    pub dead: Vec<(String, u64)>,
+    /// There may be more dead events than were counted.
+    pub is_dead_capped: bool,
+    /// When it was taken.
+    pub taken_at: Instant,
 }
 
 /// Where the daemon stands.
