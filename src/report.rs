@@ -9,12 +9,75 @@ pub struct Report {
     pub phase: Phase,
     /// Events claimed and not settled.
     pub in_flight: u64,
-    /// Its last database call succeeded.
-    pub db_connected: bool,
+    /// What its database calls have come to lately.
+    pub access: Access,
     /// Milliseconds since the slowest of fetcher, settler and keeper last turned; a large number means a stuck server.
     pub turned_ms: u64,
     /// Everything it has counted since it started.
     pub metrics: Snapshot,
+}
+
+/// What a worker's database calls have come to lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Nobody knows yet: it has claimed nothing and met no trouble.
+    Untried,
+    /// They get through.
+    Granted,
+    /// They have failed, or not returned, for so long, and none has got through since.
+    Failing {
+        /// The gravest of what they met.
+        trouble: Trouble,
+        /// For how many milliseconds.
+        for_ms: u64,
+    },
+}
+
+impl Access {
+    /// Says whether there is a connection, whatever comes of the statements; `None` when nobody knows yet.
+    pub fn is_connected(self) -> Option<bool> {
+        match self {
+            Access::Untried => None,
+            Access::Granted => Some(true),
+            Access::Failing { trouble, .. } => Some(trouble != Trouble::Unavailable),
+        }
+    }
+}
+
+/// What keeps events from being claimed or settled, the gravest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// There is no connection, or it is lost.
+    Unavailable,
+    /// The server only reads: a standby, or the old primary after a failover.
+    ReadOnly,
+    /// A table, column or function is not there.
+    Schema,
+    /// The role may not do it.
+    PermissionDenied,
+    /// Somebody holds a lock on the table.
+    TableLocked,
+    /// No answer within the time that a statement has.
+    TimedOut,
+    /// The server says no for another reason.
+    Refused,
+}
+
+impl Trouble {
+    /// A few words for a table or a page.
+    pub fn text(self) -> &'static str {
+        match self {
+            Trouble::Unavailable => "unavailable",
+            Trouble::ReadOnly => "read-only",
+            Trouble::Schema => "schema",
+            Trouble::PermissionDenied => "permission denied",
+            Trouble::TableLocked => "table locked",
+            Trouble::TimedOut => "timed out",
+            Trouble::Refused => "refused",
+        }
+    }
 }
 
 /// A worker's phase.
@@ -34,6 +97,24 @@ pub enum Phase {
 pub struct Snapshot {
     /// One entry a time series.
     pub series: Vec<Series>,
+}
+
+impl Snapshot {
+    /// Adds up the counters and gauges of this name that have all these labels, in whole numbers.
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        self.series
+            .iter()
+            .filter(|series| series.name == name && has_labels(&series.labels, labels))
+            .map(|series| series.value.whole())
+            .sum()
+    }
+}
+
+/// Says whether a time series has all these labels.
+pub fn has_labels(has: &[(String, String)], wanted: &[(&str, &str)]) -> bool {
+    wanted
+        .iter()
+        .all(|(name, value)| has.iter().any(|(n, v)| n == name && v == value))
 }
 
 /// One time series of a snapshot.
@@ -74,6 +155,21 @@ pub enum Value {
     },
 }
 
+impl Value {
+    /// The value of a counter or gauge that counts things; 0 for a histogram.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float that counts things is whole; what lies outside of u64 is cut off"
+    )]
+    pub fn whole(&self) -> u64 {
+        match self {
+            Value::Counter(value) | Value::Gauge(value) => *value as u64,
+            Value::Histogram { .. } => 0,
+        }
+    }
+}
+
 impl Report {
     /// Encodes the report as one line, its end included.
     pub fn encode(&self) -> String {
@@ -97,7 +193,10 @@ mod tests {
         let report = Report {
             phase: Phase::Draining,
             in_flight: 12,
-            db_connected: true,
+            access: Access::Failing {
+                trouble: Trouble::TableLocked,
+                for_ms: 2100,
+            },
             turned_ms: 3,
             metrics: Snapshot {
                 series: vec![

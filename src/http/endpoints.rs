@@ -1,12 +1,14 @@
 //! What each path answers.
 
 use std::sync::PoisonError;
+use std::time::Instant;
 
 use log::warn;
 
 use super::exchange::{Incoming, Reply};
-use super::probe::{Database, Probe};
+use super::probe::Probe;
 use super::route::{self, Route};
+use crate::health::readiness::NotReady;
 use crate::health::{DaemonPhase, Published};
 use crate::metrics;
 
@@ -43,18 +45,13 @@ impl Endpoints {
     }
 
     /// Why the daemon should get no traffic now.
-    fn refusal(&self) -> Option<&'static str> {
-        let state = self.published.health.state();
-        match state.phase {
-            DaemonPhase::Draining => return Some("draining"),
-            DaemonPhase::Starting | DaemonPhase::Running => {}
+    fn refusal(&self) -> Option<NotReady> {
+        let health = &self.published.health;
+        // Whoever leaves asks the database no more.
+        if health.state().phase != DaemonPhase::Draining {
+            self.probe.ask();
         }
-        match self.probe.ask() {
-            Database::NotConnected => Some("database not connected"),
-            Database::SchemaNotUsable => Some("schema not usable"),
-            Database::Usable if state.workers_up == 0 => Some("no workers"),
-            Database::Usable => None,
-        }
+        health.state().not_ready(Instant::now())
     }
 
     fn metrics(&self) -> Reply {

@@ -64,7 +64,8 @@ impl HttpServer {
             Server::from_listener(listener, None).map_err(|error| failed(error.to_string()))?;
         let endpoints = Endpoints {
             published: published.clone(),
-            probe: Probe::start(dsn).map_err(|error| failed(error.to_string()))?,
+            probe: Probe::start(dsn, published.health.clone())
+                .map_err(|error| failed(error.to_string()))?,
         };
         let server = Arc::new(server);
         let (running, ended) = bounded(0);

@@ -8,7 +8,7 @@ use prometheus::proto::{
 use prometheus::{Registry, TextEncoder};
 
 use super::{Kind, WORKER_METRICS};
-use crate::report::{Snapshot, Value};
+use crate::report::{Snapshot, Value, has_labels};
 
 type SeriesKey = (String, Vec<(String, String)>);
 
@@ -24,7 +24,8 @@ pub struct Fleet {
 #[derive(Default)]
 struct Worker {
     is_up: bool,
-    db_connected: bool,
+    /// `None` while nobody knows.
+    db_connected: Option<bool>,
     snapshot: Snapshot,
 }
 
@@ -51,7 +52,7 @@ impl Fleet {
     }
 
     /// A worker has reported.
-    pub fn reported(&mut self, slot: u16, db_connected: bool, snapshot: Snapshot) {
+    pub fn reported(&mut self, slot: u16, db_connected: Option<bool>, snapshot: Snapshot) {
         self.living.insert(
             slot,
             Worker {
@@ -76,9 +77,18 @@ impl Fleet {
         self.sweeps += leases;
     }
 
-    /// Workers that live and have reported.
-    pub fn workers_up(&self) -> usize {
-        self.living.values().filter(|worker| worker.is_up).count()
+    /// The sum of a counter over all workers and over the time series that have all these labels.
+    pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let ended = self
+            .ended
+            .iter()
+            .filter(|((known, has), _)| known == name && has_labels(has, labels))
+            .map(|(_, value)| value.whole());
+        let living = self
+            .living
+            .values()
+            .map(|worker| worker.snapshot.sum(name, labels));
+        ended.chain(living).sum()
     }
 
     /// Renders everything as Prometheus text.
@@ -106,8 +116,12 @@ impl Fleet {
             let label = vec![("worker".to_owned(), format!("{slot:02}"))];
             metric(&label, &Value::Gauge(f64::from(u8::from(worker.is_up))))
         });
-        let up: Vec<&Worker> = self.living.values().filter(|worker| worker.is_up).collect();
-        let is_connected = !up.is_empty() && up.iter().all(|worker| worker.db_connected);
+        let connected = || {
+            self.living
+                .values()
+                .filter_map(|worker| worker.db_connected)
+        };
+        let is_connected = connected().next().is_some() && connected().all(|is| is);
         let version = vec![("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())];
         vec![
             family(
@@ -125,7 +139,7 @@ impl Fleet {
             family(
                 "dispatchbox_db_connected",
                 Kind::Gauge,
-                "1 while the last database calls of all workers succeeded.",
+                "1 while all workers are connected to the database, whatever comes of their statements.",
                 vec![metric(
                     &[],
                     &Value::Gauge(f64::from(u8::from(is_connected))),
@@ -283,8 +297,8 @@ mod tests {
         let mut fleet = Fleet::new(2);
         fleet.started(0, false);
         fleet.started(1, false);
-        fleet.reported(0, true, worker_with(10));
-        fleet.reported(1, true, worker_with(5));
+        fleet.reported(0, Some(true), worker_with(10));
+        fleet.reported(1, Some(true), worker_with(5));
         let before = fleet.render().expect("it renders");
         assert!(
             before.contains("dispatchbox_events_claimed_total 15\n"),
@@ -332,7 +346,7 @@ mod tests {
     #[test]
     fn every_family_stands_once_and_has_a_help_text() {
         let mut fleet = Fleet::new(1);
-        fleet.reported(0, true, worker_with(1));
+        fleet.reported(0, Some(true), worker_with(1));
 
         let text = fleet.render().expect("it renders");
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use postgres::error::SqlState;
 
 use super::knock::is_time_out;
+use crate::report::Trouble;
 
 /// Code given to what the driver refuses by itself while connecting: a missing password, TLS that it cannot do, bad settings.
 const REFUSED_BY_DRIVER: &str = "28000";
@@ -198,6 +199,30 @@ impl StoreError {
         .any(|code| self.has_code(code))
     }
 
+    /// Says whether the role lacks a privilege, or a rule of the table refuses a row.
+    pub fn is_permission_denied(&self) -> bool {
+        self.has_code(&SqlState::INSUFFICIENT_PRIVILEGE)
+    }
+
+    /// What it means for the work if it stays like this.
+    pub fn trouble(&self) -> Trouble {
+        if self.has_code(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+            Trouble::ReadOnly
+        } else if self.is_connection_lost() || self.is_connecting() {
+            Trouble::Unavailable
+        } else if self.is_schema() {
+            Trouble::Schema
+        } else if self.is_permission_denied() {
+            Trouble::PermissionDenied
+        } else if self.is_lock_timeout() {
+            Trouble::TableLocked
+        } else if self.kind == StoreErrorKind::TimedOut {
+            Trouble::TimedOut
+        } else {
+            Trouble::Refused
+        }
+    }
+
     /// Names the reason in one of a few words, fit for a metric's label.
     pub fn reason(&self) -> &'static str {
         let code = self.code.as_ref().map_or("", SqlState::code);
@@ -213,6 +238,7 @@ impl StoreError {
             (StoreErrorKind::Unavailable, _) => "connection",
             (StoreErrorKind::Rejected(_), _) if self.is_configuration() => "authentication",
             (StoreErrorKind::Rejected(_), _) if self.is_schema() => "schema",
+            (StoreErrorKind::Rejected(_), _) if self.is_permission_denied() => "permission",
             (StoreErrorKind::Rejected(_), _) => "other",
         }
     }
@@ -309,7 +335,7 @@ mod tests {
             ("42703", false, false, false, true, "schema"),
             ("42883", false, false, false, true, "schema"),
             ("3F000", false, false, false, true, "schema"),
-            ("42501", false, false, false, false, "other"),
+            ("42501", false, false, false, false, "permission"),
             ("22P02", false, false, false, false, "other"),
         ];
         for (code, transient, lost, configuration, schema, reason) in cases {
@@ -320,6 +346,26 @@ mod tests {
             assert_eq!(error.is_schema(), schema, "{code}");
             assert_eq!(error.is_lock_timeout(), code == "55P03", "{code}");
             assert_eq!(error.reason(), reason, "{code}");
+        }
+    }
+
+    #[test]
+    fn each_code_is_one_trouble() {
+        let cases = [
+            ("08006", Trouble::Unavailable),
+            ("57P01", Trouble::Unavailable),
+            ("53300", Trouble::Unavailable),
+            ("25006", Trouble::ReadOnly),
+            ("42P01", Trouble::Schema),
+            ("42883", Trouble::Schema),
+            ("42501", Trouble::PermissionDenied),
+            ("55P03", Trouble::TableLocked),
+            ("57014", Trouble::TimedOut),
+            ("53100", Trouble::Refused),
+            ("22P02", Trouble::Refused),
+        ];
+        for (code, trouble) in cases {
+            assert_eq!(rejected(code).trouble(), trouble, "{code}");
         }
     }
 

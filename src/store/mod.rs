@@ -1,7 +1,7 @@
 //! The database: the only place that opens connections or names `postgres`.
 //!
 //! A [`Session`] is one connection whose calls are bounded and whose failures are [`StoreError`]s; a [`Pool`] lends a few of them. What
-//! can be asked of the database stands as typed calls on `Session`, a file each: [`claim`], [`settle`], [`lease`], [`schema`]. The
+//! can be asked of the database stands as typed calls on `Session`, a file each: [`claim`], [`settle`], [`lease`], [`schema`], [`readiness`]. The
 //! statements themselves stand under `sql/`, where psql can run and explain them.
 //!
 //! Every call is one statement in its own transaction: nothing is left open between two calls, so a lost connection never leaves half of
@@ -14,6 +14,7 @@ pub mod error;
 mod knock;
 pub mod lease;
 pub mod pool;
+pub mod readiness;
 pub mod schema;
 pub mod settle;
 

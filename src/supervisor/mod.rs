@@ -7,10 +7,10 @@
 mod child;
 mod directory;
 mod preflight;
+mod publisher;
 mod slot;
 mod sweeper;
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, tick};
@@ -19,9 +19,8 @@ use log::{error, info, warn};
 use crate::config::Config;
 use crate::error::{EXIT_CONFIG, EXIT_FAILED};
 use crate::handler::{Handlers, Routes};
-use crate::health::{DaemonPhase, Health, Published};
+use crate::health::{DaemonPhase, Published};
 use crate::in_hand::{self, Remains};
-use crate::metrics::Fleet;
 use crate::process;
 use crate::report::Report;
 use crate::signal::{self, SignalThread};
@@ -29,6 +28,7 @@ use crate::store::Timeouts;
 use crate::store::dsn::Dsn;
 use child::{End, WorkerProcess};
 use directory::PrivateDirectory;
+use publisher::Publisher;
 use slot::{Identity, Slot};
 use sweeper::{Dead, Sweeper};
 
@@ -92,8 +92,7 @@ pub struct Supervisor {
     dsn: Dsn,
     identity: Identity,
     directory: PrivateDirectory,
-    health: Health,
-    fleet: Arc<Mutex<Fleet>>,
+    publisher: Publisher,
     signals: SignalThread,
     sweeper: Sweeper,
     events: Receiver<FleetEvent>,
@@ -159,8 +158,7 @@ impl Supervisor {
             config,
             dsn,
             directory,
-            health: published.health,
-            fleet: published.fleet,
+            publisher: Publisher::new(published),
             signals,
             sweeper,
             events,
@@ -228,7 +226,7 @@ impl Supervisor {
             }
             FleetEvent::Report(slot, pid, report) => self.reported(slot, pid, report),
             FleetEvent::Ended(slot, pid) => self.ended(slot, pid),
-            FleetEvent::Swept(n_leases) => self.fleet().swept(n_leases),
+            FleetEvent::Swept(n_leases) => self.publisher.swept(n_leases),
             FleetEvent::Tick => self.look_after(),
             FleetEvent::DrainTimedOut => self.kill_what_is_left("drain timed out", false),
         }
@@ -239,8 +237,7 @@ impl Supervisor {
             return;
         }
         self.phase = Phase::Running;
-        self.health
-            .update(|state| state.phase = DaemonPhase::Running);
+        self.publisher.phase(DaemonPhase::Running);
         for remains in Remains::take_all(&self.directory.path, &self.dsn.identity()) {
             info!(
                 "found what worker {} left when it was killed with its supervisor",
@@ -270,8 +267,9 @@ impl Supervisor {
         match started {
             Ok(worker) => {
                 info!("worker-{number:02} started (pid {})", worker.pid());
+                let pid = worker.pid();
                 let is_restart = slot.started(worker);
-                self.fleet().started(number, is_restart);
+                self.publisher.started(number, pid, is_restart);
             }
             Err(error) => {
                 let wait = slot.ended();
@@ -289,7 +287,7 @@ impl Supervisor {
         };
         worker.last_report = Instant::now();
         worker.longest_call = Duration::from_millis(report.turned_ms);
-        self.publish(|fleet| fleet.reported(number, report.db_connected, report.metrics));
+        self.publisher.reported(number, report);
     }
 
     /// A worker has ended: cleans up, has its leases swept, and sees to a successor.
@@ -303,7 +301,7 @@ impl Supervisor {
         let end = worker.bury();
         let wait = slot.ended();
         let status = end.status;
-        self.publish(|fleet| fleet.ended(number));
+        self.publisher.ended(number);
         if !status.success() {
             self.has_failed = true;
             self.sweep_after(end);
@@ -324,6 +322,7 @@ impl Supervisor {
         let now = Instant::now();
         let has_slept = now.duration_since(self.last_look) >= SLEPT;
         self.last_look = now;
+        self.publisher.look_back(now);
         let wedged_after = self.config.query_timeout + self.config.connect_timeout + WEDGED_MARGIN;
         let mut overlooked = Vec::new();
         for slot in &mut self.slots {
@@ -385,8 +384,7 @@ impl Supervisor {
 
     fn drain(&mut self, signal: i32) {
         info!("{} received: draining", signal::name(signal));
-        self.health
-            .update(|state| state.phase = DaemonPhase::Draining);
+        self.publisher.phase(DaemonPhase::Draining);
         self.has_failed = false;
         for worker in self
             .slots
@@ -447,25 +445,11 @@ impl Supervisor {
         });
     }
 
-    /// Changes what is known of the workers, and tells how many are up.
-    fn publish(&self, change: impl FnOnce(&mut Fleet)) {
-        let workers_up = {
-            let mut fleet = self.fleet();
-            change(&mut fleet);
-            fleet.workers_up()
-        };
-        self.health.update(|state| state.workers_up = workers_up);
-    }
-
     fn worker(&mut self, number: u16, pid: u32) -> Option<&mut WorkerProcess> {
         self.slots
             .get_mut(usize::from(number))
             .and_then(|slot| slot.worker.as_mut())
             .filter(|worker| worker.pid() == pid)
-    }
-
-    fn fleet(&self) -> std::sync::MutexGuard<'_, Fleet> {
-        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -348,7 +348,7 @@ impl<'a> Fetcher<'a> {
 
     /// Lets the next claims start where events became due lately.
     fn skip_ahead(&mut self, lane: usize) -> Result<(), StoreError> {
-        let now = self.link.call(Session::now)?;
+        let now = self.link.aside(Session::now)?;
         let seen = self.last_cost + LATE_COMMIT;
         let horizon = now.saturating_sub(i64::try_from(seen.as_micros()).unwrap_or(i64::MAX));
         self.lanes[lane].nothing_before(Position::at(horizon));

@@ -193,7 +193,7 @@ impl Keeper<'_> {
         outcomes: &[Settlement],
     ) -> Result<(), StoreError> {
         self.link
-            .call(|session| session.set_lock_timeout(IMPATIENT))?;
+            .aside(|session| session.set_lock_timeout(IMPATIENT))?;
         for outcome in outcomes {
             let batch = SettleBatch {
                 worker: &lease.worker,
@@ -206,7 +206,7 @@ impl Keeper<'_> {
                 Ok(_) | Err(_) => {}
             }
         }
-        self.link.call(Session::reset_lock_timeout)
+        self.link.aside(Session::reset_lock_timeout)
     }
 
     fn charges(&mut self, lease: &Lease) -> Result<Vec<Settlement>, StoreError> {

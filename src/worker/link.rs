@@ -31,8 +31,27 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Makes one call. An error is counted and logged here; the caller decides whether to try again.
+    /// Makes one call that does the stage's work. An error is counted and logged here; the caller decides whether to try again.
     pub(super) fn call<T>(
+        &mut self,
+        call: impl FnOnce(&mut Session) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let result = self.attempt(call);
+        if result.is_ok() {
+            self.shared.outage.succeeded(self.stage);
+        }
+        result
+    }
+
+    /// The same for a call that needs no table, a setting for instance: where work is refused, its success is no news.
+    pub(super) fn aside<T>(
+        &mut self,
+        call: impl FnOnce(&mut Session) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.attempt(call)
+    }
+
+    fn attempt<T>(
         &mut self,
         call: impl FnOnce(&mut Session) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
@@ -44,17 +63,14 @@ impl<'a> Link<'a> {
             };
             call(session)
         });
-        match &result {
-            Ok(_) => self.shared.outage.succeeded(self.stage),
-            Err(error) => {
-                self.shared.metrics.db_error(error.reason());
-                let opened = self.session.as_ref().map(|session| session.opened());
-                self.shared
-                    .outage
-                    .failed(self.stage, error, opened.unwrap_or(began));
-                if error.is_connection_lost() {
-                    self.session = None;
-                }
+        if let Err(error) = &result {
+            self.shared.metrics.db_error(error.reason());
+            let opened = self.session.as_ref().map(|session| session.opened());
+            self.shared
+                .outage
+                .failed(self.stage, error, opened.unwrap_or(began));
+            if error.is_connection_lost() {
+                self.session = None;
             }
         }
         if self.pool.size() == 1 {

@@ -3,7 +3,7 @@
 //! A stage that waits for work is healthy however long it waits, and so is one whose handler takes hours. Only a call that does
 //! not return is not: a stuck server, or a connection whose other end is gone. So just the calls are timed.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The stages that call the database.
@@ -17,13 +17,12 @@ pub(super) enum Stage {
     Keeper,
 }
 
-/// The calls under way and whether the last ones succeeded.
+/// The calls under way.
 #[derive(Debug)]
 pub(super) struct Pulse {
     epoch: Instant,
     /// Per stage: microseconds after the epoch at which its call began, 0 while it is in none.
     began: [AtomicU64; 3],
-    succeeded: [AtomicBool; 3],
 }
 
 impl Default for Pulse {
@@ -31,27 +30,17 @@ impl Default for Pulse {
         Pulse {
             epoch: Instant::now(),
             began: Default::default(),
-            succeeded: [
-                AtomicBool::new(false),
-                AtomicBool::new(true),
-                AtomicBool::new(true),
-            ],
         }
     }
 }
 
 impl Pulse {
     /// Times one call of `stage`.
-    pub(super) fn call<T, E>(
-        &self,
-        stage: Stage,
-        call: impl FnOnce() -> Result<T, E>,
-    ) -> Result<T, E> {
+    pub(super) fn call<T>(&self, stage: Stage, call: impl FnOnce() -> T) -> T {
         let slot = stage as usize;
         self.began[slot].store(self.now_micros().max(1), Ordering::Relaxed);
         let result = call();
         self.began[slot].store(0, Ordering::Relaxed);
-        self.succeeded[slot].store(result.is_ok(), Ordering::Relaxed);
         result
     }
 
@@ -66,13 +55,6 @@ impl Pulse {
             .map(|began| now.saturating_sub(began))
             .max();
         Duration::from_micros(micros.unwrap_or(0))
-    }
-
-    /// Says whether the last call of each stage succeeded.
-    pub(super) fn is_connected(&self) -> bool {
-        self.succeeded
-            .iter()
-            .all(|succeeded| succeeded.load(Ordering::Relaxed))
     }
 
     fn now_micros(&self) -> u64 {

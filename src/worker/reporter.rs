@@ -37,7 +37,7 @@ fn report(phase: Phase, shared: &Shared) -> Report {
     Report {
         phase,
         in_flight: shared.in_flight() as u64,
-        db_connected: shared.pulse.is_connected(),
+        access: shared.outage.access(shared.pulse.longest_call()),
         turned_ms: u64::try_from(shared.pulse.longest_call().as_millis()).unwrap_or(u64::MAX),
         metrics: shared.metrics.snapshot(),
     }

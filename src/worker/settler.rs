@@ -180,7 +180,7 @@ impl Settler<'_> {
     fn halve(&mut self, batch: Vec<Finished>) {
         let _ = self
             .link
-            .call(|session| session.set_lock_timeout(IMPATIENT));
+            .aside(|session| session.set_lock_timeout(IMPATIENT));
         let mut parts = vec![batch];
         let mut n_failed = 0;
         while let Some(mut part) = parts.pop() {
@@ -203,7 +203,7 @@ impl Settler<'_> {
                 }
             }
         }
-        let _ = self.link.call(Session::reset_lock_timeout);
+        let _ = self.link.aside(Session::reset_lock_timeout);
     }
 
     /// The connection went away in the middle of halving: this part goes on by itself.

@@ -66,6 +66,8 @@ mod migrate;
 mod properties;
 /// Sixteen sessions at once, and the mutants that they find out.
 mod race;
+/// What /ready says while the database refuses, hangs, or only reads.
+mod readiness;
 /// The README's options, endpoints, metrics and files are the real ones.
 mod readme;
 /// The sample events that ship with the program, and their generator.

@@ -163,13 +163,13 @@ fn a_server_that_only_reads_is_waited_for() {
     let ids = db.insert_events("order.created", 12);
     wait_until("four handlers run", || recorder.history().len() == 4);
 
-    set_read_only(&db, "on");
+    db.set_read_only(true);
     recorder.open_gate();
     wait_until("claims and outcomes are refused", || {
         daemon.metric("dispatchbox_db_errors_total", &[("reason", "read_only")]) >= Some(6.0)
     });
     assert_eq!(db.count("done"), 0);
-    set_read_only(&db, "off");
+    db.set_read_only(false);
 
     wait_all_done(&db, &ids);
     assert_no_outcome_missed(&daemon);
@@ -205,22 +205,4 @@ fn a_schema_that_vanishes_for_a_while_costs_no_event() {
     assert_done_at_first_attempt(&db, [&mut daemon], &ids);
     recorder.history().assert_complete(ids, 0);
     assert!(lines_with(&daemon, "WARN") <= 2, "{}", daemon.log());
-}
-
-/// Makes every session of the server, those that stand as well, refuse to write, or write again.
-fn set_read_only(db: &TestDb, value: &str) {
-    let mut client = db.client();
-    client
-        .batch_execute("set default_transaction_read_only = off")
-        .unwrap();
-    client
-        .batch_execute(&format!(
-            "alter system set default_transaction_read_only = {value}"
-        ))
-        .unwrap();
-    client.batch_execute("select pg_reload_conf()").unwrap();
-    wait_until("the server has taken in the setting", || {
-        let setting = "select count(*) from pg_settings where name = 'default_transaction_read_only' and setting = $1";
-        db.number(setting, &[&value]) == 1
-    });
 }

@@ -8,6 +8,7 @@ use dispatchbox::cluster::Cluster;
 use postgres::types::ToSql;
 
 use super::cluster::{TEMPLATE, shared};
+use super::wait::wait_until;
 
 /// Set to keep the database of a test that failed, and its server.
 const KEEP: &str = "DISPATCHBOX_TEST_KEEP";
@@ -108,6 +109,26 @@ impl TestDb {
             .query(sql, &[&event_type, &i64::from(n)])
             .unwrap();
         rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// Makes every session of its server, those that stand as well, refuse to write, or write again. For private servers.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        assert!(!self.is_shared, "others write there");
+        let value = if is_read_only { "on" } else { "off" };
+        let mut client = self.client();
+        client
+            .batch_execute("SET default_transaction_read_only = off")
+            .unwrap();
+        client
+            .batch_execute(&format!(
+                "ALTER SYSTEM SET default_transaction_read_only = {value}"
+            ))
+            .unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").unwrap();
+        wait_until("the server has taken in the setting", || {
+            let setting = "SELECT count(*) FROM pg_settings WHERE name = 'default_transaction_read_only' AND setting = $1";
+            self.number(setting, &[&value]) == 1
+        });
     }
 
     /// Leaves database and server for a look after the failure; whoever looks ends the server.

@@ -1,0 +1,170 @@
+//! What the supervisor publishes about itself and its workers, and `http` reads: one state for /ready, /api/status and the page.
+//!
+//! The supervisor writes where it stands and what its workers report; the readiness probe writes what the database said when it was
+//! asked. What follows from both together stands in [`readiness`].
+
+pub mod history;
+pub mod readiness;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::metrics::Fleet;
+use crate::report::{Access, Trouble};
+use history::History;
+
+/// All that the supervisor publishes.
+#[derive(Clone)]
+pub struct Published {
+    /// Where the daemon stands.
+    pub health: Health,
+    /// The sum of all workers' metrics.
+    pub fleet: Arc<Mutex<Fleet>>,
+    /// What the last survey of the table found; `None` before the first, and while the database does not answer.
+    pub survey: Arc<Mutex<Option<Survey>>>,
+    /// What was done in the last minutes.
+    pub history: Arc<Mutex<History>>,
+}
+
+impl Published {
+    /// For a daemon with so many workers, none of which runs yet.
+    pub fn new(processes: u16) -> Published {
+        Published {
+            health: Health::new(processes),
+            fleet: Arc::new(Mutex::new(Fleet::new(processes))),
+            survey: Arc::default(),
+            history: Arc::new(Mutex::new(History::new(Instant::now()))),
+        }
+    }
+}
+
+/// What waits and what is dead in the table, counted now and then by one process at a bounded cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// Due events, counted no further than the cap.
+    pub backlog: u64,
+    /// There may be more due events than were counted.
+    pub is_backlog_capped: bool,
+    /// How long the oldest due event has been due; zero when there is none.
+    pub oldest_due_age: Duration,
+    /// Dead events by type, as the rows spell it, counted no further than the cap.
+    pub dead: Vec<(String, u64)>,
+    /// There may be more dead events than were counted.
+    pub is_dead_capped: bool,
+    /// When it was taken.
+    pub taken_at: Instant,
+}
+
+/// Where the daemon stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DaemonPhase {
+    /// Waits for its database; no worker yet.
+    Starting,
+    /// Workers claim.
+    Running,
+    /// Was asked to leave.
+    Draining,
+}
+
+impl DaemonPhase {
+    /// The word for it.
+    pub fn text(self) -> &'static str {
+        match self {
+            DaemonPhase::Starting => "starting",
+            DaemonPhase::Running => "running",
+            DaemonPhase::Draining => "draining",
+        }
+    }
+}
+
+/// The daemon's state as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Where it stands.
+    pub phase: DaemonPhase,
+    /// When it started.
+    pub started: Instant,
+    /// One for each slot.
+    pub workers: Vec<WorkerState>,
+    /// What keeps the database from being used, as the readiness probe found when it was asked last.
+    pub database: Option<Trouble>,
+}
+
+/// What the supervisor knows of the worker in a slot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkerState {
+    /// Its process; `None` while there is none.
+    pub pid: Option<u32>,
+    /// Where it stands.
+    pub phase: WorkerPhase,
+    /// When its process was started.
+    pub started: Option<Instant>,
+    /// Workers started in this slot in place of one that ended.
+    pub restarts: u64,
+    /// Events that it has claimed and not settled.
+    pub in_flight: u64,
+    /// Handlers that run longer than their timeout.
+    pub stuck: u64,
+    /// What its database calls have come to, and when it said so.
+    pub report: Option<(Access, Instant)>,
+}
+
+/// Where a worker stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WorkerPhase {
+    /// There is no process.
+    #[default]
+    Down,
+    /// Its process has not reported yet.
+    Starting,
+    /// It claims.
+    Running,
+    /// It claims no more.
+    Draining,
+}
+
+impl WorkerPhase {
+    /// The word for it.
+    pub fn text(self) -> &'static str {
+        match self {
+            WorkerPhase::Down => "down",
+            WorkerPhase::Starting => "starting",
+            WorkerPhase::Running => "running",
+            WorkerPhase::Draining => "draining",
+        }
+    }
+}
+
+/// Shared between the supervisor, which writes it, and the HTTP threads, which read it.
+#[derive(Debug, Clone)]
+pub struct Health {
+    state: Arc<Mutex<State>>,
+}
+
+impl Health {
+    /// Of a daemon that has just begun to start.
+    pub fn new(processes: u16) -> Health {
+        Health {
+            state: Arc::new(Mutex::new(State {
+                phase: DaemonPhase::Starting,
+                started: Instant::now(),
+                workers: vec![WorkerState::default(); usize::from(processes)],
+                database: None,
+            })),
+        }
+    }
+
+    /// The state now.
+    pub fn state(&self) -> State {
+        self.lock().clone()
+    }
+
+    /// Publishes a change.
+    pub fn update(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

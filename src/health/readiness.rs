@@ -1,0 +1,221 @@
+//! Should the daemon get traffic? Pure: from the state to a fixed reason.
+//!
+//! Three witnesses say something about the database. The readiness probe asks it, when somebody asks, for everything that delivering
+//! needs. Each worker reports what its own calls come to: it alone notices that its connection hangs. And a worker that does not report
+//! any more can do nothing.
+//!
+//! A worker's trouble counts once it has lasted [`FAILING_MIN`], so that a single failed call is no reason, and only where every worker
+//! that is up has one: as long as one delivers, the daemon does. A worker that has just started knows nothing yet, and changes nothing.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::{DaemonPhase, State, WorkerPhase, WorkerState};
+use crate::report::{Access, Trouble};
+
+/// A trouble that is over sooner is no reason to send traffic elsewhere.
+pub const FAILING_MIN: Duration = Duration::from_secs(2);
+
+/// Workers report each second; one that has been silent for so long is stopped, or starved.
+const SILENT_MAX: Duration = Duration::from_secs(10);
+
+/// Why the daemon should get no traffic: all that a stranger is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotReady {
+    /// It was asked to leave.
+    Draining,
+    /// The database cannot be reached, or does not let us in.
+    NotConnected,
+    /// The database only reads.
+    NotWritable,
+    /// A table, column or function is not there.
+    SchemaNotUsable,
+    /// The server turns down, or does not answer, what claiming and settling need.
+    CannotClaim,
+    /// No worker is up.
+    NoWorkers,
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NotReady::Draining => "draining",
+            NotReady::NotConnected => "database not connected",
+            NotReady::NotWritable => "database not writable",
+            NotReady::SchemaNotUsable => "schema not usable",
+            NotReady::CannotClaim => "events cannot be claimed",
+            NotReady::NoWorkers => "no workers",
+        })
+    }
+}
+
+impl From<Trouble> for NotReady {
+    fn from(trouble: Trouble) -> NotReady {
+        match trouble {
+            Trouble::Unavailable => NotReady::NotConnected,
+            Trouble::ReadOnly => NotReady::NotWritable,
+            Trouble::Schema => NotReady::SchemaNotUsable,
+            Trouble::PermissionDenied
+            | Trouble::TableLocked
+            | Trouble::TimedOut
+            | Trouble::Refused => NotReady::CannotClaim,
+        }
+    }
+}
+
+impl State {
+    /// Says why the daemon should get no traffic now; `None` when it should.
+    pub fn not_ready(&self, now: Instant) -> Option<NotReady> {
+        if self.phase == DaemonPhase::Draining {
+            return Some(NotReady::Draining);
+        }
+        if let Some(trouble) = self.database {
+            return Some(trouble.into());
+        }
+        if !self.workers.iter().any(WorkerState::is_up) {
+            return Some(NotReady::NoWorkers);
+        }
+        let troubles: Option<Vec<Trouble>> = self
+            .workers
+            .iter()
+            .filter(|worker| worker.is_up() && worker.has_tried())
+            .map(|worker| worker.trouble(now))
+            .collect();
+        troubles?.into_iter().min().map(NotReady::from)
+    }
+}
+
+impl WorkerState {
+    /// It lives and has reported.
+    pub fn is_up(&self) -> bool {
+        matches!(self.phase, WorkerPhase::Running | WorkerPhase::Draining)
+    }
+
+    /// It has called the database, so what it says is evidence.
+    fn has_tried(&self) -> bool {
+        !matches!(self.report, None | Some((Access::Untried, _)))
+    }
+
+    /// What keeps it from delivering, where that has lasted.
+    pub fn trouble(&self, now: Instant) -> Option<Trouble> {
+        let (access, at) = self.report?;
+        let age = now.saturating_duration_since(at);
+        match access {
+            Access::Failing { trouble, for_ms }
+                if Duration::from_millis(for_ms) + age >= FAILING_MIN =>
+            {
+                Some(trouble)
+            }
+            Access::Untried | Access::Granted | Access::Failing { .. } => {
+                (age >= SILENT_MAX).then_some(Trouble::TimedOut)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::Health;
+
+    fn running(accesses: &[Option<Access>], reported: Instant) -> State {
+        let workers = accesses.iter().map(|access| WorkerState {
+            phase: match access {
+                Some(_) => WorkerPhase::Running,
+                None => WorkerPhase::Starting,
+            },
+            report: access.map(|access| (access, reported)),
+            ..WorkerState::default()
+        });
+        State {
+            phase: DaemonPhase::Running,
+            workers: workers.collect(),
+            ..Health::new(0).state()
+        }
+    }
+
+    fn failing(trouble: Trouble, for_ms: u64) -> Access {
+        Access::Failing { trouble, for_ms }
+    }
+
+    #[track_caller]
+    fn check(accesses: &[Option<Access>], expected: Option<NotReady>) {
+        let now = Instant::now();
+        assert_eq!(
+            running(accesses, now).not_ready(now),
+            expected,
+            "{accesses:?}"
+        );
+    }
+
+    #[test]
+    fn a_trouble_counts_once_it_has_lasted_at_every_worker_that_is_up() {
+        let granted = Some(Access::Granted);
+        let denied = Some(failing(Trouble::PermissionDenied, 60_000));
+        check(&[granted], None);
+        check(&[Some(Access::Untried)], None);
+        check(&[denied], Some(NotReady::CannotClaim));
+        check(&[Some(failing(Trouble::PermissionDenied, 1999))], None);
+        check(&[denied, granted], None);
+        check(&[denied, None], Some(NotReady::CannotClaim));
+        check(
+            &[denied, Some(Access::Untried)],
+            Some(NotReady::CannotClaim),
+        );
+        check(&[granted, None], None);
+        check(&[None, None], Some(NotReady::NoWorkers));
+        check(&[], Some(NotReady::NoWorkers));
+    }
+
+    #[test]
+    fn each_trouble_has_its_reason_and_the_gravest_is_told() {
+        let long = 60_000;
+        check(
+            &[Some(failing(Trouble::Unavailable, long))],
+            Some(NotReady::NotConnected),
+        );
+        check(
+            &[Some(failing(Trouble::ReadOnly, long))],
+            Some(NotReady::NotWritable),
+        );
+        check(
+            &[Some(failing(Trouble::Schema, long))],
+            Some(NotReady::SchemaNotUsable),
+        );
+        check(
+            &[Some(failing(Trouble::TableLocked, long))],
+            Some(NotReady::CannotClaim),
+        );
+        check(
+            &[
+                Some(failing(Trouble::TableLocked, long)),
+                Some(failing(Trouble::ReadOnly, long)),
+            ],
+            Some(NotReady::NotWritable),
+        );
+    }
+
+    #[test]
+    fn a_trouble_goes_on_while_its_worker_is_silent_and_silence_is_one_by_itself() {
+        let now = Instant::now();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let state = running(&[Some(failing(Trouble::TableLocked, 500))], now);
+        assert_eq!(state.not_ready(later(1)), None);
+        assert_eq!(state.not_ready(later(2)), Some(NotReady::CannotClaim));
+
+        let state = running(&[Some(Access::Granted)], now);
+        assert_eq!(state.not_ready(later(9)), None);
+        assert_eq!(state.not_ready(later(10)), Some(NotReady::CannotClaim));
+    }
+
+    #[test]
+    fn leaving_and_the_probe_come_before_what_workers_say() {
+        let now = Instant::now();
+        let mut state = running(&[Some(Access::Granted)], now);
+        state.database = Some(Trouble::Schema);
+        assert_eq!(state.not_ready(now), Some(NotReady::SchemaNotUsable));
+
+        state.phase = DaemonPhase::Draining;
+        assert_eq!(state.not_ready(now), Some(NotReady::Draining));
+    }
+}

@@ -1,0 +1,159 @@
+//! /ready says what is true of the events: 200 only while they can be claimed and settled.
+
+use std::time::Duration;
+
+use dispatchbox::cluster::StopMode;
+use rustix::process::Signal;
+
+use crate::support::{
+    Daemon, RunningDaemon, TestDb, cluster, signal_pid, wait_until, wait_until_within,
+};
+
+/// The back ends of the worker's claims.
+const CLAIMING: &str = "select pid from pg_stat_activity \
+    where datname = current_database() and application_name like 'dispatchbox worker%' and query like '%outbox_claim_1%'";
+
+fn not_ready(reason: &str) -> (u16, String) {
+    (
+        503,
+        format!(r#"{{"status":"not ready","reason":"{reason}"}}"#),
+    )
+}
+
+#[track_caller]
+fn wait_not_ready(daemon: &RunningDaemon, reason: &str) {
+    wait_until_within(
+        Duration::from_secs(30),
+        &format!("/ready says {reason}"),
+        || daemon.get("/ready") == not_ready(reason),
+    );
+    assert_eq!(daemon.get("/health").0, 200);
+}
+
+/// Goal: a table that somebody locks keeps the daemon from delivering, and /ready, the metric and the log say which kind of trouble
+/// that is, from its beginning to its end.
+#[test]
+fn a_locked_table_is_no_lost_connection_and_the_log_tells_its_end() {
+    let db = TestDb::new();
+    let daemon = Daemon::new(&db)
+        .route("*=log")
+        .args(["--poll-interval", "0.05", "--query-timeout", "1"])
+        .start();
+    daemon.wait_ready();
+    wait_until("the worker is connected", || {
+        daemon.metric("dispatchbox_db_connected", &[]) == Some(1.0)
+    });
+
+    let mut other = db.client();
+    let mut lock = other.transaction().unwrap();
+    lock.batch_execute("lock table outbox_event in exclusive mode")
+        .unwrap();
+    wait_not_ready(&daemon, "events cannot be claimed");
+    assert_eq!(daemon.metric("dispatchbox_db_connected", &[]), Some(1.0));
+    assert!(!daemon.log().contains("refused any more"));
+    lock.commit().unwrap();
+
+    daemon.wait_ready();
+    wait_until_within(Duration::from_secs(20), "the log tells the end", || {
+        daemon
+            .log()
+            .contains("no call is refused any more (lock_timeout)")
+    });
+    assert_eq!(
+        daemon.log().matches("due to lock timeout").count(),
+        1,
+        "{}",
+        daemon.log()
+    );
+}
+
+/// Goal: no worker has anything to do for an hour, yet the lock is noticed.
+#[test]
+fn a_lock_is_noticed_while_workers_are_idle() {
+    let db = TestDb::new();
+    let daemon = Daemon::new(&db)
+        .route("*=log")
+        .args(["--poll-interval", "3600"])
+        .start();
+    daemon.wait_ready();
+
+    let mut other = db.client();
+    let mut lock = other.transaction().unwrap();
+    lock.batch_execute("lock table outbox_lease in exclusive mode")
+        .unwrap();
+
+    wait_not_ready(&daemon, "events cannot be claimed");
+    lock.commit().unwrap();
+    daemon.wait_ready();
+}
+
+#[test]
+fn a_server_that_only_reads_is_not_writable() {
+    let server = cluster::private();
+    let db = TestDb::on(&server);
+    let daemon = Daemon::new(&db).route("*=log").start();
+    daemon.wait_ready();
+
+    db.set_read_only(true);
+    wait_not_ready(&daemon, "database not writable");
+    db.set_read_only(false);
+
+    daemon.wait_ready();
+}
+
+/// Goal: only the worker can know that its own connection hangs; everybody else's works.
+#[test]
+fn a_claim_that_hangs_is_noticed_though_others_are_answered() {
+    let mut server = cluster::private();
+    let db = TestDb::on(&server);
+    let daemon = Daemon::new(&db)
+        .route("*=log")
+        .args(["--poll-interval", "0.05"])
+        .start();
+    daemon.wait_ready();
+    let claiming = || db.client().query(CLAIMING, &[]).unwrap();
+    wait_until("the worker has claimed", || claiming().len() == 1);
+    let back_end = u32::try_from(claiming()[0].get::<_, i32>(0)).unwrap();
+
+    signal_pid(back_end, Signal::STOP);
+    wait_not_ready(&daemon, "events cannot be claimed");
+    signal_pid(back_end, Signal::CONT);
+
+    daemon.wait_ready();
+    drop(daemon);
+    server.stop(StopMode::Immediate).unwrap();
+}
+
+/// Goal: a short lock, and connections that are ended, are met by single calls; no load balancer needs to know.
+/// Method: /ready is asked all the time meanwhile, and must answer 200 each time.
+#[test]
+fn a_single_failed_call_is_no_reason_to_turn_traffic_away() {
+    let db = TestDb::new();
+    let daemon = Daemon::new(&db)
+        .route("*=log")
+        .args(["--poll-interval", "0.05", "--processes", "2"])
+        .start();
+    daemon.wait_ready();
+    let errors = |reason: &str| {
+        daemon
+            .metric("dispatchbox_db_errors_total", &[("reason", reason)])
+            .unwrap_or(0.0)
+    };
+    let assert_ready = || assert_eq!(daemon.get("/ready").0, 200, "{}", daemon.log());
+
+    db.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity \
+         where datname = current_database() and application_name like 'dispatchbox worker%'",
+    );
+    wait_until("calls have failed", || {
+        assert_ready();
+        errors("shutdown") + errors("connection") >= 1.0
+    });
+    db.execute("alter function outbox_claim_1 rename to gone_1");
+    db.execute("alter function gone_1 rename to outbox_claim_1");
+
+    wait_until("events are delivered", || {
+        assert_ready();
+        daemon.log().contains("database is back")
+    });
+}
