@@ -8,6 +8,7 @@ use log::warn;
 use super::exchange::{Incoming, Reply};
 use super::probe::Probe;
 use super::route::{self, Route};
+use super::status;
 use crate::health::readiness::NotReady;
 use crate::health::{DaemonPhase, Published};
 use crate::metrics;
@@ -32,6 +33,7 @@ impl Endpoints {
                 ),
             },
             Route::Metrics => self.metrics(),
+            Route::Status => self.status(),
             Route::NotFound => Reply::json(
                 404,
                 r#"{"error":"Not Found","message":"The requested resource was not found"}"#,
@@ -52,6 +54,14 @@ impl Endpoints {
             self.probe.ask();
         }
         health.state().not_ready(Instant::now())
+    }
+
+    /// Never waits for the database: what it said is at most one request old.
+    fn status(&self) -> Reply {
+        if self.published.health.state().phase != DaemonPhase::Draining {
+            self.probe.glance();
+        }
+        Reply::json(200, status::render(&self.published))
     }
 
     fn metrics(&self) -> Reply {

@@ -123,6 +123,11 @@ impl Probe {
         }
     }
 
+    /// Begins a look unless there was one within the last second, and does not wait for it.
+    pub(super) fn glance(&self) {
+        self.look_unless_fresh(&mut self.shared.lock(), Instant::now());
+    }
+
     /// Says whether a look is under way.
     fn look_unless_fresh(&self, state: &mut State, now: Instant) -> bool {
         let is_fresh = |at| now.duration_since(at) < FRESH;

@@ -9,6 +9,8 @@ pub(super) enum Route {
     Ready,
     /// Its metrics.
     Metrics,
+    /// How it stands, in detail.
+    Status,
     /// Nothing is there.
     NotFound,
     /// Something is there, for these methods.
@@ -22,6 +24,7 @@ pub(super) fn find(method: &str, target: &str) -> Route {
         "/health" => Route::Health,
         "/ready" => Route::Ready,
         "/metrics" => Route::Metrics,
+        "/api/status" => Route::Status,
         _ => return Route::NotFound,
     };
     match method {
@@ -39,6 +42,7 @@ mod tests {
         assert_eq!(find("GET", "/health"), Route::Health);
         assert_eq!(find("HEAD", "/ready?verbose=1"), Route::Ready);
         assert_eq!(find("GET", "/metrics"), Route::Metrics);
+        assert_eq!(find("GET", "/api/status"), Route::Status);
         assert_eq!(find("GET", "/health/"), Route::NotFound);
         assert_eq!(find("GET", ""), Route::NotFound);
         assert_eq!(find("POST", "/nowhere"), Route::NotFound);

@@ -78,5 +78,7 @@ mod schema;
 mod settle;
 /// Drain, deadline, second signal, a signal to a worker.
 mod signals;
+/// What /api/status tells after known work, and while nothing can be done.
+mod status;
 /// Workers that die, are killed, or never get on; what a supervisor leaves to the next one.
 mod supervisor;

@@ -1,0 +1,129 @@
+//! GET /api/status: how the daemon, its workers and the table stand, for `dispatchbox status` and the page.
+//!
+//! Made from what the supervisor has published, so it answers at once, also while the database does not. Ages instead of times: whoever
+//! asks needs no clock that agrees with ours.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::health::history::{History, Rates, Totals};
+use crate::health::{Published, State, Survey, WorkerState};
+use crate::report::{Access, Trouble};
+
+/// Renders everything as one JSON object.
+pub(super) fn render(published: &Published) -> String {
+    let now = Instant::now();
+    let state = published.health.state();
+    let survey = lock(&published.survey).clone();
+    let history = lock(&published.history);
+    let reason = state.not_ready(now).map(|reason| reason.to_string());
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "host": rustix::system::uname().nodename().to_string_lossy(),
+        "pid": std::process::id(),
+        "phase": state.phase.text(),
+        "uptime_seconds": seconds(now - state.started),
+        "ready": reason.is_none(),
+        "reason": reason,
+        "workers": workers(&state, now),
+        "in_flight": state.workers.iter().map(|worker| worker.in_flight).sum::<u64>(),
+        "totals": totals(history.totals()),
+        "rates": rates(history.rates()),
+        "backlog": survey.as_ref().map(|survey| backlog(survey, now)),
+        "dead": survey.as_ref().map(dead),
+        "history": steps(&history, now),
+    })
+    .to_string()
+}
+
+fn workers(state: &State, now: Instant) -> Vec<Value> {
+    let numbered = state.workers.iter().enumerate();
+    numbered
+        .map(|(number, worker)| self::worker(number, worker, now))
+        .collect()
+}
+
+fn worker(number: usize, worker: &WorkerState, now: Instant) -> Value {
+    let (access, age) = worker.report.map_or((None, None), |(access, at)| {
+        (Some(access), Some(seconds(now - at)))
+    });
+    json!({
+        "name": format!("worker-{number:02}"),
+        "pid": worker.pid,
+        "state": worker.phase.text(),
+        "uptime_seconds": worker.started.map(|started| seconds(now - started)),
+        "restarts": worker.restarts,
+        "in_flight": worker.in_flight,
+        "stuck": worker.stuck,
+        "db_connected": access.and_then(Access::is_connected) == Some(true),
+        "trouble": worker.trouble(now).map(Trouble::text),
+        "report_age_seconds": age,
+    })
+}
+
+fn totals(totals: Totals) -> Value {
+    json!({
+        "claimed": totals.claimed,
+        "done": totals.done,
+        "retry": totals.retry,
+        "dead": totals.dead,
+        "released": totals.released,
+    })
+}
+
+fn rates(rates: Rates) -> Value {
+    json!({
+        "claimed": rounded(rates.claimed),
+        "done": rounded(rates.done),
+        "retry": rounded(rates.retry),
+        "dead": rounded(rates.dead),
+    })
+}
+
+fn backlog(survey: &Survey, now: Instant) -> Value {
+    json!({
+        "events": survey.backlog,
+        "capped": survey.is_backlog_capped,
+        "oldest_due_age_seconds": seconds(survey.oldest_due_age),
+        "survey_age_seconds": seconds(now - survey.taken_at),
+    })
+}
+
+fn dead(survey: &Survey) -> Value {
+    let by_type = survey
+        .dead
+        .iter()
+        .map(|(event_type, count)| json!({ "event_type": event_type, "count": count }));
+    json!({
+        "total": survey.dead.iter().map(|(_, count)| count).sum::<u64>(),
+        "capped": survey.is_dead_capped,
+        "by_type": by_type.collect::<Vec<_>>(),
+    })
+}
+
+fn steps(history: &History, now: Instant) -> Vec<Value> {
+    let render = |step: &crate::health::history::Step| {
+        let mut value = rates(step.rates);
+        value["age_seconds"] = json!(seconds(now - step.ended));
+        value["backlog"] = json!(step.levels.backlog);
+        value["oldest_due_age_seconds"] = json!(step.levels.oldest_due_age.map(seconds));
+        value["in_flight"] = json!(step.levels.in_flight);
+        value
+    };
+    history.steps().map(render).collect()
+}
+
+fn seconds(duration: Duration) -> f64 {
+    rounded(duration.as_secs_f64())
+}
+
+/// To three digits behind the point: more would only be noise.
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
