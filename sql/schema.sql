@@ -289,6 +289,58 @@ begin
   end if;
 end $$;
 
+-- Makes dead events due again from the first attempt on, as a person asked, and returns those that were. Left alone is what is not dead
+-- any more, what somebody else has locked at this moment, and what a lease names (a person's own UPDATE may have made it dead meanwhile):
+-- made pending, it would be settled by the worker that still holds it, and handed out once more.
+--
+-- As in outbox_claim_1, leases are looked at with a snapshot taken after the row locks: from then on none can come to name these events,
+-- since nobody claims a dead event. Nothing here waits for a row, so it cannot deadlock.
+-- step: function outbox_requeue_1
+create or replace function outbox_requeue_1(ids bigint[]) returns setof bigint
+language plpgsql set search_path from current set enable_seqscan = off as $$
+#variable_conflict use_column
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'requeueing needs the isolation level read committed, not %', current_setting('transaction_isolation')
+      using errcode = 'invalid_transaction_state';
+  end if;
+  ids := array(select e.id from (select distinct unnest(ids) as id) u join outbox_event e on e.id = u.id
+                where e.status = 'dead' for no key update of e skip locked);
+  ids := array(select id from unnest(ids) id where id not in (select unnest(event_ids) from outbox_leases_1()));
+  return query
+    update outbox_event e set status = 'pending', attempts = 0, next_run_at = now(), finished_at = null
+      from unnest(ids) as u (id) where e.id = u.id
+    returning e.id;
+end $$;
+
+-- Moves dead events to the archive, payload and error included, and returns those that were moved. Left alone is what outbox_requeue_1
+-- leaves alone, for the same reasons, and an event whose id is in the archive already (after TRUNCATE … RESTART IDENTITY ids come again):
+-- nothing is destroyed. What a table of another origin has as null is archived as the claim would read it.
+-- step: function outbox_discard_1
+create or replace function outbox_discard_1(ids bigint[]) returns setof bigint
+language plpgsql set search_path from current set enable_seqscan = off as $$
+#variable_conflict use_column
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'discarding needs the isolation level read committed, not %', current_setting('transaction_isolation')
+      using errcode = 'invalid_transaction_state';
+  end if;
+  ids := array(select e.id from (select distinct unnest(ids) as id) u join outbox_event e on e.id = u.id
+                where e.status = 'dead' for update of e skip locked);
+  ids := array(select id from unnest(ids) id
+                where id not in (select unnest(event_ids) from outbox_leases_1())
+                  and not exists (select from outbox_event_archive a where a.id = id.id));
+  return query
+    with moved as (delete from outbox_event e using unnest(ids) as u (id) where e.id = u.id returning e.*)
+    insert into outbox_event_archive (id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at,
+                                      last_error, last_error_at, finished_at, headers)
+    select m.id, coalesce(m.aggregate_type, ''), coalesce(m.aggregate_id, ''), coalesce(m.event_type, ''), coalesce(m.payload, 'null'),
+           m.status, coalesce(m.attempts, 0), coalesce(m.next_run_at, 'infinity'), coalesce(m.created_at, 'infinity'),
+           m.last_error, m.last_error_at, m.finished_at, m.headers
+      from moved m
+    returning outbox_event_archive.id;
+end $$;
+
 -- Renews those of the leases in hand that stand; a token that does not come back is lost, or locked at this moment: ask again.
 -- step: function outbox_renew_1
 create or replace function outbox_renew_1(worker text, tokens bigint[], lease interval) returns setof bigint

@@ -30,24 +30,28 @@ impl Event {
     /// Renders the JSON object that handlers deliver; the payload stands in it byte for byte.
     pub fn to_json(&self) -> String {
         let mut json = String::with_capacity(self.payload.len() + 256);
-        let text = |value: &str| serde_json::Value::from(value).to_string();
         // Writing to a String cannot fail.
         let _ = write!(
             json,
             r#"{{"id":{},"aggregate_type":{},"aggregate_id":{},"event_type":{},"payload":{},"attempt":{},"created_at":{},"headers":{}}}"#,
             self.id,
-            text(&self.aggregate_type),
-            text(&self.aggregate_id),
-            text(&self.event_type),
+            json_text(&self.aggregate_type),
+            json_text(&self.aggregate_id),
+            json_text(&self.event_type),
             self.payload,
             self.attempt,
             self.created_at_micros
                 .and_then(timestamp)
-                .map_or_else(|| "null".to_owned(), |time| text(&time)),
+                .map_or_else(|| "null".to_owned(), |time| json_text(&time)),
             self.headers.as_deref().unwrap_or("null"),
         );
         json
     }
+}
+
+/// Renders a text as a JSON string.
+pub(crate) fn json_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// Formats microseconds since 1970 as `2025-01-02T03:04:05.123456+00:00`; `None` outside the years 1 to 9999.
@@ -66,6 +70,12 @@ pub fn timestamp(micros: i64) -> Option<String> {
             zoned.subsec_nanosecond() / 1000
         )
     })
+}
+
+/// Reads a time of RFC 3339 (`2025-01-02T03:04:05Z`, with any offset, but with one) as microseconds since 1970.
+pub fn micros_of(text: &str) -> Option<i64> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    Some(time.as_microsecond())
 }
 
 /// What the handling of one claimed event came to.
@@ -140,5 +150,13 @@ mod tests {
             timestamp(0).as_deref(),
             Some("1970-01-01T00:00:00.000000+00:00")
         );
+    }
+    #[test]
+    fn a_time_is_read_with_its_offset() {
+        assert_eq!(micros_of("1970-01-01T00:00:01Z"), Some(1_000_000));
+        assert_eq!(micros_of("1970-01-01T02:00:00.5+02:00"), Some(500_000));
+        for text in ["", "1970-01-01", "1970-01-01T00:00:00", "now", "infinity"] {
+            assert_eq!(micros_of(text), None, "{text}");
+        }
     }
 }

@@ -49,6 +49,8 @@
 //! - *A host is lost:* any keeper ends the lease once it has seen it expired twice, and charges all its events, since nobody can
 //!   know which were being handled.
 //! - *A claim's answer was lost:* the lease is in nobody's hand and is not renewed; the fetcher releases it by its token.
+//! - *A person requeues or discards a dead event:* only what is dead and no lease names, so a stale worker's late word and a person's
+//!   never meet ([`store::dead`]).
 //!
 //! # A signal's way
 //!

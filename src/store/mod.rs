@@ -1,14 +1,15 @@
 //! The database: the only place that opens connections or names `postgres`.
 //!
 //! A [`Session`] is one connection whose calls are bounded and whose failures are [`StoreError`]s; a [`Pool`] lends a few of them. What
-//! can be asked of the database stands as typed calls on `Session`, a file each: [`claim`], [`settle`], [`lease`], [`schema`], [`readiness`]. The
-//! statements themselves stand under `sql/`, where psql can run and explain them.
+//! can be asked of the database stands as typed calls on `Session`, a file each: [`claim`], [`settle`], [`lease`], [`dead`], [`schema`],
+//! [`readiness`]. The statements themselves stand under `sql/`, where psql can run and explain them.
 //!
 //! Every call is one statement in its own transaction: nothing is left open between two calls, so a lost connection never leaves half of
 //! something behind.
 
 pub mod claim;
 pub mod connect;
+pub mod dead;
 pub mod dsn;
 pub mod error;
 mod knock;
@@ -20,6 +21,7 @@ pub mod settle;
 
 pub use claim::{ClaimQuery, ClaimedEvents, Filter, Position};
 pub use connect::{Session, Timeouts, connect};
+pub use dead::{DEAD_BATCH, DeadCursor, DeadEvent, DeadFilter};
 pub use error::{StoreError, StoreErrorKind};
 pub use lease::{EventBrief, Lease};
 pub use pool::{Pool, PooledSession};

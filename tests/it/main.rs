@@ -38,6 +38,8 @@ mod cluster;
 mod config;
 /// Connections and the pool: they end in time, say why, and are replaced.
 mod connect;
+/// Lists, requeues, discards; what a lease names, what is locked, what is archived already.
+mod dead_letter;
 /// The whole daemon: every event once, through each kind of handler.
 mod delivery;
 /// The demo: something of each status, and nothing left however it ends.

@@ -1,0 +1,10 @@
+-- Called by store/dead.rs for one page of the dead letters, newest first. Walks outbox_event_dead from its front and stops after offset and
+-- limit; each filter that is null is none. `position` and not LIKE: the text sought is no pattern.
+select id, coalesce(aggregate_type, ''), coalesce(aggregate_id, ''), coalesce(event_type, ''), coalesce(payload::text, 'null'), status,
+       coalesce(attempts, 0), next_run_at, created_at, last_error, last_error_at, finished_at, headers::text
+  from outbox_event
+ where status = 'dead'
+   and ($1::text is null or aggregate_type = $1) and ($2::text is null or event_type = $2)
+   and ($3::text is null or position($3 in last_error) > 0)
+   and ($4::timestamptz is null or created_at >= $4) and ($5::timestamptz is null or created_at < $5)
+ order by created_at desc, id desc limit $6 offset $7

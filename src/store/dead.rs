@@ -1,0 +1,360 @@
+//! Dead letters: listed, counted, made due again, moved to the archive.
+//!
+//! The order is everywhere that of the list, newest first: `created_at DESC, id DESC`. What changes events leaves alone what is not dead any
+//! more and what a lease still names, and returns the ids that it changed: so a person's word and a stale worker's never mix. Nothing here
+//! destroys an event.
+//!
+//! Whole sets are changed a batch at a time, by [`Session::matching_dead`] and then `requeue` or `discard`: one statement for a million
+//! events would hold their locks for minutes and be undone as a whole by the statement timeout.
+
+use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
+
+use postgres::Row;
+
+use super::claim::{DbTime, unix_micros};
+use super::connect::Session;
+use super::error::StoreError;
+use crate::event::{json_text, timestamp};
+
+/// Most events that one transaction requeues or discards when a filter chooses them: some tenths of a second of row locks.
+pub const DEAD_BATCH: u32 = 10_000;
+
+/// A dead letter as it stands in the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadEvent {
+    /// Primary key.
+    pub id: i64,
+    /// Kind of the business object that the event is about.
+    pub aggregate_type: String,
+    /// Which object of that kind.
+    pub aggregate_id: String,
+    /// What happened.
+    pub event_type: String,
+    /// The JSON text exactly as PostgreSQL prints it.
+    pub payload: String,
+    /// The column: `dead`.
+    pub status: String,
+    /// Attempts that it had.
+    pub attempts: i64,
+    /// Times are `2025-01-02T03:04:05.123456+00:00`, `infinity` or `-infinity`; `None` is a null, for this one and `created_at` only in tables
+    /// of another origin.
+    pub next_run_at: Option<String>,
+    /// When the producer wrote it.
+    pub created_at: Option<String>,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+    /// And when.
+    pub last_error_at: Option<String>,
+    /// When it became dead.
+    pub finished_at: Option<String>,
+    /// The optional headers as JSON text.
+    pub headers: Option<String>,
+}
+
+impl DeadEvent {
+    /// Renders the JSON object of the API and of exports; payload and headers stand in it byte for byte.
+    pub fn to_json(&self) -> String {
+        let mut json = String::with_capacity(self.payload.len() + 512);
+        let maybe =
+            |text: &Option<String>| text.as_deref().map_or_else(|| "null".to_owned(), json_text);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            json,
+            r#"{{"id":{},"aggregate_type":{},"aggregate_id":{},"event_type":{},"payload":{},"status":{},"attempts":{},"next_run_at":{},"created_at":{},"last_error":{},"last_error_at":{},"finished_at":{},"headers":{}}}"#,
+            self.id,
+            json_text(&self.aggregate_type),
+            json_text(&self.aggregate_id),
+            json_text(&self.event_type),
+            self.payload,
+            json_text(&self.status),
+            self.attempts,
+            maybe(&self.next_run_at),
+            maybe(&self.created_at),
+            maybe(&self.last_error),
+            maybe(&self.last_error_at),
+            maybe(&self.finished_at),
+            self.headers.as_deref().unwrap_or("null"),
+        );
+        json
+    }
+}
+
+/// Which dead letters; what is `None` lets all pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadFilter {
+    /// Exactly this.
+    pub aggregate_type: Option<String>,
+    /// Exactly this.
+    pub event_type: Option<String>,
+    /// A part of `last_error`, as it is spelled: no pattern.
+    pub error: Option<String>,
+    /// Written at this time or later, in microseconds since 1970.
+    pub since_micros: Option<i64>,
+    /// Written before this time.
+    pub until_micros: Option<i64>,
+}
+
+/// How far work on a set of dead letters has come; starts before the newest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadCursor {
+    /// Among those without `created_at`, which come first.
+    undated_id: i64,
+    created_at: DbTime,
+    id: i64,
+}
+
+impl Default for DeadCursor {
+    fn default() -> DeadCursor {
+        DeadCursor {
+            undated_id: i64::MAX,
+            created_at: DbTime::PosInfinity,
+            id: i64::MAX,
+        }
+    }
+}
+
+impl DeadCursor {
+    fn advance(&mut self, id: i64, created_at: Option<DbTime>) {
+        match created_at {
+            None => self.undated_id = id,
+            Some(created_at) => {
+                *self = DeadCursor {
+                    undated_id: i64::MIN,
+                    created_at,
+                    id,
+                }
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Lists one page of the dead letters.
+    pub fn dead_events(
+        &mut self,
+        filter: &DeadFilter,
+        limit: u32,
+        offset: u64,
+    ) -> Result<Vec<DeadEvent>, StoreError> {
+        let (since, until) = filter.range();
+        let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+        self.query(
+            "list dead events",
+            include_str!("../../sql/dead_list.sql"),
+            &[
+                &filter.aggregate_type,
+                &filter.event_type,
+                &filter.error,
+                &since,
+                &until,
+                &i64::from(limit),
+                &offset,
+            ],
+            dead_event,
+        )
+    }
+
+    /// Reads one dead letter; `None` when no event with this id is dead.
+    pub fn dead_event(&mut self, id: i64) -> Result<Option<DeadEvent>, StoreError> {
+        Ok(self.dead_events_of(&[id], u64::MAX)?.pop())
+    }
+
+    /// Reads dead letters by their ids, in their order, until `bytes_max` bytes of stored payloads are reached; the first that is dead always
+    /// comes. What is not dead any more does not come back.
+    pub fn dead_events_of(
+        &mut self,
+        ids: &[i64],
+        bytes_max: u64,
+    ) -> Result<Vec<DeadEvent>, StoreError> {
+        self.query(
+            "read dead events",
+            include_str!("../../sql/dead_show.sql"),
+            &[&ids, &i64::try_from(bytes_max).unwrap_or(i64::MAX)],
+            dead_event,
+        )
+    }
+
+    /// Counts all dead letters that the filter lets pass.
+    pub fn count_dead(&mut self, filter: &DeadFilter) -> Result<u64, StoreError> {
+        let (since, until) = filter.range();
+        let counts = self.query(
+            "count dead events",
+            include_str!("../../sql/dead_count.sql"),
+            &[
+                &filter.aggregate_type,
+                &filter.event_type,
+                &filter.error,
+                &since,
+                &until,
+            ],
+            |row| row.try_get::<_, i64>(0),
+        )?;
+        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
+    }
+
+    /// Counts dead letters by event type, the `limit` most frequent ones, most frequent first.
+    pub fn dead_by_type(
+        &mut self,
+        filter: &DeadFilter,
+        limit: u32,
+    ) -> Result<Vec<(String, u64)>, StoreError> {
+        let (since, until) = filter.range();
+        self.query(
+            "count dead events by type",
+            include_str!("../../sql/dead_by_type.sql"),
+            &[
+                &filter.aggregate_type,
+                &filter.event_type,
+                &filter.error,
+                &since,
+                &until,
+                &i64::from(limit),
+            ],
+            |row| Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.unsigned_abs())),
+        )
+    }
+
+    /// Finds the next `limit` dead letters behind the cursor and moves it behind them. None means that all have been met; what becomes dead
+    /// meanwhile may be met or not, and nothing is met twice.
+    pub fn matching_dead(
+        &mut self,
+        filter: &DeadFilter,
+        cursor: &mut DeadCursor,
+        limit: u32,
+    ) -> Result<Vec<i64>, StoreError> {
+        let (since, until) = filter.range();
+        let found: Vec<(i64, Option<DbTime>)> = self.query(
+            "find dead events",
+            include_str!("../../sql/dead_ids.sql"),
+            &[
+                &filter.aggregate_type,
+                &filter.event_type,
+                &filter.error,
+                &since,
+                &until,
+                &cursor.undated_id,
+                &cursor.created_at,
+                &cursor.id,
+                &i64::from(limit),
+            ],
+            |row| Ok((row.try_get(0)?, row.try_get(1)?)),
+        )?;
+        if let Some(&(id, created_at)) = found.last() {
+            cursor.advance(id, created_at);
+        }
+        Ok(found.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// Makes dead events due again from the first attempt on, and returns those that were: not what is not dead, is locked by somebody
+    /// at this moment, or is named by a lease.
+    pub fn requeue(&mut self, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
+        self.query(
+            "requeue dead events",
+            include_str!("../../sql/requeue.sql"),
+            &[&ids],
+            |row| row.try_get(0),
+        )
+    }
+
+    /// Moves dead events to the archive, and returns those that were: not what [`Session::requeue`] leaves alone, and not an event whose id
+    /// is in the archive already.
+    pub fn discard(&mut self, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
+        self.query(
+            "discard dead events",
+            include_str!("../../sql/discard.sql"),
+            &[&ids],
+            |row| row.try_get(0),
+        )
+    }
+}
+
+impl DeadFilter {
+    fn range(&self) -> (Option<DbTime>, Option<DbTime>) {
+        (
+            self.since_micros.map(db_time),
+            self.until_micros.map(db_time),
+        )
+    }
+}
+
+fn dead_event(row: &Row) -> Result<DeadEvent, postgres::Error> {
+    Ok(DeadEvent {
+        id: row.try_get(0)?,
+        aggregate_type: row.try_get(1)?,
+        aggregate_id: row.try_get(2)?,
+        event_type: row.try_get(3)?,
+        payload: row.try_get(4)?,
+        status: row.try_get(5)?,
+        attempts: row.try_get::<_, i32>(6)?.into(),
+        next_run_at: row.try_get::<_, Option<DbTime>>(7)?.map(time_text),
+        created_at: row.try_get::<_, Option<DbTime>>(8)?.map(time_text),
+        last_error: row.try_get(9)?,
+        last_error_at: row.try_get::<_, Option<DbTime>>(10)?.map(time_text),
+        finished_at: row.try_get::<_, Option<DbTime>>(11)?.map(time_text),
+        headers: row.try_get(12)?,
+    })
+}
+
+/// Shows a time as the API does. Outside the years 1 to 9999 nobody who reads it has a date for it: it counts as infinitely far.
+pub(super) fn time_text(time: DbTime) -> String {
+    let is_past = match time {
+        DbTime::PosInfinity => false,
+        DbTime::NegInfinity => true,
+        DbTime::Value(value) => value < UNIX_EPOCH,
+    };
+    let infinity = if is_past { "-infinity" } else { "infinity" };
+    unix_micros(time)
+        .and_then(timestamp)
+        .unwrap_or_else(|| infinity.to_owned())
+}
+
+/// A time as the database takes it: what was before its calendar is infinitely long ago.
+fn db_time(micros: i64) -> DbTime {
+    /// 4713 BC, with some days to spare. On the other side its calendar reaches further than the number.
+    const EARLIEST: i64 = -210_866_000_000_000_000;
+    let distance = Duration::from_micros(micros.unsigned_abs());
+    match micros {
+        ..EARLIEST => DbTime::NegInfinity,
+        EARLIEST..0 => DbTime::Value(UNIX_EPOCH - distance),
+        0.. => DbTime::Value(UNIX_EPOCH + distance),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payload_and_headers_stand_in_the_json_byte_for_byte() {
+        let event = DeadEvent {
+            id: 7,
+            aggregate_type: "or\"der".to_owned(),
+            aggregate_id: "1".to_owned(),
+            event_type: "order.created".to_owned(),
+            payload: r#"{"n": 1e400}"#.to_owned(),
+            status: "dead".to_owned(),
+            attempts: 5,
+            next_run_at: Some("infinity".to_owned()),
+            created_at: None,
+            last_error: Some("a\u{1b}b".to_owned()),
+            last_error_at: None,
+            finished_at: None,
+            headers: Some(r#"{"a": 1.00}"#.to_owned()),
+        };
+
+        assert_eq!(
+            event.to_json(),
+            r#"{"id":7,"aggregate_type":"or\"der","aggregate_id":"1","event_type":"order.created","payload":{"n": 1e400},"status":"dead","attempts":5,"next_run_at":"infinity","created_at":null,"last_error":"a\u001bb","last_error_at":null,"finished_at":null,"headers":{"a": 1.00}}"#
+        );
+    }
+
+    #[test]
+    fn a_time_that_no_calendar_has_is_infinite() {
+        assert_eq!(time_text(db_time(0)), "1970-01-01T00:00:00.000000+00:00");
+        assert_eq!(time_text(db_time(-1)), "1969-12-31T23:59:59.999999+00:00");
+        assert_eq!(time_text(db_time(i64::MAX)), "infinity");
+        assert_eq!(time_text(db_time(i64::MIN)), "-infinity");
+        assert_eq!(time_text(db_time(300_000_000_000_000_000)), "infinity");
+    }
+}
