@@ -84,3 +84,5 @@ mod signals;
 mod status;
 /// Workers that die, are killed, or never get on; what a supervisor leaves to the next one.
 mod supervisor;
+/// The stages of a worker: what one waits for holds up no other.
+mod worker;

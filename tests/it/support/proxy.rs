@@ -48,6 +48,8 @@ enum Rule {
     AnswerTo(Vec<u8>),
     /// An answer that contains this is lost, and the connection with it.
     AnswerWith(Vec<u8>),
+    /// A request that contains this is lost; on its connection nothing passes any more, and neither end is told.
+    SilenceFor(Vec<u8>),
 }
 
 /// Both ends of one forwarded connection.
@@ -107,6 +109,11 @@ impl Proxy {
         self.state().rule = Some(Rule::AnswerWith(text.into()));
     }
 
+    /// Lets nothing pass any more, once, on the connection that sends a request with this text, and tells neither end.
+    pub fn silence_who_asks(&self, text: &str) {
+        self.state().rule = Some(Rule::SilenceFor(text.into()));
+    }
+
     /// Says whether the loss that was asked for has happened.
     pub fn has_lost(&self) -> bool {
         self.state().rule.is_none()
@@ -164,6 +171,15 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Freezes the connection if this is the request that was waited for.
+    fn silence(&self, connection: &Connection, request: &[u8]) {
+        let mut state = self.state();
+        if matches!(&state.rule, Some(Rule::SilenceFor(text)) if contains(request, text)) {
+            connection.is_frozen.store(true, Ordering::Relaxed);
+            state.rule = None;
+        }
+    }
 }
 
 fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
@@ -208,6 +224,9 @@ fn forward(connection: &Arc<Connection>, is_answer: bool, shared: &Shared) -> Op
     let mut bytes = vec![0; 64 * 1024];
     loop {
         let n = from.read(&mut bytes).unwrap_or(0);
+        if !is_answer {
+            shared.silence(connection, &bytes[..n]);
+        }
         if connection.is_frozen.load(Ordering::Relaxed) {
             if n == 0 {
                 return None;
@@ -242,7 +261,7 @@ fn loses(connection: &Connection, bytes: &[u8], is_answer: bool, shared: &Shared
             state.rule = None;
             true
         }
-        Some(Rule::AnswerTo(_) | Rule::AnswerWith(_)) | None => false,
+        Some(Rule::AnswerTo(_) | Rule::AnswerWith(_) | Rule::SilenceFor(_)) | None => false,
     }
 }
 
