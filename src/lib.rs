@@ -106,7 +106,7 @@ use cli::settings::Env;
 use config::Config;
 use handler::Handlers;
 use health::Published;
-use http::HttpServer;
+use http::{Access, HttpServer};
 use store::dsn::Dsn;
 use supervisor::{Refusal, Supervisor};
 
@@ -152,13 +152,14 @@ fn supervise(settings: cli::settings::RunSettings, handlers: &Handlers) -> ExitC
     let cli::settings::RunSettings {
         config,
         dsn,
+        access,
         warnings,
     } = settings;
     logging::init(config.log_level, "supervisor");
     for warning in &warnings {
         log::warn!("{warning}");
     }
-    match run_daemon(config, dsn, handlers) {
+    match run_daemon(config, dsn, access, handlers) {
         Ok(code) => ExitCode::from(code),
         Err(Refusal { reason, code }) => {
             log::error!("{reason}");
@@ -167,7 +168,12 @@ fn supervise(settings: cli::settings::RunSettings, handlers: &Handlers) -> ExitC
     }
 }
 
-fn run_daemon(config: Config, dsn: Dsn, handlers: &Handlers) -> Result<u8, Refusal> {
+fn run_daemon(
+    config: Config,
+    dsn: Dsn,
+    access: Access,
+    handlers: &Handlers,
+) -> Result<u8, Refusal> {
     let failed = |reason| Refusal {
         reason,
         code: error::EXIT_FAILED,
@@ -182,7 +188,7 @@ fn run_daemon(config: Config, dsn: Dsn, handlers: &Handlers) -> Result<u8, Refus
     let published = Published::new(config.processes.get());
     let supervisor = Supervisor::start(config, dsn.clone(), handlers, published.clone())?;
     let server = listener
-        .map(|listener| HttpServer::start(listener, dsn, &published))
+        .map(|listener| HttpServer::start(listener, dsn, access, &published))
         .transpose()
         .map_err(failed)?;
     let code = supervisor.run();

@@ -3,6 +3,7 @@
 //! Arguments are parsed in one place ([`front`]) and interpreted in another ([`settings`]); nothing here delivers events. Every
 //! command writes through [`print()`] and [`complain`], which ignore a reader that has gone away.
 
+mod access;
 mod database;
 mod file;
 pub mod front;

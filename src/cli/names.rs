@@ -24,6 +24,9 @@ pub(super) const SETTINGS: &[&str] = &[
     "http-host",
     "http-port",
     "disable-http",
+    "api-token-file",
+    "http-open-api",
+    "http-allowed-hosts",
     "log-level",
 ];
 

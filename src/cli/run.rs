@@ -76,6 +76,15 @@ pub struct RunArgs {
     #[argh(switch)]
     /// open no HTTP port
     pub disable_http: bool,
+    #[argh(option, arg_name = "file")]
+    /// file that holds the token (16 bytes or more) that clients of /api must send; without it /api answers only clients on this host
+    pub api_token_file: Option<String>,
+    #[argh(switch)]
+    /// let everybody who reaches the port use /api, other sites' web pages included
+    pub http_open_api: bool,
+    #[argh(option, arg_name = "names")]
+    /// further names, separated by commas, by which clients on this host may call /api without a token [default: none]
+    pub http_allowed_hosts: Option<String>,
     #[argh(option, arg_name = "level")]
     /// DEBUG, INFO, WARNING, ERROR or CRITICAL [default: INFO]
     pub log_level: Option<String>,
@@ -84,7 +93,7 @@ pub struct RunArgs {
 impl RunArgs {
     /// Lists the settings that were typed, by their names; routes are not among them.
     pub(super) fn given(&self) -> Vec<(&'static str, String)> {
-        let switch = self.disable_http.then(|| "true".to_owned());
+        let switch = |is_on: bool| is_on.then(|| "true".to_owned());
         [
             ("dsn", &self.dsn),
             ("dsn-file", &self.dsn_file),
@@ -107,7 +116,10 @@ impl RunArgs {
             ("query-timeout", &self.query_timeout),
             ("http-host", &self.http_host),
             ("http-port", &self.http_port),
-            ("disable-http", &switch),
+            ("disable-http", &switch(self.disable_http)),
+            ("api-token-file", &self.api_token_file),
+            ("http-open-api", &switch(self.http_open_api)),
+            ("http-allowed-hosts", &self.http_allowed_hosts),
             ("log-level", &self.log_level),
         ]
         .into_iter()

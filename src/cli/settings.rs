@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::backoff::RetryPolicy;
+use crate::cli::access;
 use crate::cli::database;
 use crate::cli::layers::Layers;
 use crate::cli::routes::{self, RouteDefaults};
@@ -13,6 +14,7 @@ use crate::cli::values;
 use crate::config::{self, Config, HttpConfig, RouteSpec};
 use crate::error::UsageError;
 use crate::handler::{Handlers, RouteError, Routes};
+use crate::http::Access;
 use crate::store::dsn::Dsn;
 
 pub use crate::cli::layers::{Effective, Source};
@@ -25,6 +27,8 @@ pub struct RunSettings {
     pub config: Config,
     /// Where the database is.
     pub dsn: Dsn,
+    /// Who may use the HTTP API. Not among the settings that travel to the workers, because it may hold the token.
+    pub access: Access,
     /// What is allowed but looks wrong: to be logged once the log is up.
     pub warnings: Vec<String>,
 }
@@ -52,12 +56,14 @@ fn read_all(
     let mut layers = Layers::gather(args.given(), env)?;
     let dsn = database::resolve(&mut layers, env)?;
     let mut config = scalars(&mut layers)?;
+    let access = access::resolve(&mut layers)?;
     config.routes = all_routes(&mut layers, &args.route, &config, handlers)?;
     warn_of_short_drain(&mut layers, &config);
     warn_of_cut_delays(&mut layers, &config);
     let settings = RunSettings {
         config,
         dsn,
+        access,
         warnings: layers.warnings,
     };
     Ok((settings, layers.effective))

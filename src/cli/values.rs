@@ -120,6 +120,28 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Reads host names and addresses that are separated by commas, without ports, and returns them in lower case.
+pub(super) fn host_names(text: &str) -> Result<Vec<String>, String> {
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    let is_name = |name: &str| {
+        let has_port = name.contains(':') && !name.ends_with(']');
+        !name.is_empty() && name.chars().all(is_fit) && !has_port
+    };
+    let names = text.split(',').map(str::trim);
+    names
+        .map(|name| {
+            is_name(name)
+                .then(|| name.to_ascii_lowercase())
+                .ok_or_else(|| {
+                    format!(
+                        "must be host names without ports, separated by commas, not {}",
+                        quoted(text)
+                    )
+                })
+        })
+        .collect()
+}
+
 /// Takes a value of the configuration file as the text that a flag would have.
 pub(super) fn from_toml(value: &toml::Value) -> Result<String, String> {
     match value {
@@ -236,6 +258,28 @@ mod tests {
         }
         assert_eq!(size_text(64 << 20), "64MiB");
         assert_eq!(size_text(1500), "1500");
+    }
+
+    #[test]
+    fn host_names_have_no_ports() {
+        assert_eq!(
+            host_names("Outbox.internal, [FD00::1],10.0.0.1"),
+            Ok(vec![
+                "outbox.internal".to_owned(),
+                "[fd00::1]".to_owned(),
+                "10.0.0.1".to_owned()
+            ])
+        );
+        for text in [
+            "", "a,", "a:80", "[::1]:80", "fd00::1", "a b", "*", "http://a",
+        ] {
+            assert_eq!(
+                host_names(text),
+                Err(format!(
+                    "must be host names without ports, separated by commas, not `{text}`"
+                ))
+            );
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What each path answers.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use log::warn;
 
+use super::access::Access;
 use super::exchange::{Incoming, Reply};
 use super::probe::Probe;
 use super::route::{self, Route};
@@ -17,12 +18,18 @@ use crate::metrics;
 #[derive(Clone)]
 pub(super) struct Endpoints {
     pub(super) published: Published,
+    pub(super) access: Arc<Access>,
     pub(super) probe: Probe,
 }
 
 impl Endpoints {
     /// Answers one request.
     pub(super) fn answer(&self, request: &Incoming) -> Reply {
+        if route::is_api(&request.target)
+            && let Err(refusal) = self.access.check(request)
+        {
+            return refusal;
+        }
         match route::find(&request.method, &request.target) {
             Route::Health => Reply::json(200, r#"{"status":"ok"}"#),
             Route::Ready => match self.refusal() {

@@ -6,7 +6,6 @@ const JSON: &str = "application/json";
 
 /// A whole request, its body included.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "the dead letter endpoints read all of it")]
 pub(super) struct Incoming {
     /// As it was sent: methods are case-sensitive.
     pub(super) method: String,
@@ -16,17 +15,17 @@ pub(super) struct Incoming {
     pub(super) peer: Option<IpAddr>,
     /// Names and values in their order; a name may come more than once.
     pub(super) headers: Vec<(String, String)>,
+    #[expect(dead_code, reason = "the endpoints for dead events read it")]
     /// The body, within the limits of the guard.
     pub(super) body: Vec<u8>,
 }
 
 impl Incoming {
-    #[expect(dead_code, reason = "the dead letter endpoints read it")]
-    /// The first header of this name, in whatever case.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    /// The values of all headers of this name, in whatever case.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.headers
             .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .filter(move |(known, _)| known.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
     }
 }
@@ -37,7 +36,7 @@ pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) media_type: &'static str,
     pub(super) body: String,
-    /// Headers beside Content-Type, Content-Length and Cache-Control.
+    /// Headers beside Content-Length and those that every answer has.
     pub(super) headers: Vec<(&'static str, String)>,
 }
 

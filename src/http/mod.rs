@@ -3,11 +3,13 @@
 //! A few threads answer what tiny_http accepts. `/health` says that the process lives and never touches the database; `/ready`
 //! says whether it should get traffic, with a fixed reason when not; details are in the log, where no stranger reads them.
 
+mod access;
 mod endpoints;
 mod exchange;
 mod probe;
 mod route;
 mod status;
+mod token;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
@@ -16,14 +18,16 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use log::{debug, info};
+use log::{debug, info, warn};
 use tiny_http::{Header, Request, Response, Server};
 
 use crate::health::Published;
 use crate::store::dsn::Dsn;
+pub use access::Access;
 use endpoints::Endpoints;
 use exchange::{Incoming, Reply};
 use probe::Probe;
+pub use token::ApiToken;
 
 /// Enough for a load balancer, a scraper and a person at once; a slow readiness look holds one of them up to four seconds.
 const THREADS: usize = 4;
@@ -55,6 +59,7 @@ impl HttpServer {
     pub fn start(
         listener: TcpListener,
         dsn: Dsn,
+        access: Access,
         published: &Published,
     ) -> Result<HttpServer, String> {
         let failed = |error: String| format!("could not start the HTTP endpoints: {error}");
@@ -63,8 +68,12 @@ impl HttpServer {
             .map_err(|error| failed(error.to_string()))?;
         let server =
             Server::from_listener(listener, None).map_err(|error| failed(error.to_string()))?;
+        if let Some(warning) = access.warning(address) {
+            warn!("{warning}");
+        }
         let endpoints = Endpoints {
             published: published.clone(),
+            access: Arc::new(access),
             probe: Probe::start(dsn, published.health.clone())
                 .map_err(|error| failed(error.to_string()))?,
         };
@@ -127,6 +136,9 @@ fn send(request: Request, reply: Reply) -> io::Result<()> {
     let fixed = [
         ("Content-Type", reply.media_type),
         ("Cache-Control", "no-store"),
+        // An answer is what its type says, and no other site's page may embed it.
+        ("X-Content-Type-Options", "nosniff"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
     ];
     let more = reply
         .headers

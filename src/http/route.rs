@@ -17,10 +17,18 @@ pub(super) enum Route {
     MethodNotAllowed(&'static str),
 }
 
+/// What stands before every path of the API.
+const API: &str = "/api";
+
+/// Says whether a request is one to the API, whether or not there is something: strangers are not even told what is there.
+pub(super) fn is_api(target: &str) -> bool {
+    let rest = path(target).strip_prefix(API);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Finds what `method` on `target` (path and query) asks for.
 pub(super) fn find(method: &str, target: &str) -> Route {
-    let path = target.split(['?', '#']).next().unwrap_or_default();
-    let found = match path {
+    let found = match path(target) {
         "/health" => Route::Health,
         "/ready" => Route::Ready,
         "/metrics" => Route::Metrics,
@@ -33,9 +41,34 @@ pub(super) fn find(method: &str, target: &str) -> Route {
     }
 }
 
+/// The path as it was sent: nothing is decoded or resolved, so what is no path of ours letter by letter is not found.
+fn path(target: &str) -> &str {
+    target.split(['?', '#']).next().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_spelling_of_a_path_gets_around_the_api_being_guarded() {
+        for target in ["/api", "/api/", "/api/status", "/api?x", "/api/nowhere#x"] {
+            assert!(is_api(target), "{target}");
+        }
+        for target in ["/apis", "/health?/api/", "", "/"] {
+            assert!(!is_api(target), "{target}");
+        }
+        for target in [
+            "/API/status",
+            "//api/status",
+            "/./api/status",
+            "/%61pi/status",
+            "/x/../api/status",
+            "http://h/api/status",
+        ] {
+            assert_eq!(find("GET", target), Route::NotFound, "{target}");
+        }
+    }
 
     #[test]
     fn paths_are_exact_and_queries_do_not_matter() {

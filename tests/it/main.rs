@@ -50,7 +50,7 @@ mod dsn;
 mod fence;
 /// Handlers against real programs and receivers: each row of their contract, and what can go wrong with either.
 mod handler;
-/// The endpoints for load balancers and scrapers.
+/// The endpoints: status and body, bad input, who gets in, bounds in number and time.
 mod http_api;
 /// The support's own laws: a checker that cannot fail proves nothing.
 mod kit;

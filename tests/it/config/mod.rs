@@ -1,5 +1,7 @@
 //! What the settings come to: flag before environment before file before default, and the limits.
 
+/// Who may use the API, and what is no token.
+mod access;
 /// The file's form, its routes, and what is wrong with either.
 mod file;
 
@@ -42,6 +44,8 @@ const OPTIONS: &[(&str, &str, &str, &str, &str)] = &[
     ("http-host",             "::1",   "1.2.3.4", "'host'",    "0.0.0.0"),
     ("http-port",             "0",     "8081",    "8082",      "8080"),
     ("disable-http",          "",      "yes",     "true",      "false"),
+    ("http-open-api",         "",      "yes",     "true",      "false"),
+    ("http-allowed-hosts",    "a",     "B,c",     "'d'",       "none"),
     ("log-level",             "DEBUG", "ERROR",   "'WARNING'", "INFO"),
 ];
 
@@ -118,6 +122,7 @@ fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
         };
         let plain = |text: &str| match text {
             "yes" => "true".to_owned(),
+            "B,c" => "b,c".to_owned(),
             text => text.trim_matches('\'').to_owned(),
         };
 
@@ -156,7 +161,14 @@ fn every_option_is_known_in_all_places() {
         .iter()
         .map(|flag| flag.long.trim_start_matches("--"))
         .collect();
-    let elsewhere = ["help", "dsn", "dsn-file", "config", "route"];
+    let elsewhere = [
+        "help",
+        "dsn",
+        "dsn-file",
+        "config",
+        "route",
+        "api-token-file",
+    ];
     let in_table: BTreeSet<&str> = OPTIONS
         .iter()
         .map(|option| option.0)

@@ -16,14 +16,15 @@ use super::database::TestDb;
 use super::directory::TestDir;
 use super::{process, wait_until};
 
-/// What stands before the port in the log.
-const LISTENING: &str = "listening on http://127.0.0.1:";
+/// What stands before the address in the log.
+const LISTENING: &str = "listening on http://";
 
 /// How a daemon is to be started: `dispatchbox run --dsn … --http-host 127.0.0.1 --http-port 0` and what is added here.
 pub struct Daemon {
     dsn: String,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    host: String,
     port: String,
     program: PathBuf,
 }
@@ -35,6 +36,7 @@ impl Daemon {
             dsn: db.dsn(),
             args: Vec::new(),
             env: Vec::new(),
+            host: "127.0.0.1".to_owned(),
             port: "0".to_owned(),
             program: env!("CARGO_BIN_EXE_dispatchbox").into(),
         }
@@ -58,6 +60,13 @@ impl Daemon {
     #[must_use]
     pub fn program(mut self, program: PathBuf) -> Daemon {
         self.program = program;
+        self
+    }
+
+    /// Listens at this address instead of 127.0.0.1.
+    #[must_use]
+    pub fn host(mut self, host: &str) -> Daemon {
+        host.clone_into(&mut self.host);
         self
     }
 
@@ -87,7 +96,7 @@ impl Daemon {
         let mut child = Command::new(&self.program)
             .arg("run")
             .args(["--dsn", &self.dsn])
-            .args(["--http-host", "127.0.0.1", "--http-port", &self.port])
+            .args(["--http-host", &self.host, "--http-port", &self.port])
             .args(&self.args)
             .env_remove("RUNTIME_DIRECTORY")
             .env("TMPDIR", directory.path())
@@ -118,6 +127,25 @@ impl Daemon {
     }
 }
 
+/// A complete answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    head: String,
+    pub body: String,
+}
+
+impl Answer {
+    /// The value of the first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head
+            .split("\r\n")
+            .filter_map(|line| line.split_once(": "))
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+}
+
 /// A daemon that was started. Dropping it kills what is left of it, and prints its log if the test has failed.
 pub struct RunningDaemon {
     child: Child,
@@ -143,9 +171,8 @@ impl RunningDaemon {
     pub fn http_port(&self) -> u16 {
         let port = || {
             let log = self.log();
-            let digits = log.split_once(LISTENING)?.1;
-            let (digits, _) = digits.split_once(|c: char| !c.is_ascii_digit())?;
-            digits.parse().ok()
+            let (address, _) = log.split_once(LISTENING)?.1.split_once('\n')?;
+            address.rsplit_once(':')?.1.parse().ok()
         };
         wait_until("the daemon logs its port", || port().is_some());
         port().unwrap()
@@ -188,22 +215,51 @@ impl RunningDaemon {
         headers: &str,
         body: &str,
     ) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.http_port())).ok()?;
+        let host = format!("127.0.0.1:{}", self.http_port());
+        let headers = format!("Host: {host}\r\n{headers}");
+        let answer = self.try_exchange("127.0.0.1", method, path, &headers, body)?;
+        Some((answer.status, answer.body))
+    }
+
+    /// Sends one request to this address with exactly these header lines beside Connection and Content-Length.
+    #[track_caller]
+    pub fn exchange(
+        &self,
+        address: &str,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> Answer {
+        self.try_exchange(address, method, path, headers, body)
+            .unwrap_or_else(|| panic!("no HTTP answer to {method} {path}"))
+    }
+
+    fn try_exchange(
+        &self,
+        address: &str,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> Option<Answer> {
+        let mut stream = TcpStream::connect((address, self.http_port())).ok()?;
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
             .ok()?;
-        let host = format!("127.0.0.1:{}", self.http_port());
         let length = body.len();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
-             Content-Length: {length}\r\n{headers}\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
         );
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some((status, body.to_owned()))
+        Some(Answer {
+            status: head.split(' ').nth(1)?.parse().ok()?,
+            head: head.to_owned(),
+            body: body.to_owned(),
+        })
     }
 
     /// The sum of the metric's time series that have all these labels; `None` when there is none.

@@ -20,7 +20,7 @@ pub mod session;
 pub mod wait;
 
 pub use cli::Cli;
-pub use daemon::{Daemon, RunningDaemon, signal_pid};
+pub use daemon::{Answer, Daemon, RunningDaemon, signal_pid};
 pub use database::TestDb;
 pub use directory::TestDir;
 pub use history::History;

@@ -1,4 +1,7 @@
-//! The endpoints for load balancers and scrapers.
+//! Every endpoint: exact status and body.
+
+/// Who gets in, and who does not.
+mod access;
 
 use crate::support::{Daemon, TestDb, wait_until};
 
