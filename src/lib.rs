@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! dispatchbox run                     supervisor: one event loop on the main thread
-//!  ├─ http        /health /ready /metrics
+//!  ├─ http        / (the page) /health /ready /metrics /api
 //!  ├─ signals     SIGTERM SIGINT SIGHUP → channel
 //!  ├─ sweeper     ends the leases of a worker that died
 //!  └─ worker-00 (process)   stdin: settings, then its end = "drain"   stdout: reports   stderr: log

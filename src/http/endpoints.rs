@@ -7,6 +7,7 @@ use log::warn;
 
 use super::access::Access;
 use super::exchange::{Incoming, Reply};
+use super::page;
 use super::probe::Probe;
 use super::route::{self, Route};
 use super::status;
@@ -31,6 +32,7 @@ impl Endpoints {
             return refusal;
         }
         match route::find(&request.method, &request.target) {
+            Route::Page => page::reply(),
             Route::Health => Reply::json(200, r#"{"status":"ok"}"#),
             Route::Ready => match self.refusal() {
                 None => Reply::json(200, r#"{"status":"ready"}"#),

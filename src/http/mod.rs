@@ -1,4 +1,4 @@
-//! The HTTP endpoints: /health, /ready, /metrics and /api/status.
+//! The HTTP endpoints: the page, /health, /ready, /metrics and /api/status.
 //!
 //! A few threads answer what tiny_http accepts. `/health` says that the process lives and never touches the database; `/ready`
 //! says whether it should get traffic, with a fixed reason when not; details are in the log, where no stranger reads them.
@@ -6,6 +6,7 @@
 mod access;
 mod endpoints;
 mod exchange;
+mod page;
 mod probe;
 mod route;
 mod status;

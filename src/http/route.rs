@@ -3,6 +3,8 @@
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
+    /// The page for a person.
+    Page,
     /// Is the process alive?
     Health,
     /// Should it get traffic?
@@ -29,6 +31,7 @@ pub(super) fn is_api(target: &str) -> bool {
 /// Finds what `method` on `target` (path and query) asks for.
 pub(super) fn find(method: &str, target: &str) -> Route {
     let found = match path(target) {
+        "/" => Route::Page,
         "/health" => Route::Health,
         "/ready" => Route::Ready,
         "/metrics" => Route::Metrics,
@@ -72,6 +75,10 @@ mod tests {
 
     #[test]
     fn paths_are_exact_and_queries_do_not_matter() {
+        assert_eq!(find("GET", "/"), Route::Page);
+        assert_eq!(find("HEAD", "/?from=mail"), Route::Page);
+        assert_eq!(find("GET", "//"), Route::NotFound);
+        assert_eq!(find("POST", "/"), Route::MethodNotAllowed("GET, HEAD"));
         assert_eq!(find("GET", "/health"), Route::Health);
         assert_eq!(find("HEAD", "/ready?verbose=1"), Route::Ready);
         assert_eq!(find("GET", "/metrics"), Route::Metrics);

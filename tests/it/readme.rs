@@ -66,7 +66,7 @@ fn its_endpoints_answer() {
     daemon.wait_ready();
     let endpoints = first_cells("GET ");
 
-    assert_eq!(endpoints.len(), 4, "{endpoints:?}");
+    assert_eq!(endpoints.len(), 5, "{endpoints:?}");
     for endpoint in endpoints {
         let path = endpoint.split(' ').nth(1).unwrap();
         assert_eq!(daemon.get(path).0, 200, "{endpoint}");

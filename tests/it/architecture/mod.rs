@@ -87,6 +87,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("prometheus", &["metrics", "http"]),
     ("r2d2", &["store"]),
     ("r2d2_postgres", &["store"]),
+    ("sha2", &["http"]),
     ("signal_hook", &["signal"]),
     ("tiny_http", &["http"]),
     ("toml", &["cli"]),

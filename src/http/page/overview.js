@@ -1,0 +1,179 @@
+// What the daemon says about itself: state, charts, workers. Asked for every two seconds while somebody looks.
+
+const ASK_EVERY_MS = 2_000;
+const ASK_AGAIN_MAX_MS = 30_000;
+
+/** What was heard longer ago than this is marked as old. */
+const STALE_MS = 10_000;
+
+/** A worker reports once a second; one that has not for this long is worth a word. */
+const QUIET_SECONDS = 5;
+
+const charts = {
+  throughput: new Chart(document.querySelector("#throughput .plot"), {
+    title: "Throughput",
+    format: (value) => `${figure(value)}/s`,
+    steps: COUNT_STEPS,
+    series: [
+      { key: "done", name: "done", tone: "main" },
+      { key: "retry", name: "retried", tone: "warn" },
+      { key: "dead", name: "dead", tone: "bad" },
+    ],
+  }),
+  backlog: new Chart(document.querySelector("#backlog .plot"), {
+    title: "Backlog",
+    format: figure,
+    steps: COUNT_STEPS,
+    series: [{ key: "backlog", name: "due", tone: "main" }],
+  }),
+  oldest: new Chart(document.querySelector("#oldest .plot"), {
+    title: "Age of the oldest due event",
+    format: span,
+    steps: TIME_STEPS,
+    series: [{ key: "oldest_due_age_seconds", name: "waiting", tone: "main" }],
+  }),
+};
+
+/** When the daemon was last heard, when it fell silent, how often it has since, and the next look. */
+const contact = { heardAt: null, silentSince: null, failures: 0, nextAt: 0, timer: null, waitsForPerson: false };
+
+async function askStatus() {
+  clearTimeout(contact.timer);
+  contact.nextAt = 0;
+  try {
+    const status = JSON.parse(await call("GET", "api/status"));
+    Object.assign(contact, { heardAt: Date.now(), silentSince: null, failures: 0, waitsForPerson: false });
+    showBanner(null);
+    showStatus(status);
+  } catch (error) {
+    if (error instanceof SyntaxError) lost(new Unreachable("What answers is not a Dispatchbox daemon.", { cause: error }));
+    else if (error instanceof Unreachable || error instanceof NeedsToken || error instanceof Refused) lost(error);
+    else throw error;
+  } finally {
+    schedule();
+  }
+}
+
+function schedule() {
+  clearTimeout(contact.timer);
+  if (contact.waitsForPerson || document.hidden) return;
+  const wait = Math.min(ASK_EVERY_MS * 2 ** Math.max(contact.failures - 1, 0), ASK_AGAIN_MAX_MS);
+  contact.nextAt = Date.now() + wait;
+  contact.timer = setTimeout(askStatus, wait);
+}
+
+function lost(error) {
+  contact.failures += 1;
+  contact.silentSince ??= Date.now();
+  contact.waitsForPerson = error instanceof NeedsToken;
+  contact.trouble = error;
+  showTrouble();
+}
+
+/** Says what is wrong, since when, and what happens next; called again each second, since it counts down. */
+function showTrouble() {
+  const error = contact.trouble;
+  const since = `since ${clock.format(contact.silentSince)}`;
+  if (error instanceof NeedsToken) {
+    showState("warn", "Token needed");
+    showBanner("The daemon asks for its token before it shows anything.", "", "Enter the token");
+    return;
+  }
+  const isRefused = error instanceof Refused;
+  showState("bad", isRefused ? "Refused" : `Unreachable ${since}`);
+  const wait = Math.ceil((contact.nextAt - Date.now()) / 1000);
+  const said = isRefused ? `The daemon refuses ${since}: ${sentence(error.message)}` : `${error.message.replace(/\.$/, "")} ${since}.`;
+  showBanner(said, wait > 0 ? `Next try in ${wait} s.` : "Trying now.", "Try now");
+}
+
+const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
+
+/** Shows what is wrong (read aloud when it changes), what comes next (it counts down, for the eye alone), and a button. */
+function showBanner(text, next, action) {
+  byId("banner").hidden = text === null;
+  if (text === null) return;
+  setText("banner-text", text);
+  setText("banner-next", next);
+  setText("banner-action", action);
+}
+
+function showState(tone, text) {
+  byId("state").dataset.tone = tone;
+  setText("state-text", text);
+}
+
+/** Leaves a text alone that stands already: a live region reads each change aloud. */
+function setText(id, text) {
+  if (byId(id).textContent !== text) byId(id).textContent = text;
+}
+
+/** Marks what is old, and counts down to the next try. */
+function tick() {
+  const isStale = contact.heardAt !== null && Date.now() - contact.heardAt > STALE_MS;
+  for (const id of ["charts", "workers"]) byId(id).toggleAttribute("data-stale", isStale);
+  if (contact.silentSince !== null) showTrouble();
+  if (isStale) byId("totals").textContent = `Last heard ${distance(contact.heardAt)}, at ${clock.format(contact.heardAt)}`;
+  refreshTimes();
+}
+
+function showStatus(status) {
+  document.title = `Dispatchbox · ${status.host}`;
+  byId("identity").textContent = `${status.host} · ${status.version} · pid ${status.pid} · up ${span(status.uptime_seconds)}`;
+  if (status.ready) showState("good", "Ready");
+  else if (status.phase === "draining") showState("warn", "Draining");
+  else showState("bad", `Not ready: ${status.reason ?? status.phase}`);
+  showFigures(status);
+  for (const chart of Object.values(charts)) chart.set(status.history);
+  showWorkers(status.workers);
+  const { claimed, done, retry, dead } = status.totals;
+  byId("totals").textContent = `Since the start: ${integers.format(claimed)} claimed, ${integers.format(done)} done, ${integers.format(retry)} retried, ${integers.format(dead)} dead`;
+  showDeadSurvey(status.dead);
+}
+
+function showFigures({ rates, backlog, in_flight: inFlight }) {
+  setCard("throughput", figure(rates.done), `${figure(rates.retry)}/s retried, ${figure(rates.dead)}/s dead`);
+  if (backlog === null) {
+    setCard("backlog", "–", "Not counted yet");
+    setCard("oldest", "–", "");
+    return;
+  }
+  const asked = distance(Date.now() - backlog.survey_age_seconds * 1000).replace(/^now$/, "just now");
+  setCard("backlog", `${integers.format(backlog.events)}${backlog.capped ? "+" : ""}`, `${integers.format(inFlight)} in flight, counted ${asked}`);
+  const isIdle = backlog.events === 0;
+  setCard("oldest", isIdle ? "none" : span(backlog.oldest_due_age_seconds), isIdle ? "Nothing is waiting" : `seen ${asked}`);
+}
+
+function setCard(id, value, aside) {
+  document.querySelector(`#${id} strong`).textContent = value;
+  document.querySelector(`#${id} .aside`).textContent = aside;
+  document.querySelector(`#${id} .unit`).hidden = value === "none";
+}
+
+const WORKER_TONES = { running: "good", starting: "quiet", draining: "warn", down: "bad" };
+
+function showWorkers(workers) {
+  byId("workers-empty").hidden = workers.length > 0;
+  byId("workers").hidden = workers.length === 0;
+  const marked = (tone, text) => element("span", { class: "status", "data-tone": tone }, element("span", { class: "dot", "aria-hidden": "true" }), text);
+  const rows = workers.map((worker) => {
+    const isQuiet = worker.report_age_seconds > QUIET_SECONDS && worker.state !== "down";
+    const name = element("span", { title: worker.pid === null ? "no process" : `pid ${worker.pid}` }, worker.name);
+    const stuck = worker.stuck > 0 ? `, ${worker.stuck} stuck` : "";
+    return row([
+      ["Worker", name],
+      ["State", marked(worker.stuck > 0 ? "warn" : WORKER_TONES[worker.state] ?? "quiet", worker.state + stuck)],
+      ["Database", marked(worker.db_connected ? "good" : "bad", worker.db_connected ? "connected" : "not connected")],
+      ["In flight", integers.format(worker.in_flight), "number"],
+      ["Restarts", integers.format(worker.restarts), "number"],
+      ["Up for", span(worker.uptime_seconds)],
+      ["Last report", worker.report_age_seconds === null ? "–" : isQuiet ? marked("warn", `silent for ${span(worker.report_age_seconds)}`) : "now"],
+    ]);
+  });
+  document.querySelector("#workers tbody").replaceChildren(...rows);
+}
+
+/** A table row of `[label, content, class]`; the labels stand before the cells where there is no room for a head. */
+function row(cells) {
+  const made = cells.map(([label, content, kind]) => element("td", { role: "cell", "data-label": label, class: kind ?? null }, content instanceof Node ? content : element("span", {}, content)));
+  return element("tr", { role: "row" }, ...made);
+}
