@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::Command;
 
 use crate::support::daemon::metric_in;
-use crate::support::{History, Receiver, Recorder, TestDb};
+use crate::support::{Browser, History, Receiver, Recorder, TestDb, process, wait_until};
 
 #[test]
 fn every_test_has_a_database_of_its_own() {
@@ -96,4 +96,17 @@ fn a_metric_is_the_sum_of_the_series_that_match() {
     assert_eq!(metric_in(text, "a_total", &[("y", "3")]), Some(4.0));
     assert_eq!(metric_in(text, "b", &[]), Some(5.0));
     assert_eq!(metric_in(text, "a", &[]), None);
+}
+
+#[test]
+fn nothing_of_a_browser_is_left_when_its_value_is_dropped() {
+    let browser = Browser::start();
+    let processes = browser.processes();
+    assert!(processes.len() > 3, "{processes:?}");
+
+    drop(browser);
+
+    wait_until("its processes are gone", || {
+        !processes.iter().any(|&pid| process::is_alive(pid))
+    });
 }

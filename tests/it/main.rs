@@ -26,6 +26,8 @@ mod architecture;
 mod archive;
 /// The bench: both figures, exact counts, nothing left in a database that it was given.
 mod bench;
+/// The page in a real browser: what is seen, clicked, legible, and that strangers' text stays text.
+mod browser;
 /// Things that break while work flows: server, network, locks, workers, rows.
 mod chaos;
 /// Due, order, limit, filters, bytes, odd rows, and the index that a claim walks.
@@ -72,8 +74,6 @@ mod race;
 mod readiness;
 /// The README's options, endpoints, metrics and files are the real ones.
 mod readme;
-/// The roles of sql/roles.sql: enough for their work and no more, and what a start says of a role that lacks some.
-mod roles;
 /// The sample events that ship with the program, and their generator.
 mod sample_data;
 /// By psql and by migrate, on nothing, on the table of the predecessor in use, and again.

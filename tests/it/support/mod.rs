@@ -6,6 +6,7 @@
     reason = "a helper may wait for its first test, and a test for another branch's helper"
 )]
 
+pub mod browser;
 pub mod cli;
 pub mod cluster;
 pub mod daemon;
@@ -19,6 +20,7 @@ pub mod recorder;
 pub mod session;
 pub mod wait;
 
+pub use browser::Browser;
 pub use cli::Cli;
 pub use daemon::{Answer, Daemon, RunningDaemon, signal_pid};
 pub use database::TestDb;

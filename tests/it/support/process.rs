@@ -35,6 +35,18 @@ pub fn with_environment(text: &str) -> Vec<u32> {
         .collect()
 }
 
+/// Lists the running processes that have the text in an argument.
+pub fn with_argument(text: &str) -> Vec<u32> {
+    all()
+        .into_iter()
+        .filter(|&pid| {
+            fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+        })
+        .filter(|&pid| is_alive(pid))
+        .collect()
+}
+
 /// The program a process runs.
 pub fn program(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
