@@ -19,7 +19,7 @@ use crate::health::Health;
 use crate::health::readiness::FAILING_MIN;
 use crate::report::Trouble;
 use crate::store::dsn::Dsn;
-use crate::store::{self, Session, StoreError, Timeouts};
+use crate::store::{self, Lack, Session, StoreError, Timeouts};
 
 /// An answer is shared for this long.
 const FRESH: Duration = Duration::from_secs(1);
@@ -198,11 +198,11 @@ fn try_look(dsn: &Dsn, session: &mut Option<Session>) -> Result<Finding, StoreEr
         Some(session) => session,
         None => session.insert(store::connect(dsn, &timeouts, "dispatchbox ready")?),
     };
-    if !session.missing_schema()?.is_empty() {
-        return Ok(Some(Trouble::Schema));
+    match session.lack()? {
+        Some(Lack::Schema(_)) => Ok(Some(Trouble::Schema)),
+        Some(Lack::Privileges { .. }) => Ok(Some(Trouble::PermissionDenied)),
+        None => session.rehearse().map(|()| None),
     }
-    session.rehearse()?;
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -25,4 +25,5 @@ pub use dead::{DEAD_BATCH, DeadCursor, DeadEvent, DeadFilter};
 pub use error::{StoreError, StoreErrorKind};
 pub use lease::{EventBrief, Lease};
 pub use pool::{Pool, PooledSession};
+pub use readiness::Lack;
 pub use settle::{EventState, SettleBatch, Settlement, Written};

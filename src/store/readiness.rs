@@ -1,17 +1,175 @@
-//! Could events be delivered now? Asked before the start and for /ready.
+//! Could events be delivered now, and if not, what is to be done? Asked before the start and for /ready.
+
+use std::fmt;
 
 use super::connect::Session;
 use super::error::StoreError;
 
+/// Names told of a longer list: they fit into one line of a log, and who mends the first ten mends all.
+const NAMES_MAX: usize = 10;
+
+/// What keeps this program from running on a database until a person has set it right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lack {
+    /// The role may not do what delivering needs.
+    Privileges {
+        /// Who we are.
+        role: String,
+        /// In the words of a grant: `UPDATE (status) on outbox_event`.
+        lacking: Vec<String>,
+    },
+    /// Tables, columns, indexes, triggers or functions are not there: `column outbox_event.last_error`.
+    Schema(Vec<String>),
+}
+
+/// The remedy first: the list may be long.
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lack::Privileges { role, lacking } => write!(
+                f,
+                "grant what `sql/roles.sql` grants: the role {role} lacks {}",
+                shortened(lacking.iter().map(String::as_str), lacking.len())
+            ),
+            Lack::Schema(missing) => write!(
+                f,
+                "run `dispatchbox migrate`: the schema lacks {}",
+                grouped(missing)
+            ),
+        }
+    }
+}
+
 impl Session {
+    /// Looks for what a person has to set right; `None` when nothing.
+    pub fn lack(&mut self) -> Result<Option<Lack>, StoreError> {
+        // First: where the role may not use the schema, everything in it seems to be missing.
+        if let Some(lack) = self.lacking_privileges()? {
+            return Ok(Some(lack));
+        }
+        let missing = self.missing_schema()?;
+        Ok((!missing.is_empty()).then_some(Lack::Schema(missing)))
+    }
+
     /// Does to no row what claiming and settling do to many; fails as they would.
     pub fn rehearse(&mut self) -> Result<(), StoreError> {
         self.query(
-            "rehearse a claim",
+            "try out a claim",
             include_str!("../../sql/rehearse.sql"),
             &[],
             |_| Ok(()),
         )
         .map(|_| ())
+    }
+
+    fn lacking_privileges(&mut self) -> Result<Option<Lack>, StoreError> {
+        let rows: Vec<(String, String)> = self.query(
+            "look at the privileges",
+            include_str!("../../sql/privileges.sql"),
+            &[],
+            |row| Ok((row.try_get(0)?, row.try_get(1)?)),
+        )?;
+        let role = rows.first().map(|(role, _)| role.clone());
+        Ok(role.map(|role| Lack::Privileges {
+            role,
+            lacking: rows.into_iter().map(|(_, lacks)| lacks).collect(),
+        }))
+    }
+}
+
+/// `the tables outbox_event, outbox_lease, the function outbox_claim_1 and 31 more`. What is missing with its table is not told.
+fn grouped(missing: &[String]) -> String {
+    const KINDS: [(&str, &str); 5] = [
+        ("table", "tables"),
+        ("column", "columns"),
+        ("function", "functions"),
+        ("index", "indexes"),
+        ("trigger", "triggers"),
+    ];
+    let all: Vec<(&str, &str)> = missing
+        .iter()
+        .filter_map(|name| name.split_once(' '))
+        .collect();
+    let is_table_missing = |table: &str| all.contains(&("table", table));
+    let mut words = Vec::new();
+    for (kind, plural) in KINDS {
+        let names: Vec<&str> = all
+            .iter()
+            .filter(|(known, _)| *known == kind)
+            .map(|&(_, name)| name)
+            .filter(|name| {
+                let table = name.split_once('.').map(|(table, _)| table);
+                !table.is_some_and(is_table_missing)
+            })
+            .collect();
+        let word = if names.len() == 1 { kind } else { plural };
+        words.extend(names.iter().enumerate().map(|(index, name)| match index {
+            0 => format!("the {word} {name}"),
+            _ => (*name).to_owned(),
+        }));
+    }
+    shortened(words.iter().map(String::as_str), words.len())
+}
+
+fn shortened<'a>(words: impl Iterator<Item = &'a str>, n_words: usize) -> String {
+    let told: Vec<&str> = words.take(NAMES_MAX).collect();
+    let told = told.join(", ");
+    match n_words.saturating_sub(NAMES_MAX) {
+        0 => told,
+        more => format!("{told} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(missing: &[&str], expected: &str) {
+        let missing = missing.iter().map(|&name| name.to_owned()).collect();
+        assert_eq!(Lack::Schema(missing).to_string(), expected);
+    }
+
+    #[test]
+    fn what_is_missing_is_grouped_behind_the_remedy() {
+        check(
+            &["function outbox_settle_1"],
+            "run `dispatchbox migrate`: the schema lacks the function outbox_settle_1",
+        );
+        check(
+            &[
+                "column outbox_event.headers",
+                "index outbox_event_due",
+                "table outbox_lease",
+                "column outbox_lease.token",
+                "column outbox_event.last_error",
+            ],
+            "run `dispatchbox migrate`: the schema lacks the table outbox_lease, \
+             the columns outbox_event.headers, outbox_event.last_error, the index outbox_event_due",
+        );
+    }
+
+    #[test]
+    fn a_long_list_is_cut_short() {
+        let names: Vec<String> = (1..=12).map(|n| format!("function f{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        check(
+            &names,
+            "run `dispatchbox migrate`: the schema lacks the functions f1, f2, f3, f4, f5, f6, f7, f8, f9, f10 and 2 more",
+        );
+    }
+
+    #[test]
+    fn lacking_privileges_are_told_with_the_role() {
+        let lack = Lack::Privileges {
+            role: "shop".to_owned(),
+            lacking: vec![
+                "UPDATE (status) on outbox_event".to_owned(),
+                "DELETE on outbox_lease".to_owned(),
+            ],
+        };
+        assert_eq!(
+            lack.to_string(),
+            "grant what `sql/roles.sql` grants: the role shop lacks UPDATE (status) on outbox_event, DELETE on outbox_lease"
+        );
     }
 }

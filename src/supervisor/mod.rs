@@ -129,6 +129,17 @@ impl Supervisor {
         handlers: &Handlers,
         published: Published,
     ) -> Result<Supervisor, Refusal> {
+        info!(
+            "dispatchbox {} starting: {} {} for {}",
+            env!("CARGO_PKG_VERSION"),
+            config.processes,
+            if config.processes.get() == 1 {
+                "worker process"
+            } else {
+                "worker processes"
+            },
+            dsn.identity()
+        );
         let routes = Routes::new(&config, handlers).map_err(|error| Refusal {
             reason: error.to_string(),
             code: EXIT_CONFIG,
@@ -171,17 +182,6 @@ impl Supervisor {
 
     /// Runs until everything has drained or was killed; returns the exit code.
     pub fn run(mut self) -> u8 {
-        info!(
-            "dispatchbox {} started with {} {} on {}",
-            env!("CARGO_PKG_VERSION"),
-            self.config.processes,
-            if self.slots.len() == 1 {
-                "worker process"
-            } else {
-                "worker processes"
-            },
-            self.dsn.identity()
-        );
         let ticks = tick(TICK);
         let (code, is_hasty) = loop {
             let event = self.next_event(&ticks);
@@ -238,15 +238,16 @@ impl Supervisor {
         }
         self.phase = Phase::Running;
         self.publisher.phase(DaemonPhase::Running);
+        info!("started: the database is there, and holds and allows all that is needed");
         for remains in Remains::take_all(&self.directory.path, &self.dsn.identity()) {
             info!(
-                "found what worker {} left when it was killed with its supervisor",
+                "worker {} of an earlier daemon was killed: ending what it left",
                 remains.owner.worker
             );
             kill_left_groups(&remains);
             self.sweeper.sweep(Dead {
                 owner: remains.owner.clone(),
-                end: "killed together with its supervisor".to_owned(),
+                end: "killed together with its daemon, or at the end of its drain".to_owned(),
                 remains: Some(remains),
             });
         }

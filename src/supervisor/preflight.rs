@@ -1,7 +1,7 @@
-//! Before the first worker: is the database there, and does it hold what the program needs?
+//! Before the first worker: is the database there, does it hold what the program needs, and may we do what we have to?
 //!
-//! A database that cannot be reached is waited for, however long it takes. A wrong password, a missing database or schema is not:
-//! nobody mends those by waiting.
+//! A database that cannot be reached, only reads, or is locked is waited for, however long it takes. A wrong password, a missing
+//! database, schema or privilege is not: nobody mends those by waiting.
 
 use std::io;
 use std::thread;
@@ -12,7 +12,7 @@ use log::{info, warn};
 
 use crate::pause::pause;
 use crate::store::dsn::Dsn;
-use crate::store::{self, StoreError, Timeouts};
+use crate::store::{self, Lack, StoreError, Timeouts};
 use crate::supervisor::FleetEvent;
 
 /// First wait after a failed look; doubles up to [`WAIT_MAX`].
@@ -35,24 +35,19 @@ pub(super) fn start(dsn: Dsn, timeouts: Timeouts, events: Sender<FleetEvent>) ->
 
 fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
     let mut wait = WAIT_FIRST;
-    let mut has_told = false;
+    let mut told = None;
     loop {
         match look(dsn, timeouts) {
-            Ok(missing) if missing.is_empty() => {
-                if has_told {
+            Ok(None) => {
+                if told.is_some() {
                     info!("database is there");
                 }
                 return Ok(());
             }
-            Ok(missing) => {
-                return Err(format!(
-                    "the schema lacks {}; run `dispatchbox migrate`",
-                    missing.join(", ")
-                ));
-            }
+            Ok(Some(lack)) => return Err(lack.to_string()),
             Err(error) if error.is_connection_lost() || error.is_transient() => {
-                if !has_told {
-                    has_told = true;
+                if told != Some(error.reason()) {
+                    told = Some(error.reason());
                     warn!("waiting for the database: {error}");
                 }
             }
@@ -63,6 +58,11 @@ fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
     }
 }
 
-fn look(dsn: &Dsn, timeouts: &Timeouts) -> Result<Vec<String>, StoreError> {
-    store::connect(dsn, timeouts, "dispatchbox start")?.missing_schema()
+fn look(dsn: &Dsn, timeouts: &Timeouts) -> Result<Option<Lack>, StoreError> {
+    let mut session = store::connect(dsn, timeouts, "dispatchbox start")?;
+    let lack = session.lack()?;
+    if lack.is_none() {
+        session.rehearse()?;
+    }
+    Ok(lack)
 }

@@ -74,6 +74,8 @@ mod race;
 mod readiness;
 /// The README's options, endpoints, metrics and files are the real ones.
 mod readme;
+/// The roles of sql/roles.sql: enough for their work and no more, and what a start says of a role that lacks some.
+mod roles;
 /// The sample events that ship with the program, and their generator.
 mod sample_data;
 /// By psql and by migrate, on nothing, on the table of the predecessor in use, and again.

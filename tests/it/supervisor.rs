@@ -274,6 +274,28 @@ fn the_daemon_waits_for_a_database_that_is_not_there_yet() {
 }
 
 #[test]
+fn a_start_waits_for_a_server_that_only_reads() {
+    let server = crate::support::cluster::private();
+    let db = TestDb::on(&server);
+    db.insert_events("order.created", 1);
+    db.set_read_only(true);
+
+    let daemon = Daemon::new(&db).route("*=log").start();
+    wait_until("it says that it waits", || {
+        let log = daemon.log();
+        log.contains("waiting for the database") && log.contains("read-only")
+    });
+    wait_until("it is not ready", || {
+        daemon.get("/ready").1.contains("database not writable")
+    });
+    assert!(!daemon.log().contains("started:"), "{}", daemon.log());
+    db.set_read_only(false);
+
+    wait_until("the event is done", || db.count("done") == 1);
+    assert!(daemon.log().contains("started:"), "{}", daemon.log());
+}
+
+#[test]
 fn a_missing_schema_is_told_with_the_remedy() {
     let db = TestDb::new();
     db.execute("drop function outbox_settle_1; alter table outbox_event drop column last_error");

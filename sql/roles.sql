@@ -1,0 +1,63 @@
+-- Roles with no more than they need, for psql: psql -d … -f sql/roles.sql, as the owner of the tables, who may create roles.
+--
+-- Apply it after schema.sql or `dispatchbox migrate`, and again after each later one, which may bring functions. It may be repeated, and
+-- takes away only what PUBLIC could do with our functions. Nobody logs in with these roles; they are given to those who do:
+--
+--   create role dispatchbox_on_vm1 login password '…' in role dispatchbox_daemon;
+--   grant dispatchbox_producer to shop;
+--
+--   dispatchbox_daemon     `dispatchbox run`, `dead-events` and `status`
+--   dispatchbox_producer   applications: insert events, and see no other's
+--   dispatchbox_archivist  whoever calls archive_outbox_events, from cron for example
+--
+-- `dispatchbox migrate` belongs to the owner of the tables. The daemon looks at the start whether it may do what it has to
+-- (sql/privileges.sql), and ends with exit code 78 when it may not.
+
+do $$
+declare
+  home    text := current_schema();
+  role    text;
+  func    text;
+  granted regprocedure;
+begin
+  foreach role in array '{dispatchbox_daemon,dispatchbox_producer,dispatchbox_archivist}'::text[] loop
+    if not exists (select from pg_roles where rolname = role) then
+      execute format('create role %I nologin', role);
+    end if;
+    execute format('grant usage on schema %I to %I', home, role);
+  end loop;
+
+  -- Whoever calls them needs the privileges on the tables anyway; without this one a stranger's call would only fail later.
+  for granted in select p.oid from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+                  where n.nspname = home and p.proname like '%outbox\_%' loop
+    execute format('revoke execute on function %s from public', granted);
+  end loop;
+  for role, func in values ('dispatchbox_daemon', 'outbox_leases_1'),  ('dispatchbox_daemon', 'outbox_claim_1'),
+                           ('dispatchbox_daemon', 'outbox_settle_1'),  ('dispatchbox_daemon', 'outbox_renew_1'),
+                           ('dispatchbox_daemon', 'outbox_requeue_1'), ('dispatchbox_daemon', 'outbox_discard_1'),
+                           ('dispatchbox_archivist', 'archive_outbox_events'), ('dispatchbox_archivist', 'outbox_leases_1') loop
+    for granted in select p.oid from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = home and p.proname = func loop
+      execute format('grant execute on function %s to %I', granted, role);
+    end loop;
+  end loop;
+
+  -- A table that has its ids from an identity column has no sequence that anybody would have to use.
+  if pg_get_serial_sequence('outbox_event', 'id') is not null then
+    execute format('grant usage on sequence %s to dispatchbox_producer', pg_get_serial_sequence('outbox_event', 'id'));
+  end if;
+end $$;
+
+-- What an event is stays as its producer wrote it: the daemon changes what became of it, and nothing else.
+grant select on outbox_event to dispatchbox_daemon;
+grant update (status, attempts, next_run_at, last_error, last_error_at, finished_at) on outbox_event to dispatchbox_daemon;
+grant select, insert, update (expires_at, event_ids), delete on outbox_lease to dispatchbox_daemon;
+-- For discarding alone: without these two the daemon works, and a discard is refused.
+grant delete on outbox_event to dispatchbox_daemon;
+grant select (id), insert on outbox_event_archive to dispatchbox_daemon;
+
+-- Status and attempts are not theirs to choose. The id is what an insert returns.
+grant insert (aggregate_type, aggregate_id, event_type, payload, headers, next_run_at), select (id) on outbox_event to dispatchbox_producer;
+
+grant select, delete on outbox_event to dispatchbox_archivist;
+grant select (id), insert on outbox_event_archive to dispatchbox_archivist;
+grant select on outbox_lease to dispatchbox_archivist;
