@@ -12,6 +12,7 @@
 //!  ├─ http        / (the page) /health /ready /metrics /api
 //!  ├─ signals     SIGTERM SIGINT SIGHUP → channel
 //!  ├─ sweeper     ends the leases of a worker that died
+//!  ├─ surveyor    counts backlog and dead events
 //!  └─ worker-00 (process)   stdin: settings, then its end = "drain"   stdout: reports   stderr: log
 //!       ├─ fetcher   claims only what has room ──▶ bounded queue
 //!       ├─ runner ×max_parallel   handler → outcome ──▶ bounded queue

@@ -20,7 +20,7 @@ pub struct Published {
     pub health: Health,
     /// The sum of all workers' metrics.
     pub fleet: Arc<Mutex<Fleet>>,
-    /// What the last survey of the table found; `None` before the first, and while the database does not answer.
+    /// What the last survey of the table found, for [`Published::fresh_survey`]; `None` before the first.
     pub survey: Arc<Mutex<Option<Survey>>>,
     /// What was done in the last minutes.
     pub history: Arc<Mutex<History>>,
@@ -36,23 +36,37 @@ impl Published {
             history: Arc::new(Mutex::new(History::new(Instant::now()))),
         }
     }
+
+    /// What the last survey found, unless it is too old to say anything about now: while the database is away nobody knows.
+    pub fn fresh_survey(&self) -> Option<Survey> {
+        let survey = self.survey.lock().unwrap_or_else(PoisonError::into_inner);
+        survey
+            .clone()
+            .filter(|survey| survey.taken_at.elapsed() < Survey::FRESH)
+    }
 }
 
 /// What waits and what is dead in the table, counted now and then by one process at a bounded cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
-    /// Due events, counted no further than the cap.
+    /// Due events that nobody has claimed, counted no further than the cap.
     pub backlog: u64,
     /// There may be more due events than were counted.
     pub is_backlog_capped: bool,
-    /// How long the oldest due event has been due; zero when there is none.
+    /// How long the oldest of them has been due; zero when there is none.
     pub oldest_due_age: Duration,
-    /// Dead events by type, as the rows spell it, counted no further than the cap.
-    pub dead: Vec<(String, u64)>,
+    /// Dead events by type, as the rows spell it, the most frequent first, counted no further than the cap; `None` when counting them took
+    /// too long.
+    pub dead: Option<Vec<(String, u64)>>,
     /// There may be more dead events than were counted.
     pub is_dead_capped: bool,
     /// When it was taken.
     pub taken_at: Instant,
+}
+
+impl Survey {
+    /// Older than this it says nothing about now: longer than the longest wait between two surveys.
+    pub const FRESH: Duration = Duration::from_mins(1);
 }
 
 /// Where the daemon stands.

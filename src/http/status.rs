@@ -12,11 +12,15 @@ use crate::health::history::{History, Rates, Totals};
 use crate::health::{Published, State, Survey, WorkerState};
 use crate::report::{Access, Trouble};
 
+/// Event types that are shown with their number of dead events: the most frequent ones. Nobody reads more, and a mistake of a producer could
+/// make a type of each event.
+const TYPES_MAX: usize = 100;
+
 /// Renders everything as one JSON object.
 pub(super) fn render(published: &Published) -> String {
     let now = Instant::now();
     let state = published.health.state();
-    let survey = lock(&published.survey).clone();
+    let survey = published.fresh_survey();
     let history = lock(&published.history);
     let reason = state.not_ready(now).map(|reason| reason.to_string());
     json!({
@@ -32,7 +36,7 @@ pub(super) fn render(published: &Published) -> String {
         "totals": totals(history.totals()),
         "rates": rates(history.rates()),
         "backlog": survey.as_ref().map(|survey| backlog(survey, now)),
-        "dead": survey.as_ref().map(dead),
+        "dead": survey.as_ref().and_then(dead),
         "history": steps(&history, now),
     })
     .to_string()
@@ -91,16 +95,17 @@ fn backlog(survey: &Survey, now: Instant) -> Value {
     })
 }
 
-fn dead(survey: &Survey) -> Value {
-    let by_type = survey
-        .dead
+fn dead(survey: &Survey) -> Option<Value> {
+    let counts = survey.dead.as_ref()?;
+    let by_type = counts
         .iter()
+        .take(TYPES_MAX)
         .map(|(event_type, count)| json!({ "event_type": event_type, "count": count }));
-    json!({
-        "total": survey.dead.iter().map(|(_, count)| count).sum::<u64>(),
+    Some(json!({
+        "total": counts.iter().map(|(_, count)| count).sum::<u64>(),
         "capped": survey.is_dead_capped,
         "by_type": by_type.collect::<Vec<_>>(),
-    })
+    }))
 }
 
 fn steps(history: &History, now: Instant) -> Vec<Value> {

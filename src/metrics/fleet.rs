@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::proto::{
-    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
-};
+use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{Registry, TextEncoder};
 
+use super::families::{family, metric, to_f64};
+use super::table::TableGauges;
 use super::{Kind, WORKER_METRICS};
 use crate::report::{Snapshot, Value, has_labels};
 
@@ -18,6 +18,7 @@ pub struct Fleet {
     living: BTreeMap<u16, Worker>,
     restarts: u64,
     sweeps: u64,
+    table: Option<TableGauges>,
     process: Registry,
 }
 
@@ -41,6 +42,7 @@ impl Fleet {
             living: (0..n_slots).map(|slot| (slot, Worker::default())).collect(),
             restarts: 0,
             sweeps: 0,
+            table: None,
             process,
         }
     }
@@ -77,6 +79,11 @@ impl Fleet {
         self.sweeps += leases;
     }
 
+    /// The table was surveyed.
+    pub fn surveyed(&mut self, table: TableGauges) {
+        self.table = Some(table);
+    }
+
     /// The sum of a counter over all workers and over the time series that have all these labels.
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let ended = self
@@ -107,6 +114,7 @@ impl Fleet {
             .filter(|family| !family.get_metric().is_empty())
             .collect();
         families.extend(self.own_families());
+        families.extend(self.table.iter().flat_map(TableGauges::families));
         families.extend(self.process.gather());
         TextEncoder::new().encode_to_string(&families)
     }
@@ -206,76 +214,6 @@ fn metrics_named(sum: &BTreeMap<SeriesKey, Value>, name: &str) -> Vec<Metric> {
         .take_while(|((found, _), _)| found == name)
         .map(|((_, labels), value)| metric(labels, value))
         .collect()
-}
-
-fn family(name: &str, kind: Kind, help: &str, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(match kind {
-        Kind::Counter => MetricType::COUNTER,
-        Kind::Gauge => MetricType::GAUGE,
-        Kind::Histogram => MetricType::HISTOGRAM,
-    });
-    family.set_metric(metrics);
-    family
-}
-
-fn metric(labels: &[(String, String)], value: &Value) -> Metric {
-    let pairs = labels
-        .iter()
-        .map(|(name, value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name(name.clone());
-            pair.set_value(value.clone());
-            pair
-        })
-        .collect();
-    let mut metric = Metric::from_label(pairs);
-    match value {
-        Value::Counter(value) => {
-            let mut counter = Counter::default();
-            counter.set_value(*value);
-            metric.set_counter(counter);
-        }
-        Value::Gauge(value) => {
-            let mut gauge = Gauge::default();
-            gauge.set_value(*value);
-            metric.set_gauge(gauge);
-        }
-        Value::Histogram {
-            buckets,
-            count,
-            sum,
-        } => {
-            let mut histogram = Histogram::default();
-            histogram.set_bucket(
-                buckets
-                    .iter()
-                    .map(|&(bound, below)| bucket(bound, below))
-                    .collect(),
-            );
-            histogram.set_sample_count(*count);
-            histogram.set_sample_sum(*sum);
-            metric.set_histogram(histogram);
-        }
-    }
-    metric
-}
-
-fn bucket(upper_bound: f64, cumulative_count: u64) -> Bucket {
-    let mut bucket = Bucket::default();
-    bucket.set_upper_bound(upper_bound);
-    bucket.set_cumulative_count(cumulative_count);
-    bucket
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "Prometheus values are doubles; a count above 2^53 is out of reach"
-)]
-fn to_f64(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@
 //! worker's counting is missing. Labels come from bounded sets only: event types are the patterns of the routes, all else is
 //! `other`.
 
+mod families;
 mod fleet;
+mod table;
 
 use prometheus::core::Collector;
 use prometheus::proto::{Metric, MetricFamily, MetricType};
@@ -16,6 +18,7 @@ use prometheus::{
 use crate::report::{Series, Snapshot, Value};
 
 pub use fleet::Fleet;
+pub use table::TableGauges;
 
 /// The label of events that no route takes.
 pub const OTHER: &str = "other";

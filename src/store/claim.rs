@@ -13,8 +13,8 @@ use crate::event::Event;
 /// Where a claim starts to look: behind the event that was due at this time and has this id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    next_run_at: DbTime,
-    id: i64,
+    pub(super) next_run_at: DbTime,
+    pub(super) id: i64,
 }
 
 impl Position {

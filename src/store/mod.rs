@@ -2,7 +2,7 @@
 //!
 //! A [`Session`] is one connection whose calls are bounded and whose failures are [`StoreError`]s; a [`Pool`] lends a few of them. What
 //! can be asked of the database stands as typed calls on `Session`, a file each: [`claim`], [`settle`], [`lease`], [`dead`], [`schema`],
-//! [`readiness`]. The statements themselves stand under `sql/`, where psql can run and explain them.
+//! [`readiness`], [`stats`]. The statements themselves stand under `sql/`, where psql can run and explain them.
 //!
 //! Every call is one statement in its own transaction: nothing is left open between two calls, so a lost connection never leaves half of
 //! something behind.
@@ -18,6 +18,7 @@ pub mod pool;
 pub mod readiness;
 pub mod schema;
 pub mod settle;
+pub mod stats;
 
 pub use claim::{ClaimQuery, ClaimedEvents, Filter, Position};
 pub use connect::{Session, Timeouts, connect};
@@ -27,3 +28,4 @@ pub use lease::{EventBrief, Lease};
 pub use pool::{Pool, PooledSession};
 pub use readiness::Lack;
 pub use settle::{EventState, SettleBatch, Settlement, Written};
+pub use stats::{Backlog, DeadByType};

@@ -9,8 +9,10 @@ mod directory;
 mod preflight;
 mod publisher;
 mod slot;
+mod surveyor;
 mod sweeper;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, tick};
@@ -30,6 +32,7 @@ use child::{End, WorkerProcess};
 use directory::PrivateDirectory;
 use publisher::Publisher;
 use slot::{Identity, Slot};
+use surveyor::Surveyor;
 use sweeper::{Dead, Sweeper};
 
 /// Reports that wait while the main loop is busy; their readers wait with them.
@@ -95,6 +98,7 @@ pub struct Supervisor {
     publisher: Publisher,
     signals: SignalThread,
     sweeper: Sweeper,
+    surveyor: Surveyor,
     events: Receiver<FleetEvent>,
     /// Held so that the channel outlives its other senders.
     sender: Sender<FleetEvent>,
@@ -160,8 +164,11 @@ impl Supervisor {
             connect: config.connect_timeout,
             query: config.query_timeout,
         };
-        let sweeper =
-            Sweeper::start(dsn.clone(), timeouts, routes, sender.clone()).map_err(thread_failed)?;
+        let routes = Arc::new(routes);
+        let sweeper = Sweeper::start(dsn.clone(), timeouts, Arc::clone(&routes), sender.clone())
+            .map_err(thread_failed)?;
+        let surveyor = Surveyor::start(dsn.clone(), timeouts, routes, published.clone())
+            .map_err(thread_failed)?;
         preflight::start(dsn.clone(), timeouts, sender.clone()).map_err(thread_failed)?;
         Ok(Supervisor {
             identity: Identity::new(dsn.identity()),
@@ -172,6 +179,7 @@ impl Supervisor {
             publisher: Publisher::new(published),
             signals,
             sweeper,
+            surveyor,
             events,
             sender,
             phase: Phase::Starting,
@@ -190,6 +198,7 @@ impl Supervisor {
                 break (code, is_hasty);
             }
         };
+        self.surveyor.stop();
         self.sweeper.stop(if is_hasty {
             HASTY_SWEEP_MAX
         } else {
@@ -239,6 +248,7 @@ impl Supervisor {
         self.phase = Phase::Running;
         self.publisher.phase(DaemonPhase::Running);
         info!("started: the database is there, and holds and allows all that is needed");
+        self.surveyor.begin();
         for remains in Remains::take_all(&self.directory.path, &self.dsn.identity()) {
             info!(
                 "worker {} of an earlier daemon was killed: ending what it left",

@@ -76,7 +76,7 @@ impl Publisher {
         if !history.is_due(now) {
             return;
         }
-        let survey = lock(&self.published.survey).clone();
+        let survey = self.published.fresh_survey();
         let state = self.published.health.state();
         let levels = Levels {
             in_flight: state.workers.iter().map(|worker| worker.in_flight).sum(),

@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -52,7 +53,7 @@ impl Sweeper {
     pub(super) fn start(
         dsn: Dsn,
         timeouts: Timeouts,
-        routes: Routes,
+        routes: Arc<Routes>,
         events: Sender<FleetEvent>,
     ) -> io::Result<Sweeper> {
         let (sender, dead) = bounded(WATCHED_MAX);
@@ -104,7 +105,7 @@ impl Sweeper {
 struct Sweep {
     dsn: Dsn,
     timeouts: Timeouts,
-    routes: Routes,
+    routes: Arc<Routes>,
     events: Sender<FleetEvent>,
     session: Option<Session>,
     is_away: bool,

@@ -88,5 +88,7 @@ mod signals;
 mod status;
 /// Workers that die, are killed, or never get on; what a supervisor leaves to the next one.
 mod supervisor;
+/// What counts as backlog, what counting costs, and that it is in nobody's way.
+mod survey;
 /// The stages of a worker: what one waits for holds up no other.
 mod worker;

@@ -43,6 +43,9 @@ fn its_metrics_are_those_that_a_daemon_shows() {
     wait_until("the worker has reported", || {
         daemon.metric("dispatchbox_worker_up", &[]) == Some(1.0)
     });
+    wait_until("the table is surveyed", || {
+        daemon.metric("dispatchbox_backlog_events", &[]).is_some()
+    });
 
     let (_, text) = daemon.get("/metrics");
 

@@ -1,0 +1,78 @@
+//! What the last survey of the table found, as gauges.
+//!
+//! They are left out once it is too old: a number from before an outage would look like the present, and an alert on a missing gauge is
+//! one line of Prometheus (`absent`).
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use prometheus::proto::MetricFamily;
+
+use super::Kind;
+use super::families::{family, metric, to_f64};
+use crate::report::Value;
+
+/// The table as a survey found it.
+#[derive(Debug, Clone)]
+pub struct TableGauges {
+    /// Due events that nobody has claimed.
+    pub backlog: u64,
+    /// There may be more of them.
+    pub is_backlog_capped: bool,
+    /// How long the oldest of them has been due.
+    pub oldest_due_age: Duration,
+    /// Dead events by the pattern of their route; `None` when they could not be counted.
+    pub dead: Option<BTreeMap<String, u64>>,
+    /// There may be more of them.
+    pub is_dead_capped: bool,
+    /// From then on they say nothing about now.
+    pub valid_until: Instant,
+}
+
+impl TableGauges {
+    /// The families to show; none once they are too old.
+    pub(super) fn families(&self) -> Vec<MetricFamily> {
+        if Instant::now() >= self.valid_until {
+            return Vec::new();
+        }
+        let gauge = |name, help, value| {
+            let series = vec![metric(&[], &Value::Gauge(value))];
+            family(name, Kind::Gauge, help, series)
+        };
+        let flag = |is_set| f64::from(u8::from(is_set));
+        let dead = self.dead.iter().flatten().map(|(pattern, &n_events)| {
+            let label = [("event_type".to_owned(), pattern.clone())];
+            metric(&label, &Value::Gauge(to_f64(n_events)))
+        });
+        let mut families = vec![
+            gauge(
+                "dispatchbox_backlog_events",
+                "Due events in the table that nobody has claimed, counted up to 100000; missing when not counted for a minute.",
+                to_f64(self.backlog),
+            ),
+            gauge(
+                "dispatchbox_backlog_capped",
+                "1 when counting the backlog ended at its limit: there may be more.",
+                flag(self.is_backlog_capped),
+            ),
+            gauge(
+                "dispatchbox_oldest_due_age_seconds",
+                "How long the oldest event of the backlog has been due; 0 without any.",
+                self.oldest_due_age.as_secs_f64(),
+            ),
+            family(
+                "dispatchbox_dead_events",
+                Kind::Gauge,
+                "Dead events in the table, by route, the newest 100000 at most; missing when not counted for a minute.",
+                dead.collect(),
+            ),
+            gauge(
+                "dispatchbox_dead_events_capped",
+                "1 when counting the dead events ended at its limit: there may be more.",
+                flag(self.is_dead_capped),
+            ),
+        ];
+        families.retain(|family| !family.get_metric().is_empty());
+        families
+    }
+}

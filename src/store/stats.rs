@@ -1,0 +1,98 @@
+//! What waits and what is dead, counted at a bounded cost: for gauges and for people, never for a decision.
+//!
+//! The backlog is what nobody has claimed yet. An event in the hands of a slow handler is due by its columns, too, but more workers would
+//! not help it, and an alert on the oldest one should not ring while it is being handled.
+
+use std::time::Duration;
+
+use super::claim::{DbTime, Position, unix_micros};
+use super::connect::Session;
+use super::error::StoreError;
+
+/// Due events that nobody has claimed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backlog {
+    /// How many, no further than the limit.
+    pub n_events: u64,
+    /// The limit was reached: there may be more.
+    pub is_capped: bool,
+    /// How long the oldest of them has been due; zero when there is none.
+    pub oldest_due_age: Duration,
+    /// The first due event, claimed or not; `None` when nothing is due.
+    pub first: Option<Position>,
+    /// The database's time of the look, in microseconds since 1970.
+    pub now_micros: i64,
+}
+
+/// Dead events by their type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadByType {
+    /// The type as the row has it and how many, most first; together no more than the limit.
+    pub counts: Vec<(String, u64)>,
+    /// The limit was reached: there may be more.
+    pub is_capped: bool,
+}
+
+impl Session {
+    /// Makes this session's plans independent of statistics: whatever the table holds, a survey walks an index that ends at its limit.
+    pub fn set_up_surveys(&mut self) -> Result<(), StoreError> {
+        self.query(
+            "set up the survey",
+            include_str!("../../sql/survey_set_up.sql"),
+            &[],
+            |_| Ok(()),
+        )
+        .map(|_| ())
+    }
+
+    /// Counts up to `limit` due events that nobody has claimed, from `from` on.
+    pub fn survey_backlog(&mut self, from: &Position, limit: u32) -> Result<Backlog, StoreError> {
+        let claimed: Vec<i64> = self.query(
+            "list the claimed events",
+            include_str!("../../sql/survey_claimed.sql"),
+            &[],
+            |row| row.try_get(0),
+        )?;
+        let found = self.query(
+            "count the backlog",
+            include_str!("../../sql/survey_backlog.sql"),
+            &[&claimed, &from.next_run_at, &from.id, &i64::from(limit)],
+            |row| {
+                let n_events = u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0);
+                let age: Option<f64> = row.try_get(1)?;
+                let next_run_at: Option<DbTime> = row.try_get(2)?;
+                let id: Option<i64> = row.try_get(3)?;
+                Ok(Backlog {
+                    n_events: n_events.min(u64::from(limit)),
+                    is_capped: n_events >= u64::from(limit),
+                    // A time that no Duration can hold is older than anybody asks.
+                    oldest_due_age: Duration::try_from_secs_f64(age.unwrap_or(0.0))
+                        .unwrap_or(Duration::ZERO),
+                    first: next_run_at
+                        .zip(id)
+                        .map(|(next_run_at, id)| Position { next_run_at, id }),
+                    now_micros: unix_micros(row.try_get(4)?).unwrap_or(0),
+                })
+            },
+        )?;
+        Ok(found.into_iter().next().expect("an aggregate has one row"))
+    }
+
+    /// Counts the newest `limit` dead events by type.
+    pub fn survey_dead(&mut self, limit: u32) -> Result<DeadByType, StoreError> {
+        let counts = self.query(
+            "count the dead events",
+            include_str!("../../sql/survey_dead.sql"),
+            &[&i64::from(limit)],
+            |row| {
+                let n_events: i64 = row.try_get(1)?;
+                Ok((row.try_get(0)?, u64::try_from(n_events).unwrap_or(0)))
+            },
+        )?;
+        let n_events: u64 = counts.iter().map(|(_, n)| n).sum();
+        Ok(DeadByType {
+            counts,
+            is_capped: n_events >= u64::from(limit),
+        })
+    }
+}
