@@ -187,7 +187,14 @@ fn run_daemon(
         .transpose()
         .map_err(failed)?;
     let published = Published::new(config.processes.get());
-    let supervisor = Supervisor::start(config, dsn.clone(), handlers, published.clone())?;
+    let listening_on = listener.as_ref().and_then(|it| it.local_addr().ok());
+    let supervisor = Supervisor::start(
+        config,
+        dsn.clone(),
+        handlers,
+        listening_on,
+        published.clone(),
+    )?;
     let server = listener
         .map(|listener| HttpServer::start(listener, dsn, access, &published))
         .transpose()

@@ -100,6 +100,8 @@ pub struct State {
     pub started: Instant,
     /// One for each slot.
     pub workers: Vec<WorkerState>,
+    /// Its own request to /health was answered lately; `None` without an HTTP port.
+    pub is_http_up: Option<bool>,
     /// What keeps the database from being used, as the readiness probe found when it was asked last.
     pub database: Option<Trouble>,
 }
@@ -163,6 +165,7 @@ impl Health {
                 phase: DaemonPhase::Starting,
                 started: Instant::now(),
                 workers: vec![WorkerState::default(); usize::from(processes)],
+                is_http_up: None,
                 database: None,
             })),
         }

@@ -19,6 +19,8 @@ pub struct Fleet {
     restarts: u64,
     sweeps: u64,
     table: Option<TableGauges>,
+    /// `None` without an HTTP port.
+    is_http_up: Option<bool>,
     process: Registry,
 }
 
@@ -43,6 +45,7 @@ impl Fleet {
             restarts: 0,
             sweeps: 0,
             table: None,
+            is_http_up: None,
             process,
         }
     }
@@ -84,6 +87,11 @@ impl Fleet {
         self.table = Some(table);
     }
 
+    /// Whether the daemon's own request to /health was answered lately.
+    pub fn http_is_up(&mut self, is_up: bool) {
+        self.is_http_up = Some(is_up);
+    }
+
     /// The sum of a counter over all workers and over the time series that have all these labels.
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let ended = self
@@ -115,6 +123,7 @@ impl Fleet {
             .collect();
         families.extend(self.own_families());
         families.extend(self.table.iter().flat_map(TableGauges::families));
+        families.extend(self.is_http_up.map(http_up));
         families.extend(self.process.gather());
         TextEncoder::new().encode_to_string(&families)
     }
@@ -161,6 +170,15 @@ impl Fleet {
             ),
         ]
     }
+}
+
+fn http_up(is_up: bool) -> MetricFamily {
+    family(
+        "dispatchbox_http_up",
+        Kind::Gauge,
+        "1 while the daemon's own requests to /health are answered within a second.",
+        vec![metric(&[], &Value::Gauge(f64::from(u8::from(is_up))))],
+    )
 }
 
 fn add(sum: &mut BTreeMap<SeriesKey, Value>, snapshot: &Snapshot, wanted: impl Fn(&Value) -> bool) {

@@ -8,10 +8,12 @@ mod child;
 mod directory;
 mod preflight;
 mod publisher;
+mod self_probe;
 mod slot;
 mod surveyor;
 mod sweeper;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,7 @@ use crate::store::dsn::Dsn;
 use child::{End, WorkerProcess};
 use directory::PrivateDirectory;
 use publisher::Publisher;
+use self_probe::SelfProbe;
 use slot::{Identity, Slot};
 use surveyor::Surveyor;
 use sweeper::{Dead, Sweeper};
@@ -99,6 +102,8 @@ pub struct Supervisor {
     signals: SignalThread,
     sweeper: Sweeper,
     surveyor: Surveyor,
+    /// Ends with this.
+    _self_probe: Option<SelfProbe>,
     events: Receiver<FleetEvent>,
     /// Held so that the channel outlives its other senders.
     sender: Sender<FleetEvent>,
@@ -126,11 +131,13 @@ enum Phase {
 }
 
 impl Supervisor {
-    /// Makes everything ready but starts no worker yet: that is for [`Supervisor::run`], once the database is usable.
+    /// Makes everything ready but starts no worker yet: that is for [`Supervisor::run`], once the database is usable. `listening_on` is
+    /// where this daemon's HTTP port is bound.
     pub fn start(
         config: Config,
         dsn: Dsn,
         handlers: &Handlers,
+        listening_on: Option<SocketAddr>,
         published: Published,
     ) -> Result<Supervisor, Refusal> {
         info!(
@@ -170,6 +177,10 @@ impl Supervisor {
         let surveyor = Surveyor::start(dsn.clone(), timeouts, routes, published.clone())
             .map_err(thread_failed)?;
         preflight::start(dsn.clone(), timeouts, sender.clone()).map_err(thread_failed)?;
+        let self_probe = listening_on
+            .map(|address| SelfProbe::start(address, published.clone()))
+            .transpose()
+            .map_err(thread_failed)?;
         Ok(Supervisor {
             identity: Identity::new(dsn.identity()),
             slots: (0..config.processes.get()).map(Slot::new).collect(),
@@ -180,6 +191,7 @@ impl Supervisor {
             signals,
             sweeper,
             surveyor,
+            _self_probe: self_probe,
             events,
             sender,
             phase: Phase::Starting,

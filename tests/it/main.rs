@@ -60,6 +60,8 @@ mod kit;
 mod lease;
 /// The library's way: a program with its own handler is the whole daemon.
 mod library;
+/// HAProxy in front of two daemons that are restarted.
+mod load_balancer;
 /// The log's form, and what never stands in it.
 mod logging;
 /// Values after known work.
@@ -80,6 +82,8 @@ mod roles;
 mod sample_data;
 /// By psql and by migrate, on nothing, on the table of the predecessor in use, and again.
 mod schema;
+/// The daemon's own look at its port.
+mod self_probe;
 /// What is written for each outcome.
 mod settle;
 /// Drain, deadline, second signal, a signal to a worker.

@@ -1,0 +1,147 @@
+//! Asks this daemon's own /health over its public port, as a load balancer does: whoever looks from outside would find out anyway, this
+//! way the log and the metrics say so, too.
+//!
+//! What comes of it: one ERROR, `dispatchbox_http_up` 0, and `http_up` false in the status, until it is answered again. Nothing is
+//! restarted by it. The guard ends connections that last too long, and the server behind it is replaced when it has ended, both where
+//! that is noticed; what is left is a flood, or a machine without descriptors, and neither is cured by a new port. And the workers deliver
+//! meanwhile, which a restart of the daemon would interrupt.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::PoisonError;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use log::{error, info};
+
+use crate::health::Published;
+
+/// How often it is asked.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// An answer that takes longer is none: load balancers wait no longer either.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+
+/// So many in a row are no accident: a connection may be evicted, or this process stopped for a moment.
+const FAILURES: u32 = 3;
+
+/// How the answer begins.
+const STATUS: [u8; 13] = *b"HTTP/1.1 200 ";
+
+/// The running probe. It ends when this is dropped; nobody waits for it.
+pub(super) struct SelfProbe {
+    _stop: Sender<()>,
+}
+
+impl SelfProbe {
+    /// Asks at once and from then on.
+    pub(super) fn start(listening_on: SocketAddr, published: Published) -> io::Result<SelfProbe> {
+        let (stop, stopped) = bounded::<()>(0);
+        let address = reachable(listening_on);
+        tell(&published, false);
+        thread::Builder::new()
+            .name("self-probe".into())
+            .spawn(move || {
+                let mut n_failed = 0;
+                loop {
+                    match ask(address) {
+                        Ok(()) => {
+                            if n_failed >= FAILURES {
+                                info!("the HTTP port answers again");
+                            }
+                            n_failed = 0;
+                            tell(&published, true);
+                        }
+                        Err(error) => {
+                            n_failed += 1;
+                            if n_failed == FAILURES {
+                                error!(
+                                    "the HTTP port does not answer: {FAILURES} requests for http://{address}/health have failed, the last with: {error}"
+                                );
+                                tell(&published, false);
+                            }
+                        }
+                    }
+                    if stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected) {
+                        return;
+                    }
+                }
+            })?;
+        Ok(SelfProbe { _stop: stop })
+    }
+}
+
+fn tell(published: &Published, is_up: bool) {
+    published
+        .health
+        .update(|state| state.is_http_up = Some(is_up));
+    published
+        .fleet
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .http_is_up(is_up);
+}
+
+/// Where a listener can be reached from this host: one on all addresses by the loopback of its kind.
+fn reachable(listening_on: SocketAddr) -> SocketAddr {
+    let ip = match listening_on.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    // The scope of a link-local address is kept.
+    let mut address = listening_on;
+    address.set_ip(ip);
+    address
+}
+
+/// One request, bounded as a whole.
+fn ask(address: SocketAddr) -> io::Result<()> {
+    let deadline = Instant::now() + ANSWER_MAX;
+    let left = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::from(io::ErrorKind::TimedOut));
+        }
+        Ok(left)
+    };
+    let mut stream = TcpStream::connect_timeout(&address, left()?)?;
+    stream.set_write_timeout(Some(left()?))?;
+    let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut status = [0; STATUS.len()];
+    let mut n_read = 0;
+    while n_read < status.len() {
+        stream.set_read_timeout(Some(left()?))?;
+        match stream.read(&mut status[n_read..])? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => n_read += n,
+        }
+    }
+    if status == STATUS {
+        Ok(())
+    } else {
+        Err(io::Error::other("the answer is not 200"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_all_addresses_is_asked_over_its_loopback() {
+        let cases = [
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("[::]:8080", "[::1]:8080"),
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("192.0.2.7:80", "192.0.2.7:80"),
+            ("[2001:db8::1]:80", "[2001:db8::1]:80"),
+        ];
+        for (listening_on, expected) in cases {
+            let listening_on: SocketAddr = listening_on.parse().expect("it is an address");
+            assert_eq!(reachable(listening_on).to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The daemon asks its own /health, and says when nobody answers.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+use crate::support::daemon::metric_in;
+use crate::support::{Daemon, TestDb, wait_until, wait_until_within};
+
+/// Goal: whoever reads the log learns that nobody can reach the port, once, and when it is over.
+/// Method: no descriptor is to be had for a while, so no connection can be accepted.
+#[test]
+fn a_port_that_does_not_answer_is_told_once_and_so_is_its_end() {
+    let db = TestDb::new();
+    let daemon = Daemon::new(&db).route("*=log").start();
+    daemon.wait_ready();
+    wait_until("the daemon reaches its own port", || {
+        daemon.metric("dispatchbox_http_up", &[]) == Some(1.0)
+    });
+    let supervisor = Pid::from_raw(i32::try_from(daemon.pid()).unwrap());
+    let limit = |current| {
+        // What the daemon inherited; only the limit in force changes.
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limits = Rlimit { current, maximum };
+        prlimit(supervisor, Resource::Nofile, limits).unwrap()
+    };
+
+    let before = limit(Some(0));
+    wait_until_within(Duration::from_secs(30), "the log says so", || {
+        daemon.log().contains("the HTTP port does not answer")
+    });
+    limit(before.current);
+
+    wait_until_within(Duration::from_secs(30), "it is over", || {
+        daemon.log().contains("the HTTP port answers again")
+    });
+    assert_eq!(daemon.metric("dispatchbox_http_up", &[]), Some(1.0));
+    assert_eq!(daemon.log().matches("does not answer").count(), 1);
+    db.insert_events("order.created", 1);
+    wait_until("events are delivered", || db.count("done") == 1);
+}
+
+/// Goal: the daemon finds its own port wherever it listens.
+#[test]
+fn a_daemon_on_all_addresses_reaches_its_own_port() {
+    let db = TestDb::new();
+    // A machine may have no IPv6 at all, and then nobody can listen there.
+    let hosts = ["0.0.0.0", "::", "::1"];
+    for host in hosts
+        .into_iter()
+        .filter(|host| TcpListener::bind((*host, 0)).is_ok())
+    {
+        let daemon = Daemon::new(&db).route("*=log").host(host).start();
+        wait_until(&format!("it reaches {host}"), || {
+            let answer = get_at(host, daemon.http_port(), "/metrics");
+            answer.is_some_and(|text| metric_in(&text, "dispatchbox_http_up", &[]) == Some(1.0))
+        });
+    }
+}
+
+/// What a daemon that listens on this address answers.
+fn get_at(host: &str, port: u16, path: &str) -> Option<String> {
+    let host = match host {
+        "0.0.0.0" => "127.0.0.1",
+        "::" => "::1",
+        host => host,
+    };
+    let mut stream = TcpStream::connect((host, port)).ok()?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
