@@ -139,6 +139,9 @@ fn a_single_failed_call_is_no_reason_to_turn_traffic_away() {
             .metric("dispatchbox_db_errors_total", &[("reason", reason)])
             .unwrap_or(0.0)
     };
+    wait_until("both workers have claimed", || {
+        db.client().query(CLAIMING, &[]).unwrap().len() == 2
+    });
     let assert_ready = || assert_eq!(daemon.get("/ready").0, 200, "{}", daemon.log());
 
     db.execute(
