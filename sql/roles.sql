@@ -6,8 +6,8 @@
 --   create role dispatchbox_on_vm1 login password '…' in role dispatchbox_daemon;
 --   grant dispatchbox_producer to shop;
 --
---   dispatchbox_daemon     `dispatchbox run`, `dead-events` and `status`
---   dispatchbox_producer   applications: insert events, and see no other's
+--   dispatchbox_daemon     `dispatchbox run`, `dead-events`, `explain` and `status`
+--   dispatchbox_producer   applications and `publish`: insert events, and see no other's
 --   dispatchbox_archivist  whoever calls archive_outbox_events, from cron for example
 --
 -- `dispatchbox migrate` belongs to the owner of the tables. The daemon looks at the start whether it may do what it has to
@@ -54,6 +54,8 @@ grant select, insert, update (expires_at, event_ids), delete on outbox_lease to 
 -- For discarding alone: without these two the daemon works, and a discard is refused.
 grant delete on outbox_event to dispatchbox_daemon;
 grant select (id), insert on outbox_event_archive to dispatchbox_daemon;
+-- For `explain`, of an event that is there.
+grant select (status, attempts, archived_at, last_error) on outbox_event_archive to dispatchbox_daemon;
 
 -- Status and attempts are not theirs to choose. The id is what an insert returns.
 grant insert (aggregate_type, aggregate_id, event_type, payload, headers, next_run_at), select (id) on outbox_event to dispatchbox_producer;

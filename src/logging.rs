@@ -133,7 +133,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 }
 
 /// Control characters of ASCII and C1, line and paragraph separator, and the marks that reorder text.
-fn is_harmful(c: char) -> bool {
+pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -11,9 +11,14 @@ use argh::{
 };
 
 use crate::cli::bench::BenchArgs;
+use crate::cli::dead_events::{
+    DeadEvents, DiscardArgs, ExportArgs, ListArgs, RetryArgs, RetryBatchArgs, ShowArgs, StatsArgs,
+};
 use crate::cli::demo::DemoArgs;
+use crate::cli::explain::ExplainArgs;
 use crate::cli::help;
 use crate::cli::migrate::MigrateArgs;
+use crate::cli::publish::PublishArgs;
 use crate::cli::run::RunArgs;
 use crate::error::UsageError;
 use crate::logging;
@@ -28,6 +33,12 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Show which settings are effective.
     ConfigCheck(RunArgs),
+    /// Look at dead letters, requeue or discard them.
+    DeadEvents(DeadEvents),
+    /// Say why an event has not been delivered yet.
+    Explain(ExplainArgs),
+    /// Write one event.
+    Publish(PublishArgs),
     /// Show the whole thing on a throwaway server.
     Demo(DemoArgs),
     /// Measure the pipeline against the bare statements.
@@ -72,6 +83,79 @@ pub(super) const COMMANDS: &[Spec] = &[
         parse: |name, args| MigrateArgs::from_args(name, args).map(Command::Migrate),
     },
     Spec {
+        words: &["dead-events", "list"],
+        summary: "list dead events, newest first",
+        info: ListArgs::get_args_info,
+        parse: |name, args| {
+            ListArgs::from_args(name, args).map(|args| Command::DeadEvents(DeadEvents::List(args)))
+        },
+    },
+    Spec {
+        words: &["dead-events", "show"],
+        summary: "show one dead event with its payload and last error",
+        info: ShowArgs::get_args_info,
+        parse: |name, args| {
+            ShowArgs::from_args(name, args).map(|args| Command::DeadEvents(DeadEvents::Show(args)))
+        },
+    },
+    Spec {
+        words: &["dead-events", "retry"],
+        summary: "make dead events due again, from the first attempt on",
+        info: RetryArgs::get_args_info,
+        parse: |name, args| {
+            RetryArgs::from_args(name, args)
+                .map(|args| Command::DeadEvents(DeadEvents::Retry(args)))
+        },
+    },
+    Spec {
+        words: &["dead-events", "retry-batch"],
+        summary: "make many dead events due again: by filter, or by a file of ids",
+        info: RetryBatchArgs::get_args_info,
+        parse: |name, args| {
+            RetryBatchArgs::from_args(name, args)
+                .map(|args| Command::DeadEvents(DeadEvents::RetryBatch(args)))
+        },
+    },
+    Spec {
+        words: &["dead-events", "stats"],
+        summary: "count dead events by type",
+        info: StatsArgs::get_args_info,
+        parse: |name, args| {
+            StatsArgs::from_args(name, args)
+                .map(|args| Command::DeadEvents(DeadEvents::Stats(args)))
+        },
+    },
+    Spec {
+        words: &["dead-events", "export"],
+        summary: "write dead events as JSON, JSON lines or CSV",
+        info: ExportArgs::get_args_info,
+        parse: |name, args| {
+            ExportArgs::from_args(name, args)
+                .map(|args| Command::DeadEvents(DeadEvents::Export(args)))
+        },
+    },
+    Spec {
+        words: &["dead-events", "discard"],
+        summary: "move dead events to the archive, payload and error included",
+        info: DiscardArgs::get_args_info,
+        parse: |name, args| {
+            DiscardArgs::from_args(name, args)
+                .map(|args| Command::DeadEvents(DeadEvents::Discard(args)))
+        },
+    },
+    Spec {
+        words: &["explain"],
+        summary: "say why an event has not been delivered yet",
+        info: ExplainArgs::get_args_info,
+        parse: |name, args| ExplainArgs::from_args(name, args).map(Command::Explain),
+    },
+    Spec {
+        words: &["publish"],
+        summary: "write one event and print its id",
+        info: PublishArgs::get_args_info,
+        parse: |name, args| PublishArgs::from_args(name, args).map(Command::Publish),
+    },
+    Spec {
         words: &["demo"],
         summary: "show everything at work on a throwaway PostgreSQL, which goes without a trace",
         info: DemoArgs::get_args_info,
@@ -111,6 +195,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
     match args.as_slice() {
         ["--help" | "-h"] => Ok(Parsed::Text(help::overview())),
         ["help", words @ ..] => help_on(words),
+        [word, "--help" | "-h"] if is_group(word) => Ok(Parsed::Text(help::group(word))),
         ["--version" | "-V", ..] => Ok(Parsed::Text(version())),
         [WORKER] => Ok(Parsed::Command(Box::new(Command::Worker))),
         [first, ..] if !first.starts_with('-') => {
@@ -134,13 +219,19 @@ fn help_on(words: &[&str]) -> Result<Parsed, UsageError> {
     if words.is_empty() {
         return Ok(Parsed::Text(help::overview()));
     }
-    if COMMANDS
-        .iter()
-        .any(|spec| spec.words[0] == words[0] && words.len() < spec.words.len())
+    if let [word] = words.as_slice()
+        && is_group(word)
     {
-        return Ok(Parsed::Text(help::group(words[0])));
+        return Ok(Parsed::Text(help::group(word)));
     }
     find(&words).map(|(spec, _)| Parsed::Text(help::command(spec)))
+}
+
+/// Says whether commands of two words begin with this one.
+fn is_group(word: &str) -> bool {
+    COMMANDS
+        .iter()
+        .any(|spec| spec.words.len() > 1 && spec.words[0] == word)
 }
 
 /// Finds the command that the first words name; the rest are its arguments.

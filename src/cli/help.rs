@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use argh::{FlagInfo, FlagInfoKind, PositionalInfo};
+use argh::{FlagInfo, FlagInfoKind, Optionality, PositionalInfo};
 
 use crate::cli::front::{COMMANDS, Spec};
 
@@ -58,16 +58,13 @@ pub(super) fn command(spec: &Spec) -> String {
         .iter()
         .filter(|positional| !positional.hidden)
     {
-        let _ = write!(text, " <{}>", positional.name);
+        let _ = write!(text, " {}", argument(positional));
     }
     text.push('\n');
     if !info.positionals.is_empty() {
         text.push_str("\nArguments:\n");
-        for PositionalInfo {
-            name, description, ..
-        } in info.positionals
-        {
-            entry(&mut text, &format!("<{name}>"), description);
+        for positional in info.positionals {
+            entry(&mut text, &argument(positional), positional.description);
         }
     }
     text.push_str("\nOptions:\n");
@@ -81,6 +78,14 @@ pub(super) fn command(spec: &Spec) -> String {
         let _ = write!(text, "\n{note}\n");
     }
     text
+}
+
+fn argument(positional: &PositionalInfo) -> String {
+    let more = match positional.optionality {
+        Optionality::Repeating | Optionality::Greedy => "…",
+        Optionality::Required | Optionality::Optional => "",
+    };
+    format!("<{}>{more}", positional.name)
 }
 
 fn usage(flag: &FlagInfo) -> String {

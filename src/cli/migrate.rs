@@ -4,14 +4,13 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 
-use crate::cli::layers::Layers;
+use crate::cli::one_shot::Target;
 use crate::cli::settings::Env;
-use crate::cli::{complain, database, database_failed, print, warn};
-use crate::config::{self, Config, LogLevel};
+use crate::cli::{complain, database_failed, print, warn};
+use crate::config::Config;
 use crate::error::{EXIT_CONFIG, UsageError};
 use crate::logging;
-use crate::store::dsn::Dsn;
-use crate::store::{self, Session, StoreError, Timeouts, schema};
+use crate::store::{Session, StoreError, schema};
 
 /// What to do about a usage error.
 const HINT: &str = "`dispatchbox help migrate` lists its options";
@@ -52,13 +51,17 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
         print(schema::SCHEMA);
         return ExitCode::SUCCESS;
     }
-    let target = match Target::resolve(args, env) {
-        Ok(target) => target,
+    let target = match Target::resolve(args.given(), env) {
+        Ok(mut target) => {
+            // A daemon's short bound is for its short statements.
+            target.timeouts.query = Config::default().query_timeout;
+            target
+        }
         Err(err) => return complain(&err.hint(HINT)),
     };
     warn(&target.warnings);
     logging::init(target.log_level, "migrate");
-    let done = target.connect().and_then(|mut session| {
+    let done = target.connect("migrate").and_then(|mut session| {
         if args.check {
             session
                 .missing_schema()
@@ -68,37 +71,6 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
         }
     });
     done.unwrap_or_else(|err| database_failed(&err, &target.dsn))
-}
-
-/// Where to migrate.
-struct Target {
-    dsn: Dsn,
-    timeouts: Timeouts,
-    log_level: LogLevel,
-    warnings: Vec<String>,
-}
-
-impl Target {
-    fn resolve(args: &MigrateArgs, env: &Env) -> Result<Target, UsageError> {
-        let default = Config::default();
-        let mut layers = Layers::gather(args.given(), env)?;
-        let dsn = database::resolve(&mut layers, env)?;
-        let allowed = &config::DATABASE_SECONDS;
-        let timeouts = Timeouts {
-            connect: layers.seconds("connect-timeout", allowed, default.connect_timeout)?,
-            query: default.query_timeout,
-        };
-        Ok(Target {
-            dsn,
-            timeouts,
-            log_level: layers.log_level()?,
-            warnings: layers.warnings,
-        })
-    }
-
-    fn connect(&self) -> Result<Session, StoreError> {
-        store::connect(&self.dsn, &self.timeouts, "dispatchbox migrate")
-    }
 }
 
 impl MigrateArgs {

@@ -10,14 +10,19 @@ pub mod front;
 mod help;
 mod layers;
 mod names;
+mod one_shot;
 mod routes;
 pub mod settings;
+mod terminal;
 mod values;
 
 pub mod bench;
 pub mod config;
+pub mod dead_events;
 pub mod demo;
+pub mod explain;
 pub mod migrate;
+pub mod publish;
 pub mod run;
 
 use std::ffi::OsString;

@@ -99,6 +99,16 @@ impl StoreError {
         }
     }
 
+    /// The database said yes and did nothing: a trigger or a rule of its owner.
+    pub(crate) fn swallowed(doing: &'static str) -> StoreError {
+        StoreError {
+            doing,
+            kind: StoreErrorKind::Rejected(SqlState::NO_DATA.code().to_owned()),
+            code: None,
+            cause: "a trigger or a rule of the table has swallowed the row".to_owned(),
+        }
+    }
+
     /// What we stopped waiting for.
     pub(crate) fn timed_out(doing: &'static str, cause: String) -> StoreError {
         StoreError {
@@ -174,6 +184,16 @@ impl StoreError {
                 .code
                 .as_ref()
                 .is_some_and(|code| code.code().starts_with("XX"))
+    }
+
+    /// Says whether a value was refused for what it is, such as a text that is no JSON.
+    pub fn is_bad_value(&self) -> bool {
+        matches!(&self.kind, StoreErrorKind::Rejected(code) if code.starts_with("22"))
+    }
+
+    /// The server's own words.
+    pub fn cause(&self) -> &str {
+        &self.cause
     }
 
     /// Says whether there was no connection yet.

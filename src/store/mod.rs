@@ -1,8 +1,8 @@
 //! The database: the only place that opens connections or names `postgres`.
 //!
 //! A [`Session`] is one connection whose calls are bounded and whose failures are [`StoreError`]s; a [`Pool`] lends a few of them. What
-//! can be asked of the database stands as typed calls on `Session`, a file each: [`claim`], [`settle`], [`lease`], [`dead`], [`schema`],
-//! [`readiness`], [`stats`]. The statements themselves stand under `sql/`, where psql can run and explain them.
+//! can be asked of the database stands as typed calls on `Session`, a file each: [`claim`], [`settle`], [`lease`], [`dead`],
+//! [`publish`], [`inspect`], [`schema`], [`readiness`], [`stats`]. The statements themselves stand under `sql/`, where psql can run and explain them.
 //!
 //! Every call is one statement in its own transaction: nothing is left open between two calls, so a lost connection never leaves half of
 //! something behind.
@@ -12,9 +12,11 @@ pub mod connect;
 pub mod dead;
 pub mod dsn;
 pub mod error;
+pub mod inspect;
 mod knock;
 pub mod lease;
 pub mod pool;
+pub mod publish;
 pub mod readiness;
 pub mod schema;
 pub mod settle;
@@ -24,8 +26,10 @@ pub use claim::{ClaimQuery, ClaimedEvents, Filter, Position};
 pub use connect::{Session, Timeouts, connect};
 pub use dead::{DEAD_BATCH, DeadCursor, DeadEvent, DeadFilter};
 pub use error::{StoreError, StoreErrorKind};
+pub use inspect::{Archived, EventLease, Inspection, LeaseHolder};
 pub use lease::{EventBrief, Lease};
 pub use pool::{Pool, PooledSession};
+pub use publish::NewEvent;
 pub use readiness::Lack;
 pub use settle::{EventState, SettleBatch, Settlement, Written};
 pub use stats::{Backlog, DeadByType};

@@ -36,6 +36,27 @@ fn the_help_is_what_it_was() {
     Cli::new(["help", "config", "check"])
         .snapshot("help_config_check")
         .check();
+    Cli::new(["help", "dead-events"])
+        .snapshot("help_dead_events")
+        .check();
+    for command in [
+        "list",
+        "show",
+        "retry",
+        "retry-batch",
+        "stats",
+        "export",
+        "discard",
+    ] {
+        Cli::new(["help", "dead-events", command])
+            .snapshot(&format!("help_dead_events_{}", command.replace('-', "_")))
+            .check();
+    }
+    for command in ["explain", "publish"] {
+        Cli::new(["help", command])
+            .snapshot(&format!("help_{command}"))
+            .check();
+    }
 }
 
 #[test]
@@ -55,11 +76,24 @@ fn help_is_found_however_it_is_asked_for() {
     Cli::new(["config", "check", "--help"])
         .snapshot("help_config_check")
         .check();
+    for args in [["config", "--help"], ["config", "-h"], ["help", "config"]] {
+        Cli::new(args).snapshot("help_config").check();
+    }
 }
 
 #[test]
 fn no_line_of_the_help_is_wider_than_a_terminal() {
-    for topic in ["", "run", "migrate", "config check"] {
+    for topic in [
+        "",
+        "run",
+        "migrate",
+        "config check",
+        "dead-events",
+        "dead-events retry-batch",
+        "dead-events discard",
+        "explain",
+        "publish",
+    ] {
         let said = Cli::new(["help"].into_iter().chain(topic.split_whitespace())).run();
         for line in said.stdout.lines() {
             assert!(line.chars().count() <= 80, "{line}");

@@ -40,6 +40,8 @@ mod cluster;
 mod config;
 /// Connections and the pool: they end in time, say why, and are replaced.
 mod connect;
+/// The commands `dead-events …`: what they print, change, ask and refuse.
+mod dead_events_cli;
 /// Lists, requeues, discards; what a lease names, what is locked, what is archived already.
 mod dead_letter;
 /// The whole daemon: every event once, through each kind of handler.
@@ -48,6 +50,8 @@ mod delivery;
 mod demo;
 /// Connection descriptions, beside psql's reading of them.
 mod dsn;
+/// The command `explain`: each answer it can give.
+mod explain;
 /// Only the holder of a lease writes, and writes once; the mutants that do otherwise.
 mod fence;
 /// Handlers against real programs and receivers: each row of their contract, and what can go wrong with either.
@@ -70,6 +74,8 @@ mod metrics;
 mod migrate;
 /// Random histories against a model.
 mod properties;
+/// The command `publish`: what goes into the row, and what is refused.
+mod publish;
 /// Sixteen sessions at once, and the mutants that they find out.
 mod race;
 /// What /ready says while the database refuses, hangs, or only reads.

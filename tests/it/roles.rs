@@ -12,7 +12,7 @@ use dispatchbox::store::{Session, SettleBatch, StoreError, connect};
 use rustix::process::Signal;
 
 use crate::support::session::{TIMEOUTS, dead, query, retry, settlements};
-use crate::support::{Daemon, Recorder, TestDb, cluster, signal_pid, wait_until};
+use crate::support::{Cli, Daemon, Recorder, TestDb, cluster, signal_pid, wait_until};
 
 /// Each privilege of the daemon's role that delivering needs, as it is revoked, and as it is named when it lacks.
 const NEEDED: &[(&str, &str)] = &[
@@ -189,6 +189,45 @@ fn the_daemons_role_is_enough_for_all_that_a_daemon_does() {
     );
     assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
     assert_eq!(db.leases(), 0);
+}
+
+#[test]
+fn the_roles_are_enough_for_the_commands_that_they_are_for() {
+    let roles = Roles::new();
+    roles.produce("order.created", 5);
+    roles
+        .db
+        .execute("update outbox_event set status = 'dead', last_error = 'no' where id < 5");
+    let calls: [&[&str]; 9] = [
+        &["dead-events", "list"],
+        &["dead-events", "show", "1"],
+        &["dead-events", "stats"],
+        &["dead-events", "export"],
+        &["dead-events", "retry", "1"],
+        &["dead-events", "discard", "2", "--yes"],
+        &["dead-events", "retry-batch", "--all", "--yes"],
+        &["explain", "2"],
+        &["explain", "5"],
+    ];
+    for call in calls {
+        let dsn = roles.dsn("a_daemon");
+        let said = Cli::new(call.iter().copied()).args(["--dsn", &dsn]).run();
+        assert_eq!(said.status, 0, "{call:?} {}", said.stderr);
+    }
+    Cli::new([
+        "publish",
+        "--event-type=a",
+        "--aggregate-type=a",
+        "--aggregate-id=1",
+    ])
+    .args([
+        "--headers={}",
+        "--after=1h",
+        "--dsn",
+        &roles.dsn("a_producer"),
+    ])
+    .stdout("6\n")
+    .check();
 }
 
 #[test]

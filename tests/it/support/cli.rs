@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -13,6 +14,7 @@ pub struct Cli {
     stdout: Option<String>,
     stderr: Option<String>,
     snapshot: Option<PathBuf>,
+    stdin: Option<String>,
     status: i32,
 }
 
@@ -43,6 +45,13 @@ impl Cli {
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Cli {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Gives it this to read; otherwise there is nothing.
+    #[must_use]
+    pub fn stdin(mut self, text: impl Into<String>) -> Cli {
+        self.stdin = Some(text.into());
         self
     }
 
@@ -78,7 +87,7 @@ impl Cli {
     /// Runs the program and compares.
     #[track_caller]
     pub fn check(self) {
-        let said = run(&self.args, &self.env);
+        let said = run(&self.args, &self.env, self.stdin.as_deref());
         let expected = match &self.snapshot {
             Some(path) if std::env::var_os("DISPATCHBOX_BLESS").is_some() => {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -102,22 +111,61 @@ impl Cli {
 
     /// Runs the program and gives what it said, for tests that compare only a part.
     pub fn run(self) -> Said {
-        run(&self.args, &self.env)
+        run(&self.args, &self.env, self.stdin.as_deref())
+    }
+
+    /// Runs the program on a terminal of its own, so many columns wide, where a person types `typed`: all that the terminal was sent, and the
+    /// exit code.
+    pub fn on_terminal(self, columns: u16, typed: &str) -> (String, i32) {
+        let program = OsString::from(env!("CARGO_BIN_EXE_dispatchbox"));
+        let words = std::iter::once(&program).chain(&self.args);
+        let words = words.map(|word| word.to_str().unwrap());
+        let line = shlex::try_join(words).unwrap();
+        let mut child = Command::new("script")
+            .args(["--quiet", "--return", "--command"])
+            .arg(format!("stty cols {columns} -echo; exec {line}"))
+            .arg("/dev/null")
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("TERM", "xterm")
+            .envs(self.env)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(typed.as_bytes()).unwrap();
+        // Its end would be the terminal's end, before the program has said everything.
+        let output = child.wait_with_output().unwrap();
+        drop(stdin);
+        (
+            String::from_utf8(output.stdout).unwrap(),
+            output.status.code().unwrap_or(-1),
+        )
     }
 }
 
-fn run(args: &[OsString], env: &[(OsString, OsString)]) -> Said {
+fn run(args: &[OsString], env: &[(OsString, OsString)], stdin: Option<&str>) -> Said {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dispatchbox"))
+        .args(args)
+        .env_clear()
+        .envs(env.iter().cloned())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Small enough for the pipe; a program that does not read it may be gone already.
+    let _ = child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(stdin.unwrap_or_default().as_bytes());
     let Output {
         stdout,
         stderr,
         status,
-    } = Command::new(env!("CARGO_BIN_EXE_dispatchbox"))
-        .args(args)
-        .env_clear()
-        .envs(env.iter().cloned())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    } = child.wait_with_output().unwrap();
     Said {
         stdout: String::from_utf8(stdout).unwrap(),
         stderr: String::from_utf8(stderr).unwrap(),

@@ -1,0 +1,224 @@
+//! Changing many dead letters: batch after batch, until all are done, somebody interrupts, or the database fails.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::cli::one_shot::Failure;
+use crate::cli::terminal::{self, events};
+use crate::cli::{print, say};
+use crate::error::EXIT_FAILED;
+use crate::signal::{self, SignalThread};
+use crate::store::{DEAD_BATCH, DeadCursor, DeadFilter, Session, StoreError};
+
+/// Ids that were left alone of which it is said why: a person looks no further.
+const LEFT_SHOWN_MAX: usize = 20;
+
+/// What is done to each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Due again.
+    Requeue,
+    /// To the archive.
+    Discard,
+}
+
+impl Change {
+    /// What it is to do.
+    pub(super) fn verb(self) -> &'static str {
+        match self {
+            Change::Requeue => "requeue",
+            Change::Discard => "discard",
+        }
+    }
+
+    fn past(self) -> &'static str {
+        match self {
+            Change::Requeue => "requeued",
+            Change::Discard => "discarded",
+        }
+    }
+
+    fn apply(self, session: &mut Session, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
+        match self {
+            Change::Requeue => session.requeue(ids),
+            Change::Discard => session.discard(ids),
+        }
+    }
+}
+
+/// Which ones.
+pub(super) enum Set {
+    /// Those that a person named.
+    Ids(Vec<i64>),
+    /// All that a filter lets pass.
+    Filter(DeadFilter),
+}
+
+impl Set {
+    /// Counts those that are dead now.
+    pub(super) fn count(&self, session: &mut Session) -> Result<u64, StoreError> {
+        match self {
+            Set::Filter(filter) => session.count_dead(filter),
+            Set::Ids(ids) => {
+                let mut n_dead = 0;
+                for batch in ids.chunks(DEAD_BATCH as usize) {
+                    let states = session.read_back(batch)?;
+                    n_dead += states.iter().filter(|state| state.status == "dead").count() as u64;
+                }
+                Ok(n_dead)
+            }
+        }
+    }
+}
+
+/// The batches of a set.
+enum Batches {
+    Ids(VecDeque<i64>),
+    Filter(DeadFilter, DeadCursor),
+}
+
+impl Batches {
+    fn next(&mut self, session: &mut Session) -> Result<Vec<i64>, StoreError> {
+        match self {
+            Batches::Filter(filter, cursor) => session.matching_dead(filter, cursor, DEAD_BATCH),
+            Batches::Ids(ids) => {
+                let n_ids = ids.len().min(DEAD_BATCH as usize);
+                Ok(ids.drain(..n_ids).collect())
+            }
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Default)]
+struct Tally {
+    n_changed: u64,
+    n_left: u64,
+    /// The first of those left alone.
+    left: Vec<i64>,
+    interrupted: Option<&'static str>,
+}
+
+/// Changes the set, `total` of which are expected, and tells what came of it. Named events that were left alone make it fail: whoever names
+/// one expects it to be there.
+pub(super) fn change(
+    session: &mut Session,
+    change: Change,
+    set: Set,
+    total: u64,
+    is_json: bool,
+) -> Result<ExitCode, Failure> {
+    let is_named = matches!(set, Set::Ids(_));
+    let batches = match set {
+        Set::Filter(filter) => Batches::Filter(filter, DeadCursor::default()),
+        Set::Ids(ids) => Batches::Ids(ids.into()),
+    };
+    let mut tally = Tally::default();
+    let ended = change_all(session, change, batches, total, &mut tally);
+    let n_changed = tally.n_changed;
+    if let Err(err) = ended {
+        if n_changed > 0 {
+            say(&format!(
+                "{} {} before that failed\n",
+                change.past(),
+                events(n_changed)
+            ));
+        }
+        return Err(err);
+    }
+    if is_json {
+        let answer = json!({
+            (change.past()): n_changed,
+            "left_alone": tally.n_left,
+            "interrupted": tally.interrupted.is_some(),
+            "dry_run": false,
+        });
+        print(&format!("{answer}\n"));
+    } else {
+        print(&format!("{} {}\n", change.past(), events(n_changed)));
+    }
+    if tally.n_left > 0 {
+        explain_left(session, change, &tally)?;
+    }
+    if let Some(signal) = tally.interrupted {
+        say(&format!(
+            "interrupted by {signal}: the others are as they were\n"
+        ));
+    }
+    let is_failed = tally.interrupted.is_some() || is_named && tally.n_left > 0;
+    Ok(ExitCode::from(if is_failed { EXIT_FAILED } else { 0 }))
+}
+
+fn change_all(
+    session: &mut Session,
+    change: Change,
+    mut batches: Batches,
+    total: u64,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
+    let signals = SignalThread::start()
+        .map_err(|err| Failure::Other(format!("could not listen to signals: {err}")))?;
+    let bar = terminal::progress(Some(total));
+    loop {
+        let batch = batches.next(session)?;
+        if batch.is_empty() {
+            break;
+        }
+        let changed: BTreeSet<i64> = change.apply(session, &batch)?.into_iter().collect();
+        tally.n_changed += changed.len() as u64;
+        let left = batch.iter().filter(|id| !changed.contains(id));
+        tally.n_left += left.clone().count() as u64;
+        let room = LEFT_SHOWN_MAX.saturating_sub(tally.left.len());
+        tally.left.extend(left.take(room));
+        bar.inc(batch.len() as u64);
+        if let Ok(signal) = signals.received.try_recv() {
+            tally.interrupted = Some(signal::name(signal));
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Says of each event that was left alone what it is now.
+fn explain_left(session: &mut Session, change: Change, tally: &Tally) -> Result<(), StoreError> {
+    let found = session.read_back(&tally.left)?;
+    for id in &tally.left {
+        let state = found.iter().find(|state| state.event_id == *id);
+        let why = match state.map(|state| state.status.as_str()) {
+            None => "there is no such event".to_owned(),
+            Some("dead") => match change {
+                Change::Requeue => "a lease still names it, or somebody has locked it".to_owned(),
+                Change::Discard => "a lease still names it, somebody has locked it, or its id is in the archive already".to_owned(),
+            },
+            Some(status) => format!("its status is `{status}`"),
+        };
+        say(&format!("event {id} was left alone: {why}\n"));
+    }
+    let n_more = tally.n_left - tally.left.len() as u64;
+    if n_more > 0 {
+        say(&format!("and {n_more} more\n"));
+    }
+    Ok(())
+}
+
+/// Tells what would be changed.
+pub(super) fn rehearse(
+    session: &mut Session,
+    change: Change,
+    set: &Set,
+    is_json: bool,
+) -> Result<ExitCode, StoreError> {
+    let n_dead = set.count(session)?;
+    print(&if is_json {
+        format!(
+            "{}\n",
+            json!({(change.past()): 0, "matched": n_dead, "dry_run": true})
+        )
+    } else {
+        format!("would {} {}\n", change.verb(), events(n_dead))
+    });
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,98 @@
+//! Which dead letters are meant: the filters that several commands share.
+
+use crate::cli::values::{self, Moment};
+use crate::error::UsageError;
+use crate::store::{DeadFilter, Session, StoreError};
+
+/// Declares the options of a command on a set of dead letters: its own, and behind them the filters and where the database is.
+macro_rules! dead_set_args {
+    ($(#[$about:meta])* pub struct $name:ident { $($own:tt)* }) => {
+        crate::cli::one_shot::one_shot_args! {
+            $(#[$about])*
+            pub struct $name {
+                $($own)*
+                #[argh(option, arg_name = "type")]
+                /// only those of exactly this aggregate type
+                pub aggregate_type: Option<String>,
+                #[argh(option, arg_name = "type")]
+                /// only those of exactly this event type
+                pub event_type: Option<String>,
+                #[argh(option, arg_name = "text")]
+                /// only those whose last error contains this text
+                pub error: Option<String>,
+                #[argh(option, arg_name = "time")]
+                /// only those written at this time or later: `2025-01-02T03:04:05Z`, or an age such as `2h` or `30d`
+                pub since: Option<String>,
+                #[argh(option, arg_name = "time")]
+                /// only those written before this time
+                pub until: Option<String>,
+            }
+        }
+
+        impl $name {
+            fn chosen(&self) -> Result<crate::cli::dead_events::filter::Chosen, crate::error::UsageError> {
+                crate::cli::dead_events::filter::Chosen::read(
+                    [&self.aggregate_type, &self.event_type, &self.error],
+                    [&self.since, &self.until],
+                )
+            }
+        }
+    };
+}
+pub(super) use dead_set_args;
+
+/// The filters as they were typed, and found valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Chosen {
+    filter: DeadFilter,
+    since: Option<Moment>,
+    pub(super) until: Option<Moment>,
+}
+
+impl Chosen {
+    /// Reads the texts `[aggregate type, event type, error]` and the times `[since, until]`.
+    pub(super) fn read(
+        texts: [&Option<String>; 3],
+        times: [&Option<String>; 2],
+    ) -> Result<Chosen, UsageError> {
+        let text = |name: &str, value: &Option<String>| {
+            let read = value.as_deref().map(values::filled).transpose();
+            read.map_err(|why| UsageError::new(format!("{name} {why}")))
+        };
+        let time = |name: &str, value: &Option<String>| {
+            let read = value.as_deref().map(values::moment).transpose();
+            read.map_err(|why| UsageError::new(format!("{name} {why}")))
+        };
+        Ok(Chosen {
+            filter: DeadFilter {
+                aggregate_type: text("--aggregate-type", texts[0])?,
+                event_type: text("--event-type", texts[1])?,
+                error: text("--error", texts[2])?,
+                since_micros: None,
+                until_micros: None,
+            },
+            since: time("--since", times[0])?,
+            until: time("--until", times[1])?,
+        })
+    }
+
+    /// Says whether no filter was given, so that all dead letters are meant.
+    pub(super) fn is_all(&self) -> bool {
+        self.filter == DeadFilter::default() && self.since.is_none() && self.until.is_none()
+    }
+
+    /// The filter, its ages reckoned once with the database's clock: a set must not change while it is worked on.
+    pub(super) fn resolve(self, session: &mut Session) -> Result<DeadFilter, StoreError> {
+        let is_relative = |moment: &Option<Moment>| matches!(moment, Some(Moment::Ago(_)));
+        let now = if is_relative(&self.since) || is_relative(&self.until) {
+            session.now()?
+        } else {
+            0
+        };
+        Ok(DeadFilter {
+            since_micros: self.since.map(|moment| moment.micros(now)),
+            until_micros: self.until.map(|moment| moment.micros(now)),
+            ..self.filter
+        })
+    }
+}

@@ -1,0 +1,162 @@
+//! What the commands that ask the database once have in common: where it is, how long a call may take, and how a failure is told.
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::cli::layers::Layers;
+use crate::cli::settings::Env;
+use crate::cli::{complain, database, database_failed, say, warn};
+use crate::config::{self, Config, LogLevel};
+use crate::error::{EXIT_FAILED, UsageError};
+use crate::logging;
+use crate::store::dsn::Dsn;
+use crate::store::{self, Session, StoreError, Timeouts};
+
+/// Declares the options of a command that needs the database: its own, and behind them those that say where it is.
+macro_rules! one_shot_args {
+    ($(#[$about:meta])* pub struct $name:ident { $($own:tt)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Default, Clone, PartialEq, Eq, argh::FromArgs, argh::ArgsInfo)]
+        pub struct $name {
+            $($own)*
+            #[argh(option, arg_name = "dsn")]
+            /// where the database is: `host=… dbname=…` or postgresql://…
+            pub dsn: Option<String>,
+            #[argh(option, arg_name = "file")]
+            /// file that holds the dsn, so that no process list shows it
+            pub dsn_file: Option<String>,
+            #[argh(option, arg_name = "file")]
+            /// configuration file (TOML) of `run`, for the dsn in it
+            pub config: Option<String>,
+            #[argh(option, arg_name = "seconds")]
+            /// bound of one attempt to connect to the database [default: 10]
+            pub connect_timeout: Option<String>,
+            #[argh(option, arg_name = "seconds")]
+            /// bound of one statement [default: 30]
+            pub query_timeout: Option<String>,
+        }
+
+        impl $name {
+            /// The settings among the options, by their names.
+            fn given(&self) -> Vec<(&'static str, String)> {
+                [
+                    ("dsn", &self.dsn),
+                    ("dsn-file", &self.dsn_file),
+                    ("config", &self.config),
+                    ("connect-timeout", &self.connect_timeout),
+                    ("query-timeout", &self.query_timeout),
+                ]
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value.clone()?)))
+                .collect()
+            }
+        }
+    };
+}
+pub(super) use one_shot_args;
+
+/// Where to work.
+pub(super) struct Target {
+    pub(super) dsn: Dsn,
+    pub(super) timeouts: Timeouts,
+    pub(super) log_level: LogLevel,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Target {
+    /// Reads it from what was typed, the environment and the file.
+    pub(super) fn resolve(
+        given: Vec<(&'static str, String)>,
+        env: &Env,
+    ) -> Result<Target, UsageError> {
+        let mut layers = Layers::gather(given, env)?;
+        let dsn = database::resolve(&mut layers, env)?;
+        Target::with(dsn, &mut layers)
+    }
+
+    fn with(dsn: Dsn, layers: &mut Layers) -> Result<Target, UsageError> {
+        let default = Config::default();
+        let allowed = &config::DATABASE_SECONDS;
+        let timeouts = Timeouts {
+            connect: layers.seconds("connect-timeout", allowed, default.connect_timeout)?,
+            query: layers.seconds("query-timeout", allowed, default.query_timeout)?,
+        };
+        Ok(Target {
+            dsn,
+            timeouts,
+            log_level: layers.log_level()?,
+            warnings: std::mem::take(&mut layers.warnings),
+        })
+    }
+
+    /// Connects; `command` is what the server's list of connections shows.
+    pub(super) fn connect(&self, command: &str) -> Result<Session, StoreError> {
+        store::connect(&self.dsn, &self.timeouts, &format!("dispatchbox {command}"))
+    }
+}
+
+/// Why a command could not do its work.
+pub(super) enum Failure {
+    /// It was called wrongly.
+    Usage(UsageError),
+    /// The database did not do it.
+    Store(StoreError),
+    /// Anything else, in words.
+    Other(String),
+    /// Whoever reads the output has gone away, and with him the purpose.
+    NobodyReads,
+}
+
+impl From<UsageError> for Failure {
+    fn from(err: UsageError) -> Failure {
+        Failure::Usage(err)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(err: StoreError) -> Failure {
+        Failure::Store(err)
+    }
+}
+
+impl Failure {
+    /// A failed write to standard output or a file; `doing` completes "could not".
+    pub(super) fn of_write(doing: &str, err: &io::Error) -> Failure {
+        if err.kind() == io::ErrorKind::BrokenPipe {
+            return Failure::NobodyReads;
+        }
+        Failure::Other(format!("could not {doing}: {err}"))
+    }
+}
+
+/// Reads what was typed by `read`, connects, and does `work` with it; tells what went wrong and gives the exit code.
+pub(super) fn run<T>(
+    command: &str,
+    given: Vec<(&'static str, String)>,
+    env: &Env,
+    read: impl FnOnce() -> Result<T, UsageError>,
+    work: impl FnOnce(&mut Session, T) -> Result<ExitCode, Failure>,
+) -> ExitCode {
+    let hint = format!("`dispatchbox help {command}` lists its options");
+    let resolved = read().and_then(|wanted| Ok((wanted, Target::resolve(given, env)?)));
+    let (wanted, target) = match resolved {
+        Ok(resolved) => resolved,
+        Err(err) => return complain(&err.hint(hint)),
+    };
+    warn(&target.warnings);
+    logging::init(target.log_level, "dispatchbox");
+    let done = target
+        .connect(command)
+        .map_err(Failure::from)
+        .and_then(|mut session| work(&mut session, wanted));
+    match done {
+        Ok(code) => code,
+        Err(Failure::Usage(err)) => complain(&err.hint(hint)),
+        Err(Failure::Store(err)) => database_failed(&err, &target.dsn),
+        Err(Failure::NobodyReads) => ExitCode::SUCCESS,
+        Err(Failure::Other(text)) => {
+            say(&format!("error: {text}\n"));
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}

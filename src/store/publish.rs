@@ -1,0 +1,46 @@
+//! Publishing: one event by hand. Producers insert theirs in their own transactions; this is for people and scripts.
+
+use std::time::Duration;
+
+use super::connect::Session;
+use super::error::StoreError;
+
+/// An event that is to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// Kind of the business object that the event is about.
+    pub aggregate_type: String,
+    /// Which object of that kind.
+    pub aggregate_id: String,
+    /// What happened.
+    pub event_type: String,
+    /// JSON text.
+    pub payload: String,
+    /// JSON text.
+    pub headers: Option<String>,
+    /// From the database's now until it is due.
+    pub after: Duration,
+}
+
+impl Session {
+    /// Writes an event and returns its id.
+    pub fn publish(&mut self, event: &NewEvent) -> Result<i64, StoreError> {
+        let ids = self.query(
+            "publish the event",
+            include_str!("../../sql/publish.sql"),
+            &[
+                &event.aggregate_type,
+                &event.aggregate_id,
+                &event.event_type,
+                &event.payload,
+                &event.headers,
+                &event.after.as_secs_f64(),
+            ],
+            |row| row.try_get::<_, i64>(0),
+        )?;
+        // An insert of one row returns one row, unless a rule or a trigger of the database's owner swallows it.
+        ids.first()
+            .copied()
+            .ok_or_else(|| StoreError::swallowed("publish the event"))
+    }
+}

@@ -1,0 +1,136 @@
+//! The command `publish`: what goes into the row, and what is refused.
+
+use crate::support::{Cli, Daemon, TestDb, wait_until};
+
+const EVENT: [&str; 7] = [
+    "publish",
+    "--event-type",
+    "order.created",
+    "--aggregate-type",
+    "order",
+    "--aggregate-id",
+    "1001",
+];
+
+fn publish(db: &TestDb) -> Cli {
+    Cli::new(EVENT).args(["--dsn", &db.dsn()])
+}
+
+#[track_caller]
+fn check_refused(args: &[&str], error: &str) {
+    // Nothing is connected to: there is no such server.
+    Cli::new(EVENT)
+        .args(["--dsn", "host=/nonexistent"])
+        .args(args.iter().copied())
+        .stderr(format!(
+            "error: {error}\nhint: `dispatchbox help publish` lists its options\n"
+        ))
+        .status(2)
+        .check();
+}
+
+#[test]
+fn the_id_is_printed_and_the_event_is_delivered() {
+    let db = TestDb::new();
+    let daemon = Daemon::new(&db).route("*=log").start();
+
+    publish(&db).stdout("1\n").check();
+    publish(&db).args(["--json"]).stdout("{\"id\":2}\n").check();
+
+    wait_until("both are done", || db.count("done") == 2);
+    drop(daemon);
+    let row = "SELECT count(*) FROM outbox_event WHERE aggregate_type = 'order' AND aggregate_id = '1001' \
+               AND event_type = 'order.created' AND payload = '{}' AND headers IS NULL";
+    assert_eq!(db.number(row, &[]), 2);
+}
+
+#[test]
+fn the_payload_reaches_the_server_as_it_was_given() {
+    let db = TestDb::new();
+    let payload =
+        r#"{"big": 123456789012345678901234567890.10, "e": 1e400, "u": "\u00fc\ud83d\ude00"}"#;
+    let deep = format!("{}1{}", "[".repeat(1000), "]".repeat(1000));
+
+    publish(&db)
+        .args(["--payload", payload, "--headers", "{\"trace\": \"x\"}"])
+        .stdout("1\n")
+        .check();
+    publish(&db)
+        .args(["--payload", "-"])
+        .stdin(format!("{payload}\n"))
+        .stdout("2\n")
+        .check();
+    publish(&db)
+        .args(["--payload", &deep])
+        .stdout("3\n")
+        .check();
+    publish(&db).args(["--payload=-5"]).stdout("4\n").check();
+
+    let same = "SELECT count(*) FROM outbox_event WHERE payload::text = $1::text::jsonb::text";
+    assert_eq!(db.number(same, &[&payload]), 2);
+    assert_eq!(db.number(same, &[&deep]), 1);
+    assert_eq!(db.number(same, &[&"-5"]), 1);
+    let headers = "SELECT count(*) FROM outbox_event WHERE headers = '{\"trace\": \"x\"}'";
+    assert_eq!(db.number(headers, &[]), 1);
+}
+
+#[test]
+fn a_delayed_event_is_not_due_before() {
+    let db = TestDb::new();
+
+    publish(&db).args(["--after", "5m"]).stdout("1\n").check();
+
+    let due = "SELECT count(*) FROM outbox_event WHERE next_run_at BETWEEN now() + interval '4 min' AND now() + interval '5 min'";
+    assert_eq!(db.number(due, &[]), 1);
+}
+
+#[test]
+fn what_is_no_json_is_refused_with_the_place() {
+    check_refused(
+        &["--payload", "{\"a\": }"],
+        "--payload is not JSON: expected value at line 1 column 7",
+    );
+    check_refused(
+        &["--payload", ""],
+        "--payload is not JSON: EOF while parsing a value at line 1 column 0",
+    );
+    check_refused(
+        &["--headers", "{\n x}"],
+        "--headers is not JSON: key must be a string at line 2 column 2",
+    );
+    check_refused(
+        &["--payload", "{} {}"],
+        "--payload is not JSON: trailing characters at line 1 column 4",
+    );
+}
+
+#[test]
+fn json_that_postgresql_does_not_take_is_refused_by_name() {
+    let db = TestDb::new();
+    publish(&db)
+        .args(["--payload", r#"{"a": "\u0000"}"#])
+        .stderr(
+            "error: PostgreSQL does not take --payload: unsupported Unicode escape sequence\n\
+             hint: `dispatchbox help publish` lists its options\n",
+        )
+        .status(2)
+        .check();
+    assert_eq!(db.number("SELECT count(*) FROM outbox_event", &[]), 0);
+}
+
+#[test]
+fn what_names_the_event_must_not_be_empty() {
+    Cli::new(["publish", "--event-type=", "--aggregate-type=a", "--aggregate-id=1", "--dsn=host=x"])
+        .stderr("error: --event-type must not be empty\nhint: `dispatchbox help publish` lists its options\n")
+        .status(2)
+        .check();
+    let said = Cli::new(["publish", "--event-type", "a"]).run();
+    assert_eq!(said.status, 2);
+    for missing in ["--aggregate-type", "--aggregate-id"] {
+        assert!(said.stderr.contains(missing), "{}", said.stderr);
+    }
+    check_refused(
+        &["--after", "5"],
+        "--after must be a number with a unit, such as `30s`, `5m`, `2h` or `30d`, not `5`",
+    );
+}
