@@ -6,6 +6,8 @@ use std::time::Instant;
 use log::warn;
 
 use super::access::Access;
+use super::calls::Calls;
+use super::dead_events;
 use super::exchange::{Incoming, Reply};
 use super::page;
 use super::probe::Probe;
@@ -21,6 +23,7 @@ pub(super) struct Endpoints {
     pub(super) published: Published,
     pub(super) access: Arc<Access>,
     pub(super) probe: Probe,
+    pub(super) calls: Calls,
 }
 
 impl Endpoints {
@@ -43,6 +46,8 @@ impl Endpoints {
             },
             Route::Metrics => self.metrics(),
             Route::Status => self.status(),
+            Route::DeadEvents(route) => dead_events::answer(route, request, &self.calls),
+            Route::BadPath(refusal) => Reply::error(400, refusal),
             Route::NotFound => Reply::json(
                 404,
                 r#"{"error":"Not Found","message":"The requested resource was not found"}"#,

@@ -15,7 +15,6 @@ pub(super) struct Incoming {
     pub(super) peer: Option<IpAddr>,
     /// Names and values in their order; a name may come more than once.
     pub(super) headers: Vec<(String, String)>,
-    #[expect(dead_code, reason = "the endpoints for dead events read it")]
     /// The body, within the limits of the guard.
     pub(super) body: Vec<u8>,
 }

@@ -4,10 +4,14 @@
 //! says whether it should get traffic, with a fixed reason when not; details are in the log, where no stranger reads them.
 
 mod access;
+mod body;
+mod calls;
+mod dead_events;
 mod endpoints;
 mod exchange;
 mod page;
 mod probe;
+mod query;
 mod route;
 mod status;
 mod token;
@@ -25,13 +29,15 @@ use tiny_http::{Header, Request, Response, Server};
 use crate::health::Published;
 use crate::store::dsn::Dsn;
 pub use access::Access;
+use calls::Calls;
 use endpoints::Endpoints;
 use exchange::{Incoming, Reply};
 use probe::Probe;
 pub use token::ApiToken;
 
-/// Enough for a load balancer, a scraper and a person at once; a slow readiness look holds one of them up to four seconds.
-const THREADS: usize = 4;
+/// Enough for a load balancer, a scraper and a person at once, and for as many as may wait for a call of the API; a slow readiness look
+/// holds one of them up to four seconds.
+const THREADS: usize = 4 + calls::CALLS_MAX;
 
 /// Answers under way are finished within this time, or not at all.
 const STOP_MAX: Duration = Duration::from_millis(100);
@@ -75,6 +81,7 @@ impl HttpServer {
         let endpoints = Endpoints {
             published: published.clone(),
             access: Arc::new(access),
+            calls: Calls::new(dsn.clone()),
             probe: Probe::start(dsn, published.health.clone())
                 .map_err(|error| failed(error.to_string()))?,
         };

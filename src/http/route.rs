@@ -13,11 +13,54 @@ pub(super) enum Route {
     Metrics,
     /// How it stands, in detail.
     Status,
+    /// Something about dead events.
+    DeadEvents(DeadRoute),
+    /// The path is no path, for this reason.
+    BadPath(&'static str),
     /// Nothing is there.
     NotFound,
     /// Something is there, for these methods.
     MethodNotAllowed(&'static str),
 }
+
+/// What is asked for about dead events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DeadRoute {
+    /// A page of them.
+    List,
+    /// Their number.
+    Stats,
+    /// One of them.
+    Show(i64),
+    /// A change of some of them.
+    Change(Change, Whom),
+}
+
+/// What a person wants done with dead events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Try them again: the path says retry, as it always has.
+    Requeue,
+    /// Move them to the archive.
+    Discard,
+}
+
+/// With which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// This one.
+    One(i64),
+    /// Those that the body lists.
+    Batch,
+    /// All that the body describes.
+    Matching,
+}
+
+/// Methods of what is only looked at.
+const LOOK: &str = "GET, HEAD";
+
+/// The method of what changes something.
+const CHANGE: &str = "POST";
 
 /// What stands before every path of the API.
 const API: &str = "/api";
@@ -30,18 +73,63 @@ pub(super) fn is_api(target: &str) -> bool {
 
 /// Finds what `method` on `target` (path and query) asks for.
 pub(super) fn find(method: &str, target: &str) -> Route {
-    let found = match path(target) {
-        "/" => Route::Page,
-        "/health" => Route::Health,
-        "/ready" => Route::Ready,
-        "/metrics" => Route::Metrics,
-        "/api/status" => Route::Status,
-        _ => return Route::NotFound,
-    };
-    match method {
-        "GET" | "HEAD" => found,
-        _ => Route::MethodNotAllowed("GET, HEAD"),
+    match at(path(target)) {
+        Some((route, allowed)) if allowed.split(", ").any(|one| one == method) => route,
+        Some((_, allowed)) => Route::MethodNotAllowed(allowed),
+        None => Route::NotFound,
     }
+}
+
+/// What is at a path, and its methods.
+fn at(path: &str) -> Option<(Route, &'static str)> {
+    let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+    match segments.as_slice() {
+        [""] => Some((Route::Page, LOOK)),
+        ["health"] => Some((Route::Health, LOOK)),
+        ["ready"] => Some((Route::Ready, LOOK)),
+        ["metrics"] => Some((Route::Metrics, LOOK)),
+        ["api", "status"] => Some((Route::Status, LOOK)),
+        ["api", "dead-events", rest @ ..] => dead_events(rest),
+        _ => None,
+    }
+}
+
+fn dead_events(segments: &[&str]) -> Option<(Route, &'static str)> {
+    let look = |route| Some((Route::DeadEvents(route), LOOK));
+    let change = |what, whom| Some((Route::DeadEvents(DeadRoute::Change(what, whom)), CHANGE));
+    let of_event = |segment: &str, make: &dyn Fn(i64) -> DeadRoute, methods| {
+        let route = match event_id(segment) {
+            Some(id) => Route::DeadEvents(make(id)),
+            None => Route::BadPath("event_id must be a positive integer"),
+        };
+        (!segment.is_empty()).then_some((route, methods))
+    };
+    match segments {
+        [] => look(DeadRoute::List),
+        ["stats"] => look(DeadRoute::Stats),
+        ["retry"] => change(Change::Requeue, Whom::Matching),
+        ["discard"] => change(Change::Discard, Whom::Matching),
+        ["retry-batch"] => change(Change::Requeue, Whom::Batch),
+        ["discard-batch"] => change(Change::Discard, Whom::Batch),
+        [id] => of_event(id, &DeadRoute::Show, LOOK),
+        [id, "retry"] => of_event(
+            id,
+            &|id| DeadRoute::Change(Change::Requeue, Whom::One(id)),
+            CHANGE,
+        ),
+        [id, "discard"] => of_event(
+            id,
+            &|id| DeadRoute::Change(Change::Discard, Whom::One(id)),
+            CHANGE,
+        ),
+        _ => None,
+    }
+}
+
+fn event_id(segment: &str) -> Option<i64> {
+    // `parse` would take a plus sign, too.
+    let is_digits = segment.bytes().all(|byte| byte.is_ascii_digit());
+    segment.parse().ok().filter(|&id| is_digits && id > 0)
 }
 
 /// The path as it was sent: nothing is decoded or resolved, so what is no path of ours letter by letter is not found.
@@ -55,12 +143,20 @@ mod tests {
 
     #[test]
     fn no_spelling_of_a_path_gets_around_the_api_being_guarded() {
-        for target in ["/api", "/api/", "/api/status", "/api?x", "/api/nowhere#x"] {
+        for target in [
+            "/api",
+            "/api/",
+            "/api/status",
+            "/api?x",
+            "/api/nowhere#x",
+            "/api/dead-events/1/retry",
+        ] {
             assert!(is_api(target), "{target}");
         }
         for target in ["/apis", "/health?/api/", "", "/"] {
             assert!(!is_api(target), "{target}");
         }
+        // Where the API is not seen, nothing of it is found.
         for target in [
             "/API/status",
             "//api/status",
@@ -68,8 +164,11 @@ mod tests {
             "/%61pi/status",
             "/x/../api/status",
             "http://h/api/status",
+            "api/status",
+            "x/api/status",
         ] {
             assert_eq!(find("GET", target), Route::NotFound, "{target}");
+            assert!(!is_api(target), "{target}");
         }
     }
 
@@ -83,12 +182,75 @@ mod tests {
         assert_eq!(find("HEAD", "/ready?verbose=1"), Route::Ready);
         assert_eq!(find("GET", "/metrics"), Route::Metrics);
         assert_eq!(find("GET", "/api/status"), Route::Status);
-        assert_eq!(find("GET", "/health/"), Route::NotFound);
-        assert_eq!(find("GET", ""), Route::NotFound);
-        assert_eq!(find("POST", "/nowhere"), Route::NotFound);
         assert_eq!(
-            find("POST", "/health"),
+            find("GET", "/api/dead-events?limit=5"),
+            Route::DeadEvents(DeadRoute::List)
+        );
+        for target in [
+            "",
+            "//",
+            "/health/",
+            "/api/dead-events/",
+            "/api/dead-events//retry",
+            "/api/dead-events/1/",
+            "/api/dead-events/1/retry/",
+            "/api/dead-events/1/forget",
+        ] {
+            assert_eq!(find("GET", target), Route::NotFound, "{target}");
+        }
+    }
+
+    #[test]
+    fn each_path_has_its_methods() {
+        let post = |target: &str| find("POST", target);
+        assert_eq!(post("/nowhere"), Route::NotFound);
+        assert_eq!(post("/health"), Route::MethodNotAllowed("GET, HEAD"));
+        for (word, change) in [("retry", Change::Requeue), ("discard", Change::Discard)] {
+            for (path, whom) in [
+                (format!("/api/dead-events/7/{word}"), Whom::One(7)),
+                (format!("/api/dead-events/{word}-batch"), Whom::Batch),
+                (format!("/api/dead-events/{word}"), Whom::Matching),
+            ] {
+                let expected = Route::DeadEvents(DeadRoute::Change(change, whom));
+                assert_eq!(post(&path), expected, "{path}");
+                for method in ["GET", "HEAD", "PUT", "post", ""] {
+                    assert_eq!(
+                        find(method, &path),
+                        Route::MethodNotAllowed("POST"),
+                        "{method} {path}"
+                    );
+                }
+            }
+        }
+        assert_eq!(
+            post("/api/dead-events/7"),
             Route::MethodNotAllowed("GET, HEAD")
         );
+    }
+
+    #[test]
+    fn an_event_id_is_a_positive_integer_of_the_columns_type() {
+        let show = |id: &str| find("GET", &format!("/api/dead-events/{id}"));
+        assert_eq!(show("007"), Route::DeadEvents(DeadRoute::Show(7)));
+        assert_eq!(
+            show("9223372036854775807"),
+            Route::DeadEvents(DeadRoute::Show(i64::MAX))
+        );
+        for id in [
+            "0",
+            "-1",
+            "+1",
+            "1.0",
+            "1e3",
+            "abc",
+            "%31",
+            "9223372036854775808",
+        ] {
+            assert_eq!(
+                show(id),
+                Route::BadPath("event_id must be a positive integer"),
+                "{id}"
+            );
+        }
     }
 }

@@ -67,12 +67,22 @@ fn its_endpoints_answer() {
     let db = TestDb::new();
     let daemon = Daemon::new(&db).route("*=log").start();
     daemon.wait_ready();
-    let endpoints = first_cells("GET ");
+    let id = db.insert_events("order.created", 1)[0];
+    wait_until("the event is done", || db.count("done") == 1);
+    db.execute("UPDATE outbox_event SET status = 'dead'");
+    let (looks, changes) = (first_cells("GET "), first_cells("POST "));
 
-    assert_eq!(endpoints.len(), 5, "{endpoints:?}");
-    for endpoint in endpoints {
+    assert_eq!(looks.len(), 8, "{looks:?}");
+    for endpoint in looks {
         let path = endpoint.split(' ').nth(1).unwrap();
-        assert_eq!(daemon.get(path).0, 200, "{endpoint}");
+        let path = path.replace("ID", &id.to_string());
+        assert_eq!(daemon.get(&path).0, 200, "{endpoint}");
+    }
+    assert_eq!(changes.len(), 6, "{changes:?}");
+    for endpoint in changes {
+        // Without a body it is told to be there, and without an event.
+        let path = endpoint.split(' ').nth(1).unwrap().replace("ID", "x");
+        assert_eq!(daemon.post(&path, "").0, 400, "{endpoint}");
     }
 }
 

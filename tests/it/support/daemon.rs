@@ -245,7 +245,8 @@ impl RunningDaemon {
     ) -> Option<Answer> {
         let mut stream = TcpStream::connect((address, self.http_port())).ok()?;
         stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
+            // Longer than any answer may take.
+            .set_read_timeout(Some(Duration::from_secs(30)))
             .ok()?;
         let length = body.len();
         let request = format!(

@@ -1,0 +1,273 @@
+//! Pure: the JSON bodies of those requests that change dead events.
+//!
+//! The list of ids ignores what else stands in its object, as it always has. The description of a set is read strictly: a misspelled
+//! filter would mean all, and an empty body would requeue everything.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::query;
+use crate::store::dead::DeadFilter;
+
+/// Ids in one request at most.
+const IDS_MAX: usize = 100_000;
+
+const NO_JSON: &str = "Invalid JSON in request body";
+
+const NO_LIST: &str = "event_ids must be a non-empty list";
+
+const NO_ID: &str = "All event_ids must be positive integers";
+
+/// All dead events that a filter lets pass.
+#[derive(Debug, PartialEq)]
+pub(super) struct Selection {
+    pub(super) filter: DeadFilter,
+    /// Only count them.
+    pub(super) is_dry_run: bool,
+}
+
+/// Reads `{"event_ids":[…]}`.
+pub(super) fn event_ids(body: &[u8]) -> Result<Vec<i64>, String> {
+    #[derive(Deserialize)]
+    struct Batch<'a> {
+        #[serde(borrow)]
+        event_ids: Option<&'a RawValue>,
+    }
+    let text = object(body)?;
+    let batch: Batch<'_> = serde_json::from_str(text).map_err(|_| NO_JSON.to_owned())?;
+    let list = batch.event_ids.ok_or(NO_LIST)?.get();
+    // As it is written, so that neither 1.0 nor 1e3 is an id, and no number is rounded.
+    let items: Vec<&RawValue> = serde_json::from_str(list).map_err(|_| NO_LIST.to_owned())?;
+    if items.is_empty() {
+        return Err(NO_LIST.to_owned());
+    }
+    if items.len() > IDS_MAX {
+        return Err(format!("event_ids must hold at most {IDS_MAX} ids"));
+    }
+    items
+        .into_iter()
+        .map(|item| item.get().parse().ok().filter(|&id| id > 0))
+        .collect::<Option<_>>()
+        .ok_or_else(|| NO_ID.to_owned())
+}
+
+/// Reads `{"aggregate_type","event_type","error","since","until","dry_run"}`, or `"all": true` in place of a filter.
+pub(super) fn selection(body: &[u8]) -> Result<Selection, String> {
+    let fields: Map<String, Value> =
+        serde_json::from_str(object(body)?).map_err(|_| NO_JSON.to_owned())?;
+    let mut filter = DeadFilter::default();
+    let mut is_all = false;
+    let mut is_dry_run = false;
+    for (name, value) in &fields {
+        match name.as_str() {
+            "aggregate_type" => filter.aggregate_type = query::text(name, string(name, value)?)?,
+            "event_type" => filter.event_type = query::text(name, string(name, value)?)?,
+            "error" => filter.error = query::text(name, string(name, value)?)?,
+            "since" => filter.since_micros = query::time(name, string(name, value)?)?,
+            "until" => filter.until_micros = query::time(name, string(name, value)?)?,
+            "all" => is_all = flag(name, value)?,
+            "dry_run" => is_dry_run = flag(name, value)?,
+            _ => {
+                return Err(
+                    "the request body may hold aggregate_type, event_type, error, since, until, all and dry_run"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    let has_filter = filter != DeadFilter::default();
+    match (has_filter, is_all) {
+        (true, true) => Err("all cannot be combined with a filter".to_owned()),
+        (false, false) => Err(
+            "a filter must be given (aggregate_type, event_type, error, since, until), or \"all\": true"
+                .to_owned(),
+        ),
+        (true, false) | (false, true) => Ok(Selection { filter, is_dry_run }),
+    }
+}
+
+/// The text of a body that can only be an object.
+fn object(body: &[u8]) -> Result<&str, String> {
+    let text = std::str::from_utf8(body).map_err(|_| NO_JSON.to_owned())?;
+    let is_object = text.trim_start().starts_with('{');
+    if is_object {
+        return Ok(text);
+    }
+    let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
+    Err(if is_json {
+        "Request body must be a JSON object".to_owned()
+    } else {
+        NO_JSON.to_owned()
+    })
+}
+
+/// Null is the same as not given.
+fn string<'a>(name: &str, value: &'a Value) -> Result<&'a str, String> {
+    if value.is_null() {
+        return Ok("");
+    }
+    let text = value.as_str();
+    text.ok_or_else(|| format!("{name} must be a string"))
+}
+
+fn flag(name: &str, value: &Value) -> Result<bool, String> {
+    let flag = value.as_bool().or(value.is_null().then_some(false));
+    flag.ok_or_else(|| format!("{name} must be true or false"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_ids_refused(body: impl AsRef<[u8]>, refusal: &str) {
+        let body = body.as_ref();
+        let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
+        assert_eq!(event_ids(body), Err(refusal.to_owned()), "{shown}");
+    }
+
+    #[track_caller]
+    fn check_selection_refused(body: &str, refusal: &str) {
+        assert_eq!(
+            selection(body.as_bytes()),
+            Err(refusal.to_owned()),
+            "{body}"
+        );
+    }
+
+    #[test]
+    fn ids_are_integers_as_they_are_written() {
+        let body = br#" {"event_ids": [3, 1,1, 9223372036854775807], "reason": {"a": []}} "#;
+        assert_eq!(event_ids(body), Ok(vec![3, 1, 1, i64::MAX]));
+        for body in [
+            "",
+            "{",
+            "[1",
+            "{\"event_ids\": [1,]}",
+            "{\"event_ids\": [1]} x",
+            "{'event_ids': [1]}",
+        ] {
+            check_ids_refused(body, "Invalid JSON in request body");
+        }
+        check_ids_refused(
+            b"{\"event_ids\": [1], \"x\": \"\xff\"}",
+            "Invalid JSON in request body",
+        );
+        check_ids_refused(
+            br#"{"event_ids": [1], "event_ids": [2]}"#,
+            "Invalid JSON in request body",
+        );
+        for body in [
+            "[]",
+            "[[1]]",
+            "null",
+            "7",
+            "\"{}\"",
+            "[{\"event_ids\": [1]}]",
+        ] {
+            check_ids_refused(body, "Request body must be a JSON object");
+        }
+        for value in ["[]", "null", "7", "\"7\"", "{\"1\": 1}", "true"] {
+            check_ids_refused(
+                format!("{{\"event_ids\": {value}}}"),
+                "event_ids must be a non-empty list",
+            );
+        }
+        check_ids_refused("{}", "event_ids must be a non-empty list");
+        for id in [
+            "0",
+            "-1",
+            "1.0",
+            "1e3",
+            "\"1\"",
+            "true",
+            "null",
+            "[]",
+            "{}",
+            "9223372036854775808",
+        ] {
+            check_ids_refused(
+                format!("{{\"event_ids\": [1, {id}]}}"),
+                "All event_ids must be positive integers",
+            );
+        }
+    }
+
+    #[test]
+    fn a_hundred_thousand_ids_are_taken_and_no_more() {
+        let body = |n: usize| format!("{{\"event_ids\": [{}1]}}", "1,".repeat(n - 1));
+        assert_eq!(
+            event_ids(body(100_000).as_bytes()).map(|ids| ids.len()),
+            Ok(100_000)
+        );
+        check_ids_refused(body(100_001), "event_ids must hold at most 100000 ids");
+    }
+
+    #[test]
+    fn deep_nesting_ends_nowhere_but_in_a_refusal() {
+        let deep = format!("{}{}", "[".repeat(400_000), "]".repeat(400_000));
+        check_ids_refused(&deep, "Request body must be a JSON object");
+        check_ids_refused(
+            format!("{{\"event_ids\": {deep}}}"),
+            "All event_ids must be positive integers",
+        );
+        check_ids_refused(
+            "{\"event_ids\":".repeat(100_000),
+            "Invalid JSON in request body",
+        );
+        assert!(selection(format!("{{\"error\": {deep}}}").as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_selection_says_what_it_means() {
+        let body = br#"{"aggregate_type": "", "event_type": "order.created", "error": null, "since": "2025-01-02T03:04:05Z", "dry_run": true}"#;
+        let expected = Selection {
+            filter: DeadFilter {
+                event_type: Some("order.created".to_owned()),
+                since_micros: Some(1_735_787_045_000_000),
+                ..DeadFilter::default()
+            },
+            is_dry_run: true,
+        };
+        assert_eq!(selection(body), Ok(expected));
+        let all = Selection {
+            filter: DeadFilter::default(),
+            is_dry_run: false,
+        };
+        assert_eq!(selection(br#"{"all": true}"#), Ok(all));
+    }
+
+    #[test]
+    fn everything_is_never_meant_by_accident() {
+        let missing = "a filter must be given (aggregate_type, event_type, error, since, until), or \"all\": true";
+        for body in [
+            "{}",
+            r#"{"event_type": ""}"#,
+            r#"{"event_type": null, "dry_run": true}"#,
+            r#"{"all": false}"#,
+        ] {
+            check_selection_refused(body, missing);
+        }
+        check_selection_refused("", "Invalid JSON in request body");
+        check_selection_refused("[]", "Request body must be a JSON object");
+        check_selection_refused(
+            r#"{"all": true, "error": "x"}"#,
+            "all cannot be combined with a filter",
+        );
+        check_selection_refused(
+            r#"{"event-type": "x", "error": "x"}"#,
+            "the request body may hold aggregate_type, event_type, error, since, until, all and dry_run",
+        );
+        check_selection_refused(r#"{"all": "true"}"#, "all must be true or false");
+        check_selection_refused(r#"{"error": 7}"#, "error must be a string");
+        check_selection_refused(
+            r#"{"error": "a\u0000b"}"#,
+            "error must not contain a NUL character",
+        );
+        check_selection_refused(
+            r#"{"since": "yesterday"}"#,
+            "since must be a time such as 2025-01-02T03:04:05Z",
+        );
+    }
+}

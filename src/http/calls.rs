@@ -1,0 +1,183 @@
+//! Database calls of the API: few at a time, each with an end.
+//!
+//! A call has a thread and a connection of its own, since a server that is stuck cannot be made to answer: whoever asked is answered in
+//! time, and the thread keeps its place until the server lets it go. So however long a table is locked or a server stuck, the API holds
+//! `CALLS_MAX` threads and connections, a further call is refused at once, and the threads that answer `/health` are never all in here.
+//!
+//! Why no pool: a person's clicks are worth a connection each (some milliseconds), and a connection that waits for the next click may
+//! have died meanwhile, which a change that must not be made twice would learn in the middle.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use log::{debug, info, warn};
+use serde_json::{Value, json};
+
+use super::exchange::Reply;
+use crate::store::dsn::Dsn;
+use crate::store::{self, Session, StoreError, StoreErrorKind, Timeouts};
+
+/// Calls under way at most.
+pub(super) const CALLS_MAX: usize = 4;
+
+/// How long each part of a call may take.
+const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(2),
+    query: Duration::from_secs(5),
+};
+
+/// A change of many events starts no further batch after this time. A hundred thousand events took half of it on two cores that had much
+/// else to do.
+pub(super) const BATCHES_MAX: Duration = Duration::from_secs(10);
+
+/// Whoever asks waits no longer than this: to connect, for the batches, and for one that began at their end.
+const ANSWER_MAX: Duration = Duration::from_secs(17);
+
+/// Seconds after which asking again makes sense.
+const RETRY_AFTER: &str = "1";
+
+/// The way to make calls. Cheap to clone: all clones share the places.
+#[derive(Clone)]
+pub(super) struct Calls {
+    dsn: Dsn,
+    under_way: Arc<AtomicUsize>,
+    /// Why the last call failed, so that an outage is told once.
+    trouble: Arc<Mutex<Option<&'static str>>>,
+}
+
+impl Calls {
+    pub(super) fn new(dsn: Dsn) -> Calls {
+        Calls {
+            dsn,
+            under_way: Arc::default(),
+            trouble: Arc::default(),
+        }
+    }
+
+    /// Makes a call and waits for it.
+    pub(super) fn make<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Session) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, CallError> {
+        let place = Place::take(&self.under_way).ok_or(CallError::TooMany)?;
+        let dsn = self.dsn.clone();
+        let (sender, result) = bounded(1);
+        let started = thread::Builder::new().name("api".into()).spawn(move || {
+            let result = store::connect(&dsn, &TIMEOUTS, "dispatchbox api")
+                .and_then(|mut session| call(&mut session));
+            // Before the answer: whoever gets it may ask again at once.
+            drop(place);
+            // Nobody may wait any more.
+            let _ = sender.send(result);
+        });
+        if let Err(error) = started {
+            debug!("an API call found no thread: {error}");
+            return Err(CallError::TooMany);
+        }
+        match result.recv_timeout(ANSWER_MAX) {
+            Ok(Ok(value)) => {
+                self.tell(None);
+                Ok(value)
+            }
+            Ok(Err(error)) => Err(self.judge(&error)),
+            Err(_) => {
+                self.tell(Some(("timeout", "the database does not answer")));
+                Err(CallError::TooSlow)
+            }
+        }
+    }
+
+    /// What the client is told of a failure; what happened is told in the log, where no stranger reads it.
+    pub(super) fn judge(&self, error: &StoreError) -> CallError {
+        self.tell(Some((error.reason(), &error.to_string())));
+        if error.is_schema() {
+            CallError::SchemaNotUsable
+        } else if error.is_connecting() || error.is_configuration() {
+            CallError::Unavailable
+        } else if *error.kind() == StoreErrorKind::TimedOut || error.is_lock_timeout() {
+            CallError::TooSlow
+        } else if error.is_transient() {
+            CallError::Unavailable
+        } else {
+            CallError::Refused
+        }
+    }
+
+    /// Tells when trouble begins, changes and ends.
+    fn tell(&self, now: Option<(&'static str, &str)>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *trouble;
+        *trouble = now.map(|(reason, _)| reason);
+        match now {
+            Some((_, text)) if *trouble != before => warn!("an API call failed: {text}"),
+            Some((_, text)) => debug!("an API call failed: {text}"),
+            None if before.is_some() => info!("API calls succeed again"),
+            None => {}
+        }
+    }
+}
+
+/// Why a call has no result, in the fixed words that a client may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CallError {
+    /// All places are taken.
+    TooMany,
+    /// The database is away, or lets nobody in.
+    Unavailable,
+    /// A lock, a slow server, or too much asked for.
+    TooSlow,
+    /// Something that the program needs is not there.
+    SchemaNotUsable,
+    /// No waiting helps: a privilege, a trigger.
+    Refused,
+}
+
+impl CallError {
+    /// The words for it.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            CallError::TooMany => "too many API calls at the same time",
+            CallError::Unavailable => "database unavailable",
+            CallError::TooSlow => "database did not answer in time",
+            CallError::SchemaNotUsable => "schema not usable",
+            CallError::Refused => "the database refused the call",
+        }
+    }
+}
+
+impl From<CallError> for Reply {
+    fn from(error: CallError) -> Reply {
+        match error {
+            CallError::Refused => Reply::error(500, error.text()),
+            CallError::TooMany
+            | CallError::Unavailable
+            | CallError::TooSlow
+            | CallError::SchemaNotUsable => come_again(json!({ "error": error.text() })),
+        }
+    }
+}
+
+/// 503, and when to come again.
+pub(super) fn come_again(body: Value) -> Reply {
+    Reply::json(503, body.to_string()).with("Retry-After", RETRY_AFTER)
+}
+
+/// One of the places for calls, taken while this lives.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(under_way: &Arc<AtomicUsize>) -> Option<Place> {
+        let place = Place(Arc::clone(under_way));
+        let others = under_way.fetch_add(1, Ordering::Relaxed);
+        (others < CALLS_MAX).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

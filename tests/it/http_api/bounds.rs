@@ -1,0 +1,156 @@
+//! Calls of the API: few at a time, each with an end, and nothing else waits for them.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dispatchbox::cluster::StopMode;
+
+use super::{Holding, with_dead};
+use crate::support::{Daemon, RunningDaemon, TestDb, cluster, wait_until};
+
+/// Calls of the API that wait for a lock.
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dispatchbox api' AND wait_event_type = 'Lock'";
+
+/// An answer that waits for nothing comes within this time, on a machine that is busy with something else.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+#[track_caller]
+fn check_at_once(daemon: &RunningDaemon, path: &str, status: u16, body: &str) {
+    let since = Instant::now();
+    let host = "Host: localhost\r\n";
+    let answer = daemon.exchange("127.0.0.1", "GET", path, host, "");
+    let took = since.elapsed();
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (status, body),
+        "{path}"
+    );
+    assert!(took < AT_ONCE, "{path} took {took:?}");
+    if status == 503 {
+        assert_eq!(answer.header("Retry-After"), Some("1"));
+    }
+}
+
+const TOO_MANY: &str = r#"{"error":"too many API calls at the same time"}"#;
+
+const TOO_SLOW: &str = r#"{"error":"database did not answer in time"}"#;
+
+/// Goal: a locked table holds four calls, each only for a time; a fifth is refused at once, and who asks for /health does not notice.
+#[test]
+fn a_locked_table_holds_four_calls_and_nobody_else() {
+    let db = with_dead(1);
+    let holding = Holding::on(&db);
+    let daemon = &holding.daemon;
+    let mut client = db.client();
+    let mut lock = client.transaction().unwrap();
+    lock.batch_execute("LOCK TABLE outbox_event").unwrap();
+
+    thread::scope(|scope| {
+        let stuck: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| daemon.get("/api/dead-events")))
+            .collect();
+        wait_until("four calls wait for the lock", || {
+            db.number(WAITING, &[]) == 4
+        });
+        check_at_once(daemon, "/api/dead-events/stats", 503, TOO_MANY);
+        check_at_once(daemon, "/health", 200, r#"{"status":"ok"}"#);
+        for call in stuck {
+            assert_eq!(call.join().unwrap(), (503, TOO_SLOW.to_owned()));
+        }
+    });
+    lock.rollback().unwrap();
+
+    assert_eq!(holding.listed(""), [1]);
+    let log = daemon.log();
+    assert_eq!(log.matches("an API call failed").count(), 1, "{log}");
+    assert_eq!(log.matches("API calls succeed again").count(), 1, "{log}");
+}
+
+/// Goal: a server that is stuck in the middle of a call, where no timeout of its own helps, keeps nobody waiting for ever.
+/// Method: the calls wait for a lock when every process of the server is stopped.
+#[test]
+fn a_stuck_server_holds_four_calls_and_nobody_else() {
+    let server = cluster::private();
+    let db = TestDb::on(&server);
+    let daemon = Daemon::new(&db).route("*=log").start();
+    daemon.wait_ready();
+    let mut client = db.client();
+    client
+        .batch_execute("BEGIN; LOCK TABLE outbox_event")
+        .unwrap();
+
+    thread::scope(|scope| {
+        let stuck: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| daemon.get("/api/dead-events")))
+            .collect();
+        wait_until("four calls wait for the lock", || {
+            db.number(WAITING, &[]) == 4
+        });
+        server.pause().unwrap();
+        check_at_once(&daemon, "/api/dead-events", 503, TOO_MANY);
+        for call in stuck {
+            assert_eq!(call.join().unwrap(), (503, TOO_SLOW.to_owned()));
+        }
+        // Those who asked have their answer; the calls still keep their places.
+        check_at_once(&daemon, "/api/dead-events", 503, TOO_MANY);
+        check_at_once(&daemon, "/health", 200, r#"{"status":"ok"}"#);
+        server.resume().unwrap();
+    });
+    drop(client);
+
+    wait_until("the places are free again", || {
+        daemon.get("/api/dead-events").0 == 200
+    });
+}
+
+#[test]
+fn a_database_that_is_away_is_told_and_used_again_when_it_is_back() {
+    let mut server = cluster::private();
+    let db = TestDb::on(&server);
+    let daemon = Daemon::new(&db).route("*=log").start();
+    daemon.wait_ready();
+
+    server.stop(StopMode::Fast).unwrap();
+    let unavailable = r#"{"error":"database unavailable"}"#;
+    for (method, path, body) in [
+        ("GET", "/api/dead-events", ""),
+        ("GET", "/api/dead-events/stats", ""),
+        ("GET", "/api/dead-events/1", ""),
+        ("POST", "/api/dead-events/1/retry", ""),
+        ("POST", "/api/dead-events/discard", r#"{"all": true}"#),
+        (
+            "POST",
+            "/api/dead-events/retry-batch",
+            r#"{"event_ids": [1]}"#,
+        ),
+    ] {
+        let host = "Host: localhost\r\n";
+        let answer = daemon.exchange("127.0.0.1", method, path, host, body);
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (503, unavailable),
+            "{path}"
+        );
+        assert_eq!(answer.header("Retry-After"), Some("1"));
+    }
+    server.start_again().unwrap();
+
+    assert_eq!(daemon.get("/api/dead-events").0, 200);
+}
+
+#[test]
+fn what_the_database_refuses_is_told_in_the_log_alone() {
+    let db = with_dead(1);
+    db.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the secret reason'; END $$;
+         CREATE TRIGGER refuse BEFORE UPDATE ON outbox_event FOR EACH ROW EXECUTE FUNCTION refuse()",
+    );
+    let holding = Holding::on(&db);
+
+    let refused = r#"{"error":"the database refused the call"}"#;
+    holding.check("POST", "/api/dead-events/1/retry", "", 500, refused);
+    assert!(holding.daemon.log().contains("the secret reason"));
+    db.execute("DROP FUNCTION outbox_requeue_1");
+    let not_usable = r#"{"error":"schema not usable"}"#;
+    holding.check("POST", "/api/dead-events/1/retry", "", 503, not_usable);
+}
