@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! dispatchbox run                     supervisor: one event loop on the main thread
-//!  ├─ http        / (the page) /health /ready /metrics /api
+//!  ├─ http        guard → tiny_http: / (the page) /health /ready /metrics /api
 //!  ├─ signals     SIGTERM SIGINT SIGHUP → channel
 //!  ├─ sweeper     ends the leases of a worker that died
 //!  ├─ surveyor    counts backlog and dead events
@@ -82,6 +82,7 @@ pub mod cluster;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+pub mod directory;
 pub mod error;
 pub mod event;
 pub mod handler;

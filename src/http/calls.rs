@@ -2,7 +2,7 @@
 //!
 //! A call has a thread and a connection of its own, since a server that is stuck cannot be made to answer: whoever asked is answered in
 //! time, and the thread keeps its place until the server lets it go. So however long a table is locked or a server stuck, the API holds
-//! `CALLS_MAX` threads and connections, a further call is refused at once, and the threads that answer `/health` are never all in here.
+//! `CALLS_MAX` threads and connections, a further call is refused at once, and no thread that answers `/health` is ever in here.
 //!
 //! Why no pool: a person's clicks are worth a connection each (some milliseconds), and a connection that waits for the next click may
 //! have died meanwhile, which a change that must not be made twice would learn in the middle.

@@ -1,4 +1,4 @@
-//! What the endpoints see of a request and say in reply: plain values, so that only `mod.rs` knows the server below.
+//! What the endpoints see of a request and say in reply: plain values, so that only `backend.rs` knows the server below.
 
 use std::net::IpAddr;
 

@@ -71,6 +71,30 @@ pub(super) fn is_api(target: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// How long an answer takes, and so who gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// It is a constant: whoever takes the request answers it, and nothing that this waits for may ever come in.
+    AtOnce,
+    /// It looks at what the daemon knows, or waits for a look that all askers share.
+    Look,
+    /// It waits for a call of the API.
+    Call,
+}
+
+impl Route {
+    /// How long the answer takes.
+    pub(super) fn pace(self) -> Pace {
+        match self {
+            Route::Health | Route::BadPath(_) | Route::NotFound | Route::MethodNotAllowed(_) => {
+                Pace::AtOnce
+            }
+            Route::Page | Route::Ready | Route::Metrics | Route::Status => Pace::Look,
+            Route::DeadEvents(_) => Pace::Call,
+        }
+    }
+}
+
 /// Finds what `method` on `target` (path and query) asks for.
 pub(super) fn find(method: &str, target: &str) -> Route {
     match at(path(target)) {

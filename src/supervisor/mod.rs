@@ -5,7 +5,6 @@
 //! the start and the sweeping of dead workers' leases, has a thread of its own.
 
 mod child;
-mod directory;
 mod preflight;
 mod publisher;
 mod self_probe;
@@ -21,6 +20,7 @@ use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, tick};
 use log::{error, info, warn};
 
 use crate::config::Config;
+use crate::directory::PrivateDirectory;
 use crate::error::{EXIT_CONFIG, EXIT_FAILED};
 use crate::handler::{Handlers, Routes};
 use crate::health::{DaemonPhase, Published};
@@ -31,7 +31,6 @@ use crate::signal::{self, SignalThread};
 use crate::store::Timeouts;
 use crate::store::dsn::Dsn;
 use child::{End, WorkerProcess};
-use directory::PrivateDirectory;
 use publisher::Publisher;
 use self_probe::SelfProbe;
 use slot::{Identity, Slot};
@@ -163,7 +162,7 @@ impl Supervisor {
         }
         let signals = SignalThread::start()
             .map_err(|error| Refusal::failed(format!("could not listen to signals: {error}")))?;
-        let directory = PrivateDirectory::find()?;
+        let directory = PrivateDirectory::find().map_err(Refusal::failed)?;
         process::become_subreaper();
         let (sender, events) = bounded(EVENTS_MAX);
         let thread_failed = |error| Refusal::failed(format!("could not start a thread: {error}"));

@@ -1,0 +1,262 @@
+//! The server behind the guard: tiny_http on a private socket, the one place that knows it.
+//!
+//! Its accept loop ends for good at its first error, such as a moment without descriptors, and then nobody listens. Whoever finds
+//! that out by a failed connect says so, and another server takes its place.
+//!
+//! One thread takes the requests. What needs no look at anything it answers itself; the rest goes to lanes, and when a lane is full
+//! the answer is 503. So /health waits for nobody, whatever the others wait for.
+
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use log::{debug, error, warn};
+use tiny_http::{Header, Request, Response, Server};
+
+use super::calls;
+use super::endpoints::Endpoints;
+use super::exchange::{Incoming, Reply};
+use super::guard::PEER;
+use super::lane::Lane;
+use super::route::{self, Pace};
+use super::socket::Socket;
+use crate::directory::PrivateDirectory;
+
+/// Enough for a load balancer, a scraper and a person at once; a slow readiness look holds one of them up to four seconds.
+const LOOKS: usize = 4;
+
+/// All that may wait for a call, and two who tell the others that these are too many.
+const CALLS: usize = calls::CALLS_MAX + 2;
+
+/// Requests that wait for a thread of their lane; each takes its turn in no time while nothing is stuck.
+const WAITING: usize = 16;
+
+/// Between two tries to listen again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// A server that listens, or has until lately.
+struct Listening {
+    server: Server,
+    // Dropped after the server: that wakes its accept loop, which then ends.
+    socket: Socket,
+}
+
+impl Listening {
+    fn start() -> io::Result<Listening> {
+        let directory = PrivateDirectory::find().map_err(io::Error::other)?;
+        let (listener, socket) = Socket::bind(&directory.path)?;
+        // It starts its threads in the way that panics when there is none to have.
+        let started = panic::catch_unwind(|| Server::from_listener(listener, None));
+        match started {
+            Ok(Ok(server)) => Ok(Listening { server, socket }),
+            Ok(Err(error)) => Err(io::Error::other(error.to_string())),
+            Err(_) => Err(io::Error::other("no thread to be had")),
+        }
+    }
+}
+
+/// Where the guard hands over.
+pub(super) struct Backend {
+    listening: Mutex<Arc<Listening>>,
+}
+
+/// Keeps the backend answering; dropped, it stops.
+pub(super) struct Running {
+    backend: Arc<Backend>,
+    stop: Sender<()>,
+    /// Disconnected when the thread that takes the requests has returned.
+    ended: Receiver<()>,
+}
+
+impl Backend {
+    /// Starts to answer from `endpoints`.
+    pub(super) fn start(endpoints: Endpoints) -> io::Result<(Arc<Backend>, Running)> {
+        let backend = Arc::new(Backend {
+            listening: Mutex::new(Arc::new(Listening::start()?)),
+        });
+        let lane = |name, n_threads| {
+            let endpoints = endpoints.clone();
+            Lane::start(name, n_threads, WAITING, move |request| {
+                answer(request, &endpoints);
+            })
+        };
+        let (looks, calls) = (lane("http-look", LOOKS)?, lane("http-call", CALLS)?);
+        let (stop, stopped) = bounded(0);
+        let (running, ended) = bounded(0);
+        let dispatcher = Dispatcher {
+            backend: Arc::clone(&backend),
+            endpoints,
+            looks,
+            calls,
+            stopped,
+        };
+        thread::Builder::new().name("http".into()).spawn(move || {
+            let _running: Sender<()> = running;
+            dispatcher.run();
+        })?;
+        let running = Running {
+            backend: Arc::clone(&backend),
+            stop,
+            ended,
+        };
+        Ok((backend, running))
+    }
+
+    /// A connection for one request.
+    pub(super) fn connect(&self) -> io::Result<UnixStream> {
+        let listening = self.listening();
+        listening.socket.connect().inspect_err(|error| {
+            if error.kind() == ErrorKind::ConnectionRefused {
+                listening.server.unblock();
+            }
+        })
+    }
+
+    fn listening(&self) -> Arc<Listening> {
+        let listening = self.listening.lock();
+        Arc::clone(&listening.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Running {
+    /// Ends within `limit`. A thread that waits for the database is left behind: the process is about to end.
+    pub(super) fn stop(self, limit: Duration) {
+        drop(self.stop);
+        self.backend.listening().server.unblock();
+        let _ = self.ended.recv_timeout(limit);
+    }
+}
+
+/// Takes the requests.
+struct Dispatcher {
+    backend: Arc<Backend>,
+    endpoints: Endpoints,
+    looks: Lane<Request>,
+    calls: Lane<Request>,
+    stopped: Receiver<()>,
+}
+
+impl Dispatcher {
+    fn run(&self) {
+        loop {
+            let listening = self.backend.listening();
+            // Also ends when it is unblocked: because nobody listens, or because this is the end.
+            while let Ok(request) = listening.server.recv() {
+                self.dispatch(request);
+            }
+            if self.stopped.try_recv() == Err(TryRecvError::Disconnected) {
+                return;
+            }
+            warn!("the HTTP server behind the guard has ended; another one takes its place");
+            let Some(next) = self.listen_again() else {
+                return;
+            };
+            let current = self.backend.listening.lock();
+            *current.unwrap_or_else(PoisonError::into_inner) = next;
+        }
+    }
+
+    /// `None` when the end came first.
+    fn listen_again(&self) -> Option<Arc<Listening>> {
+        let mut has_complained = false;
+        loop {
+            match Listening::start() {
+                Ok(listening) => return Some(Arc::new(listening)),
+                Err(error) if !has_complained => {
+                    error!("could not start the HTTP server again, still trying: {error}");
+                    has_complained = true;
+                }
+                Err(_) => {}
+            }
+            if self.stopped.recv_timeout(RETRY) == Err(RecvTimeoutError::Disconnected) {
+                return None;
+            }
+        }
+    }
+
+    fn dispatch(&self, request: Request) {
+        let method = request.method().to_string();
+        let lane = match route::find(&method, request.url()).pace() {
+            Pace::AtOnce => return answer(request, &self.endpoints),
+            Pace::Look => &self.looks,
+            Pace::Call => &self.calls,
+        };
+        if let Err(request) = lane.offer(request) {
+            let busy = Reply::error(503, "too many requests at once");
+            send(request, busy.with("Retry-After", "1"));
+        }
+    }
+}
+
+fn answer(mut request: Request, endpoints: &Endpoints) {
+    let incoming = match receive(&mut request) {
+        Ok(incoming) => incoming,
+        Err(error) => {
+            debug!("could not read a request: {error}");
+            return;
+        }
+    };
+    // A panic costs its request and not the thread.
+    let reply = panic::catch_unwind(AssertUnwindSafe(|| endpoints.answer(&incoming)))
+        .unwrap_or_else(|_| Reply::error(500, "internal error"));
+    send(request, reply);
+}
+
+fn receive(request: &mut Request) -> io::Result<Incoming> {
+    let mut body = Vec::new();
+    request.as_reader().read_to_end(&mut body)?;
+    if body.len() != request.body_length().unwrap_or(0) {
+        // The guard was told to leave while it handed over: a part of a request is none.
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    let mut headers: Vec<(String, String)> = request
+        .headers()
+        .iter()
+        .map(|header| {
+            let name = header.field.as_str().as_str().to_owned();
+            (name, header.value.as_str().to_owned())
+        })
+        .collect();
+    let peer = headers
+        .extract_if(.., |(name, _)| name.eq_ignore_ascii_case(PEER))
+        .next()
+        .and_then(|(_, value)| value.parse::<IpAddr>().ok());
+    Ok(Incoming {
+        method: request.method().to_string(),
+        target: request.url().to_owned(),
+        peer,
+        headers,
+        body,
+    })
+}
+
+fn send(request: Request, reply: Reply) {
+    let mut response = Response::from_string(reply.body)
+        .with_status_code(reply.status)
+        // Always with its length, never in chunks: clients of HTTP/1.0 cannot read those.
+        .with_chunked_threshold(usize::MAX);
+    let fixed = [
+        ("Content-Type", reply.media_type),
+        ("Cache-Control", "no-store"),
+        // An answer is what its type says, and no other site's page may embed it.
+        ("X-Content-Type-Options", "nosniff"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+    ];
+    let more = reply
+        .headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()));
+    for (name, value) in fixed.into_iter().chain(more) {
+        if let Ok(header) = Header::from_bytes(name, value) {
+            response.add_header(header);
+        }
+    }
+    if let Err(error) = request.respond(response) {
+        debug!("could not answer a request: {error}");
+    }
+}

@@ -1,0 +1,191 @@
+//! One connection: read one request, have it answered, deliver the answer, close.
+//!
+//! The request is whole before anybody behind the guard hears of it, and an answer up to `ANSWER_BUFFER` is taken whole before the
+//! client is looked at again: so a slow client holds its own place and nothing else. One request per connection: what a client sends
+//! behind it is never looked at, so no disagreement about where it begins can matter.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::debug;
+
+use super::framing;
+use super::head::Head;
+use super::refusal::Refusal;
+use super::slots::Slot;
+use super::timed::Timed;
+use crate::http::backend::Backend;
+
+/// From the first byte waited for to the end of the head.
+const HEAD_TIME: Duration = Duration::from_secs(5);
+
+/// For the body behind it: 4 MiB at 200 KiB a second.
+const BODY_TIME: Duration = Duration::from_secs(20);
+
+/// For the server behind: the longest call to a database that does not answer, and as much again.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// For the client to take the answer.
+const DELIVERY_TIME: Duration = Duration::from_secs(30);
+
+/// For the client to close after us: what it still sends is read and dropped meanwhile, since a close with bytes unread is a reset,
+/// and a reset takes the answer away from a client that has not read it yet.
+const LINGER_TIME: Duration = Duration::from_millis(500);
+
+/// What is read and dropped at most.
+const LINGER_BYTES: u64 = 256 * 1024;
+
+/// An answer up to this size waits here for its client. What is behind it waits in the server, and holds a thread there.
+const ANSWER_BUFFER: u64 = 256 * 1024;
+
+const CHUNK: usize = 8 * 1024;
+
+/// A connection that was accepted.
+pub(super) struct Connection {
+    pub(super) client: Arc<TcpStream>,
+    pub(super) peer: IpAddr,
+    pub(super) slot: Slot,
+    pub(super) backend: Arc<Backend>,
+}
+
+/// Why a request has no answer from behind.
+enum Failure {
+    Refused(Refusal),
+    /// The client has gone, or was sent away: nobody to answer.
+    Gone(io::Error),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        Failure::Refused(refusal)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        if error.kind() == ErrorKind::TimedOut {
+            Failure::Refused(Refusal::TOO_SLOW)
+        } else {
+            Failure::Gone(error)
+        }
+    }
+}
+
+impl Connection {
+    /// Does all of it.
+    pub(super) fn run(self) {
+        let mut received = Vec::with_capacity(CHUNK);
+        let outcome = self.exchange(&mut received);
+        if let Err(Failure::Refused(refusal)) = &outcome {
+            debug!("refused a request of {}: {}", self.peer, refusal.text());
+            let answer = refusal.answer(received.starts_with(b"HEAD "));
+            if let Err(error) = self.deliver(&answer, &mut io::empty()) {
+                debug!("could not refuse a request of {}: {error}", self.peer);
+                return;
+            }
+        }
+        match outcome {
+            Err(Failure::Gone(error)) => debug!("a request of {} ended early: {error}", self.peer),
+            Ok(()) | Err(Failure::Refused(_)) => self.linger(),
+        }
+    }
+
+    /// Reads the head, which stays in `received` for the one who refuses it.
+    fn exchange(&self, received: &mut Vec<u8>) -> Result<(), Failure> {
+        let head_stream = &mut Timed::new(&*self.client, HEAD_TIME);
+        let (head, length) = loop {
+            if let Some(found) = framing::parse(received)? {
+                break found;
+            }
+            if read_some(head_stream, received)? == 0 {
+                return Err(Failure::Gone(ErrorKind::UnexpectedEof.into()));
+            }
+        };
+        let body = self.read_body(&head, &received[length..])?;
+        self.relay(&head, &body)
+    }
+
+    fn read_body(&self, head: &Head, begin: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut body = begin[..begin.len().min(head.body_length)].to_vec();
+        let mut stream = Timed::new(&*self.client, BODY_TIME);
+        if head.expects_continue && body.len() < head.body_length {
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        // Counted as they come: a length that was only promised takes no memory.
+        let mut charged = 0;
+        loop {
+            if !self.slot.charge(body.len() - charged) {
+                return Err(Refusal::BUSY.into());
+            }
+            charged = body.len();
+            let missing = head.body_length - charged;
+            if missing == 0 {
+                return Ok(body);
+            }
+            let missing = u64::try_from(missing).unwrap_or(u64::MAX);
+            if read_some(&mut (&mut stream).take(missing), &mut body)? == 0 {
+                return Err(Failure::Gone(ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    /// Has the request answered by the server behind, and delivers the answer.
+    fn relay(&self, head: &Head, body: &[u8]) -> Result<(), Failure> {
+        // Whatever goes wrong there is not the client's fault.
+        let unanswered = |error: io::Error| {
+            debug!("a request of {} was not answered: {error}", self.peer);
+            Refusal::NO_ANSWER
+        };
+        let upstream = Arc::new(self.backend.connect().map_err(unanswered)?);
+        self.slot.answering(Arc::clone(&upstream));
+        let mut stream = Timed::new(&*upstream, ANSWER_TIME);
+        let mut answer = Vec::with_capacity(CHUNK);
+        stream
+            .write_all(&head.rewrite(self.peer))
+            .and_then(|()| stream.write_all(body))
+            .and_then(|()| (&mut stream).take(ANSWER_BUFFER).read_to_end(&mut answer))
+            .map_err(unanswered)?;
+        // Behind us a request that cannot be answered ends without a word.
+        let Some(line_end) = answer.windows(2).position(|pair| pair == b"\r\n") else {
+            return Err(Refusal::NO_ANSWER.into());
+        };
+        // The server leaves this header out, whatever it is told.
+        answer.splice(line_end..line_end, *b"\r\nConnection: close");
+        self.slot.delivering();
+        self.deliver(&answer, &mut stream).map_err(Failure::Gone)
+    }
+
+    fn deliver(&self, answer: &[u8], rest: &mut impl Read) -> io::Result<()> {
+        let mut client = Timed::new(&*self.client, DELIVERY_TIME);
+        client.write_all(answer)?;
+        io::copy(rest, &mut client).map(drop)
+    }
+
+    /// Waits for the client to close, a moment.
+    fn linger(&self) {
+        self.slot.finished();
+        if self.client.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let client = Timed::new(&*self.client, LINGER_TIME);
+        // Any error is an end, too.
+        let _ = io::copy(&mut client.take(LINGER_BYTES), &mut io::sink());
+    }
+}
+
+/// Reads what there is, a chunk at most, and says how much it was.
+fn read_some(stream: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let mut chunk = [0; CHUNK];
+    loop {
+        match stream.read(&mut chunk) {
+            Ok(read) => {
+                bytes.extend_from_slice(&chunk[..read]);
+                return Ok(read);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

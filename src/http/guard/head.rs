@@ -1,0 +1,176 @@
+//! Pure: what a request's head means, and the one form in which it goes on.
+//!
+//! It is written anew from what was understood, never copied, so nothing is left for the server behind to decide: one length, one
+//! request, and who sent it.
+//!
+//! Headers that a client names in `Connection` are not removed, though a proxy would do so: we are no proxy, and a client could have
+//! the `X-Forwarded-For` removed that tells who it is.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use httparse::Request;
+
+use super::refusal::Refusal;
+
+/// Tells the endpoints who is at the other end; no client can send it.
+pub(in crate::http) const PEER: &str = "X-Dispatchbox-Peer";
+
+/// Path and query.
+const TARGET_MAX: usize = 4 * 1024;
+
+/// More than any request but a batch of ids needs.
+const BODY_MAX: u64 = 1024 * 1024;
+
+/// 100,000 ids of twenty digits fit.
+const BATCH_BODY_MAX: u64 = 4 * 1024 * 1024;
+
+/// POSTs to these carry a list of ids.
+const BATCH_PATHS: [&str; 2] = [
+    "/api/dead-events/retry-batch",
+    "/api/dead-events/discard-batch",
+];
+
+/// Those of RFC 9110, without CONNECT, and PATCH: what is known is 405 where it does not fit, what is not is 501.
+const METHODS: [&str; 8] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH",
+];
+
+/// What concerns this connection and not the request, and what the guard writes itself.
+const NOT_PASSED_ON: [&str; 11] = [
+    "Connection",
+    "Content-Length",
+    "Expect",
+    "Keep-Alive",
+    "Proxy-Authenticate",
+    "Proxy-Authorization",
+    "Proxy-Connection",
+    "TE",
+    "Trailer",
+    "Upgrade",
+    PEER,
+];
+
+/// A request's head, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Head {
+    method: String,
+    target: String,
+    /// HTTP/1.1 and not 1.0, which may lack a Host.
+    is_1_1: bool,
+    /// Those that are passed on, in their order.
+    headers: Vec<(String, String)>,
+    /// How long the body is.
+    pub(super) body_length: usize,
+    /// The client waits for a word before it sends the body.
+    pub(super) expects_continue: bool,
+}
+
+impl Head {
+    /// Checks what the parts mean together.
+    pub(super) fn understand(request: &Request) -> Result<Head, Refusal> {
+        const INCOMPLETE: Refusal = Refusal::malformed("the request line is not complete");
+        let method = request.method.ok_or(INCOMPLETE)?;
+        let target = request.path.ok_or(INCOMPLETE)?;
+        let is_1_1 = request.version == Some(1);
+        if !METHODS.contains(&method) {
+            return Err(Refusal::METHOD);
+        }
+        if target.len() > TARGET_MAX {
+            return Err(Refusal::TARGET_TOO_LONG);
+        }
+        // Also `*` and `http://…`: of that, the host would have to win over the Host header, and nobody means us by it.
+        if !target.starts_with('/') || target.contains('#') {
+            return Err(Refusal::malformed("the request target must be a path"));
+        }
+        let mut headers = Vec::new();
+        for header in &*request.headers {
+            let value = std::str::from_utf8(header.value)
+                .map_err(|_| Refusal::malformed("a header is not text"))?;
+            headers.push((header.name, value));
+        }
+        let all = |name: &str| {
+            let named = headers
+                .iter()
+                .filter(move |(known, _)| known.eq_ignore_ascii_case(name));
+            named.map(|(_, value)| *value).collect::<Vec<&str>>()
+        };
+        if !all("Transfer-Encoding").is_empty() {
+            return Err(Refusal::TRANSFER_ENCODING);
+        }
+        let body_length = body_length(&all("Content-Length"))?;
+        if body_length > body_max(method, target) {
+            return Err(Refusal::BODY_TOO_LARGE);
+        }
+        let n_hosts = all("Host").len();
+        if n_hosts > 1 || (n_hosts == 0 && is_1_1) {
+            return Err(Refusal::malformed("there must be one Host header"));
+        }
+        let expectations = all("Expect");
+        let is_known = |value: &&str| value.eq_ignore_ascii_case("100-continue");
+        if !expectations.iter().all(is_known) {
+            return Err(Refusal::EXPECTATION);
+        }
+        // Clients of HTTP/1.0 do not know the word.
+        let expects_continue = is_1_1 && body_length > 0 && !expectations.is_empty();
+        headers.retain(|(name, _)| {
+            let is_ours = |ours: &&str| ours.eq_ignore_ascii_case(name);
+            !NOT_PASSED_ON.iter().any(is_ours)
+        });
+        Ok(Head {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            is_1_1,
+            headers: headers
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            body_length: usize::try_from(body_length).map_err(|_| Refusal::BODY_TOO_LARGE)?,
+            expects_continue,
+        })
+    }
+
+    /// The head as the server behind is to read it, with nothing left open: one length, one request, who sent it.
+    pub(super) fn rewrite(&self, peer: IpAddr) -> Vec<u8> {
+        let minor = u8::from(self.is_1_1);
+        let mut text = format!("{} {} HTTP/1.{minor}\r\n", self.method, self.target);
+        let own = [
+            ("Connection", "close".to_owned()),
+            ("Content-Length", self.body_length.to_string()),
+            (PEER, peer.to_canonical().to_string()),
+        ];
+        let passed_on = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value));
+        for (name, value) in passed_on.chain(own.iter().map(|(name, value)| (*name, value))) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{name}: {value}\r\n");
+        }
+        text.push_str("\r\n");
+        text.into_bytes()
+    }
+}
+
+/// Without the header there is no body, whatever the method: clients post to `…/retry` without one.
+fn body_length(values: &[&str]) -> Result<u64, Refusal> {
+    match values {
+        [] => Ok(0),
+        // No sign, no list, no blank, nothing that `parse` might take for a number beside digits.
+        [value] if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
+            value.parse().map_err(|_| Refusal::BODY_TOO_LARGE)
+        }
+        _ => Err(Refusal::malformed(
+            "there must be at most one Content-Length, and it must be a number",
+        )),
+    }
+}
+
+fn body_max(method: &str, target: &str) -> u64 {
+    let path = target.split('?').next().unwrap_or_default();
+    if method == "POST" && BATCH_PATHS.contains(&path) {
+        BATCH_BODY_MAX
+    } else {
+        BODY_MAX
+    }
+}

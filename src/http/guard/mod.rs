@@ -1,0 +1,165 @@
+//! The guard: an accept loop of our own in front of tiny_http, so that whatever comes from the network reaches it clean or not at all.
+//!
+//! tiny_http 0.12 must not face a network bare: one `Content-Length` of 10^15 aborts the process, a request line with `HTTP/2.0`
+//! leaks a thread and two descriptors, four stuck bodies starve /health, a reset at the wrong moment ends a thread, and it has
+//! neither timeouts nor caps. The guard promises it whole, canonical requests, each on a connection of its own over a private unix
+//! socket, and promises everybody else that a client can hold no more than one of a bounded number of places, for a bounded time.
+//!
+//! A thread per connection, as many as there are places: they are few, and a loop over readiness would have to be written where
+//! nobody expects it. Refused: limits by peer address, since behind a balancer all peers are one; and a timeout on the listener
+//! itself, which ends accept loops.
+
+mod connection;
+mod framing;
+mod head;
+mod refusal;
+mod slots;
+mod timed;
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+use log::{info, warn};
+use rustix::net::Shutdown;
+use rustix::process::{Resource, getrlimit};
+
+use super::backend::Backend;
+use connection::Connection;
+pub(super) use head::PEER;
+use slots::Slots;
+
+/// Connections that wait for the accept loop. The 128 of the standard library are full within a burst, and who comes then tries
+/// again after a second.
+const BACKLOG: i32 = 1024;
+
+/// Connections at once.
+const SLOTS_MAX: u64 = 64;
+
+/// Of so many descriptors that this process may have, one place: each takes up to four (the client's, one to the server behind, and
+/// two of that server's), so a quarter at most goes here, and workers and the database never lack theirs.
+const DESCRIPTORS_PER_SLOT: u64 = 16;
+
+/// Enough for a buffer and a parser; the default of 2 MiB times 64 would count against limits on address space.
+const STACK: usize = 256 * 1024;
+
+/// The accept loop and what it has accepted.
+pub(super) struct Guard {
+    listener: Arc<TcpListener>,
+    slots: Arc<Slots>,
+    is_stopping: Arc<AtomicBool>,
+    /// Disconnected when the accept loop has returned.
+    ended: Receiver<()>,
+}
+
+impl Guard {
+    /// Accepts on `listener` and hands over to `backend`.
+    pub(super) fn start(listener: TcpListener, backend: Arc<Backend>) -> io::Result<Guard> {
+        rustix::net::listen(&listener, BACKLOG)?;
+        let listener = Arc::new(listener);
+        let slots = Arc::new(Slots::new(places()));
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let (running, ended) = bounded(0);
+        let door = Door {
+            listener: Arc::clone(&listener),
+            slots: Arc::clone(&slots),
+            is_stopping: Arc::clone(&is_stopping),
+            backend,
+        };
+        thread::Builder::new().name("guard".into()).spawn(move || {
+            let _running = running;
+            door.accept_all();
+        })?;
+        Ok(Guard {
+            listener,
+            slots,
+            is_stopping,
+            ended,
+        })
+    }
+
+    /// Accepts no more. Answers under way are finished within `limit`, or not at all.
+    pub(super) fn stop(self, limit: Duration) {
+        self.is_stopping.store(true, Ordering::Release);
+        // Ends the accept that waits, and every later one.
+        let _ = rustix::net::shutdown(&self.listener, Shutdown::Both);
+        let _ = self.ended.recv_timeout(limit);
+        self.slots.close(limit);
+    }
+}
+
+/// How many connections this process can afford.
+fn places() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let places = (descriptors / DESCRIPTORS_PER_SLOT).clamp(1, SLOTS_MAX);
+    usize::try_from(places).unwrap_or(1)
+}
+
+/// What the accept loop works with.
+struct Door {
+    listener: Arc<TcpListener>,
+    slots: Arc<Slots>,
+    is_stopping: Arc<AtomicBool>,
+    backend: Arc<Backend>,
+}
+
+impl Door {
+    fn accept_all(&self) {
+        let mut is_short = false;
+        for id in 0.. {
+            let served = self
+                .listener
+                .accept()
+                .and_then(|(client, peer)| self.serve(id, client, peer));
+            if self.is_stopping.load(Ordering::Acquire) {
+                return;
+            }
+            match served {
+                Ok(()) => {
+                    if is_short {
+                        info!("the HTTP port accepts connections again");
+                        is_short = false;
+                    }
+                }
+                // The client's doing, and over.
+                Err(error) if is_passing(&error) => {}
+                // No descriptor, no thread, no memory: whoever holds one the longest gives it back.
+                Err(error) => {
+                    if !is_short {
+                        warn!("could not accept a connection on the HTTP port: {error}");
+                        is_short = true;
+                    }
+                    self.slots.make_room();
+                }
+            }
+        }
+    }
+
+    fn serve(&self, id: u64, client: TcpStream, peer: SocketAddr) -> io::Result<()> {
+        let client = Arc::new(client);
+        // Without it the second of two small writes waits for the peer's word about the first. Not vital.
+        let _ = client.set_nodelay(true);
+        let connection = Connection {
+            slot: self.slots.take(id, Arc::clone(&client)),
+            peer: peer.ip(),
+            backend: Arc::clone(&self.backend),
+            client,
+        };
+        thread::Builder::new()
+            .name("http-client".into())
+            .stack_size(STACK)
+            .spawn(move || connection.run())
+            .map(drop)
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,35 @@
+//! A few threads for one kind of answers, so that slow ones wait for each other and for nobody else.
+
+use std::io;
+use std::thread;
+
+use crossbeam_channel::{Sender, TrySendError, bounded};
+
+/// The way to the threads. They end when this is dropped and what was handed over is done.
+pub(super) struct Lane<T> {
+    jobs: Sender<T>,
+}
+
+impl<T: Send + 'static> Lane<T> {
+    /// So many threads, which do `work`; so many jobs may wait for them.
+    pub(super) fn start(
+        name: &str,
+        n_threads: usize,
+        n_waiting: usize,
+        work: impl Fn(T) + Clone + Send + 'static,
+    ) -> io::Result<Lane<T>> {
+        let (jobs, taken) = bounded(n_waiting);
+        for number in 0..n_threads {
+            let (taken, work) = (taken.clone(), work.clone());
+            thread::Builder::new()
+                .name(format!("{name}-{number}"))
+                .spawn(move || taken.into_iter().for_each(work))?;
+        }
+        Ok(Lane { jobs })
+    }
+
+    /// Hands a job over, or gives it back when all threads are busy.
+    pub(super) fn offer(&self, job: T) -> Result<(), T> {
+        self.jobs.try_send(job).map_err(TrySendError::into_inner)
+    }
+}
