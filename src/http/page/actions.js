@@ -15,7 +15,7 @@ async function openDetail(id) {
   byId("detail-title").textContent = `Event ${shown.id}`;
   const facts = [
     ["Type", shown.event_type], ["Aggregate type", shown.aggregate_type], ["Aggregate", shown.aggregate_id],
-    ["Attempts", integers.format(shown.attempts)], ["Created", moment(shown.created_at)], ["Last error", moment(shown.last_error_at)],
+    ["Attempts", integers.format(shown.attempts)], ["Created", moment(shown.created_at)], ["Dead since", moment(shown.finished_at ?? shown.last_error_at)],
   ];
   byId("detail-facts").replaceChildren(...facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
   byId("detail-error").textContent = shown.last_error ?? "No error was kept.";
@@ -104,11 +104,22 @@ async function allMatching(verb, button) {
     label: `${name} ${counted(n, "event")}`,
     isDanger: verb === "discard",
     act: async () => {
-      const { processed } = JSON.parse(await call("POST", path, target));
+      const processed = await inBatches(path, target, n);
       const left = processed < n ? ` ${counted(n - processed, "event")} no longer matched, or a worker still holds them.` : "";
       say(`${counted(processed, "event")} ${processed === 1 ? "is" : "are"} ${past}.${left}`);
     },
   });
+}
+
+/** Sends the same request until the daemon says that nothing is left: one request does what it can in its time. */
+async function inBatches(path, target, n) {
+  let done = 0;
+  for (;;) {
+    const { processed, complete } = JSON.parse(await call("POST", path, target));
+    done += processed;
+    if (complete || processed === 0) return done;
+    byId("confirm-text").textContent = `${integers.format(done)} of ${integers.format(n)} are done, the rest follows.`;
+  }
 }
 
 function describeFilter() {

@@ -1,7 +1,10 @@
 // Calls to the daemon that served the page. Addresses are relative, so that a proxy may serve all of it below a path.
 
-/** A call may wait for a connect and a query on the daemon's side; this is beyond both. */
-const CALL_MAX_MS = 15_000;
+/** The daemon tells its state at once. */
+const STATUS_MAX_MS = 5_000;
+
+/** Other calls may wait for the database, and a change of many events takes up to 10 s: this is beyond both. */
+const CALL_MAX_MS = 20_000;
 
 /** The daemon cannot be reached, or what answers is not it. */
 class Unreachable extends Error {}
@@ -51,7 +54,7 @@ function askForToken(used) {
 }
 
 /** Calls the daemon and gives the answer's text. */
-async function call(method, path, body) {
+async function call(method, path, body, limit = CALL_MAX_MS) {
   for (;;) {
     const used = token;
     const headers = { Accept: "application/json" };
@@ -60,7 +63,7 @@ async function call(method, path, body) {
     let answer;
     let text;
     try {
-      const signal = AbortSignal.timeout(CALL_MAX_MS);
+      const signal = AbortSignal.timeout(limit);
       answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store", redirect: "error", signal });
       text = await answer.text();
     } catch (cause) {

@@ -75,17 +75,18 @@ class Chart {
     const grid = [0, this.top / 2, this.top].flatMap((value) => {
       const y = Math.round(this.y(value));
       const line = svg("line", { class: "grid", x1: MARGIN.left, x2: right, y1: y, y2: y });
-      // The label of the base line would only repeat what every chart begins with.
-      return value === 0 ? [line] : [line, svg("text", { x: MARGIN.left, y: y + 12 }, this.format(value))];
+      // The base line needs no label, and a chart without a point has no scale.
+      return value === 0 || this.points.length === 0 ? [line] : [line, svg("text", { x: MARGIN.left, y: y + 12 }, this.format(value))];
     });
     const labels = [[900, "15 min ago", "start"], [600, "10 min", "middle"], [300, "5 min", "middle"], [0, "now", "end"]];
     const times = labels.map(([age, text, anchor]) => svg("text", { x: this.x({ age_seconds: age }), y: base, "text-anchor": anchor }, text));
     return [...grid, ...times];
   }
 
-  /** One series as joined runs of points, broken where nothing is known. */
+  /** One series as joined runs of points, broken where nothing is known. A second series that is all zero would only hide the first. */
   lines({ key, tone }, isFilled) {
     const runs = [];
+    if (!isFilled && !this.points.some((point) => point[key] > 0)) return runs;
     let before = null;
     for (const point of this.points) {
       if (point[key] === null || point[key] === undefined) {

@@ -7,14 +7,13 @@ const RETRY_MEANS = "become pending again, with their attempts at 0, and are due
 const DISCARD_MEANS = "move to the table outbox_event_archive, with payload and error, and are not delivered. Nothing is destroyed.";
 
 /** What the list shows: the filter as applied, the page, the rows, and how many match. */
-const list = { filter: {}, offset: 0, events: [], total: 0, isCapped: false, loads: 0 };
+const list = { filter: {}, offset: 0, events: [], total: 0, loads: 0, survey: null };
 
 /** The filter of the form; `since` becomes a moment now, so that all pages and a later "all" mean the same rows. */
 function readFilter() {
   const filter = {};
   for (const [key, value] of new FormData(byId("filters"))) {
-    const text = key === "error" ? value : value.trim();
-    if (text !== "") filter[key] = key === "since" ? new Date(Date.now() - Number(value) * 1000).toISOString() : text;
+    if (value !== "") filter[key] = key === "since" ? new Date(Date.now() - Number(value) * 1000).toISOString() : value;
   }
   return filter;
 }
@@ -26,10 +25,9 @@ async function loadDead() {
   const load = (list.loads += 1);
   const query = new URLSearchParams(list.filter);
   try {
-    const [page, stats] = await Promise.all([
-      call("GET", `api/dead-events?${new URLSearchParams([...query, ["limit", PAGE_SIZE], ["offset", list.offset]])}`),
-      call("GET", `api/dead-events/stats?${query}`),
-    ]);
+    // One after the other: the daemon lets few calls at its database at a time, and other pages may be open.
+    const page = await call("GET", `api/dead-events?${new URLSearchParams([...query, ["limit", PAGE_SIZE], ["offset", list.offset]])}`);
+    const stats = await call("GET", `api/dead-events/stats?${query}`);
     if (load !== list.loads) return;
     list.events = elements(members(page).get("events")).map(deadEvent);
     list.total = JSON.parse(stats).total;
@@ -56,7 +54,11 @@ function showDead() {
   byId("dead-table").hidden = events.length === 0;
   document.querySelector("#dead-table tbody").replaceChildren(...events.map(deadRow));
   showEmpty(events.length > 0 ? null : hasFilter() ? "No dead event matches this filter." : "No dead events. What fails for good will be kept here, with its error.");
-  byId("dead-note").textContent = hasFilter() ? `${counted(total, "event")} match${total === 1 ? "es" : ""} the filter` : "";
+  // Where nothing has failed there is nothing to choose from.
+  byId("filters").hidden = total === 0 && !hasFilter();
+  byId("bulk").hidden = byId("filters").hidden;
+  if (!hasFilter()) byId("dead-count").textContent = total === 0 ? "none" : counted(total, "event");
+  setText("dead-note", hasFilter() ? `${counted(total, "event")} match${total === 1 ? "es" : ""} the filter` : "");
   const all = total === 1 ? "it" : `all ${integers.format(total)}`;
   for (const [id, verb] of [["retry-all", "Retry"], ["discard-all", "Discard"]]) {
     byId(id).disabled = total === 0;
@@ -103,7 +105,7 @@ function deadRow(event) {
 
 /** The counts by type of the last survey; a press filters. */
 function showDeadSurvey(dead) {
-  byId("dead-count").textContent = dead === null ? "" : dead.total === 0 ? "none" : counted(dead.total, "event", dead.capped);
+  list.survey = dead;
   const types = dead?.by_type ?? [];
   const key = JSON.stringify([types, list.filter.event_type]);
   // Rebuilt only on a change: a button that is being pressed must stay.
@@ -112,20 +114,20 @@ function showDeadSurvey(dead) {
   const chips = types.map(({ event_type: type, count }) => {
     const isPressed = list.filter.event_type === type;
     const press = () => applyType(isPressed ? "" : type);
-    return element("li", {}, element("button", { type: "button", "aria-pressed": String(isPressed), onclick: press }, `${type} ${integers.format(count)}`));
+    return element("li", {}, element("button", { type: "button", "aria-pressed": String(isPressed), onclick: press }, `${type || "(empty)"} ${integers.format(count)}`));
   });
   byId("dead-types").replaceChildren(...chips);
-  list.survey = dead;
 }
 
 function applyType(type) {
   byId("filters").elements.event_type.value = type;
-  applyFilter();
+  // Not read back from the field, which drops line breaks.
+  applyFilter(type === "" ? {} : { event_type: type });
 }
 
-function applyFilter() {
-  list.filter = readFilter();
+function applyFilter(exact = {}) {
+  list.filter = { ...readFilter(), ...exact };
   list.offset = 0;
-  showDeadSurvey(list.survey ?? null);
+  showDeadSurvey(list.survey);
   loadDead();
 }

@@ -10,8 +10,8 @@ byId("filters").addEventListener("submit", (event) => {
   applyFilter();
 });
 // A reset empties the fields only after its event.
-byId("filters").addEventListener("reset", () => setTimeout(applyFilter));
-byId("filters").elements.since.addEventListener("change", applyFilter);
+byId("filters").addEventListener("reset", () => setTimeout(() => applyFilter()));
+byId("filters").elements.since.addEventListener("change", () => applyFilter());
 byId("newer").addEventListener("click", () => turnPage(-PAGE_SIZE));
 byId("older").addEventListener("click", () => turnPage(PAGE_SIZE));
 byId("retry-all").addEventListener("click", (event) => allMatching("retry", event.currentTarget));

@@ -41,10 +41,11 @@ async function askStatus() {
   clearTimeout(contact.timer);
   contact.nextAt = 0;
   try {
-    const status = JSON.parse(await call("GET", "api/status"));
+    const status = JSON.parse(await call("GET", "api/status", undefined, STATUS_MAX_MS));
     Object.assign(contact, { heardAt: Date.now(), silentSince: null, failures: 0, waitsForPerson: false });
-    showBanner(null);
+    byId("banner").hidden = true;
     showStatus(status);
+    tick();
   } catch (error) {
     if (error instanceof SyntaxError) lost(new Unreachable("What answers is not a Dispatchbox daemon.", { cause: error }));
     else if (error instanceof Unreachable || error instanceof NeedsToken || error instanceof Refused) lost(error);
@@ -76,22 +77,22 @@ function showTrouble() {
   const since = `since ${clock.format(contact.silentSince)}`;
   if (error instanceof NeedsToken) {
     showState("warn", "Token needed");
-    showBanner("The daemon asks for its token before it shows anything.", "", "Enter the token");
+    showBanner("warn", "The daemon asks for its token before it shows anything.", "", "Enter the token");
     return;
   }
   const isRefused = error instanceof Refused;
   showState("bad", isRefused ? "Refused" : `Unreachable ${since}`);
   const wait = Math.ceil((contact.nextAt - Date.now()) / 1000);
   const said = isRefused ? `The daemon refuses ${since}: ${sentence(error.message)}` : `${error.message.replace(/\.$/, "")} ${since}.`;
-  showBanner(said, wait > 0 ? `Next try in ${wait} s.` : "Trying now.", "Try now");
+  showBanner("bad", said, wait > 0 ? `Next try in ${wait} s.` : "Trying now.", "Try now");
 }
 
 const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
 
 /** Shows what is wrong (read aloud when it changes), what comes next (it counts down, for the eye alone), and a button. */
-function showBanner(text, next, action) {
-  byId("banner").hidden = text === null;
-  if (text === null) return;
+function showBanner(tone, text, next, action) {
+  byId("banner").hidden = false;
+  byId("banner").dataset.tone = tone;
   setText("banner-text", text);
   setText("banner-next", next);
   setText("banner-action", action);
@@ -131,10 +132,10 @@ function showStatus(status) {
 }
 
 function showFigures({ rates, backlog, in_flight: inFlight }) {
-  setCard("throughput", figure(rates.done), `${figure(rates.retry)}/s retried, ${figure(rates.dead)}/s dead`);
+  setCard("throughput", figure(rates.done), legend("main", "done"), legend("warn", `${figure(rates.retry)}/s retried`), legend("bad", `${figure(rates.dead)}/s dead`));
   if (backlog === null) {
     setCard("backlog", "–", "Not counted yet");
-    setCard("oldest", "–", "");
+    setCard("oldest", "–");
     return;
   }
   const asked = distance(Date.now() - backlog.survey_age_seconds * 1000).replace(/^now$/, "just now");
@@ -143,9 +144,14 @@ function showFigures({ rates, backlog, in_flight: inFlight }) {
   setCard("oldest", isIdle ? "none" : span(backlog.oldest_due_age_seconds), isIdle ? "Nothing is waiting" : `seen ${asked}`);
 }
 
-function setCard(id, value, aside) {
+/** A colored mark with its word: the line of the chart that it names. */
+function legend(tone, text) {
+  return element("span", {}, element("span", { class: `dot series-${tone}`, "aria-hidden": "true" }), text);
+}
+
+function setCard(id, value, ...aside) {
   document.querySelector(`#${id} strong`).textContent = value;
-  document.querySelector(`#${id} .aside`).textContent = aside;
+  document.querySelector(`#${id} .aside`).replaceChildren(...aside);
   document.querySelector(`#${id} .unit`).hidden = value === "none";
 }
 
@@ -154,7 +160,6 @@ const WORKER_TONES = { running: "good", starting: "quiet", draining: "warn", dow
 function showWorkers(workers) {
   byId("workers-empty").hidden = workers.length > 0;
   byId("workers").hidden = workers.length === 0;
-  const marked = (tone, text) => element("span", { class: "status", "data-tone": tone }, element("span", { class: "dot", "aria-hidden": "true" }), text);
   const rows = workers.map((worker) => {
     const isQuiet = worker.report_age_seconds > QUIET_SECONDS && worker.state !== "down";
     const name = element("span", { title: worker.pid === null ? "no process" : `pid ${worker.pid}` }, worker.name);
@@ -162,7 +167,7 @@ function showWorkers(workers) {
     return row([
       ["Worker", name],
       ["State", marked(worker.stuck > 0 ? "warn" : WORKER_TONES[worker.state] ?? "quiet", worker.state + stuck)],
-      ["Database", marked(worker.db_connected ? "good" : "bad", worker.db_connected ? "connected" : "not connected")],
+      ["Database", databaseOf(worker)],
       ["In flight", integers.format(worker.in_flight), "number"],
       ["Restarts", integers.format(worker.restarts), "number"],
       ["Up for", span(worker.uptime_seconds)],
@@ -170,6 +175,18 @@ function showWorkers(workers) {
     ]);
   });
   document.querySelector("#workers tbody").replaceChildren(...rows);
+}
+
+/** A state as a colored dot and a word. */
+function marked(tone, text) {
+  return element("span", { class: "status", "data-tone": tone }, element("span", { class: "dot", "aria-hidden": "true" }), text);
+}
+
+/** What a worker's last calls came to; one that has not reported yet has made none. */
+function databaseOf({ trouble, db_connected: isConnected, report_age_seconds: age }) {
+  if (age === null) return "–";
+  if (trouble) return marked("bad", trouble);
+  return isConnected ? marked("good", "connected") : marked("bad", "not connected");
 }
 
 /** A table row of `[label, content, class]`; the labels stand before the cells where there is no room for a head. */

@@ -83,6 +83,7 @@ impl Browser {
             "--disable-dev-shm-usage",
             "--disable-gpu",
             "--disable-background-networking",
+            "--no-first-run",
             &profile,
         ];
         json!({"capabilities": {"alwaysMatch": {
@@ -195,7 +196,7 @@ impl Browser {
             .collect()
     }
 
-    /// The addresses that were asked for since the last call.
+    /// The addresses that pages have asked for since the last call; the browser's own start page is none of them.
     pub fn requested(&self) -> Vec<String> {
         let entries = self.post("/se/log", json!({"type": "performance"}));
         let entries = entries.as_array().unwrap().iter();
@@ -205,7 +206,8 @@ impl Browser {
                 let message = &message["message"];
                 let is_request = message["method"] == "Network.requestWillBeSent";
                 let url = message["params"]["request"]["url"].as_str()?;
-                is_request.then(|| url.to_owned())
+                let document = message["params"]["documentURL"].as_str()?;
+                (is_request && !document.starts_with("chrome:")).then(|| url.to_owned())
             })
             .collect()
     }
