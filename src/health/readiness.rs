@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use super::{DaemonPhase, State, WorkerPhase, WorkerState};
 use crate::report::{Access, Trouble};
 
-/// A trouble that is over sooner is no reason to send traffic elsewhere.
-pub const FAILING_MIN: Duration = Duration::from_secs(2);
+/// A trouble that is over sooner is no reason to send traffic elsewhere. A report may be a second old, so what is over within two
+/// seconds is never told.
+pub const FAILING_MIN: Duration = Duration::from_secs(3);
 
 /// Workers report each second; one that has been silent for so long is stopped, or starved.
 const SILENT_MAX: Duration = Duration::from_secs(10);
@@ -155,7 +156,7 @@ mod tests {
         check(&[granted], None);
         check(&[Some(Access::Untried)], None);
         check(&[denied], Some(NotReady::CannotClaim));
-        check(&[Some(failing(Trouble::PermissionDenied, 1999))], None);
+        check(&[Some(failing(Trouble::PermissionDenied, 2999))], None);
         check(&[denied, granted], None);
         check(&[denied, None], Some(NotReady::CannotClaim));
         check(
@@ -200,8 +201,8 @@ mod tests {
         let now = Instant::now();
         let later = |seconds| now + Duration::from_secs(seconds);
         let state = running(&[Some(failing(Trouble::TableLocked, 500))], now);
-        assert_eq!(state.not_ready(later(1)), None);
-        assert_eq!(state.not_ready(later(2)), Some(NotReady::CannotClaim));
+        assert_eq!(state.not_ready(later(2)), None);
+        assert_eq!(state.not_ready(later(3)), Some(NotReady::CannotClaim));
 
         let state = running(&[Some(Access::Granted)], now);
         assert_eq!(state.not_ready(later(9)), None);

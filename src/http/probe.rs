@@ -231,10 +231,10 @@ mod tests {
             &[
                 (0, None),
                 (1, locked),
-                (2, locked),
                 (3, locked),
-                (4, None),
-                (5, locked),
+                (4, locked),
+                (5, None),
+                (6, locked),
             ],
             &[None, None, None, locked, None, None],
         );

@@ -1,8 +1,9 @@
 //! What comes of a worker's database calls: what its reports say of it, and what the log is told when that begins, changes and ends.
 //!
 //! *Away* is a database that cannot be reached or does not take our connection. That is over when every stage that met it has got
-//! through again: where only some can connect, the log does not go back and forth between the two. A connection that did not survive
-//! it is no new one.
+//! through again: where only some can connect, the log does not go back and forth between the two. What it has cost shows later: an
+//! idle stage finds its connection gone only when it calls. That is no new outage; the loss of a connection that was opened in the
+//! meantime, or has worked since, is one.
 //!
 //! *Refused* is a call on a working connection that the server turns down: a table is locked, a privilege or a function is missing.
 //! One row that somebody holds is refused each second while all others are written, so that is over only once no call has met it for a
@@ -40,15 +41,22 @@ pub(super) struct Outage {
 struct Known {
     stages: [Standing; 3],
     away_since: Option<Instant>,
-    back_at: Option<Instant>,
+    last: Option<Past>,
     /// By the reason that the metric names.
     refused: HashMap<&'static str, Refusal>,
+}
+
+/// An outage that is over.
+#[derive(Debug, Clone, Copy)]
+struct Past {
+    began: Instant,
+    ended: Instant,
 }
 
 /// How one stage stands.
 #[derive(Debug, Default)]
 struct Standing {
-    has_succeeded: bool,
+    succeeded_at: Option<Instant>,
     /// It has met the outage and not got through since.
     is_cut_off: bool,
     /// What its calls fail with, and since when none has got through.
@@ -80,7 +88,7 @@ impl Outage {
         let now = Instant::now();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.stages[stage as usize] = Standing {
-            has_succeeded: true,
+            succeeded_at: Some(now),
             ..Standing::default()
         };
         known.look_for_ends(now);
@@ -97,8 +105,12 @@ impl Outage {
         let (trouble, since) = match failing {
             Some((trouble, since)) => (trouble, since.elapsed()),
             None if longest_call >= STUCK_AFTER => (Trouble::TimedOut, longest_call),
-            None if known.stages[Stage::Fetcher as usize].has_succeeded => return Access::Granted,
-            None => return Access::Untried,
+            None => {
+                let fetcher = &known.stages[Stage::Fetcher as usize];
+                return fetcher
+                    .succeeded_at
+                    .map_or(Access::Untried, |_| Access::Granted);
+            }
         };
         let for_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         Access::Failing { trouble, for_ms }
@@ -107,12 +119,20 @@ impl Outage {
 
 impl Known {
     fn is_away(&mut self, stage: Stage, error: &StoreError, since: Instant, now: Instant) {
-        if self.back_at.is_some_and(|back| since < back) {
-            // Another stage's connection, or attempt at one, was lost in the outage that is over.
+        let stage = &mut self.stages[stage as usize];
+        let is_of_last = self.last.is_some_and(|last| {
+            let is_older = if error.is_connecting() {
+                since < last.ended
+            } else {
+                since < last.began
+            };
+            is_older && stage.succeeded_at.is_none_or(|at| at < last.ended)
+        });
+        if is_of_last {
             debug!("the last outage still shows: {error}");
             return;
         }
-        self.stages[stage as usize].is_cut_off = true;
+        stage.is_cut_off = true;
         if self.away_since.is_none() {
             self.away_since = Some(now);
             warn!("database is away, trying until it is back: {error}");
@@ -142,7 +162,10 @@ impl Known {
             && self.stages.iter().all(|stage| !stage.is_cut_off)
         {
             self.away_since = None;
-            self.back_at = Some(now);
+            self.last = Some(Past {
+                began: since,
+                ended: now,
+            });
             info!(
                 "database is back after {:.1} s",
                 now.duration_since(since).as_secs_f64()
@@ -176,5 +199,87 @@ impl Standing {
             let since = self.failing.map_or(now, |(_, since)| since);
             self.failing = Some((trouble, since));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost() -> StoreError {
+        StoreError::unavailable("settle events", "connection closed".to_owned())
+    }
+
+    fn is_away(outage: &Outage) -> bool {
+        let known = outage.known.lock().expect("no test panics with it");
+        known.away_since.is_some()
+    }
+
+    /// An outage that the fetcher met and that is over; returns when it had begun.
+    fn after_an_outage() -> (Outage, Instant) {
+        let outage = Outage::default();
+        let opened = Instant::now();
+        outage.succeeded(Stage::Settler);
+        outage.failed(Stage::Fetcher, &lost(), opened);
+        assert!(is_away(&outage));
+        outage.succeeded(Stage::Fetcher);
+        assert!(!is_away(&outage));
+        (outage, opened)
+    }
+
+    #[test]
+    fn an_idle_connection_that_an_outage_cost_is_no_new_outage() {
+        let (outage, before) = after_an_outage();
+
+        outage.failed(Stage::Settler, &lost(), before);
+
+        assert!(!is_away(&outage));
+    }
+
+    #[test]
+    fn a_connection_that_was_opened_since_can_begin_the_next_outage() {
+        let (outage, _) = after_an_outage();
+
+        outage.failed(Stage::Settler, &lost(), Instant::now());
+
+        assert!(is_away(&outage));
+    }
+
+    #[test]
+    fn a_connection_that_survived_an_outage_can_begin_the_next() {
+        let (outage, before) = after_an_outage();
+        outage.succeeded(Stage::Settler);
+
+        outage.failed(Stage::Settler, &lost(), before);
+
+        assert!(is_away(&outage));
+    }
+
+    #[test]
+    fn a_row_that_is_refused_says_nothing_about_all_others() {
+        let outage = Outage::default();
+        outage.succeeded(Stage::Fetcher);
+        let slow = StoreError::timed_out("settle events", "statement timeout".to_owned());
+
+        outage.failed(Stage::Settler, &slow, Instant::now());
+        assert_eq!(outage.access(Duration::ZERO), Access::Granted);
+
+        outage.failed(Stage::Fetcher, &slow, Instant::now());
+        assert!(matches!(
+            outage.access(Duration::ZERO),
+            Access::Failing {
+                trouble: Trouble::TimedOut,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn a_call_that_is_out_for_long_is_trouble_and_one_that_was_never_made_is_unknown() {
+        let outage = Outage::default();
+        assert_eq!(outage.access(Duration::ZERO), Access::Untried);
+        assert!(matches!(outage.access(STUCK_AFTER), Access::Failing { .. }));
+        outage.succeeded(Stage::Fetcher);
+        assert_eq!(outage.access(Duration::from_secs(3)), Access::Granted);
     }
 }

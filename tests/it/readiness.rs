@@ -131,32 +131,36 @@ fn a_single_failed_call_is_no_reason_to_turn_traffic_away() {
     let db = TestDb::new();
     let daemon = Daemon::new(&db)
         .route("*=log")
-        .args(["--poll-interval", "0.05", "--processes", "2"])
+        // A lock is waited for half as long as a statement may take.
+        .args(["--poll-interval", "0.05", "--query-timeout", "1"])
         .start();
     daemon.wait_ready();
-    let errors = |reason: &str| {
+    wait_until("the worker has claimed", || {
+        db.client().query(CLAIMING, &[]).unwrap().len() == 1
+    });
+    let is_ready = || daemon.get("/ready").0 == 200;
+    let n_errors = |reason: &str| {
         daemon
             .metric("dispatchbox_db_errors_total", &[("reason", reason)])
             .unwrap_or(0.0)
     };
-    wait_until("both workers have claimed", || {
-        db.client().query(CLAIMING, &[]).unwrap().len() == 2
-    });
-    let assert_ready = || assert_eq!(daemon.get("/ready").0, 200, "{}", daemon.log());
 
+    let mut other = db.client();
+    let mut lock = other.transaction().unwrap();
+    lock.batch_execute("lock table outbox_event in exclusive mode")
+        .unwrap();
+    // With the report that tells of the failure.
+    wait_until("a claim has failed", || n_errors("lock_timeout") >= 1.0);
+    lock.commit().unwrap();
+    assert!(is_ready(), "{}", daemon.log());
     db.execute(
         "select pg_terminate_backend(pid) from pg_stat_activity \
          where datname = current_database() and application_name like 'dispatchbox worker%'",
     );
-    wait_until("calls have failed", || {
-        assert_ready();
-        errors("shutdown") + errors("connection") >= 1.0
-    });
-    db.execute("alter function outbox_claim_1 rename to gone_1");
-    db.execute("alter function gone_1 rename to outbox_claim_1");
 
-    wait_until("events are delivered", || {
-        assert_ready();
-        daemon.log().contains("database is back")
+    db.insert_events("order.created", 3);
+    wait_until("the connections are replaced and events delivered", || {
+        assert!(is_ready(), "{}", daemon.log());
+        db.count("done") == 3 && n_errors("shutdown") + n_errors("connection") >= 1.0
     });
 }
