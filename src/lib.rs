@@ -13,6 +13,7 @@
 //!  ├─ signals     SIGTERM SIGINT SIGHUP → channel
 //!  ├─ sweeper     ends the leases of a worker that died
 //!  ├─ surveyor    counts backlog and dead events
+//!  ├─ self-probe  asks our own /health over the public port
 //!  └─ worker-00 (process)   stdin: settings, then its end = "drain"   stdout: reports   stderr: log
 //!       ├─ fetcher   claims only what has room ──▶ bounded queue
 //!       ├─ runner ×max_parallel   handler → outcome ──▶ bounded queue
@@ -59,6 +60,16 @@
 //! deadline is armed. In a worker the end of stdin stops the fetcher; what is queued is released; runners finish what they have in
 //! hand; the settler writes the rest; threads are joined in that order. stdin ends as well when the supervisor is killed, which is
 //! why no worker is ever orphaned, and why draining needs no pid that might belong to somebody else by now.
+//!
+//! # Is all well?
+//!
+//! One state, [`health`], has three writers: the supervisor's loop says where it and its workers stand, each worker reports what its
+//! own database calls come to, and the readiness probe, when somebody asks, does to no row what claiming and settling do to many.
+//! `/ready`, `/api/status` and the page read it, and a pure function, [`health::readiness`], makes the reason of it. Troubles come
+//! from a small set, [`report::Trouble`]; what exactly was said stands in the log, when it begins, changes and ends.
+//!
+//! The start asks the same: what a person has to set right, the schema or a privilege, ends it with the remedy ([`store::Lack`]); a
+//! database that is away, only reads, or is locked is waited for.
 //!
 //! # Invariants
 //!
