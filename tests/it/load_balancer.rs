@@ -105,6 +105,7 @@ frontend front
   default_backend daemons
 backend daemons
   option httpchk GET /ready
+  http-request disable-l7-retry unless METH_GET
   default-server check inter 200ms fall 1 rise 1
 "
     );
