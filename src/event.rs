@@ -119,6 +119,12 @@ impl Outcome {
     }
 }
 
+/// What the log says of an event that has become dead, whoever wrote that.
+pub fn obituary(event_id: i64, attempts: u32, reason: &str) -> String {
+    let plural = if attempts == 1 { "attempt" } else { "attempts" };
+    format!("event {event_id} is dead after {attempts} {plural}: {reason}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

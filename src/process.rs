@@ -106,6 +106,8 @@ pub struct Stat {
     pub buried_ticks: u64,
     /// When it started, in clock ticks since boot.
     pub started_ticks: u64,
+    /// Memory that it holds in RAM, in pages.
+    pub resident_pages: u64,
 }
 
 impl Stat {
@@ -122,6 +124,7 @@ impl Stat {
             own_ticks: number(11)? + number(12)?,
             buried_ticks: number(13)? + number(14)?,
             started_ticks: number(19)?,
+            resident_pages: number(21)?,
         })
     }
 }

@@ -7,7 +7,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::families::{family, metric, to_f64};
 use super::table::TableGauges;
-use super::{Kind, WORKER_METRICS};
+use super::{Kind, WORKER_METRICS, WorkerMetrics};
 use crate::report::{Snapshot, Value, has_labels};
 
 type SeriesKey = (String, Vec<(String, String)>);
@@ -17,7 +17,9 @@ pub struct Fleet {
     ended: BTreeMap<SeriesKey, Value>,
     living: BTreeMap<u16, Worker>,
     restarts: u64,
-    sweeps: u64,
+    /// What is counted in this process.
+    own: Option<WorkerMetrics>,
+    cpu_seconds_of_ended: BTreeMap<u16, f64>,
     table: Option<TableGauges>,
     /// `None` without an HTTP port.
     is_http_up: Option<bool>,
@@ -29,7 +31,17 @@ struct Worker {
     is_up: bool,
     /// `None` while nobody knows.
     db_connected: Option<bool>,
+    usage: Option<Usage>,
     snapshot: Snapshot,
+}
+
+/// What a worker's process takes of its machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Usage {
+    /// CPU time since its start, that of handlers' programs not included.
+    pub cpu_seconds: f64,
+    /// Memory that it holds in RAM.
+    pub resident_bytes: u64,
 }
 
 impl Fleet {
@@ -43,7 +55,8 @@ impl Fleet {
             ended: BTreeMap::new(),
             living: (0..n_slots).map(|slot| (slot, Worker::default())).collect(),
             restarts: 0,
-            sweeps: 0,
+            own: None,
+            cpu_seconds_of_ended: BTreeMap::new(),
             table: None,
             is_http_up: None,
             process,
@@ -56,16 +69,27 @@ impl Fleet {
         self.restarts += u64::from(is_restart);
     }
 
+    /// Adds up these, too: what the supervisor does on behalf of dead workers.
+    pub fn count_also(&mut self, own: WorkerMetrics) {
+        self.own = Some(own);
+    }
+
     /// A worker has reported.
-    pub fn reported(&mut self, slot: u16, db_connected: Option<bool>, snapshot: Snapshot) {
-        self.living.insert(
-            slot,
-            Worker {
-                is_up: true,
-                db_connected,
-                snapshot,
-            },
-        );
+    pub fn reported(
+        &mut self,
+        slot: u16,
+        db_connected: Option<bool>,
+        usage: Option<Usage>,
+        snapshot: Snapshot,
+    ) {
+        let worker = self.living.entry(slot).or_default();
+        *worker = Worker {
+            is_up: true,
+            db_connected,
+            // A process that is just ending shows no usage any more; what it had used stays.
+            usage: usage.or(worker.usage),
+            snapshot,
+        };
     }
 
     /// A worker has ended: its counters stay, its gauges go.
@@ -74,12 +98,9 @@ impl Fleet {
             add(&mut self.ended, &worker.snapshot, |value| {
                 !matches!(value, Value::Gauge(_))
             });
+            *self.cpu_seconds_of_ended.entry(slot).or_default() +=
+                worker.usage.map_or(0.0, |usage| usage.cpu_seconds);
         }
-    }
-
-    /// A dead worker's lease was ended by the supervisor.
-    pub fn swept(&mut self, leases: u64) {
-        self.sweeps += leases;
     }
 
     /// The table was surveyed.
@@ -103,7 +124,8 @@ impl Fleet {
             .living
             .values()
             .map(|worker| worker.snapshot.sum(name, labels));
-        ended.chain(living).sum()
+        let own = self.own.iter().map(|own| own.snapshot().sum(name, labels));
+        ended.chain(living).chain(own).sum()
     }
 
     /// Renders everything as Prometheus text.
@@ -112,27 +134,67 @@ impl Fleet {
         for worker in self.living.values() {
             add(&mut sum, &worker.snapshot, |_| true);
         }
-        if self.sweeps > 0 {
-            let key = ("dispatchbox_lease_sweeps_total".to_owned(), Vec::new());
-            add_value(&mut sum, key, &Value::Counter(to_f64(self.sweeps)));
+        if let Some(own) = &self.own {
+            add(&mut sum, &own.snapshot(), |_| true);
         }
         let mut families: Vec<MetricFamily> = WORKER_METRICS
             .iter()
             .map(|&(name, kind, help)| family(name, kind, help, metrics_named(&sum, name)))
-            .filter(|family| !family.get_metric().is_empty())
             .collect();
+        families.extend(self.worker_families());
         families.extend(self.own_families());
         families.extend(self.table.iter().flat_map(TableGauges::families));
         families.extend(self.is_http_up.map(http_up));
+        families.retain(|family| !family.get_metric().is_empty());
         families.extend(self.process.gather());
         TextEncoder::new().encode_to_string(&families)
     }
 
-    fn own_families(&self) -> Vec<MetricFamily> {
-        let workers_up = self.living.iter().map(|(slot, worker)| {
-            let label = vec![("worker".to_owned(), format!("{slot:02}"))];
-            metric(&label, &Value::Gauge(f64::from(u8::from(worker.is_up))))
+    /// What is shown of each worker by its slot, which survives restarts; a process id would be a new series each time.
+    fn worker_families(&self) -> Vec<MetricFamily> {
+        let each = |value: &dyn Fn(u16, &Worker) -> Option<Value>| {
+            self.living
+                .iter()
+                .filter_map(|(&slot, worker)| {
+                    let label = [("worker".to_owned(), format!("{slot:02}"))];
+                    Some(metric(&label, &value(slot, worker)?))
+                })
+                .collect::<Vec<Metric>>()
+        };
+        let up = each(&|_, worker| Some(Value::Gauge(f64::from(u8::from(worker.is_up)))));
+        let cpu = each(&|slot, worker| {
+            let ended = self.cpu_seconds_of_ended.get(&slot).copied();
+            let living = worker.usage.map(|usage| usage.cpu_seconds);
+            let seconds = ended.unwrap_or_default() + living.unwrap_or_default();
+            Some(Value::Counter(seconds))
         });
+        let resident = each(&|_, worker| {
+            let bytes = worker.usage?.resident_bytes;
+            Some(Value::Gauge(to_f64(bytes)))
+        });
+        vec![
+            family(
+                "dispatchbox_worker_up",
+                Kind::Gauge,
+                "1 while the worker in this slot lives and reports.",
+                up,
+            ),
+            family(
+                "dispatchbox_worker_cpu_seconds_total",
+                Kind::Counter,
+                "CPU time of the worker processes in this slot, without the programs that handlers ran.",
+                cpu,
+            ),
+            family(
+                "dispatchbox_worker_resident_memory_bytes",
+                Kind::Gauge,
+                "Memory that the worker in this slot holds in RAM; missing while there is none.",
+                resident,
+            ),
+        ]
+    }
+
+    fn own_families(&self) -> Vec<MetricFamily> {
         let connected = || {
             self.living
                 .values()
@@ -141,12 +203,6 @@ impl Fleet {
         let is_connected = connected().next().is_some() && connected().all(|is| is);
         let version = vec![("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())];
         vec![
-            family(
-                "dispatchbox_worker_up",
-                Kind::Gauge,
-                "1 while the worker in this slot lives and reports.",
-                workers_up.collect(),
-            ),
             family(
                 "dispatchbox_worker_restarts_total",
                 Kind::Counter,
@@ -237,13 +293,13 @@ fn metrics_named(sum: &BTreeMap<SeriesKey, Value>, name: &str) -> Vec<Metric> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::WorkerMetrics;
+    use crate::event::Outcome;
 
     fn worker_with(claimed: u64) -> Snapshot {
         let metrics = WorkerMetrics::new(["order.*"].into_iter()).expect("the names are valid");
         metrics.claimed.inc_by(claimed);
         metrics.in_flight.set(3);
-        metrics.route(Some(0)).settled("done");
+        metrics.settled(Some(0), &Outcome::Done, 1);
         metrics.route(None).ran("retry", 0.2);
         metrics.snapshot()
     }
@@ -253,8 +309,8 @@ mod tests {
         let mut fleet = Fleet::new(2);
         fleet.started(0, false);
         fleet.started(1, false);
-        fleet.reported(0, Some(true), worker_with(10));
-        fleet.reported(1, Some(true), worker_with(5));
+        fleet.reported(0, Some(true), None, worker_with(10));
+        fleet.reported(1, Some(true), None, worker_with(5));
         let before = fleet.render().expect("it renders");
         assert!(
             before.contains("dispatchbox_events_claimed_total 15\n"),
@@ -290,6 +346,52 @@ mod tests {
     }
 
     #[test]
+    fn the_cpu_time_of_a_slot_outlives_its_worker_and_the_memory_does_not() {
+        let usage = |cpu_seconds| {
+            Some(Usage {
+                cpu_seconds,
+                resident_bytes: 4096,
+            })
+        };
+        let cpu = |fleet: &Fleet, seconds: &str| {
+            let text = fleet.render().expect("it renders");
+            let line = format!("dispatchbox_worker_cpu_seconds_total{{worker=\"00\"}} {seconds}\n");
+            assert!(text.contains(&line), "{text}");
+            text.contains("dispatchbox_worker_resident_memory_bytes{worker=\"00\"} 4096\n")
+        };
+        let mut fleet = Fleet::new(1);
+        assert!(!cpu(&fleet, "0"));
+
+        fleet.started(0, false);
+        fleet.reported(0, None, usage(1.5), Snapshot::default());
+        fleet.reported(0, None, None, Snapshot::default());
+        assert!(cpu(&fleet, "1.5"));
+        fleet.ended(0);
+        assert!(!cpu(&fleet, "1.5"));
+        fleet.started(0, true);
+        assert!(!cpu(&fleet, "1.5"));
+        fleet.reported(0, None, usage(0.25), Snapshot::default());
+
+        assert!(cpu(&fleet, "1.75"));
+    }
+
+    #[test]
+    fn what_the_supervisor_counts_is_added_to_what_workers_count() {
+        let own = WorkerMetrics::new(["order.*"].into_iter()).expect("the names are valid");
+        let mut fleet = Fleet::new(1);
+        fleet.count_also(own.clone());
+        fleet.reported(0, None, None, worker_with(1));
+
+        own.settled(Some(0), &Outcome::Done, 1);
+
+        let done = [("outcome", "done"), ("event_type", "order.*")];
+        assert_eq!(fleet.count("dispatchbox_events_settled_total", &done), 2);
+        let text = fleet.render().expect("it renders");
+        let line = "dispatchbox_events_settled_total{event_type=\"order.*\",outcome=\"done\"} 2\n";
+        assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
     fn there_are_metrics_before_there_is_a_worker() {
         let text = Fleet::new(2).render().expect("it renders");
 
@@ -302,7 +404,7 @@ mod tests {
     #[test]
     fn every_family_stands_once_and_has_a_help_text() {
         let mut fleet = Fleet::new(1);
-        fleet.reported(0, Some(true), worker_with(1));
+        fleet.reported(0, Some(true), None, worker_with(1));
 
         let text = fleet.render().expect("it renders");
 

@@ -15,9 +15,10 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
+use crate::event::Outcome;
 use crate::report::{Series, Snapshot, Value};
 
-pub use fleet::Fleet;
+pub use fleet::{Fleet, Usage};
 pub use table::TableGauges;
 
 /// The label of events that no route takes.
@@ -37,6 +38,11 @@ const LATENCY_SECONDS: &[f64] = &[
     3600.0, 21_600.0, 86_400.0,
 ];
 
+/// Seconds; a database call takes from a fraction of a millisecond to the query timeout.
+const CALL_SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
 /// Events per claim.
 const CLAIM_EVENTS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 900.0];
 
@@ -53,7 +59,7 @@ const WORKER_METRICS: &[(&str, Kind, &str)] = &[
     (
         "dispatchbox_events_settled_total",
         Kind::Counter,
-        "Outcomes written, by outcome and route.",
+        "Outcomes written, by outcome and route, those of a sweep included.",
     ),
     (
         "dispatchbox_events_in_flight",
@@ -98,12 +104,17 @@ const WORKER_METRICS: &[(&str, Kind, &str)] = &[
     (
         "dispatchbox_lease_sweeps_total",
         Kind::Counter,
-        "Expired leases that were ended.",
+        "Leases that were ended on behalf of a worker that is gone.",
     ),
     (
         "dispatchbox_handlers_stuck",
         Kind::Gauge,
         "Handlers that run longer than their timeout.",
+    ),
+    (
+        "dispatchbox_db_call_duration_seconds",
+        Kind::Histogram,
+        "Time that claims, settles and renewals took, failed ones included.",
     ),
     (
         "dispatchbox_db_errors_total",
@@ -119,7 +130,7 @@ enum Kind {
     Histogram,
 }
 
-/// What one worker counts. Cheap to clone: the values are shared.
+/// What one worker counts, or the supervisor's sweeper on behalf of dead ones. Cheap to clone: the values are shared.
 #[derive(Clone)]
 pub struct WorkerMetrics {
     registry: Registry,
@@ -137,10 +148,16 @@ pub struct WorkerMetrics {
     pub leases_lost: IntCounter,
     /// Outcomes whose row was gone or finished.
     pub events_missing: IntCounter,
-    /// Expired leases ended.
+    /// Leases of others ended.
     pub lease_sweeps: IntCounter,
     /// Handlers over their timeout.
     pub handlers_stuck: IntGauge,
+    /// How long claims take.
+    pub claim_seconds: prometheus::Histogram,
+    /// How long writing a batch of outcomes takes.
+    pub settle_seconds: prometheus::Histogram,
+    /// How long renewing the leases in hand takes.
+    pub renew_seconds: prometheus::Histogram,
     db_errors: IntCounterVec,
     routes: Vec<RouteMetrics>,
 }
@@ -198,6 +215,17 @@ impl WorkerMetrics {
             }
         };
         let routes = patterns.chain([OTHER]).map(of_route).collect();
+        let calls = register(
+            &registry,
+            HistogramVec::new(
+                HistogramOpts::new(
+                    "dispatchbox_db_call_duration_seconds",
+                    help("dispatchbox_db_call_duration_seconds"),
+                )
+                .buckets(CALL_SECONDS.to_vec()),
+                &["call"],
+            )?,
+        )?;
         let db_errors = counter_vec(&registry, "dispatchbox_db_errors_total", &["reason"])?;
         // A rate over a series that appears with its first error would miss that error.
         let _ = db_errors.with_label_values(&["connection"]);
@@ -219,6 +247,9 @@ impl WorkerMetrics {
             events_missing: counter(&registry, "dispatchbox_events_missing_total")?,
             lease_sweeps: counter(&registry, "dispatchbox_lease_sweeps_total")?,
             handlers_stuck: gauge(&registry, "dispatchbox_handlers_stuck")?,
+            claim_seconds: calls.with_label_values(&["claim"]),
+            settle_seconds: calls.with_label_values(&["settle"]),
+            renew_seconds: calls.with_label_values(&["renew"]),
             db_errors,
             routes,
             registry,
@@ -229,6 +260,14 @@ impl WorkerMetrics {
     pub fn route(&self, index: Option<usize>) -> &RouteMetrics {
         let other = self.routes.len() - 1;
         &self.routes[index.unwrap_or(other).min(other)]
+    }
+
+    /// Counts an outcome after its commit; `attempt` is the attempt that came to it.
+    pub fn settled(&self, route: Option<usize>, outcome: &Outcome, attempt: u32) {
+        self.route(route).settled(outcome.name());
+        if matches!(outcome, Outcome::Dead { .. }) {
+            self.attempts_before_dead.observe(f64::from(attempt));
+        }
     }
 
     /// Counts a failed database call.
@@ -249,8 +288,7 @@ impl RouteMetrics {
         self.of(outcome).seconds.observe(seconds);
     }
 
-    /// Counts an outcome after its commit.
-    pub fn settled(&self, outcome: &str) {
+    fn settled(&self, outcome: &str) {
         match outcome {
             "released" => self.released.inc(),
             "dead" => {

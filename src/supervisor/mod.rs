@@ -9,6 +9,7 @@ mod preflight;
 mod publisher;
 mod self_probe;
 mod slot;
+mod summary;
 mod surveyor;
 mod sweeper;
 
@@ -25,6 +26,7 @@ use crate::error::{EXIT_CONFIG, EXIT_FAILED};
 use crate::handler::{Handlers, Routes};
 use crate::health::{DaemonPhase, Published};
 use crate::in_hand::{self, Remains};
+use crate::metrics::WorkerMetrics;
 use crate::process;
 use crate::report::Report;
 use crate::signal::{self, SignalThread};
@@ -65,8 +67,6 @@ pub enum FleetEvent {
     Report(u16, u32, Report),
     /// The worker in this slot, with this pid, has ended.
     Ended(u16, u32),
-    /// So many leases of dead workers were ended.
-    Swept(u64),
     /// Time to look after what is due.
     Tick,
     /// The drain has taken too long.
@@ -171,7 +171,10 @@ impl Supervisor {
             query: config.query_timeout,
         };
         let routes = Arc::new(routes);
-        let sweeper = Sweeper::start(dsn.clone(), timeouts, Arc::clone(&routes), sender.clone())
+        let patterns = (0..routes.len()).map(|index| routes.get(index).pattern.as_str());
+        let swept = WorkerMetrics::new(patterns)
+            .map_err(|error| Refusal::failed(format!("could not set up the metrics: {error}")))?;
+        let sweeper = Sweeper::start(dsn.clone(), timeouts, Arc::clone(&routes), swept.clone())
             .map_err(thread_failed)?;
         let surveyor = Surveyor::start(dsn.clone(), timeouts, routes, published.clone())
             .map_err(thread_failed)?;
@@ -186,7 +189,7 @@ impl Supervisor {
             config,
             dsn,
             directory,
-            publisher: Publisher::new(published),
+            publisher: Publisher::new(published, swept),
             signals,
             sweeper,
             surveyor,
@@ -246,7 +249,6 @@ impl Supervisor {
             }
             FleetEvent::Report(slot, pid, report) => self.reported(slot, pid, report),
             FleetEvent::Ended(slot, pid) => self.ended(slot, pid),
-            FleetEvent::Swept(n_leases) => self.publisher.swept(n_leases),
             FleetEvent::Tick => self.look_after(),
             FleetEvent::DrainTimedOut => self.kill_what_is_left("drain timed out", false),
         }
@@ -309,7 +311,7 @@ impl Supervisor {
         };
         worker.last_report = Instant::now();
         worker.longest_call = Duration::from_millis(report.turned_ms);
-        self.publisher.reported(number, report);
+        self.publisher.reported(number, pid, report);
     }
 
     /// A worker has ended: cleans up, has its leases swept, and sees to a successor.

@@ -3,20 +3,27 @@
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Instant;
 
+use rustix::param::{clock_ticks_per_second, page_size};
+
 use crate::health::history::{Levels, Totals};
 use crate::health::{DaemonPhase, Published, WorkerPhase, WorkerState};
-use crate::metrics::Fleet;
+use crate::metrics::{Fleet, Usage, WorkerMetrics};
+use crate::process::Stat;
 use crate::report::{Phase, Report};
+use crate::supervisor::summary::Summary;
 
 /// What the supervisor tells goes through here.
 pub(super) struct Publisher {
     published: Published,
+    summary: Summary,
 }
 
 impl Publisher {
-    /// Writes to what others read.
-    pub(super) fn new(published: Published) -> Publisher {
-        Publisher { published }
+    /// Writes to what others read; `swept` is what the sweeper counts.
+    pub(super) fn new(published: Published, swept: WorkerMetrics) -> Publisher {
+        lock(&published.fleet).count_also(swept);
+        let summary = Summary::new(Instant::now());
+        Publisher { published, summary }
     }
 
     /// The daemon is in another phase.
@@ -39,7 +46,7 @@ impl Publisher {
     }
 
     /// A worker has reported.
-    pub(super) fn reported(&self, number: u16, report: Report) {
+    pub(super) fn reported(&self, number: u16, pid: u32, report: Report) {
         let stuck = report.metrics.sum("dispatchbox_handlers_stuck", &[]);
         self.worker(number, |worker| {
             worker.phase = match report.phase {
@@ -50,8 +57,12 @@ impl Publisher {
             worker.stuck = stuck;
             worker.report = Some((report.access, Instant::now()));
         });
-        self.fleet()
-            .reported(number, report.access.is_connected(), report.metrics);
+        self.fleet().reported(
+            number,
+            report.access.is_connected(),
+            usage_of(pid),
+            report.metrics,
+        );
     }
 
     /// A worker has ended.
@@ -65,13 +76,8 @@ impl Publisher {
         });
     }
 
-    /// So many leases of dead workers were ended.
-    pub(super) fn swept(&self, n_leases: u64) {
-        self.fleet().swept(n_leases);
-    }
-
-    /// Adds to the history when that is due.
-    pub(super) fn look_back(&self, now: Instant) {
+    /// Adds to the history, and tells the log of the last minute, when that is due.
+    pub(super) fn look_back(&mut self, now: Instant) {
         let mut history = lock(&self.published.history);
         if !history.is_due(now) {
             return;
@@ -81,9 +87,11 @@ impl Publisher {
         let levels = Levels {
             in_flight: state.workers.iter().map(|worker| worker.in_flight).sum(),
             backlog: survey.as_ref().map(|survey| survey.backlog),
-            oldest_due_age: survey.map(|survey| survey.oldest_due_age),
+            oldest_due_age: survey.as_ref().map(|survey| survey.oldest_due_age),
         };
-        history.observe(now, self.totals(), levels);
+        let totals = self.totals();
+        history.observe(now, totals, levels);
+        self.summary.tell(now, totals, survey.as_ref());
     }
 
     fn totals(&self) -> Totals {
@@ -110,6 +118,20 @@ impl Publisher {
     fn fleet(&self) -> MutexGuard<'_, Fleet> {
         lock(&self.published.fleet)
     }
+}
+
+/// What a worker's process takes now; `None` when it has just ended.
+fn usage_of(pid: u32) -> Option<Usage> {
+    let stat = Stat::of(pid)?;
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a worker's CPU time stays far below 2^53 ticks"
+    )]
+    let cpu_seconds = stat.own_ticks as f64 / clock_ticks_per_second() as f64;
+    Some(Usage {
+        cpu_seconds,
+        resident_bytes: stat.resident_pages * page_size() as u64,
+    })
 }
 
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> MutexGuard<'_, T> {

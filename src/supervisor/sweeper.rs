@@ -15,15 +15,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use log::{info, warn};
 
-use crate::event::Outcome;
+use crate::event::{Outcome, obituary};
 use crate::handler::Routes;
 use crate::in_hand::{InHand, Owner, Remains};
+use crate::metrics::WorkerMetrics;
 use crate::pause::pause;
 use crate::store::dsn::Dsn;
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, Settlement};
 use crate::store::{self, Session, StoreError, Timeouts};
-use crate::supervisor::FleetEvent;
 
 /// How often a dead worker is looked at until nothing of it is left.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -54,7 +54,7 @@ impl Sweeper {
         dsn: Dsn,
         timeouts: Timeouts,
         routes: Arc<Routes>,
-        events: Sender<FleetEvent>,
+        metrics: WorkerMetrics,
     ) -> io::Result<Sweeper> {
         let (sender, dead) = bounded(WATCHED_MAX);
         let (ended_sender, ended) = bounded(0);
@@ -66,7 +66,7 @@ impl Sweeper {
                     dsn,
                     timeouts,
                     routes,
-                    events,
+                    metrics,
                     session: None,
                     is_away: false,
                 };
@@ -106,7 +106,7 @@ struct Sweep {
     dsn: Dsn,
     timeouts: Timeouts,
     routes: Arc<Routes>,
-    events: Sender<FleetEvent>,
+    metrics: WorkerMetrics,
     session: Option<Session>,
     is_away: bool,
 }
@@ -157,6 +157,7 @@ impl Sweep {
                 None
             }
             Err(error) => {
+                self.metrics.db_error(error.reason());
                 if error.is_connection_lost() {
                     self.session = None;
                 }
@@ -186,7 +187,7 @@ impl Sweep {
         let leases = session.leases_of(&dead.owner.worker)?;
         let mut failed = None;
         for lease in &leases {
-            match end(session, &self.routes, dead, lease) {
+            match end(session, &self.routes, &self.metrics, dead, lease) {
                 Err(error) if error.is_connection_lost() => return Err(error),
                 Err(error) => failed = Some(error),
                 Ok(()) => {}
@@ -196,9 +197,7 @@ impl Sweep {
             // The others are ended; this one is tried again in a second.
             return Err(error);
         }
-        if !leases.is_empty() {
-            let _ = self.events.try_send(FleetEvent::Swept(leases.len() as u64));
-        }
+        self.metrics.lease_sweeps.inc_by(leases.len() as u64);
         Ok(!has_backend && leases.is_empty())
     }
 }
@@ -208,6 +207,7 @@ impl Sweep {
 fn end(
     session: &mut Session,
     routes: &Routes,
+    metrics: &WorkerMetrics,
     dead: &Dead,
     lease: &Lease,
 ) -> Result<(), StoreError> {
@@ -250,9 +250,17 @@ fn end(
         let policy = routes.retry_policy(&brief.event_type);
         let charge = brief.charge(lease.token, &policy, &reason, fastrand::f64());
         let is_last = index + 1 == briefs.len() && failed.is_none();
-        match settle(session, &[charge], is_last) {
+        match settle(session, std::slice::from_ref(&charge), is_last) {
             Err(error) if error.is_connection_lost() => return Err(error),
             Err(error) => failed = Some(error),
+            Ok(written) if written.iter().any(|written| written.written) => {
+                let attempt = brief.attempts.saturating_add(1);
+                metrics.settled(routes.find(&brief.event_type), &charge.outcome, attempt);
+                if let Outcome::Dead { reason } = &charge.outcome {
+                    warn!("{}", obituary(brief.event_id, attempt, reason));
+                }
+            }
+            // Gone or finished by somebody else.
             Ok(_) => {}
         }
     }

@@ -304,6 +304,8 @@ impl<'a> Fetcher<'a> {
             session.claim(&query)
         });
         self.last_cost = sent.elapsed();
+        let seconds = &self.shared.metrics.claim_seconds;
+        seconds.observe(self.last_cost.as_secs_f64());
         let claimed = match result {
             Ok(claimed) => claimed,
             Err(error) => {

@@ -8,14 +8,15 @@
 //! decide which comes first. Nobody can know which of its events were being handled when its worker vanished, so
 //! each is charged an attempt.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, select};
 use log::{info, warn};
 
+use crate::event::{Outcome, obituary};
 use crate::store::lease::Lease;
-use crate::store::settle::{SettleBatch, Settlement};
+use crate::store::settle::{SettleBatch, Settlement, Written};
 use crate::store::{EventBrief, Session, StoreError};
 use crate::worker::link::{IMPATIENT, Link};
 use crate::worker::pulse::Stage;
@@ -88,6 +89,13 @@ struct Keeper<'a> {
     strays: Vec<i64>,
 }
 
+/// What an event of an expired lease is charged.
+struct Charge {
+    route: Option<usize>,
+    attempt: u32,
+    settlement: Settlement,
+}
+
 impl Keeper<'_> {
     /// Renews all leases in hand; returns how many were not renewed.
     fn renew(&mut self) -> Result<usize, StoreError> {
@@ -96,10 +104,11 @@ impl Keeper<'_> {
             return Ok(0);
         }
         let (worker, lease) = (&self.shared.owner.worker, self.shared.config.lease);
+        let seconds = &self.shared.metrics.renew_seconds;
         let sent = Instant::now();
-        let renewed = self
-            .link
-            .call(|session| session.renew(worker, &tokens, lease))?;
+        let renewed = self.link.call(|session| {
+            seconds.observe_closure_duration(|| session.renew(worker, &tokens, lease))
+        })?;
         for &token in &renewed {
             self.shared.leases.renewed(token, sent);
         }
@@ -153,28 +162,22 @@ impl Keeper<'_> {
         }
         self.seen = seen;
         for lease in due {
-            let outcomes = self.charges(&lease)?;
-            match self.end(&lease, &outcomes) {
+            let charges = self.charges(&lease)?;
+            match self.end(&lease, &charges) {
                 Ok(()) => {
                     self.seen.remove(&lease.token);
                 }
                 Err(error) if error.is_connection_lost() => return Err(error),
                 // Somebody else holds one of its rows; that holds up no other lease, and the link has told the log.
-                Err(_) => self.end_what_can_be(&lease, &outcomes)?,
+                Err(_) => self.end_what_can_be(&lease, &charges)?,
             }
         }
         Ok(())
     }
 
     /// Charges every event of an expired lease and deletes it, unless its worker renewed it at the last moment.
-    fn end(&mut self, lease: &Lease, outcomes: &[Settlement]) -> Result<(), StoreError> {
-        let batch = SettleBatch {
-            worker: &lease.worker,
-            outcomes,
-            ended: &[lease.token],
-            expired: true,
-        };
-        let written = self.link.call(|session| session.settle(&batch))?;
+    fn end(&mut self, lease: &Lease, charges: &[Charge]) -> Result<(), StoreError> {
+        let written = self.charge(lease, charges, &[lease.token])?;
         if !written.is_empty() || lease.event_ids.is_empty() {
             self.shared.metrics.lease_sweeps.inc();
             info!(
@@ -187,21 +190,11 @@ impl Keeper<'_> {
     }
 
     /// Charges the events of a lease one by one, with little patience; what cannot be written stays named for the next look.
-    fn end_what_can_be(
-        &mut self,
-        lease: &Lease,
-        outcomes: &[Settlement],
-    ) -> Result<(), StoreError> {
+    fn end_what_can_be(&mut self, lease: &Lease, charges: &[Charge]) -> Result<(), StoreError> {
         self.link
             .aside(|session| session.set_lock_timeout(IMPATIENT))?;
-        for outcome in outcomes {
-            let batch = SettleBatch {
-                worker: &lease.worker,
-                outcomes: std::slice::from_ref(outcome),
-                ended: &[],
-                expired: true,
-            };
-            match self.link.call(|session| session.settle(&batch)) {
+        for charge in charges {
+            match self.charge(lease, std::slice::from_ref(charge), &[]) {
                 Err(error) if error.is_connection_lost() => return Err(error),
                 Ok(_) | Err(_) => {}
             }
@@ -209,7 +202,44 @@ impl Keeper<'_> {
         self.link.aside(Session::reset_lock_timeout)
     }
 
-    fn charges(&mut self, lease: &Lease) -> Result<Vec<Settlement>, StoreError> {
+    /// Writes charges and counts those that stand now.
+    fn charge(
+        &mut self,
+        lease: &Lease,
+        charges: &[Charge],
+        ended: &[i64],
+    ) -> Result<Vec<Written>, StoreError> {
+        let outcomes: Vec<Settlement> = charges.iter().map(|one| one.settlement.clone()).collect();
+        let batch = SettleBatch {
+            worker: &lease.worker,
+            outcomes: &outcomes,
+            ended,
+            expired: true,
+        };
+        let written = self.link.call(|session| session.settle(&batch))?;
+        let stands: HashSet<i64> = written
+            .iter()
+            .filter(|written| written.written)
+            .map(|written| written.event_id)
+            .collect();
+        for Charge {
+            route,
+            attempt,
+            settlement,
+        } in charges
+            .iter()
+            .filter(|one| stands.contains(&one.settlement.event_id))
+        {
+            let outcome = &settlement.outcome;
+            self.shared.metrics.settled(*route, outcome, *attempt);
+            if let Outcome::Dead { reason } = outcome {
+                warn!("{}", obituary(settlement.event_id, *attempt, reason));
+            }
+        }
+        Ok(written)
+    }
+
+    fn charges(&mut self, lease: &Lease) -> Result<Vec<Charge>, StoreError> {
         let events = self
             .link
             .call(|session| session.events_brief(&lease.event_ids))?;
@@ -218,8 +248,13 @@ impl Keeper<'_> {
             lease.worker
         );
         let charge = |event: &EventBrief| {
-            let policy = self.shared.routes.retry_policy(&event.event_type);
-            event.charge(lease.token, &policy, &reason, fastrand::f64())
+            let routes = &self.shared.routes;
+            let policy = routes.retry_policy(&event.event_type);
+            Charge {
+                route: routes.find(&event.event_type),
+                attempt: event.attempts.saturating_add(1),
+                settlement: event.charge(lease.token, &policy, &reason, fastrand::f64()),
+            }
         };
         Ok(events.iter().map(charge).collect())
     }

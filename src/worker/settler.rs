@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::{debug, warn};
 
-use crate::event::Outcome;
+use crate::event::{Outcome, obituary};
 use crate::pause::{Waits, pause};
 use crate::store::settle::{SettleBatch, Settlement, Written};
 use crate::store::{Session, StoreError};
@@ -173,7 +173,9 @@ impl Settler<'_> {
             ended: &ended,
             expired: false,
         };
-        self.link.call(|session| session.settle(&batch))
+        let seconds = &self.shared.metrics.settle_seconds;
+        self.link
+            .call(|session| seconds.observe_closure_duration(|| session.settle(&batch)))
     }
 
     /// Writes what can be written, smaller and smaller parts of it, and sets the rest aside.
@@ -305,26 +307,13 @@ impl Settler<'_> {
 
     fn count(&self, finished: &Finished) {
         let metrics = &self.shared.metrics;
-        metrics
-            .route(finished.route)
-            .settled(finished.outcome.name());
+        metrics.settled(finished.route, &finished.outcome, finished.attempt);
         match &finished.outcome {
             Outcome::Done => metrics
                 .delivery_latency
                 .observe((finished.age + finished.claimed.elapsed()).as_secs_f64()),
             Outcome::Dead { reason } => {
-                metrics
-                    .attempts_before_dead
-                    .observe(f64::from(finished.attempt));
-                let plural = if finished.attempt == 1 {
-                    "attempt"
-                } else {
-                    "attempts"
-                };
-                warn!(
-                    "event {} is dead after {} {plural}: {reason}",
-                    finished.event_id, finished.attempt
-                );
+                warn!("{}", obituary(finished.event_id, finished.attempt, reason));
             }
             Outcome::Retry { .. } | Outcome::Released => {}
         }

@@ -68,7 +68,7 @@ mod library;
 mod load_balancer;
 /// The log's form, and what never stands in it.
 mod logging;
-/// Values after known work.
+/// The text's form by a strict reader and by promtool; values after known work; counters that never run backwards.
 mod metrics;
 /// The command `migrate`.
 mod migrate;

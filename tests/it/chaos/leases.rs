@@ -57,6 +57,11 @@ fn a_worker_that_slept_through_its_lease_overwrites_nothing() {
     wait_until("the sweep is counted", || {
         other.metric("dispatchbox_lease_sweeps_total", &[]) == Some(1.0)
     });
+    assert_eq!(
+        other.metric("dispatchbox_events_settled_total", &[("outcome", "retry")]),
+        Some(1.0),
+        "the attempt that the sweep charged"
+    );
     assert_eq!(db.leases(), 0);
 }
 

@@ -1,5 +1,8 @@
 //! The metrics say what has happened, and never take it back.
 
+mod exposition;
+mod text;
+
 use rustix::process::Signal;
 
 use crate::support::{Daemon, Recorder, TestDb, signal_pid, wait_until};

@@ -1,0 +1,145 @@
+//! One line a minute while events flow: what was done, and what waits.
+//!
+//! For whoever reads the log after the night. Failed attempts are told one by one only when the event is dead; this line shows before that
+//! how many there are. Silent when nothing was done and nothing waits: a healthy idle daemon logs nothing.
+
+use std::time::{Duration, Instant};
+
+use log::info;
+
+use crate::health::Survey;
+use crate::health::history::Totals;
+
+/// Often enough for a log, and rare enough beside everything else in it.
+const EVERY: Duration = Duration::from_mins(1);
+
+/// Tells what was done since it did so last.
+pub(super) struct Summary {
+    told: Instant,
+    before: Totals,
+}
+
+impl Summary {
+    /// Begins now, with nothing done.
+    pub(super) fn new(now: Instant) -> Summary {
+        Summary {
+            told: now,
+            before: Totals::default(),
+        }
+    }
+
+    /// Logs the line when it is due.
+    pub(super) fn tell(&mut self, now: Instant, totals: Totals, survey: Option<&Survey>) {
+        if let Some(line) = self.line(now, totals, survey) {
+            info!("{line}");
+        }
+    }
+
+    fn line(&mut self, now: Instant, totals: Totals, survey: Option<&Survey>) -> Option<String> {
+        let since = now.saturating_duration_since(self.told);
+        if since < EVERY {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.before, totals);
+        self.told = now;
+        let is_idle = totals == before && survey.is_none_or(|survey| survey.backlog == 0);
+        if is_idle {
+            return None;
+        }
+        let backlog = match survey {
+            None => "backlog unknown".to_owned(),
+            Some(survey) => format!(
+                "backlog {}{}, oldest due for {:.0} s",
+                survey.backlog,
+                if survey.is_backlog_capped {
+                    " or more"
+                } else {
+                    ""
+                },
+                survey.oldest_due_age.as_secs_f64()
+            ),
+        };
+        Some(format!(
+            "in the last {:.0} s: claimed {}, done {}, retried {}, dead {}; {backlog}",
+            since.as_secs_f64(),
+            totals.claimed.saturating_sub(before.claimed),
+            totals.done.saturating_sub(before.done),
+            totals.retry.saturating_sub(before.retry),
+            totals.dead.saturating_sub(before.dead),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn totals(claimed: u64, done: u64) -> Totals {
+        Totals {
+            claimed,
+            done,
+            retry: 3,
+            dead: 1,
+            released: 0,
+        }
+    }
+
+    fn survey(backlog: u64, taken_at: Instant) -> Survey {
+        Survey {
+            backlog,
+            is_backlog_capped: backlog >= 100_000,
+            oldest_due_age: Duration::from_millis(backlog * 100),
+            dead: None,
+            is_dead_capped: false,
+            taken_at,
+        }
+    }
+
+    #[test]
+    fn each_minute_tells_its_own_events_and_what_waits() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut summary = Summary::new(start);
+
+        let survey = |backlog| survey(backlog, start);
+        assert_eq!(summary.line(after(59), totals(9, 5), None), None);
+        assert_eq!(
+            summary.line(after(60), totals(10, 6), Some(&survey(40))),
+            Some("in the last 60 s: claimed 10, done 6, retried 3, dead 1; backlog 40, oldest due for 4 s".to_owned())
+        );
+        assert_eq!(summary.line(after(119), totals(11, 6), None), None);
+        assert_eq!(
+            summary.line(after(121), totals(11, 8), Some(&survey(100_000))),
+            Some(
+                "in the last 61 s: claimed 1, done 2, retried 0, dead 0; backlog 100000 or more, oldest due for 10000 s"
+                    .to_owned()
+            )
+        );
+        assert_eq!(
+            summary.line(after(181), totals(12, 8), None),
+            Some(
+                "in the last 60 s: claimed 1, done 0, retried 0, dead 0; backlog unknown"
+                    .to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn an_idle_minute_is_silent_and_a_standing_backlog_is_not() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut summary = Summary::new(start);
+        assert!(summary.line(after(60), totals(10, 6), None).is_some());
+
+        assert_eq!(summary.line(after(120), totals(10, 6), None), None);
+        assert_eq!(
+            summary.line(after(180), totals(10, 6), Some(&survey(0, start))),
+            None
+        );
+        assert!(
+            summary
+                .line(after(240), totals(10, 6), Some(&survey(7, start)))
+                .is_some()
+        );
+    }
+}
