@@ -155,6 +155,7 @@ fn dispatch(command: Command, env: &Env, handlers: Handlers) -> ExitCode {
         },
         Command::Migrate(args) => cli::migrate::run(&args, env),
         Command::ConfigCheck(args) => cli::config::check(&args, env, &handlers),
+        Command::Status(args) => cli::status::run(&args, env),
         Command::DeadEvents(command) => cli::dead_events::run(&command, env),
         Command::Explain(args) => cli::explain::run(&args, env, &handlers),
         Command::Publish(args) => cli::publish::run(&args, env),

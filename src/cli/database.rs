@@ -18,10 +18,17 @@ const LIBPQ_PLACES: [&str; 6] = [
 
 /// Resolves the DSN from the first place that has one, and shows it without its secrets.
 pub(super) fn resolve(layers: &mut Layers, env: &Env) -> Result<Dsn, UsageError> {
-    let Some((name, source, text)) = find(layers, env)? else {
-        return Err(UsageError::new("no database is named: give --dsn").hint(
+    resolve_optional(layers, env)?.ok_or_else(|| {
+        UsageError::new("no database is named: give --dsn").hint(
             "or --dsn-file, DISPATCHBOX_DSN, DATABASE_URL, or PGHOST, PGDATABASE and the like",
-        ));
+        )
+    })
+}
+
+/// The same for who can do without: `None` when no place has one.
+pub(super) fn resolve_optional(layers: &mut Layers, env: &Env) -> Result<Option<Dsn>, UsageError> {
+    let Some((name, source, text)) = find(layers, env)? else {
+        return Ok(None);
     };
     let mut warnings = Vec::new();
     // A line end behind it comes from a file or an `echo`; libpq would take it for a part of a URL's database.
@@ -41,7 +48,7 @@ pub(super) fn resolve(layers: &mut Layers, env: &Env) -> Result<Dsn, UsageError>
         );
     }
     layers.show("dsn", dsn.display(), source);
-    Ok(dsn)
+    Ok(Some(dsn))
 }
 
 /// What names the database, where that stands, and its text; none for libpq's variables, which need no text.

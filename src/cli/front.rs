@@ -20,6 +20,7 @@ use crate::cli::help;
 use crate::cli::migrate::MigrateArgs;
 use crate::cli::publish::PublishArgs;
 use crate::cli::run::RunArgs;
+use crate::cli::status::StatusArgs;
 use crate::error::UsageError;
 use crate::logging;
 use crate::nearest::did_you_mean;
@@ -33,6 +34,8 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Show which settings are effective.
     ConfigCheck(RunArgs),
+    /// Show how daemon and work stand.
+    Status(StatusArgs),
     /// Look at dead letters, requeue or discard them.
     DeadEvents(DeadEvents),
     /// Say why an event has not been delivered yet.
@@ -81,6 +84,12 @@ pub(super) const COMMANDS: &[Spec] = &[
         summary: "create the tables and functions, or complete those of an older version",
         info: MigrateArgs::get_args_info,
         parse: |name, args| MigrateArgs::from_args(name, args).map(Command::Migrate),
+    },
+    Spec {
+        words: &["status"],
+        summary: "show how the daemon, its workers and its work stand",
+        info: StatusArgs::get_args_info,
+        parse: |name, args| StatusArgs::from_args(name, args).map(Command::Status),
     },
     Spec {
         words: &["dead-events", "list"],

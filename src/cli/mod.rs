@@ -24,6 +24,7 @@ pub mod explain;
 pub mod migrate;
 pub mod publish;
 pub mod run;
+pub mod status;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};

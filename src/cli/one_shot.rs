@@ -74,6 +74,16 @@ impl Target {
         Target::with(dsn, &mut layers)
     }
 
+    /// The same where the database may be unknown.
+    pub(super) fn resolve_optional(
+        layers: &mut Layers,
+        env: &Env,
+    ) -> Result<Option<Target>, UsageError> {
+        database::resolve_optional(layers, env)?
+            .map(|dsn| Target::with(dsn, layers))
+            .transpose()
+    }
+
     fn with(dsn: Dsn, layers: &mut Layers) -> Result<Target, UsageError> {
         let default = Config::default();
         let allowed = &config::DATABASE_SECONDS;

@@ -31,7 +31,7 @@ one_shot_args! {
         /// which object of that kind
         pub aggregate_id: String,
         #[argh(option, arg_name = "json")]
-        /// payload; `-` reads standard input [default: {{}}]
+        /// payload; `-` reads standard input [default: an empty object]
         pub payload: Option<String>,
         #[argh(option, arg_name = "json")]
         /// headers, handed to the handler beside the payload

@@ -35,6 +35,22 @@ pub(super) fn width() -> Option<usize> {
     })
 }
 
+/// Makes a text take the place of what a terminal shows: drawn over it line by line, so that nothing flickers, and no longer than it is high.
+pub(super) fn redrawn(text: &str) -> String {
+    let rows = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_row);
+    let rows = match rows {
+        0 => usize::MAX,
+        rows => usize::from(rows).saturating_sub(1),
+    };
+    let mut drawn = String::from("\x1b[H");
+    for line in text.lines().take(rows) {
+        drawn.push_str(line);
+        drawn.push_str("\x1b[K\n");
+    }
+    drawn.push_str("\x1b[J");
+    drawn
+}
+
 /// A table with a line of headings. The last column gives way first when it has to be cut.
 pub(super) struct Table {
     headings: Vec<&'static str>,

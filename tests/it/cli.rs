@@ -52,7 +52,7 @@ fn the_help_is_what_it_was() {
             .snapshot(&format!("help_dead_events_{}", command.replace('-', "_")))
             .check();
     }
-    for command in ["explain", "publish"] {
+    for command in ["status", "explain", "publish"] {
         Cli::new(["help", command])
             .snapshot(&format!("help_{command}"))
             .check();
@@ -91,6 +91,7 @@ fn no_line_of_the_help_is_wider_than_a_terminal() {
         "dead-events",
         "dead-events retry-batch",
         "dead-events discard",
+        "status",
         "explain",
         "publish",
     ] {

@@ -163,7 +163,7 @@ fn no_control_character_reaches_a_terminal() {
     ];
     for call in calls {
         for columns in [40, 200] {
-            let (shown, status) = cli(&db, call).on_terminal(columns, "");
+            let (shown, status) = cli(&db, call).on_terminal(columns);
             assert_eq!(status, 0, "{call:?} {shown}");
             assert!(!shown.is_empty(), "{call:?}");
             let harmful = |c: char| c.is_control() && c != '\n' && c != '\r' || c == '\u{202e}';
@@ -183,7 +183,7 @@ fn a_table_is_as_wide_as_the_terminal() {
     db.execute("UPDATE outbox_event SET last_error = repeat('long ', 100), event_type = repeat('order.', 20)");
 
     for columns in [60, 100] {
-        let (shown, _) = cli(&db, &["list"]).on_terminal(columns, "");
+        let (shown, _) = cli(&db, &["list"]).on_terminal(columns);
         assert!(shown.contains('…'), "{shown}");
         for line in shown.lines() {
             assert!(
@@ -279,13 +279,13 @@ fn a_person_is_asked_and_a_script_must_say_yes() {
         .status(2)
         .check();
     for no in ["n\n", "\n", "yess\n"] {
-        let (shown, status) = cli(&db, &all).on_terminal(80, no);
+        let (shown, status) = cli(&db, &all).on_terminal_typing(80, "[y/N]", no);
         assert!(shown.contains("discard 3 events? [y/N]"), "{shown}");
         assert!(shown.contains("nothing was changed"), "{shown}");
         assert_eq!(status, 1, "{shown}");
     }
     assert_eq!(db.count("dead"), 3);
-    let (shown, status) = cli(&db, &all).on_terminal(80, "y\n");
+    let (shown, status) = cli(&db, &all).on_terminal_typing(80, "[y/N]", "y\n");
     assert!(shown.contains("discarded 3 events"), "{shown}");
     assert_eq!((status, db.count("dead")), (0, 0));
 }

@@ -195,7 +195,7 @@ fn a_person_is_told_the_same_and_no_control_character_reaches_the_terminal() {
     );
 
     let (shown, status) =
-        Cli::new(["explain", "1", "--dsn", &db.dsn(), "--route", "*=log"]).on_terminal(80, "");
+        Cli::new(["explain", "1", "--dsn", &db.dsn(), "--route", "*=log"]).on_terminal(80);
 
     assert_eq!(status, 0, "{shown}");
     assert!(

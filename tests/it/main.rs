@@ -96,6 +96,8 @@ mod settle;
 mod signals;
 /// What /api/status tells after known work, and while nothing can be done.
 mod status;
+/// The command `status`: what a daemon tells, what the database tells where none answers.
+mod status_cli;
 /// Workers that die, are killed, or never get on; what a supervisor leaves to the next one.
 mod supervisor;
 /// What counts as backlog, what counting costs, and that it is in nobody's way.

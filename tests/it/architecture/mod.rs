@@ -106,7 +106,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("signal_hook", &["signal"]),
     ("tiny_http", &["http"]),
     ("toml", &["cli"]),
-    ("ureq", &["handler"]),
+    // Handlers deliver by it; `status` asks a daemon.
+    ("ureq", &["handler", "cli"]),
 ];
 
 /// Paths that no file may use, with the reason.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -114,9 +114,13 @@ impl Cli {
         run(&self.args, &self.env, self.stdin.as_deref())
     }
 
-    /// Runs the program on a terminal of its own, so many columns wide, where a person types `typed`: all that the terminal was sent, and the
-    /// exit code.
-    pub fn on_terminal(self, columns: u16, typed: &str) -> (String, i32) {
+    /// Runs the program on a terminal of its own, so many columns wide: all that the terminal was sent, and the exit code.
+    pub fn on_terminal(self, columns: u16) -> (String, i32) {
+        self.on_terminal_typing(columns, "", "")
+    }
+
+    /// The same, where a person types `typed` once `asked` has been shown.
+    pub fn on_terminal_typing(self, columns: u16, asked: &str, typed: &str) -> (String, i32) {
         let program = OsString::from(env!("CARGO_BIN_EXE_dispatchbox"));
         let words = std::iter::once(&program).chain(&self.args);
         let words = words.map(|word| word.to_str().unwrap());
@@ -133,14 +137,27 @@ impl Cli {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        // Kept open: its end would be the terminal's end, before the program has said everything.
         let mut stdin = child.stdin.take().unwrap();
-        stdin.write_all(typed.as_bytes()).unwrap();
-        // Its end would be the terminal's end, before the program has said everything.
-        let output = child.wait_with_output().unwrap();
-        drop(stdin);
+        let mut stdout = child.stdout.take().unwrap();
+        let mut shown = Vec::new();
+        let mut is_typed = typed.is_empty();
+        let mut some = [0; 4096];
+        loop {
+            let n_bytes = stdout.read(&mut some).unwrap();
+            if n_bytes == 0 {
+                break;
+            }
+            shown.extend_from_slice(&some[..n_bytes]);
+            if !is_typed && String::from_utf8_lossy(&shown).contains(asked) {
+                stdin.write_all(typed.as_bytes()).unwrap();
+                is_typed = true;
+            }
+        }
+        let status = child.wait().unwrap();
         (
-            String::from_utf8(output.stdout).unwrap(),
-            output.status.code().unwrap_or(-1),
+            String::from_utf8(shown).unwrap(),
+            status.code().unwrap_or(-1),
         )
     }
 }

@@ -1,0 +1,146 @@
+//! Asking a daemon: GET /api/status.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::Agent;
+use ureq::http::Uri;
+
+use crate::cli::layers::Layers;
+use crate::cli::values;
+use crate::config::Config;
+use crate::error::UsageError;
+use crate::http::ApiToken;
+use crate::logging;
+
+/// A daemon answers from memory: one that takes longer is stuck, or its host is.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Most bytes of an answer: 256 workers, 180 steps and 100 types have some 100 KiB.
+const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// A daemon's HTTP port.
+pub(super) struct DaemonClient {
+    agent: Agent,
+    url: String,
+    shown: String,
+    token: Option<ApiToken>,
+}
+
+impl DaemonClient {
+    /// Takes `--url`, or finds the daemon where environment and file say that it listens.
+    pub(super) fn resolve(
+        url: Option<&str>,
+        layers: &mut Layers,
+    ) -> Result<DaemonClient, UsageError> {
+        let base = match url {
+            Some(url) => checked(url)?,
+            None => usual(layers)?,
+        };
+        let token = layers.given("api-token-file").map(|given| {
+            ApiToken::read(&given.text).map_err(|why| layers.refuse("api-token-file", &why))
+        });
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .user_agent(concat!("dispatchbox/", env!("CARGO_PKG_VERSION")))
+            .timeout_global(Some(TIMEOUT))
+            .build();
+        Ok(DaemonClient {
+            agent: config.into(),
+            url: format!("{base}/api/status"),
+            shown: logging::redact(&base).into_owned(),
+            token: token.transpose()?,
+        })
+    }
+
+    /// The address, without secrets.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Asks for the status; the error says in words why there is none.
+    pub(super) fn ask(&self) -> Result<Value, String> {
+        let mut request = self.agent.get(&self.url);
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {}", token.expose()));
+        }
+        let mut answer = request.call().map_err(|err| in_words(&err))?;
+        let status = answer.status().as_u16();
+        let mut text = String::new();
+        answer
+            .body_mut()
+            .as_reader()
+            .take(ANSWER_BYTES_MAX)
+            .read_to_string(&mut text)
+            .map_err(|err| format!("its answer broke off: {err}"))?;
+        let body: Option<Value> = serde_json::from_str(&text).ok();
+        match (status, body) {
+            (200, Some(body)) if body["phase"].is_string() => Ok(body),
+            (401 | 403, body) => {
+                let why = body.as_ref().and_then(|body| body["error"].as_str());
+                Err(format!(
+                    "it refused with {status}: {} (--api-token-file shows a token)",
+                    why.unwrap_or("no reason given")
+                ))
+            }
+            (status, _) => Err(format!(
+                "what listens there is no daemon of this version: it answered {status}"
+            )),
+        }
+    }
+}
+
+fn checked(url: &str) -> Result<String, UsageError> {
+    let parsed = url.parse::<Uri>().ok();
+    let is_fit = parsed.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && uri.query().is_none()
+    });
+    if !is_fit {
+        return Err(UsageError::new(format!(
+            "--url must be the address of a daemon, such as `http://127.0.0.1:8080`, not {}",
+            values::quoted(url)
+        )));
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+/// Where a daemon with this environment and file listens, as seen from its own host.
+fn usual(layers: &mut Layers) -> Result<String, UsageError> {
+    let default = Config::default().http.map_or(0, |http| http.port);
+    let port = layers.read(
+        "http-port",
+        default,
+        |text| values::count(text, &(0..=u16::MAX)),
+        u16::to_string,
+    )?;
+    if port == 0 {
+        return Err(layers.refuse(
+            "http-port",
+            "is 0, any free port: give --url with the one that the daemon has logged",
+        ));
+    }
+    let host = layers.given("http-host").map(|given| given.text);
+    let host = match host.as_deref() {
+        None | Some("0.0.0.0" | "::" | "[::]") => "127.0.0.1".to_owned(),
+        Some(host) if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
+        Some(host) => host.to_owned(),
+    };
+    Ok(format!("http://{host}:{port}"))
+}
+
+fn in_words(err: &ureq::Error) -> String {
+    if matches!(err, ureq::Error::Timeout(_)) {
+        return format!("no answer within {} s", TIMEOUT.as_secs());
+    }
+    if let ureq::Error::Io(err) = err
+        && err.kind() == std::io::ErrorKind::ConnectionRefused
+    {
+        return "connection refused".to_owned();
+    }
+    err.to_string()
+}

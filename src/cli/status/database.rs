@@ -1,0 +1,78 @@
+//! Asking the database what a daemon leaves open: backlog, dead events, and the workers that hold leases.
+
+use serde_json::{Value, json};
+
+use crate::cli::one_shot::Target;
+use crate::store::{Position, Session, StoreError};
+
+/// Counting ends here, as in the daemon.
+const COUNT_MAX: u32 = 100_000;
+
+/// Event types that are shown.
+const TYPES_MAX: usize = 100;
+
+/// The database, connected to when it is first asked and again after a failure.
+pub(super) struct TableClient {
+    target: Target,
+    session: Option<Session>,
+}
+
+impl TableClient {
+    /// Does not connect yet.
+    pub(super) fn new(target: Target) -> TableClient {
+        TableClient {
+            target,
+            session: None,
+        }
+    }
+
+    /// Asks; the error says in words why there is no answer.
+    pub(super) fn ask(&mut self) -> Result<Value, String> {
+        self.try_ask().map_err(|err| {
+            self.session = None;
+            err.to_string()
+        })
+    }
+
+    fn try_ask(&mut self) -> Result<Value, StoreError> {
+        if self.session.is_none() {
+            let mut session = self.target.connect("status")?;
+            session.set_up_surveys()?;
+            self.session = Some(session);
+        }
+        let session = self.session.as_mut().expect("it was just connected");
+        let backlog = session.survey_backlog(&Position::FRONT, COUNT_MAX)?;
+        let dead = session.survey_dead(COUNT_MAX)?;
+        let workers: Vec<Value> = session
+            .lease_holders()?
+            .into_iter()
+            .map(|holder| {
+                json!({
+                    "worker": holder.worker,
+                    "leases": holder.n_leases,
+                    "events": holder.n_events,
+                    "expires_at": holder.expires_at,
+                    "expired": holder.is_expired,
+                })
+            })
+            .collect();
+        let by_type = dead
+            .counts
+            .iter()
+            .take(TYPES_MAX)
+            .map(|(event_type, count)| json!({"event_type": event_type, "count": count}));
+        Ok(json!({
+            "backlog": {
+                "events": backlog.n_events,
+                "capped": backlog.is_capped,
+                "oldest_due_age_seconds": backlog.oldest_due_age.as_secs_f64(),
+            },
+            "dead": {
+                "total": dead.counts.iter().map(|(_, count)| count).sum::<u64>(),
+                "capped": dead.is_capped,
+                "by_type": by_type.collect::<Vec<_>>(),
+            },
+            "workers": workers,
+        }))
+    }
+}

@@ -1,0 +1,204 @@
+//! `dispatchbox status`: how the daemon and its work stand, once or again and again.
+//!
+//! The daemon tells most of it, from what it knows anyway, so that watching costs it and the database next to nothing. What it leaves open (it
+//! does not answer, or has no fresh survey of the table) is asked of the database, if that is known. Nothing is hidden: who did not answer is
+//! said, with the reason.
+
+mod daemon;
+mod database;
+mod picture;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use self::daemon::DaemonClient;
+use self::database::TableClient;
+use self::picture::Picture;
+use crate::cli::layers::Layers;
+use crate::cli::one_shot::{Target, one_shot_args};
+use crate::cli::settings::Env;
+use crate::cli::{complain, say, terminal, warn};
+use crate::error::{EXIT_FAILED, EXIT_UNAVAILABLE, UsageError};
+use crate::logging;
+use crate::signal::SignalThread;
+
+/// Between two looks: as often as a person reads, and four times within a step of the daemon's rates.
+const EVERY: Duration = Duration::from_secs(2);
+
+one_shot_args! {
+    /// Options of `status`.
+    pub struct StatusArgs {
+        #[argh(option, arg_name = "url")]
+        /// where the daemon's HTTP port is [default: http://127.0.0.1:8080, or as http-host and http-port of environment and file say]
+        pub url: Option<String>,
+        #[argh(option, arg_name = "file")]
+        /// file that holds the token of the daemon's API
+        pub api_token_file: Option<String>,
+        #[argh(switch)]
+        /// look again every 2 s until told to stop; meant on a terminal
+        pub watch: bool,
+        #[argh(switch)]
+        /// look once, also on a terminal
+        pub once: bool,
+        #[argh(switch)]
+        /// print one JSON object a look
+        pub json: bool,
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &StatusArgs, env: &Env) -> ExitCode {
+    let (mut watcher, warnings) = match Watcher::resolve(args, env) {
+        Ok(resolved) => resolved,
+        Err(err) => return complain(&err.hint("`dispatchbox help status` lists its options")),
+    };
+    warn(&warnings);
+    let is_terminal = io::stdout().is_terminal();
+    let is_watching = args.watch || is_terminal && !args.once && !args.json;
+    if is_watching {
+        return watcher.watch(args.json, is_terminal);
+    }
+    let look = watcher.look();
+    // A reader that has gone away does not want to know.
+    let _ = write_all(&look.render(args.json, terminal::width()));
+    look.exit_code()
+}
+
+/// Asks both sources.
+struct Watcher {
+    daemon: DaemonClient,
+    table: Option<TableClient>,
+}
+
+/// What one look has found.
+struct Look {
+    daemon: Result<Value, String>,
+    /// What the database was asked; `None` where it was not needed, or is not known.
+    table: Option<Result<Value, String>>,
+    url: String,
+}
+
+impl Watcher {
+    fn resolve(args: &StatusArgs, env: &Env) -> Result<(Watcher, Vec<String>), UsageError> {
+        if args.watch && args.once {
+            return Err(UsageError::new("--watch and --once exclude each other"));
+        }
+        let mut given = args.given();
+        if let Some(path) = &args.api_token_file {
+            given.push(("api-token-file", path.clone()));
+        }
+        let mut layers = Layers::gather(given, env)?;
+        let daemon = DaemonClient::resolve(args.url.as_deref(), &mut layers)?;
+        let target = Target::resolve_optional(&mut layers, env)?;
+        logging::init(layers.log_level()?, "dispatchbox");
+        let warnings = std::mem::take(&mut layers.warnings);
+        let table = target.map(TableClient::new);
+        Ok((Watcher { daemon, table }, warnings))
+    }
+
+    fn look(&mut self) -> Look {
+        let daemon = self.daemon.ask();
+        let is_told = daemon
+            .as_ref()
+            .is_ok_and(|status| !status["backlog"].is_null() && !status["dead"].is_null());
+        let table = match &mut self.table {
+            Some(table) if !is_told => Some(table.ask()),
+            Some(_) | None => None,
+        };
+        Look {
+            daemon,
+            table,
+            url: self.daemon.shown().to_owned(),
+        }
+    }
+
+    fn watch(&mut self, is_json: bool, is_terminal: bool) -> ExitCode {
+        let signals = match SignalThread::start() {
+            Ok(signals) => signals,
+            Err(err) => {
+                say(&format!("error: could not listen to signals: {err}\n"));
+                return ExitCode::from(EXIT_FAILED);
+            }
+        };
+        let is_drawn = is_terminal && !is_json;
+        loop {
+            let look = self.look();
+            let text = look.render(is_json, terminal::width());
+            let text = if is_drawn {
+                terminal::redrawn(&text)
+            } else {
+                text
+            };
+            if write_all(&text).is_err() {
+                return ExitCode::SUCCESS;
+            }
+            if signals.received.recv_timeout(EVERY).is_ok() {
+                return ExitCode::SUCCESS;
+            }
+        }
+    }
+}
+
+fn write_all(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+impl Look {
+    fn render(&self, is_json: bool, width: Option<usize>) -> String {
+        if is_json {
+            return terminal::safe_json(&self.json().to_string()) + "\n";
+        }
+        let mut text = String::new();
+        match &self.daemon {
+            Ok(status) => text.push_str(&Picture { status, width }.daemon()),
+            Err(why) => {
+                text.push_str(&terminal::cut(
+                    &logging::escape(&format!("no daemon answers at {}: {why}", self.url)),
+                    width.unwrap_or(usize::MAX),
+                ));
+                text.push('\n');
+            }
+        }
+        match &self.table {
+            None if self.daemon.is_err() => {
+                text.push_str("the database is not known: --dsn shows what it tells\n");
+            }
+            None => {}
+            Some(Ok(status)) => {
+                text.push('\n');
+                text.push_str(&Picture { status, width }.table());
+            }
+            Some(Err(why)) => {
+                text.push_str(&logging::escape(&format!(
+                    "the database does not answer: {why}"
+                )));
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let table = self.table.as_ref();
+        json!({
+            "daemon": self.daemon.as_ref().ok(),
+            "daemon_error": self.daemon.as_ref().err(),
+            "database": table.and_then(|table| table.as_ref().ok()),
+            "database_error": table.and_then(|table| table.as_ref().err()),
+        })
+    }
+
+    /// A daemon that does not answer is a failure even where the database does: who asks for its status expects one.
+    fn exit_code(&self) -> ExitCode {
+        match (&self.daemon, &self.table) {
+            (Ok(_), _) => ExitCode::SUCCESS,
+            (Err(_), Some(Err(_))) => ExitCode::from(EXIT_UNAVAILABLE),
+            (Err(_), _) => ExitCode::from(EXIT_FAILED),
+        }
+    }
+}
