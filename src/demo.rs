@@ -215,8 +215,9 @@ Dispatchbox listens on {url}. In another terminal, try:
 
   curl {url}/ready
   curl {url}/metrics
+  curl {url}/api/dead-events
+  curl -X POST {url}/api/dead-events/{dead}/retry
   {psql} -c 'SELECT id, event_type, status, attempts, last_error FROM outbox_event ORDER BY id'
-  {psql} -c \"UPDATE outbox_event SET status = 'pending', attempts = 0, next_run_at = now() WHERE id = {dead}\"
   {psql} -c \"INSERT INTO outbox_event (aggregate_type, aggregate_id, event_type, payload) VALUES ('order', '1', 'order.created', '{{}}')\"
 
 Ctrl-C ends the demo and removes everything.

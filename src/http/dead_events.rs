@@ -15,6 +15,10 @@ use super::route::{Change, DeadRoute, Whom};
 use crate::store::dead::{DEAD_BATCH, DeadCursor, DeadEvent};
 use crate::store::{Session, StoreError};
 
+/// A list ends early behind so many bytes of payloads as they are stored: a thousand large ones at a time no supervisor could hold. As
+/// text they may be some times as much.
+const LIST_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// Answers one request.
 pub(super) fn answer(route: DeadRoute, request: &Incoming, calls: &Calls) -> Reply {
     let reply = match route {
@@ -35,7 +39,8 @@ fn bad_request(refusal: String) -> Reply {
 fn list(target: &str, calls: &Calls) -> Result<Reply, Reply> {
     let page = query::page(target).map_err(bad_request)?;
     let (limit, offset) = (page.limit, page.offset);
-    let events = calls.make(move |session| session.dead_events(&page.filter, limit, offset))?;
+    let events = calls
+        .make(move |session| session.dead_events(&page.filter, limit, offset, LIST_BYTES_MAX))?;
     let count = events.len();
     let events: Vec<String> = events.iter().map(DeadEvent::to_json).collect();
     Ok(Reply::json(

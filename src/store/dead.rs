@@ -130,12 +130,13 @@ impl DeadCursor {
 }
 
 impl Session {
-    /// Lists one page of the dead letters.
+    /// Lists one page of the dead letters; it ends early behind `bytes_max` bytes of stored payloads, but not before its first event.
     pub fn dead_events(
         &mut self,
         filter: &DeadFilter,
         limit: u32,
         offset: u64,
+        bytes_max: u64,
     ) -> Result<Vec<DeadEvent>, StoreError> {
         let (since, until) = filter.range();
         let offset = i64::try_from(offset).unwrap_or(i64::MAX);
@@ -150,6 +151,7 @@ impl Session {
                 &until,
                 &i64::from(limit),
                 &offset,
+                &i64::try_from(bytes_max).unwrap_or(i64::MAX),
             ],
             dead_event,
         )

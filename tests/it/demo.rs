@@ -151,17 +151,20 @@ fn what_a_demo_suggests_works() {
         assert!(psql.status.success(), "{line}: {psql:?}");
     }
     for line in suggested("curl") {
-        let url = line.strip_prefix("curl http://").unwrap();
+        let (method, url) = match line.strip_prefix("curl -X POST http://") {
+            Some(url) => ("POST", url),
+            None => ("GET", line.strip_prefix("curl http://").unwrap()),
+        };
         let (authority, path) = url.split_once('/').unwrap();
         let mut stream = TcpStream::connect(authority).unwrap();
-        let request = format!("GET /{path} HTTP/1.0\r\nHost: {authority}\r\n\r\n");
+        let request = format!("{method} /{path} HTTP/1.0\r\nHost: {authority}\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.0 200 "), "{line}: {answer}");
     }
 
-    assert!(suggested("psql").len() >= 3 && suggested("curl").len() >= 2);
+    assert!(suggested("psql").len() >= 2 && suggested("curl").len() >= 4);
     wait_until("the suggested event is handled", || {
         demo.output().contains("event 101 order.created")
     });

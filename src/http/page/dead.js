@@ -64,7 +64,7 @@ function showDead() {
     byId(id).disabled = total === 0;
     byId(id).textContent = total === 0 ? `${verb} all` : `${verb} ${all}`;
   }
-  byId("pages").hidden = total <= PAGE_SIZE;
+  byId("pages").hidden = offset === 0 && events.length >= total;
   byId("newer").disabled = offset === 0;
   byId("older").disabled = offset + events.length >= total;
   byId("page-range").textContent = `${integers.format(offset + 1)}–${integers.format(offset + events.length)} of ${integers.format(total)}`;

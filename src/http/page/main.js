@@ -13,7 +13,7 @@ byId("filters").addEventListener("submit", (event) => {
 byId("filters").addEventListener("reset", () => setTimeout(() => applyFilter()));
 byId("filters").elements.since.addEventListener("change", () => applyFilter());
 byId("newer").addEventListener("click", () => turnPage(-PAGE_SIZE));
-byId("older").addEventListener("click", () => turnPage(PAGE_SIZE));
+byId("older").addEventListener("click", () => turnPage(list.events.length));
 byId("retry-all").addEventListener("click", (event) => allMatching("retry", event.currentTarget));
 byId("discard-all").addEventListener("click", (event) => allMatching("discard", event.currentTarget));
 byId("detail-close").addEventListener("click", () => byId("detail").close());

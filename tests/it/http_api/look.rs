@@ -151,6 +151,20 @@ fn a_payload_is_shown_byte_for_byte() {
 }
 
 #[test]
+fn a_list_of_large_payloads_ends_early_and_goes_on_behind_its_count() {
+    let db = with_dead(4);
+    db.execute(
+        "ALTER TABLE outbox_event ALTER payload SET STORAGE EXTERNAL;
+         UPDATE outbox_event SET payload = jsonb_build_object('n', id, 'x', repeat('x', 9 * 1024 * 1024)) WHERE id > 1",
+    );
+    let holding = Holding::on(&db);
+
+    assert_eq!(holding.listed(""), [4, 3]);
+    assert_eq!(holding.listed("offset=2"), [2, 1]);
+    assert_eq!(holding.listed("offset=1&limit=1"), [3]);
+}
+
+#[test]
 fn head_works_wherever_get_does() {
     let db = with_dead(1);
     let holding = Holding::on(&db);
