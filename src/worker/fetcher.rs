@@ -470,7 +470,7 @@ impl<'a> Fetcher<'a> {
         let worker = &self.shared.owner.worker;
         let n_leases = self
             .link
-            .call(|session| session.release_strays(worker, &in_hand))?;
+            .aside(|session| session.release_strays(worker, &in_hand))?;
         if n_leases > 0 {
             info!("released {n_leases} leases of claims whose answer was lost");
         }

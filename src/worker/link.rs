@@ -43,7 +43,7 @@ impl<'a> Link<'a> {
         result
     }
 
-    /// The same for a call that needs no table, a setting for instance: where work is refused, its success is no news.
+    /// The same for a call beside the work, a setting for instance: where the work is refused, its success is no news.
     pub(super) fn aside<T>(
         &mut self,
         call: impl FnOnce(&mut Session) -> Result<T, StoreError>,

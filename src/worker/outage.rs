@@ -6,8 +6,8 @@
 //! meantime, or has worked since, is one.
 //!
 //! *Refused* is a call on a working connection that the server turns down: a table is locked, a privilege or a function is missing.
-//! One row that somebody holds is refused each second while all others are written, so that is over only once no call has met it for a
-//! while.
+//! One row that somebody holds is refused each second while all others are written, so that is over only once every stage that met it
+//! has got through again, and no call has met it for a while.
 //!
 //! Why not say the end of a refusal at the first success: the log would tell a beginning and an end each second, for as long as
 //! somebody holds one row.
@@ -68,6 +68,8 @@ struct Refusal {
     since: Instant,
     last: Instant,
     told: Instant,
+    /// By stage: it has met it and not got through since.
+    is_met: [bool; 3],
 }
 
 impl Outage {
@@ -78,8 +80,8 @@ impl Outage {
         known.stages[stage as usize].fails(stage, error.trouble(), now);
         if error.is_connection_lost() || error.is_connecting() && error.is_transient() {
             known.is_away(stage, error, since, now);
-        } else {
-            known.is_refused(error, now);
+        } else if known.is_refused(stage, error.reason(), now) {
+            warn!("{error}; trying again");
         }
     }
 
@@ -91,7 +93,7 @@ impl Outage {
             succeeded_at: Some(now),
             ..Standing::default()
         };
-        known.look_for_ends(now);
+        known.look_for_ends(stage, now);
     }
 
     /// What a report says of it; `longest_call` is how long the oldest call under way has been out.
@@ -139,25 +141,29 @@ impl Known {
         }
     }
 
-    fn is_refused(&mut self, error: &StoreError, now: Instant) {
-        if let Some(refusal) = self.refused.get_mut(error.reason()) {
-            refusal.last = now;
-            if now.duration_since(refusal.told) < REPEAT_AFTER {
-                return;
-            }
-            refusal.told = now;
-        } else {
-            let refusal = Refusal {
+    /// Says whether that is news.
+    fn is_refused(&mut self, stage: Stage, reason: &'static str, now: Instant) -> bool {
+        let mut is_news = false;
+        let refusal = self.refused.entry(reason).or_insert_with(|| {
+            is_news = true;
+            Refusal {
                 since: now,
                 last: now,
                 told: now,
-            };
-            self.refused.insert(error.reason(), refusal);
+                is_met: [false; 3],
+            }
+        });
+        refusal.last = now;
+        refusal.is_met[stage as usize] = true;
+        if now.duration_since(refusal.told) >= REPEAT_AFTER {
+            refusal.told = now;
+            is_news = true;
         }
-        warn!("{error}; trying again");
+        is_news
     }
 
-    fn look_for_ends(&mut self, now: Instant) {
+    /// This stage has got through.
+    fn look_for_ends(&mut self, stage: Stage, now: Instant) {
         if let Some(since) = self.away_since
             && self.stages.iter().all(|stage| !stage.is_cut_off)
         {
@@ -172,7 +178,9 @@ impl Known {
             );
         }
         self.refused.retain(|reason, refusal| {
-            let is_over = now.duration_since(refusal.last) >= CALM;
+            refusal.is_met[stage as usize] = false;
+            let is_over =
+                !refusal.is_met.contains(&true) && now.duration_since(refusal.last) >= CALM;
             if is_over {
                 info!(
                     "no call is refused any more ({reason}): it lasted {:.1} s",
@@ -253,6 +261,43 @@ mod tests {
         outage.failed(Stage::Settler, &lost(), before);
 
         assert!(is_away(&outage));
+    }
+
+    #[test]
+    fn a_refusal_is_over_when_who_met_it_got_through_and_nobody_met_it_for_a_while() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut known = Known::default();
+
+        assert!(known.is_refused(Stage::Fetcher, "timeout", at(0)));
+        assert!(!known.is_refused(Stage::Fetcher, "timeout", at(30)));
+        known.look_for_ends(Stage::Keeper, at(50));
+        assert!(
+            known.refused.contains_key("timeout"),
+            "the fetcher still waits"
+        );
+
+        assert!(!known.is_refused(Stage::Fetcher, "timeout", at(55)));
+        known.look_for_ends(Stage::Fetcher, at(58));
+        assert!(known.refused.contains_key("timeout"), "it was met just now");
+        known.look_for_ends(Stage::Keeper, at(61));
+        assert!(!known.refused.contains_key("timeout"));
+    }
+
+    #[test]
+    fn a_refusal_that_lasts_is_told_once_a_minute() {
+        let start = Instant::now();
+        let mut known = Known::default();
+
+        let told = (0..=180).filter(|&second| {
+            known.is_refused(
+                Stage::Settler,
+                "lock_timeout",
+                start + Duration::from_secs(second),
+            )
+        });
+
+        assert_eq!(told.collect::<Vec<_>>(), [0, 60, 120, 180]);
     }
 
     #[test]
