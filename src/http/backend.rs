@@ -208,9 +208,10 @@ fn answer(mut request: Request, endpoints: &Endpoints) {
 }
 
 fn receive(request: &mut Request) -> io::Result<Incoming> {
-    let mut body = Vec::new();
+    let length = request.body_length().unwrap_or(0);
+    let mut body = Vec::with_capacity(length);
     request.as_reader().read_to_end(&mut body)?;
-    if body.len() != request.body_length().unwrap_or(0) {
+    if body.len() != length {
         // The guard was told to leave while it handed over: a part of a request is none.
         return Err(ErrorKind::UnexpectedEof.into());
     }

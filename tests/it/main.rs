@@ -24,6 +24,8 @@ mod support;
 mod architecture;
 /// What is moved to the archive, and what stays.
 mod archive;
+/// The HTTP port against clients that want it gone.
+mod attack;
 /// The bench: both figures, exact counts, nothing left in a database that it was given.
 mod bench;
 /// The page in a real browser: what is seen, clicked, legible, and that strangers' text stays text.

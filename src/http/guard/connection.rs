@@ -35,12 +35,12 @@ const DELIVERY_TIME: Duration = Duration::from_secs(30);
 const LINGER_TIME: Duration = Duration::from_millis(500);
 
 /// What is read and dropped at most.
-const LINGER_BYTES: u64 = 256 * 1024;
+const LINGER_BYTES: u64 = 128 * 1024;
 
 /// An answer up to this size waits here for its client. What is behind it waits in the server, and holds a thread there.
 const ANSWER_BUFFER: u64 = 256 * 1024;
 
-const CHUNK: usize = 8 * 1024;
+const CHUNK: usize = 16 * 1024;
 
 /// A connection that was accepted.
 pub(super) struct Connection {
@@ -108,7 +108,9 @@ impl Connection {
     }
 
     fn read_body(&self, head: &Head, begin: &[u8]) -> Result<Vec<u8>, Failure> {
-        let mut body = begin[..begin.len().min(head.body_length)].to_vec();
+        // Room for all of it at once: as long as nothing comes, that is an address and no memory.
+        let mut body = Vec::with_capacity(head.body_length);
+        body.extend_from_slice(&begin[..begin.len().min(head.body_length)]);
         let mut stream = Timed::new(&*self.client, BODY_TIME);
         if head.expects_continue && body.len() < head.body_length {
             stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -165,7 +167,7 @@ impl Connection {
 
     /// Waits for the client to close, a moment.
     fn linger(&self) {
-        self.slot.finished();
+        self.slot.leaving();
         if self.client.shutdown(Shutdown::Write).is_err() {
             return;
         }

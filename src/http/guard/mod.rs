@@ -41,8 +41,8 @@ const BACKLOG: i32 = 1024;
 const SLOTS_MAX: u64 = 64;
 
 /// Of so many descriptors that this process may have, one place: each takes up to four (the client's, one to the server behind, and
-/// two of that server's), so a quarter at most goes here, and workers and the database never lack theirs.
-const DESCRIPTORS_PER_SLOT: u64 = 16;
+/// two of that server's), so half at most goes here, and workers and the database never lack theirs.
+const DESCRIPTORS_PER_SLOT: u64 = 8;
 
 /// Enough for a buffer and a parser; the default of 2 MiB times 64 would count against limits on address space.
 const STACK: usize = 256 * 1024;
@@ -140,6 +140,10 @@ impl Door {
     }
 
     fn serve(&self, id: u64, client: TcpStream, peer: SocketAddr) -> io::Result<()> {
+        // A flood of connections that were reset while they waited costs no threads.
+        if client.take_error()?.is_some() {
+            return Ok(());
+        }
         let client = Arc::new(client);
         // Without it the second of two small writes waits for the peer's word about the first. Not vital.
         let _ = client.set_nodelay(true);
