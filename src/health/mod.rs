@@ -185,3 +185,37 @@ impl Health {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_survey_says_nothing_about_now() {
+        let published = Published::new(1);
+        let publish = |age: Duration| {
+            let survey = Survey {
+                backlog: 7,
+                is_backlog_capped: false,
+                oldest_due_age: Duration::ZERO,
+                dead: None,
+                is_dead_capped: false,
+                taken_at: Instant::now()
+                    .checked_sub(age)
+                    .expect("a machine runs for longer before it runs tests"),
+            };
+            *published
+                .survey
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(survey);
+        };
+        assert_eq!(published.fresh_survey(), None);
+
+        publish(Duration::from_secs(1));
+        let fresh = published.fresh_survey().map(|survey| survey.backlog);
+        assert_eq!(fresh, Some(7));
+
+        publish(Survey::FRESH);
+        assert_eq!(published.fresh_survey(), None);
+    }
+}

@@ -74,3 +74,52 @@ impl TableGauges {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Fleet;
+
+    fn shown(valid: Duration, dead: Option<BTreeMap<String, u64>>) -> String {
+        let mut fleet = Fleet::new(1);
+        fleet.surveyed(TableGauges {
+            backlog: 7,
+            is_backlog_capped: false,
+            oldest_due_age: Duration::from_millis(1500),
+            dead,
+            is_dead_capped: true,
+            valid_until: Instant::now() + valid,
+        });
+        fleet.render().expect("it renders")
+    }
+
+    #[test]
+    fn what_is_too_old_is_not_shown() {
+        let lines = [
+            "dispatchbox_backlog_events 7\n",
+            "dispatchbox_oldest_due_age_seconds 1.5\n",
+        ];
+        let dead = Some(BTreeMap::from([("order.*".to_owned(), 2)]));
+
+        let now = shown(Duration::from_mins(1), dead.clone());
+        let later = shown(Duration::ZERO, dead);
+
+        assert!(lines.iter().all(|line| now.contains(line)), "{now}");
+        assert!(!later.contains("backlog"), "{later}");
+        assert!(!later.contains("oldest"), "{later}");
+        assert!(!later.contains("dead_events{"), "{later}");
+    }
+
+    #[test]
+    fn dead_events_that_could_not_be_counted_are_no_zero() {
+        let text = shown(Duration::from_mins(1), None);
+
+        assert!(!text.contains("dispatchbox_dead_events "), "{text}");
+        assert!(!text.contains("dispatchbox_dead_events{"), "{text}");
+        assert!(
+            text.contains("dispatchbox_dead_events_capped 1\n"),
+            "{text}"
+        );
+        assert!(text.contains("dispatchbox_backlog_events 7\n"), "{text}");
+    }
+}

@@ -16,6 +16,17 @@ fn surveyor(db: &TestDb) -> Session {
     session
 }
 
+/// Lets a statement of plpgsql happen where the surveyor, and nobody else, looks for leases.
+fn at_the_survey(db: &TestDb, statement: &str) {
+    db.execute(&format!(
+        "ALTER FUNCTION outbox_leases_1() RENAME TO outbox_leases_real;
+         CREATE FUNCTION outbox_leases_1() RETURNS SETOF outbox_lease LANGUAGE plpgsql AS $$ BEGIN
+             IF current_setting('application_name') = 'dispatchbox surveyor' THEN {statement}; END IF;
+             RETURN QUERY SELECT * FROM outbox_leases_real();
+         END $$"
+    ));
+}
+
 #[test]
 fn the_backlog_is_what_is_due_and_in_nobodys_hands() {
     let db = TestDb::with_events(10);
@@ -165,17 +176,31 @@ fn the_metrics_tell_what_waits_and_what_is_dead() {
     assert_eq!(metric("dead_events_capped", &[]), Some(0.0));
 }
 
+/// A right that only the survey lacks shows nowhere else.
+#[test]
+fn a_survey_that_is_refused_is_told_and_keeps_nothing_from_being_delivered() {
+    let db = TestDb::with_events(3);
+    at_the_survey(
+        &db,
+        "RAISE insufficient_privilege USING MESSAGE = 'not for you'",
+    );
+    let daemon = Daemon::new(&db).route("*=log").start();
+
+    wait_until("the log tells it", || {
+        daemon
+            .log()
+            .contains("the metrics say nothing about backlog and dead events")
+    });
+    wait_until("all is done", || db.count("done") == 3);
+    daemon.wait_ready();
+    assert_eq!(daemon.metric("dispatchbox_backlog_events", &[]), None);
+}
+
 /// Goal: a survey that takes long is not waited for. Method: it sleeps inside the server, which still does so when the daemon is gone.
 #[test]
 fn a_survey_under_way_holds_up_no_stop() {
     let db = TestDb::new();
-    db.execute(
-        "ALTER FUNCTION outbox_leases_1() RENAME TO outbox_leases_real;
-         CREATE FUNCTION outbox_leases_1() RETURNS SETOF outbox_lease LANGUAGE plpgsql AS $$ BEGIN
-             IF current_setting('application_name') = 'dispatchbox surveyor' THEN PERFORM pg_sleep(60); END IF;
-             RETURN QUERY SELECT * FROM outbox_leases_real();
-         END $$",
-    );
+    at_the_survey(&db, "PERFORM pg_sleep(60)");
     let surveying = || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                    AND application_name = 'dispatchbox surveyor' AND state = 'active'";
