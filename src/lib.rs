@@ -31,7 +31,9 @@
 //! 3. *Handle.* A runner notes in the in-hand file what it starts, runs the handler, and turns whatever happens into an outcome.
 //! 4. *Settle.* `outbox_settle_1` writes an outcome only while the worker's lease still names the event; what comes back is what
 //!    was written. A batch whose answer was lost is sent again, and what the repetition does not find is read back.
-//! 5. *Count.* Metrics are counted where the fact becomes true: claimed after the claim, settled after the commit.
+//! 5. *Count.* Metrics are counted where the fact becomes true: claimed after the claim, settled after the commit, by whoever settles.
+//!    Reports carry them to the supervisor, which adds up workers that live and have lived; what waits in the table it counts itself,
+//!    rarely and at a bounded cost.
 //!
 //! # Why a lease per batch
 //!
