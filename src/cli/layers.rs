@@ -22,6 +22,8 @@ pub enum Source {
     Environment,
     /// The configuration file.
     File,
+    /// Code of the program itself: its own routes, which stand before all others.
+    Program,
     /// Nobody said anything.
     Default,
 }
@@ -30,7 +32,9 @@ impl Source {
     /// Makes the error that blames it.
     pub(super) fn blame(self, text: String) -> UsageError {
         match self {
-            Source::Flag | Source::Environment | Source::Default => UsageError::new(text),
+            Source::Flag | Source::Environment | Source::Program | Source::Default => {
+                UsageError::new(text)
+            }
             Source::File => UsageError::in_file(text),
         }
     }
@@ -41,6 +45,7 @@ impl Source {
             Source::Flag => "flag",
             Source::Environment => "environment",
             Source::File => "file",
+            Source::Program => "program",
             Source::Default => "default",
         }
     }
@@ -141,7 +146,7 @@ impl Layers {
             Source::Flag => Some(&self.flags),
             Source::Environment => Some(&self.env),
             Source::File => self.file.as_ref().map(|file| &file.values),
-            Source::Default => None,
+            Source::Program | Source::Default => None,
         };
         values?.get(name).map(String::as_str)
     }
@@ -149,7 +154,7 @@ impl Layers {
     /// Names a setting as its source does.
     pub(super) fn named(&self, name: &str, source: Source) -> String {
         match source {
-            Source::Flag | Source::Default => format!("--{name}"),
+            Source::Flag | Source::Program | Source::Default => format!("--{name}"),
             Source::Environment => variable_of(name),
             Source::File => format!("`{}` in `{}`", key_of(name), self.file_path),
         }

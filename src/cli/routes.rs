@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::backoff::RetryPolicy;
 use crate::cli::values::{self, quoted};
-use crate::config::{self, HandlerSpec, RouteSpec};
-use crate::handler::{self, http};
+use crate::config::{self, Config, HandlerSpec, RouteSpec};
+use crate::handler::{self, exec, http};
 use crate::logging;
 use crate::nearest::did_you_mean;
 
@@ -199,21 +199,55 @@ fn naming(key: &str) -> impl Fn(String) -> String {
 fn check_keys(table: &toml::Table, known: &[&str]) -> Result<(), String> {
     match table.keys().find(|key| !known.contains(&key.as_str())) {
         Some(key) => Err(format!(
-            "has the unknown key {}{}",
+            "has the unknown key {}{}; known are {}",
             quoted(key),
-            did_you_mean(key, known.iter().copied())
+            did_you_mean(key, known.iter().copied()),
+            known.join(", ")
         )),
         None => Ok(()),
     }
 }
 
+/// Says what is allowed and yet can hardly be meant: a route that is never asked, a program that is not there. `own` are the patterns of the
+/// program's own routes, which come first.
+pub(super) fn warnings<'a>(
+    own: impl Iterator<Item = &'a str>,
+    specs: &'a [RouteSpec],
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut earlier: Vec<&str> = own.collect();
+    for spec in specs {
+        let pattern = spec.pattern.as_str();
+        if let Some(by) = earlier.iter().find(|by| handler::covers(by, pattern)) {
+            warnings.push(format!(
+                "route `{pattern}` is never asked: `{by}` stands before it and takes all of its events"
+            ));
+        }
+        earlier.push(pattern);
+        if let HandlerSpec::Exec { command } = &spec.handler
+            && let Some(program) = command.first()
+            && !exec::is_executable(program)
+        {
+            warnings.push(format!(
+                "route `{pattern}`: the program `{program}` is not there, or may not be executed"
+            ));
+        }
+    }
+    warnings
+}
+
 /// Shows a route as `config check` prints it: a url without its user part and query, a program without its arguments, since both
-/// may hold secrets.
-pub(super) fn shown(spec: &RouteSpec) -> String {
+/// may hold secrets, and the limits that are not those of `usual`.
+pub(super) fn shown(spec: &RouteSpec, usual: &Config) -> String {
     let target = match &spec.handler {
         HandlerSpec::Log => "log".to_owned(),
         HandlerSpec::Exec { command } => {
-            format!("exec:{}", command.first().map_or("", String::as_str))
+            let program = command.first().map_or("", String::as_str);
+            match command.len().saturating_sub(1) {
+                0 => format!("exec:{program}"),
+                1 => format!("exec:{program} and 1 argument"),
+                n_arguments => format!("exec:{program} and {n_arguments} arguments"),
+            }
         }
         HandlerSpec::Http { url, .. } => {
             let end = url.find(['?', '#']).unwrap_or(url.len());
@@ -222,5 +256,53 @@ pub(super) fn shown(spec: &RouteSpec) -> String {
         HandlerSpec::Library { name } => name.clone(),
     };
     let target = logging::escape(&target).into_owned();
-    format!("{}={target}", spec.pattern)
+    format!("{}={target}{}", spec.pattern, limits(spec, usual))
+}
+
+fn limits(spec: &RouteSpec, usual: &Config) -> String {
+    let seconds = values::seconds_text;
+    let (retry, all) = (&spec.retry, &usual.retry);
+    let mut limits = Vec::new();
+    let mut limit = |is_own: bool, text: String| {
+        if is_own {
+            limits.push(text);
+        }
+    };
+    limit(
+        spec.timeout != usual.handler_timeout,
+        format!("timeout_seconds {}", seconds(spec.timeout)),
+    );
+    if let Some(most) = spec.max_parallel {
+        limit(true, format!("max_parallel {most}"));
+    }
+    if let HandlerSpec::Http { dead_statuses, .. } = &spec.handler {
+        limit(
+            dead_statuses[..] != http::DEAD_STATUSES,
+            format!("dead_statuses {dead_statuses:?}"),
+        );
+    }
+    limit(
+        retry.max_attempts != all.max_attempts,
+        format!("max_attempts {}", retry.max_attempts),
+    );
+    limit(
+        retry.backoff != all.backoff,
+        format!("backoff_seconds {}", seconds(retry.backoff)),
+    );
+    limit(
+        retry.multiplier.to_bits() != all.multiplier.to_bits(),
+        format!("multiplier {}", retry.multiplier),
+    );
+    limit(
+        retry.max != all.max,
+        format!("max_seconds {}", seconds(retry.max)),
+    );
+    limit(
+        retry.jitter.to_bits() != all.jitter.to_bits(),
+        format!("jitter {}", retry.jitter),
+    );
+    if limits.is_empty() {
+        return String::new();
+    }
+    format!(" ({})", limits.join(", "))
 }

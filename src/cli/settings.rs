@@ -60,6 +60,8 @@ fn read_all(
     config.routes = all_routes(&mut layers, &args.route, &config, handlers)?;
     warn_of_short_drain(&mut layers, &config);
     warn_of_cut_delays(&mut layers, &config);
+    let of_routes = routes::warnings(handlers.patterns(), &config.routes);
+    layers.warnings.extend(of_routes);
     let settings = RunSettings {
         config,
         dsn,
@@ -248,13 +250,17 @@ fn all_routes(
             specs.len()
         )));
     }
+    for pattern in handlers.patterns() {
+        let shown = format!("{pattern}=a handler of its own");
+        layers.show("route", shown, Source::Program);
+    }
     for (at, spec) in specs.iter().enumerate() {
         let source = if at < n_flags {
             Source::Flag
         } else {
             Source::File
         };
-        layers.show("route", routes::shown(spec), source);
+        layers.show("route", routes::shown(spec, config), source);
     }
     Ok(specs)
 }

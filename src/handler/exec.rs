@@ -117,12 +117,7 @@ impl Exec {
         if self.program.contains('/') {
             return Ok(PathBuf::from(&self.program));
         }
-        let directories = env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into());
-        env::split_paths(&directories)
-            .filter(|directory| directory.is_absolute())
-            .map(|directory| directory.join(&self.program))
-            .find(|path| path.is_file() && access(path, Access::EXEC_OK).is_ok())
-            .ok_or_else(|| Errno::NOENT.into())
+        search(&self.program).ok_or_else(|| Errno::NOENT.into())
     }
 
     fn command(&self, path: &Path, event: &Event, worker: &str) -> Command {
@@ -143,6 +138,27 @@ impl Exec {
             .env(MARK, worker);
         command
     }
+}
+
+/// Says whether a program could be started now: it is there, and may be executed.
+pub fn is_executable(program: &str) -> bool {
+    if program.contains('/') {
+        return can_execute(Path::new(program));
+    }
+    search(program).is_some()
+}
+
+/// Looks for a program in `PATH`.
+fn search(program: &str) -> Option<PathBuf> {
+    let directories = env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into());
+    env::split_paths(&directories)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join(program))
+        .find(|path| can_execute(path))
+}
+
+fn can_execute(path: &Path) -> bool {
+    path.is_file() && access(path, Access::EXEC_OK).is_ok()
 }
 
 fn verdict(status: ExitStatus, output: &[u8]) -> Result<(), HandlerError> {

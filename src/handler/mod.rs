@@ -59,7 +59,7 @@ use std::time::Duration;
 use crate::event::Event;
 
 pub use outcome::{REASON_BYTES_MAX, no_route_reason, outcome_of};
-pub use route::{Route, RouteError, Routes, check_pattern, parse_route};
+pub use route::{Route, RouteError, Routes, check_pattern, covers, parse_route};
 
 /// Delivers one event. Called from several threads at once.
 pub trait Handler: Send + Sync {
@@ -145,6 +145,11 @@ impl Handlers {
         !self.on.is_empty()
     }
 
+    /// Lists the patterns of the routes made with [`Handlers::on`], in their order.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.on.iter().map(|(pattern, _)| pattern.as_str())
+    }
+
     /// Lists the names that configured routes may use, in the order in which they were registered.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.registered.iter().map(|(name, _)| name.as_str())
@@ -160,13 +165,8 @@ impl Handlers {
 
 impl fmt::Debug for Handlers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let on: Vec<&str> = self
-            .on
-            .iter()
-            .map(|(pattern, _)| pattern.as_str())
-            .collect();
         f.debug_struct("Handlers")
-            .field("on", &on)
+            .field("on", &self.patterns().collect::<Vec<_>>())
             .field("registered", &self.names().collect::<Vec<_>>())
             .finish()
     }

@@ -214,6 +214,13 @@ fn matches(pattern: &str, event_type: &str) -> bool {
         })
 }
 
+/// Says whether a route with the pattern `earlier` takes everything that one with `later` could: of two checked patterns the later one is then
+/// never asked.
+pub fn covers(earlier: &str, later: &str) -> bool {
+    // What `order.paid.*` takes begins with `order.`, as does the pattern itself.
+    matches(earlier, later)
+}
+
 /// Parses the command line's form of a route, such as `order.*=https://crm.example/hooks`, `*=log`,
 /// `mail.*=exec:/usr/bin/send-mail --fast` or `audit.*=NAME` with the name of a registered handler.
 ///

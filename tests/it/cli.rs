@@ -215,7 +215,8 @@ fn config_check_shows_what_is_effective_and_where_it_comes_from() {
         &path,
         "dsn = 'host=db port=5433 dbname=outbox user=me password=hunter2'\nlease_seconds = 20\n\
          [[route]]\nevent_type = 'order.*'\nhandler = 'http'\nurl = 'https://me:hunter2@crm.example/hooks?key=hunter2'\n\
-         [[route]]\nevent_type = 'mail'\nhandler = 'exec'\ncommand = ['/bin/mail', '--password', 'hunter2']\n",
+         [[route]]\nevent_type = 'mail'\nhandler = 'exec'\ncommand = ['/bin/mail', '--password', 'hunter2']\n\
+         timeout_seconds = 5\nmax_parallel = 4\n[route.retry]\nmax_attempts = 8\n",
     )
     .unwrap();
 
@@ -244,7 +245,7 @@ fn config_check_shows_what_is_effective_and_where_it_comes_from() {
         [
             "a=log flag",
             "order.*=https://***@crm.example/hooks file",
-            "mail=exec:/bin/mail file"
+            "mail=exec:/bin/mail and 2 arguments (timeout_seconds 5, max_parallel 4, max_attempts 8) file"
         ]
     );
     assert!(!said.stdout.contains("hunter2"));
@@ -270,6 +271,27 @@ fn config_check_fails_as_run_would() {
 fn config_check_says_which_routes_stand_in_when_there_are_none() {
     let said = Cli::new(["config", "check", "--dsn=host=x"]).run();
     assert!(said.stdout.contains("the sample routes"), "{}", said.stdout);
+}
+
+#[test]
+fn config_check_warns_of_routes_that_can_hardly_be_meant() {
+    let said = Cli::new(["config", "check", "--dsn=host=x"])
+        .args(["--route", "order.*=log", "--route", "order.paid=log"])
+        .args(["--route", "order.paid.*=log", "--route", "order.*=log"])
+        .args(["--route", "order=exec:/bin/true", "--route", "a=exec:/bin"])
+        .args(["--route", "b=exec:no-such-program", "--route", "*=log"])
+        .env("PATH", "/usr/bin:/bin")
+        .run();
+
+    assert_eq!(said.status, 0, "{}", said.stderr);
+    assert_eq!(
+        said.stderr,
+        "warning: route `order.paid` is never asked: `order.*` stands before it and takes all of its events\n\
+         warning: route `order.paid.*` is never asked: `order.*` stands before it and takes all of its events\n\
+         warning: route `order.*` is never asked: `order.*` stands before it and takes all of its events\n\
+         warning: route `a`: the program `/bin` is not there, or may not be executed\n\
+         warning: route `b`: the program `no-such-program` is not there, or may not be executed\n"
+    );
 }
 
 /// A reader that has gone away, or a full disk, is no reason to panic.

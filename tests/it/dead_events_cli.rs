@@ -436,6 +436,34 @@ fn an_export_replaces_no_file_unless_told_to() {
     assert_eq!(directory.entries().len(), 1);
 }
 
+/// Goal: a file that appears while the export is under way is not lost either. Method: the export waits for the table meanwhile.
+#[test]
+fn an_export_does_not_replace_what_was_made_meanwhile() {
+    let db = with_dead(1);
+    let directory = TestDir::new();
+    let path = directory.file("out");
+    let mut client = db.client();
+    let mut held = client.transaction().unwrap();
+    held.batch_execute("LOCK TABLE outbox_event IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+
+    let said = std::thread::scope(|scope| {
+        let export = scope.spawn(|| cli(&db, &["export", "--output", &path]).run());
+        wait_until("the export waits", || {
+            let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'outbox_event'::regclass";
+            db.number(waiting, &[]) == 1
+        });
+        fs::write(&path, "precious").unwrap();
+        held.commit().unwrap();
+        export.join().unwrap()
+    });
+
+    assert_eq!(said.status, 2, "{}", said.stderr);
+    assert!(said.stderr.contains("is there already"), "{}", said.stderr);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    assert_eq!(directory.entries().len(), 1);
+}
+
 #[test]
 fn an_export_that_fails_leaves_nothing() {
     let db = with_dead(1);

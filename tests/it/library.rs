@@ -126,3 +126,24 @@ fn a_worker_whose_runners_are_all_stuck_is_replaced() {
     std::fs::write(&orders, "!").unwrap();
     drain.join().unwrap();
 }
+
+#[test]
+fn config_check_shows_the_routes_that_a_program_brings_along() {
+    let directory = TestDir::new();
+    let check = Command::new(example())
+        .args(["config", "check", "--dsn=host=x"])
+        .env("ORDERS_FILE", directory.file("orders"))
+        .output()
+        .unwrap();
+
+    let shown = String::from_utf8(check.stdout).unwrap();
+    assert!(check.status.success(), "{shown}");
+    let routes: Vec<Vec<&str>> = shown
+        .lines()
+        .filter(|line| line.starts_with("route "))
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(routes.len(), 1, "{shown}");
+    assert!(routes[0][1].starts_with("order."), "{shown}");
+    assert_eq!(routes[0].last(), Some(&"program"), "{shown}");
+}

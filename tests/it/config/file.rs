@@ -246,7 +246,7 @@ fn a_route_that_cannot_work_is_refused() {
     );
     check_file_refused(
         &of("log", "timout_seconds=1"),
-        "route 1 has the unknown key `timout_seconds`; did you mean `timeout_seconds`? (in FILE)",
+        "route 1 has the unknown key `timout_seconds`; did you mean `timeout_seconds`?; known are event_type, handler, url, dead_statuses, command, timeout_seconds, max_parallel, retry (in FILE)",
     );
     check_file_refused(
         &of("log", "max_parallel=0"),
@@ -258,7 +258,7 @@ fn a_route_that_cannot_work_is_refused() {
     );
     check_file_refused(
         &of("log", "[route.retry]\nbackoff=2"),
-        "route 1 has the unknown key `backoff` (in FILE)",
+        "route 1 has the unknown key `backoff`; known are max_attempts, backoff_seconds, multiplier, max_seconds, jitter (in FILE)",
     );
     check_file_refused(
         &of("http", "url='http://x/'\ndead_statuses=[200]"),
