@@ -6,6 +6,9 @@ const ASK_AGAIN_MAX_MS = 30_000;
 /** What was heard longer ago than this is marked as old. */
 const STALE_MS = 10_000;
 
+/** The table is counted every 15 seconds; a count that is much older is marked, too: the database may be away. */
+const SURVEY_STALE_SECONDS = 40;
+
 /** A worker reports once a second; one that has not for this long is worth a word. */
 const QUIET_SECONDS = 5;
 
@@ -132,6 +135,8 @@ function showStatus(status) {
 }
 
 function showFigures({ rates, backlog, in_flight: inFlight }) {
+  const isOld = backlog !== null && backlog.survey_age_seconds > SURVEY_STALE_SECONDS;
+  for (const id of ["backlog", "oldest"]) byId(id).toggleAttribute("data-stale", isOld);
   setCard("throughput", figure(rates.done), legend("main", "done"), legend("warn", `${figure(rates.retry)}/s retried`), legend("bad", `${figure(rates.dead)}/s dead`));
   if (backlog === null) {
     setCard("backlog", "–", "Not counted yet");

@@ -6,9 +6,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
+use dispatchbox::cluster::StopMode;
 use serde_json::json;
 
-use crate::support::{Browser, Daemon, RunningDaemon, TestDb, TestDir, wait_until};
+use crate::support::{
+    Browser, Daemon, RunningDaemon, TestDb, TestDir, cluster, wait_until, wait_until_within,
+};
 
 const ENTER: char = '\u{e007}';
 const ESCAPE: char = '\u{e00c}';
@@ -343,8 +346,29 @@ fn a_daemon_that_is_gone_is_told_and_found_again() {
 
     let _next = Daemon::new(&db).route("*=log").port(&port).start();
     browser.click("#banner-action");
-    crate::support::wait_until_within(Duration::from_secs(40), "the page has found it", || {
+    wait_until_within(Duration::from_secs(40), "the page has found it", || {
         browser.text("#state") == "Ready" && browser.count("#banner[hidden]") == 1
     });
     assert_eq!(browser.count("[data-stale]"), 0);
+}
+
+#[test]
+fn a_database_that_is_away_is_told_beside_what_was_there() {
+    let mut server = cluster::private();
+    let db = TestDb::on(&server);
+    insert_dead(&db, 1, "order.created", "no route to host", 1);
+    let daemon = Daemon::new(&db).route("*=log").start();
+    let browser = visit(&daemon);
+    browser.wait_text("#dead-table", "order.created");
+
+    server.stop(StopMode::Immediate).unwrap();
+    browser.wait_text("#state", "Not ready: database not connected");
+    browser.wait_text("#dead-note", "Not refreshed: database unavailable.");
+    browser.wait_text("#dead-table", "order.created");
+
+    server.start_again().unwrap();
+    browser.wait_text("#state", "Ready");
+    wait_until_within(Duration::from_secs(20), "the list is fresh again", || {
+        browser.text("#dead-note").is_empty()
+    });
 }
