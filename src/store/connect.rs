@@ -40,11 +40,21 @@ pub struct Timeouts {
     pub query: Duration,
 }
 
+impl Timeouts {
+    /// Bounds a connection attempt that tries every host of the DSN.
+    pub fn connect_all(&self, dsn: &Dsn) -> Duration {
+        let n_hosts = u32::try_from(dsn.n_hosts()).unwrap_or(u32::MAX);
+        self.connect.saturating_mul(n_hosts)
+    }
+}
+
 /// One connection. Its statements are prepared when they are first used, and kept.
 pub struct Session {
     client: Client,
     statements: HashMap<&'static str, Statement>,
     setup: String,
+    /// Set where it is not what the setup says.
+    lock_timeout: Option<Duration>,
     opened: Instant,
     is_broken: bool,
 }
@@ -61,8 +71,7 @@ pub fn connect(
         .iter()
         .map(|host| configure(host, timeouts, application_name))
         .collect::<Result<_, _>>()?;
-    let n_hosts = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
-    let limit = timeouts.connect.saturating_mul(n_hosts);
+    let limit = timeouts.connect_all(dsn);
     let timeouts = *timeouts;
     let attempt = Attempt::begin()?;
 
@@ -99,12 +108,6 @@ impl Session {
         self.opened
     }
 
-    /// Asks the server for a sign of life.
-    pub fn ping(&mut self) -> Result<(), StoreError> {
-        self.query("reach the database", "select 1", &[], |_| Ok(()))
-            .map(|_| ())
-    }
-
     /// Runs one statement, prepared at its first use, and reads its rows; `doing` completes "could not".
     pub(crate) fn query<T>(
         &mut self,
@@ -126,21 +129,27 @@ impl Session {
         self.judge(doing, result)
     }
 
-    /// Waits no longer than this for locks, until [`Session::reset_lock_timeout`].
-    pub fn set_lock_timeout(&mut self, wait: Duration) -> Result<(), StoreError> {
+    /// Waits for locks no longer than this from now on; `None` is as long as every session of ours does. Asks the server only where
+    /// that is a change.
+    pub fn wait_for_locks(&mut self, limit: Option<Duration>) -> Result<(), StoreError> {
+        if self.lock_timeout == limit {
+            return Ok(());
+        }
+        let Some(wait) = limit else {
+            return self.set_up_again();
+        };
         let sql = format!("set lock_timeout = {}", milliseconds(wait));
-        self.batch("set the lock timeout", &sql)
-    }
-
-    /// Waits for locks as long as every session of ours does.
-    pub fn reset_lock_timeout(&mut self) -> Result<(), StoreError> {
-        self.set_up_again()
+        self.batch("set the lock timeout", &sql)?;
+        self.lock_timeout = limit;
+        Ok(())
     }
 
     /// Puts the session's settings back after work that needed others.
     pub(super) fn set_up_again(&mut self) -> Result<(), StoreError> {
         let result = self.client.batch_execute(&self.setup);
-        self.judge("set up the session", result)
+        self.judge("set up the session", result)?;
+        self.lock_timeout = None;
+        Ok(())
     }
 
     fn statement(&mut self, sql: &'static str) -> Result<Statement, postgres::Error> {
@@ -225,6 +234,7 @@ fn open(config: &Config, setup: String) -> Result<Session, StoreError> {
         client,
         statements: HashMap::new(),
         setup,
+        lock_timeout: None,
         opened: Instant::now(),
         is_broken: false,
     })

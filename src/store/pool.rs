@@ -27,6 +27,7 @@ pub struct PooledSession {
 impl Pool {
     /// Makes a pool of at most `size` connections; opens none yet.
     pub fn new(dsn: Dsn, timeouts: Timeouts, size: NonZeroU16, application_name: &str) -> Pool {
+        let connection_timeout = timeouts.connect_all(&dsn);
         let target = Target {
             dsn,
             timeouts,
@@ -35,7 +36,7 @@ impl Pool {
         let slots = r2d2::Pool::builder()
             .max_size(u32::from(size.get()))
             .test_on_check_out(false)
-            .connection_timeout(timeouts.connect)
+            .connection_timeout(connection_timeout)
             // A connection keeps what it has learned (statements, plans, which leases stand): no reason to throw that away.
             .idle_timeout(None)
             .max_lifetime(None)

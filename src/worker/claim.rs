@@ -27,6 +27,8 @@ pub(super) struct Claim {
 pub(super) struct Finished {
     /// The event.
     pub(super) event_id: i64,
+    /// Its type, for the log.
+    pub(super) event_type: String,
     /// Number of the attempt.
     pub(super) attempt: u32,
     /// The event's route, if one takes it.
@@ -48,6 +50,7 @@ impl Claim {
     pub(super) fn finish(self, outcome: Outcome) -> Finished {
         Finished {
             event_id: self.event.id,
+            event_type: self.event.event_type,
             attempt: self.event.attempt,
             route: self.route,
             lease: self.lease,

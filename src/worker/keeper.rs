@@ -17,8 +17,8 @@ use log::{info, warn};
 use crate::event::{Outcome, obituary};
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, Settlement, Written};
-use crate::store::{EventBrief, Session, StoreError};
-use crate::worker::link::{IMPATIENT, Link};
+use crate::store::{EventBrief, StoreError};
+use crate::worker::link::{Link, Patience};
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
 
@@ -177,7 +177,7 @@ impl Keeper<'_> {
 
     /// Charges every event of an expired lease and deletes it, unless its worker renewed it at the last moment.
     fn end(&mut self, lease: &Lease, charges: &[Charge]) -> Result<(), StoreError> {
-        let written = self.charge(lease, charges, &[lease.token])?;
+        let written = self.charge(Patience::Usual, lease, charges, &[lease.token])?;
         if !written.is_empty() || lease.event_ids.is_empty() {
             self.shared.metrics.lease_sweeps.inc();
             info!(
@@ -191,20 +191,20 @@ impl Keeper<'_> {
 
     /// Charges the events of a lease one by one, with little patience; what cannot be written stays named for the next look.
     fn end_what_can_be(&mut self, lease: &Lease, charges: &[Charge]) -> Result<(), StoreError> {
-        self.link
-            .aside(|session| session.set_lock_timeout(IMPATIENT))?;
         for charge in charges {
-            match self.charge(lease, std::slice::from_ref(charge), &[]) {
+            let charges = std::slice::from_ref(charge);
+            match self.charge(Patience::Short, lease, charges, &[]) {
                 Err(error) if error.is_connection_lost() => return Err(error),
                 Ok(_) | Err(_) => {}
             }
         }
-        self.link.aside(Session::reset_lock_timeout)
+        Ok(())
     }
 
     /// Writes charges and counts those that stand now.
     fn charge(
         &mut self,
+        patience: Patience,
         lease: &Lease,
         charges: &[Charge],
         ended: &[i64],
@@ -216,7 +216,9 @@ impl Keeper<'_> {
             ended,
             expired: true,
         };
-        let written = self.link.call(|session| session.settle(&batch))?;
+        let written = self
+            .link
+            .call_with(patience, |session| session.settle(&batch))?;
         let stands: HashSet<i64> = written
             .iter()
             .filter(|written| written.written)

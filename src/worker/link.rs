@@ -9,8 +9,23 @@ use crate::store::{Pool, PooledSession, Session, StoreError};
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
 
-/// Lock patience for what has already met a lock: it is tried again later, and holds up nobody meanwhile.
-pub(super) const IMPATIENT: Duration = Duration::from_millis(100);
+/// How long a call waits for what somebody else has locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// As long as every session of ours.
+    Usual,
+    /// For what has already met a lock: it is tried again later, and holds up nobody meanwhile.
+    Short,
+}
+
+impl Patience {
+    fn limit(self) -> Option<Duration> {
+        match self {
+            Patience::Usual => None,
+            Patience::Short => Some(Duration::from_millis(100)),
+        }
+    }
+}
 
 /// One stage's session.
 pub(super) struct Link<'a> {
@@ -36,23 +51,33 @@ impl<'a> Link<'a> {
         &mut self,
         call: impl FnOnce(&mut Session) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let result = self.attempt(call);
+        self.call_with(Patience::Usual, call)
+    }
+
+    /// The same, with more or less patience for locks.
+    pub(super) fn call_with<T>(
+        &mut self,
+        patience: Patience,
+        call: impl FnOnce(&mut Session) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let result = self.attempt(patience, call);
         if result.is_ok() {
             self.shared.outage.succeeded(self.stage);
         }
         result
     }
 
-    /// The same for a call beside the work, a setting for instance: where the work is refused, its success is no news.
+    /// The same for a call beside the work, the look at the clock for instance: where the work is refused, its success is no news.
     pub(super) fn aside<T>(
         &mut self,
         call: impl FnOnce(&mut Session) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.attempt(call)
+        self.attempt(Patience::Usual, call)
     }
 
     fn attempt<T>(
         &mut self,
+        patience: Patience,
         call: impl FnOnce(&mut Session) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let began = Instant::now();
@@ -61,6 +86,7 @@ impl<'a> Link<'a> {
                 Some(session) => self.session.insert(session),
                 None => self.session.insert(self.pool.get()?),
             };
+            session.wait_for_locks(patience.limit())?;
             call(session)
         });
         if let Err(error) = &result {

@@ -13,6 +13,7 @@ mod leases;
 mod link;
 mod outage;
 mod pulse;
+mod refusals;
 mod reporter;
 mod runner;
 mod settler;

@@ -6,6 +6,11 @@
 //!
 //! A batch that cannot be written because of one of its rows, locked by somebody else or refused by a trigger, is halved until
 //! the culprit stands alone. It is set aside and tried again each second, with little patience, so that it holds up nobody.
+//!
+//! It is never given up while the worker lives, however long that takes: its handler has run, and an outcome that is let go of would
+//! make it run again. Its lease is renewed like any other, and it counts as in flight, so where every row is refused the worker claims
+//! no more once its limit is reached. A drain waits for it as long as a drain may take; then the worker is ended, its event is released
+//! uncharged, and another one runs the handler again.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -15,11 +20,12 @@ use log::{debug, warn};
 
 use crate::event::{Outcome, obituary};
 use crate::pause::{Waits, pause};
+use crate::store::StoreError;
 use crate::store::settle::{SettleBatch, Settlement, Written};
-use crate::store::{Session, StoreError};
 use crate::worker::claim::Finished;
-use crate::worker::link::{IMPATIENT, Link};
+use crate::worker::link::{Link, Patience};
 use crate::worker::pulse::Stage;
+use crate::worker::refusals::Refusals;
 use crate::worker::shared::Shared;
 
 /// Outcomes per write: a larger batch saves next to nothing, and a failure repeats all of it.
@@ -53,9 +59,10 @@ pub(super) fn run(finished: Receiver<Finished>, shared: &Shared) {
         shared,
         aside: Vec::new(),
         aside_tried: Instant::now(),
+        refusals: Refusals::default(),
     };
     while let Some(batch) = settler.gather(&finished) {
-        settler.write_until_known(batch);
+        settler.settle(batch);
     }
     while !settler.aside.is_empty() {
         pause(ASIDE_EVERY);
@@ -66,18 +73,17 @@ pub(super) fn run(finished: Receiver<Finished>, shared: &Shared) {
 struct Settler<'a> {
     link: Link<'a>,
     shared: &'a Shared,
-    /// Outcomes whose rows somebody else holds.
+    /// Outcomes whose rows are locked or refused.
     aside: Vec<Finished>,
     aside_tried: Instant,
+    refusals: Refusals,
 }
 
-/// What became of one attempt to write a batch.
-enum Attempt {
+/// What the database says about a batch.
+enum Answer {
     Known(Vec<Written>),
-    /// The whole batch is to be sent again.
-    Again,
     /// Some row of the batch is in the way.
-    Halve,
+    RowInTheWay(StoreError),
     /// The server could not finish it in the time that a statement has.
     TooLong,
 }
@@ -114,50 +120,48 @@ impl Settler<'_> {
         }
     }
 
-    fn write_until_known(&mut self, mut batch: Vec<Finished>) {
+    /// Writes a batch, in parts where it cannot be written at once.
+    fn settle(&mut self, mut batch: Vec<Finished>) {
+        for _ in 0..TOO_LONG_MAX {
+            match self.send(&mut batch, Patience::Usual) {
+                Answer::Known(written) => return self.account(&batch, &written),
+                Answer::RowInTheWay(_) => break,
+                Answer::TooLong => {}
+            }
+        }
+        self.halve(batch);
+    }
+
+    /// Sends a batch until the database says something about it.
+    fn send(&mut self, batch: &mut [Finished], patience: Patience) -> Answer {
         let mut waits = Waits::new();
-        let mut n_too_long = 0;
+        let mut n_conflicts = 0;
         loop {
-            match self.attempt(&mut batch) {
-                Attempt::Known(written) => return self.account(&batch, &written),
-                Attempt::Again => pause(waits.take()),
-                Attempt::Halve => return self.halve(batch),
-                Attempt::TooLong => {
-                    n_too_long += 1;
-                    if n_too_long >= TOO_LONG_MAX {
-                        return self.halve(batch);
+            match self.write(batch, patience) {
+                Ok(written) => return Answer::Known(written),
+                Err(error) if error.is_connecting() => pause(waits.take()),
+                Err(error) if error.is_connection_lost() => {
+                    for finished in &mut *batch {
+                        finished.is_in_doubt = true;
                     }
                     pause(waits.take());
                 }
+                Err(error) if error.is_conflict() && n_conflicts < CONFLICT_TRIES => {
+                    n_conflicts += 1;
+                    pause(CONFLICT_WAIT.mul_f64(fastrand::f64()));
+                }
+                Err(error) if error.is_about_a_row() => return Answer::RowInTheWay(error),
+                Err(error) if error.is_statement_timeout() => return Answer::TooLong,
+                Err(_) => pause(waits.take()),
             }
         }
     }
 
-    fn attempt(&mut self, batch: &mut [Finished]) -> Attempt {
-        let mut conflicts = 0;
-        loop {
-            return match self.write(batch) {
-                Ok(written) => Attempt::Known(written),
-                Err(error) if error.is_connecting() => Attempt::Again,
-                Err(error) if error.is_connection_lost() => {
-                    for finished in batch {
-                        finished.is_in_doubt = true;
-                    }
-                    Attempt::Again
-                }
-                Err(error) if error.is_conflict() && conflicts < CONFLICT_TRIES => {
-                    conflicts += 1;
-                    pause(CONFLICT_WAIT.mul_f64(fastrand::f64()));
-                    continue;
-                }
-                Err(error) if error.is_about_a_row() => Attempt::Halve,
-                Err(error) if error.is_statement_timeout() => Attempt::TooLong,
-                Err(_) => Attempt::Again,
-            };
-        }
-    }
-
-    fn write(&mut self, batch: &[Finished]) -> Result<Vec<Written>, StoreError> {
+    fn write(
+        &mut self,
+        batch: &[Finished],
+        patience: Patience,
+    ) -> Result<Vec<Written>, StoreError> {
         let outcomes: Vec<Settlement> = batch
             .iter()
             .map(|finished| Settlement {
@@ -174,15 +178,13 @@ impl Settler<'_> {
             expired: false,
         };
         let seconds = &self.shared.metrics.settle_seconds;
-        self.link
-            .call(|session| seconds.observe_closure_duration(|| session.settle(&batch)))
+        self.link.call_with(patience, |session| {
+            seconds.observe_closure_duration(|| session.settle(&batch))
+        })
     }
 
     /// Writes what can be written, smaller and smaller parts of it, and sets the rest aside.
     fn halve(&mut self, batch: Vec<Finished>) {
-        let _ = self
-            .link
-            .aside(|session| session.set_lock_timeout(IMPATIENT));
         let mut parts = vec![batch];
         let mut n_failed = 0;
         while let Some(mut part) = parts.pop() {
@@ -190,33 +192,21 @@ impl Settler<'_> {
                 self.set_aside(part);
                 continue;
             }
-            match self.attempt(&mut part) {
-                Attempt::Known(written) => self.account(&part, &written),
-                Attempt::Again => self.write_until_known_after(part),
-                Attempt::Halve | Attempt::TooLong if part.len() == 1 => {
-                    n_failed += 1;
-                    self.set_aside(part);
-                }
-                Attempt::Halve | Attempt::TooLong => {
-                    n_failed += 1;
-                    let half = part.split_off(part.len() / 2);
-                    parts.push(part);
-                    parts.push(half);
-                }
+            let answer = self.send(&mut part, Patience::Short);
+            if let Answer::Known(written) = answer {
+                self.account(&part, &written);
+                continue;
             }
-        }
-        let _ = self.link.aside(Session::reset_lock_timeout);
-    }
-
-    /// The connection went away in the middle of halving: this part goes on by itself.
-    fn write_until_known_after(&mut self, mut part: Vec<Finished>) {
-        loop {
-            pause(Waits::MAX);
-            match self.attempt(&mut part) {
-                Attempt::Known(written) => return self.account(&part, &written),
-                Attempt::Again => {}
-                Attempt::Halve | Attempt::TooLong => return self.set_aside(part),
+            n_failed += 1;
+            if part.len() > 1 {
+                let half = part.split_off(part.len() / 2);
+                parts.extend([part, half]);
+                continue;
             }
+            if let Answer::RowInTheWay(error) = answer {
+                self.refusals.refused(&part[0], &error);
+            }
+            self.set_aside(part);
         }
     }
 
@@ -250,6 +240,7 @@ impl Settler<'_> {
         let written_before = self.read_back(&doubted);
         for finished in batch {
             let id = finished.event_id;
+            self.refusals.is_over(finished);
             match written.get(&id) {
                 Some(true) => self.count(finished),
                 _ if written_before.contains(&id) => self.count(finished),

@@ -139,7 +139,7 @@ fn a_statement_ends_with_the_query_timeout() {
     assert_eq!(error.kind(), &StoreErrorKind::TimedOut);
     assert!(error.is_transient() && !error.is_connection_lost());
     assert!(!session.is_broken());
-    session.ping().unwrap();
+    session.now().unwrap();
 }
 
 #[test]
@@ -177,11 +177,11 @@ fn a_server_that_only_reads_is_left() {
 fn a_pool_replaces_a_connection_that_was_lost() {
     let db = TestDb::with_events(1);
     let pool = pool(&db, TIMEOUTS, 1);
-    pool.get().unwrap().ping().unwrap();
+    pool.get().unwrap().now().unwrap();
     let backend = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'test' AND datname = current_database()";
     assert_eq!(db.number(backend, &[]), 1);
 
-    let error = pool.get().unwrap().ping().unwrap_err();
+    let error = pool.get().unwrap().now().unwrap_err();
     let claimed = pool.get().unwrap().claim(&query("a")).unwrap();
 
     assert!(error.is_connection_lost() && error.is_transient());
@@ -197,12 +197,12 @@ fn a_pool_keeps_a_connection_whose_statement_failed() {
     let db = TestDb::new();
     let pool = pool(&db, TIMEOUTS, 1);
     let sessions = "SELECT min(pid)::bigint FROM pg_stat_activity WHERE application_name = 'test' AND datname = current_database()";
-    pool.get().unwrap().ping().unwrap();
+    pool.get().unwrap().now().unwrap();
     let before = db.number(sessions, &[]);
     db.execute("DROP TABLE outbox_event CASCADE");
 
     let error = pool.get().unwrap().claim(&query("a")).unwrap_err();
-    pool.get().unwrap().ping().unwrap();
+    pool.get().unwrap().now().unwrap();
 
     assert!(error.is_schema());
     assert_eq!(db.number(sessions, &[]), before);
@@ -286,7 +286,7 @@ fn a_host_that_is_silent_or_gone_does_not_hide_the_next_one() {
 
     let mut session = connect(&Dsn::parse(&dsn).unwrap(), &timeouts, "test").unwrap();
 
-    session.ping().unwrap();
+    session.now().unwrap();
     // Of several hosts only one that can be written to is any good.
     db.execute(&format!(
         "ALTER DATABASE {} SET default_transaction_read_only = on",
@@ -316,7 +316,7 @@ fn a_pool_with_all_connections_lent_says_so_in_time() {
             .ends_with("no connection of the pool was free within 1 s"),
         "{error}"
     );
-    pool.get().unwrap().ping().unwrap();
+    pool.get().unwrap().now().unwrap();
 }
 
 fn try_to_settle(session: &mut Session, token: i64) -> Result<(), StoreError> {

@@ -104,6 +104,11 @@ impl Dsn {
         format!("{} as {}", self.identity(), self.get("user"))
     }
 
+    /// How many hosts are tried, one after the other.
+    pub fn n_hosts(&self) -> usize {
+        self.hosts().count()
+    }
+
     /// The same description for each of its hosts alone, in the order in which they are to be tried.
     pub(super) fn each_host(&self) -> Vec<Dsn> {
         let mut each: Vec<Dsn> = self.hosts().map(|host| self.with_host(host)).collect();
@@ -117,7 +122,7 @@ impl Dsn {
     }
 
     fn with_host(&self, host: Host<'_>) -> Dsn {
-        let is_one_of_several = self.hosts().count() > 1;
+        let is_one_of_several = self.n_hosts() > 1;
         let mut params = self.params.clone();
         for (keyword, value) in &mut params {
             match keyword.as_str() {

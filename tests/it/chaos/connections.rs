@@ -122,6 +122,30 @@ fn one_pooled_connection_is_enough_for_claims_and_outcomes() {
     receiver.history().assert_complete(ids, 0);
 }
 
+/// Goal: an outage right behind another one is told, too: a connection that was opened in the first one is not one that it has lost.
+#[test]
+fn a_connection_that_is_terminated_right_after_an_outage_is_told() {
+    let db = TestDb::new();
+    let daemon = Daemon::new(&db)
+        .route("*=log")
+        .args(["--poll-interval", "0.05", "--lease-seconds", "3600"])
+        .start();
+    daemon.wait_ready();
+    // Idle, it has only the fetcher's connection in use.
+    let terminate = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
+                     where datname = current_database() and query like '%outbox_claim%' and pid <> pg_backend_pid()";
+
+    for turn in 1..=3 {
+        wait_until("the fetcher is connected", || {
+            db.number(terminate, &[]) == 1
+        });
+        wait_until("the outage is told, and its end", || {
+            lines_with(&daemon, "database is away") == turn
+                && lines_with(&daemon, "database is back") == turn
+        });
+    }
+}
+
 fn few_slots() -> Cluster {
     let settings = Settings::volatile().with("max_connections", &SLOTS.to_string());
     cluster::private_with(&settings)

@@ -59,3 +59,86 @@ fn an_outcome_set_aside_is_written_while_others_pour_in() {
         "it was written only when nothing else was left to do"
     );
 }
+
+/// Goal: an event whose outcome the database refuses is named with the database's words, stays leased, and is settled once it is taken.
+#[test]
+fn a_refused_outcome_is_named_and_kept_until_it_is_taken() {
+    let db = TestDb::new();
+    db.execute(
+        "create table veto as select 'not on sundays'::text as why;
+         create function veto() returns trigger language plpgsql as $$ begin
+             if new.event_type = 'refund.due' and exists (select from veto) then
+                 raise exception '%', (select why from veto);
+             end if;
+             return new; end $$;
+         create trigger veto before update on outbox_event for each row execute function veto()",
+    );
+    db.insert_events("order.created", 9);
+    let refused = db.insert_events("refund.due", 1)[0];
+    db.insert_events("order.created", 10);
+    let recorder = Recorder::new();
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("refund.*"))
+        .route("*=log")
+        .args(["--lease-seconds", "4"])
+        .start();
+    let said = |what: &str| {
+        let line = format!("event {refused} (refund.due): {what}");
+        daemon.log().matches(&line).count()
+    };
+    let n_refusals = || daemon.metric("dispatchbox_db_errors_total", &[("reason", "other")]);
+
+    wait_until("all the others are done", || db.count("done") == 19);
+    wait_until("it has been tried several times", || {
+        n_refusals() >= Some(8.0)
+    });
+    assert_eq!(
+        said("could not settle events: not on sundays"),
+        1,
+        "{}",
+        daemon.log()
+    );
+    assert_eq!(db.leases(), 1);
+    db.execute("update veto set why = 'not on mondays either'");
+    wait_until_within(Duration::from_secs(30), "the new reason is told", || {
+        said("could not settle events: not on mondays either") == 1
+    });
+    db.execute("delete from veto");
+    wait_until("it is done", || db.count("done") == 20);
+
+    wait_until("its end is told", || {
+        said("its outcome `done` is refused no more") == 1
+    });
+    assert_eq!(recorder.history().runs(), [(refused, 1)]);
+    assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
+    assert_eq!(db.leases(), 0);
+}
+
+/// Goal: a trigger that refuses everything does not fill the log with names.
+#[test]
+fn of_many_refused_outcomes_only_some_are_named() {
+    let db = TestDb::new();
+    db.execute(
+        "create function veto() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+         create trigger veto before update on outbox_event for each row execute function veto()",
+    );
+    db.insert_events("order.created", 100);
+
+    let daemon = Daemon::new(&db).route("*=log").start();
+    wait_until("it says that there are more", || {
+        daemon
+            .log()
+            .contains("outcomes of further events are refused")
+    });
+    let tries = daemon.metric("dispatchbox_db_errors_total", &[("reason", "other")]);
+    wait_until("all were tried again", || {
+        daemon.metric("dispatchbox_db_errors_total", &[("reason", "other")])
+            > tries.map(|n| n + 100.0)
+    });
+
+    assert_eq!(daemon.log().matches("is kept and tried again").count(), 10);
+    assert_eq!(
+        daemon.log().matches("outcomes of further events").count(),
+        1
+    );
+}

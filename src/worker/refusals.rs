@@ -1,0 +1,86 @@
+//! What the log is told about outcomes that the database refuses, by a trigger or a constraint for example.
+//!
+//! A refused outcome is kept and tried again, so somebody has to hear which event it is and what the database has against it: once,
+//! again when that changes, and when it is over. A row that is merely locked is not named here: that ends by itself as a rule, and
+//! the failed calls are in the log anyway.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use crate::store::StoreError;
+use crate::worker::claim::Finished;
+
+/// Events named at a time: a trigger that refuses every row is known from a few of them.
+const NAMED_MAX: usize = 10;
+
+/// Another cause for the same event is told after this time: some messages hold a time or a number that changes with every try.
+const REPEAT_AFTER: Duration = Duration::from_secs(10);
+
+/// The refused outcomes that the log knows of.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    named: HashMap<i64, Refusal>,
+    /// The log was told that there are more.
+    is_cut: bool,
+}
+
+#[derive(Debug)]
+struct Refusal {
+    cause: String,
+    since: Instant,
+    told: Instant,
+}
+
+impl Refusals {
+    /// Notes that the database does not take this outcome.
+    pub(super) fn refused(&mut self, finished: &Finished, error: &StoreError) {
+        if error.is_lock_timeout() || error.is_conflict() {
+            return;
+        }
+        let (now, cause) = (Instant::now(), error.to_string());
+        let n_named = self.named.len();
+        match self.named.get_mut(&finished.event_id) {
+            Some(known) if known.cause == cause || now - known.told < REPEAT_AFTER => return,
+            Some(known) => (known.cause, known.told) = (cause, now),
+            None if n_named >= NAMED_MAX => return self.cut(),
+            None => {
+                let refusal = Refusal {
+                    cause,
+                    since: now,
+                    told: now,
+                };
+                self.named.insert(finished.event_id, refusal);
+            }
+        }
+        warn!(
+            "event {} ({}): {error}; its outcome `{}` is kept and tried again",
+            finished.event_id,
+            finished.event_type,
+            finished.outcome.name()
+        );
+    }
+
+    /// Notes that it is known what became of this outcome.
+    pub(super) fn is_over(&mut self, finished: &Finished) {
+        let Some(refusal) = self.named.remove(&finished.event_id) else {
+            return;
+        };
+        self.is_cut &= !self.named.is_empty();
+        info!(
+            "event {} ({}): its outcome `{}` is refused no more, after {:.1} s",
+            finished.event_id,
+            finished.event_type,
+            finished.outcome.name(),
+            refusal.since.elapsed().as_secs_f64()
+        );
+    }
+
+    fn cut(&mut self) {
+        if !self.is_cut {
+            self.is_cut = true;
+            warn!("outcomes of further events are refused, too; {NAMED_MAX} are named at a time");
+        }
+    }
+}
