@@ -156,6 +156,12 @@ pub fn query_timeout_for(lease: Duration) -> Duration {
     Config::default().query_timeout.min(lease / 2)
 }
 
+/// The bound of a connection attempt where none is given: a worker that has to connect again must have renewed its leases before they
+/// are over, so with a short lease it is half of it.
+pub fn connect_timeout_for(lease: Duration) -> Duration {
+    Config::default().connect_timeout.min(lease / 2)
+}
+
 /// Where the HTTP endpoints listen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpConfig {

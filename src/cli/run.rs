@@ -62,7 +62,7 @@ pub struct RunArgs {
     /// database connections of each worker process [default: 3]
     pub pool_size: Option<String>,
     #[argh(option, arg_name = "seconds")]
-    /// bound of one attempt to connect to the database [default: 10]
+    /// bound of one attempt to connect to the database [default: 10, or half of a short lease]
     pub connect_timeout: Option<String>,
     #[argh(option, arg_name = "seconds")]
     /// bound of one statement [default: 30, or half of a short lease]

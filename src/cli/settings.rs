@@ -15,6 +15,7 @@ use crate::config::{self, Config, HttpConfig, RouteSpec};
 use crate::error::UsageError;
 use crate::handler::{Handlers, RouteError, Routes};
 use crate::http::Access;
+use crate::store::Timeouts;
 use crate::store::dsn::Dsn;
 
 pub use crate::cli::layers::{Effective, Source};
@@ -59,6 +60,7 @@ fn read_all(
     let access = access::resolve(&mut layers)?;
     config.routes = all_routes(&mut layers, &args.route, &config, handlers)?;
     warn_of_short_drain(&mut layers, &config);
+    warn_of_slow_connects(&mut layers, &config, &dsn);
     warn_of_cut_delays(&mut layers, &config);
     let of_routes = routes::warnings(handlers.patterns(), &config.routes);
     layers.warnings.extend(of_routes);
@@ -103,7 +105,7 @@ fn scalars(layers: &mut Layers) -> Result<Config, UsageError> {
     let connect_timeout = layers.seconds(
         "connect-timeout",
         &config::DATABASE_SECONDS,
-        default.connect_timeout,
+        config::connect_timeout_for(lease),
     )?;
     let query_timeout = query_timeout(layers, lease)?;
     let http = http(layers)?;
@@ -304,6 +306,22 @@ fn warn_of_cut_delays(layers: &mut Layers, config: &Config) {
         })
         .collect();
     layers.warnings.extend(warnings);
+}
+
+/// A lease that is shorter than an attempt to connect is allowed: whoever wants quick recovery accepts that an outage may cost leases.
+fn warn_of_slow_connects(layers: &mut Layers, config: &Config, dsn: &Dsn) {
+    let timeouts = Timeouts {
+        connect: config.connect_timeout,
+        query: config.query_timeout,
+    };
+    let longest = timeouts.connect_all(dsn);
+    if longest >= config.lease {
+        layers.warnings.push(format!(
+            "an attempt to connect may take {} s but a lease only {} s: a worker that has to connect again may lose its leases",
+            values::seconds_text(longest),
+            values::seconds_text(config.lease),
+        ));
+    }
 }
 
 /// A drain that is shorter than a handler may take is allowed: whoever restarts in a hurry accepts that attempts are cut short.

@@ -286,6 +286,31 @@ fn a_short_lease_brings_its_own_query_timeout() {
 }
 
 #[test]
+fn a_short_lease_brings_its_own_connect_timeout() {
+    let config = config_of(&["--lease-seconds=8"]);
+    assert_eq!(config.connect_timeout.as_secs(), 4);
+    assert_eq!(config_of(&[]).connect_timeout.as_secs(), 10);
+}
+
+#[test]
+fn a_lease_shorter_than_an_attempt_to_connect_is_warned_of() {
+    let warnings = |args: &[&str]| resolve(args, &[]).unwrap().warnings;
+    assert_eq!(
+        warnings(&["--lease-seconds=8", "--connect-timeout=8"]),
+        [
+            "an attempt to connect may take 8 s but a lease only 8 s: a worker that has to connect again may lose its leases"
+        ]
+    );
+    // Each host of several has its time.
+    let args = [
+        "--dsn=host=a,b,c",
+        "--lease-seconds=8",
+        "--connect-timeout=3",
+    ];
+    assert_eq!(explain(&args, &[]).unwrap().0.warnings.len(), 1);
+}
+
+#[test]
 fn a_drain_shorter_than_a_handler_is_warned_of() {
     let warnings = |args: &[&str]| resolve(args, &[]).unwrap().warnings;
     assert_eq!(warnings(&[]), Vec::<String>::new());
