@@ -7,8 +7,9 @@
 //! can know what ran.
 //!
 //! The worker holds a lock on the file while it lives. Whoever gets the lock may act for the dead worker: its supervisor, or the
-//! next supervisor on the host, which finds what a killed one left behind. The file appears under its final name only once it is
-//! locked, so a file that nobody locks always belongs to a dead worker.
+//! another supervisor on the host, which finds what a killed one left behind. The file appears under its final name only once it is
+//! locked, so a file that nobody locks always belongs to a dead worker. Who removes a file holds its lock and has seen that the file
+//! still lies at its path, so nobody removes one that was just made.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::pause::pause;
-use crate::process::Stat;
+use crate::process::{self, Stat};
 
 /// The header's room in the file; slots start behind it.
 const HEADER_BYTES: u64 = 2048;
@@ -30,7 +31,11 @@ const SLOT_BYTES: u64 = 24;
 /// Largest file that is read back: more slots than any worker has runners.
 const FILE_BYTES_MAX: u64 = HEADER_BYTES + SLOT_BYTES * 65_536;
 
+/// How a file's name ends once it is locked.
 const SUFFIX: &str = "in-hand";
+
+/// How it ends until then.
+const SUFFIX_UNNAMED: &str = "tmp";
 
 /// Who wrote the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,18 +67,46 @@ pub struct InHandFile {
     path: PathBuf,
 }
 
+/// Whether a process that led a group may have ended since its group was noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leader {
+    /// It may, a moment ago: until its group is gone, too, its number goes to nobody else.
+    MayBeGone,
+    /// Nobody knows when: its number may have led another group since, and that one's leader may be gone by now.
+    MustLive,
+}
+
+impl InHand {
+    /// Kills the program that handled the event, with all its group, unless its number belongs to somebody else by now.
+    pub fn kill_group(&self, leader: Leader) {
+        let is_ours = match started_ticks(self.group) {
+            Some(ticks) => ticks == self.started_ticks,
+            None => leader == Leader::MayBeGone,
+        };
+        if self.group != 0 && is_ours {
+            process::kill_group(self.group);
+        }
+    }
+}
+
 impl InHandFile {
     /// Creates, locks and then names the file in `directory`.
     pub fn create(directory: &Path, name: &str, owner: &Owner) -> io::Result<InHandFile> {
-        let path = directory.join(format!("{name}.{SUFFIX}"));
-        let unnamed = directory.join(format!("{name}.tmp"));
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&unnamed)?;
-        file.lock()?;
+        let path = path(directory, name);
+        let unnamed = directory.join(format!("{name}.{SUFFIX_UNNAMED}"));
+        let mut file = loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&unnamed)?;
+            file.lock()?;
+            // A supervisor that looks for what dead workers left may have removed it before it was locked.
+            if lies_at(&file, &unnamed) {
+                break file;
+            }
+        };
         let mut header = serde_json::to_vec(owner)?;
         header.push(b'\n');
         if header.len() as u64 > HEADER_BYTES {
@@ -127,18 +160,11 @@ impl InHandFile {
             .write_all_at(&bytes, HEADER_BYTES + SLOT_BYTES * slot as u64)
     }
 
-    /// Process groups that handle an event now; what a worker kills when its drain runs out of time.
-    pub fn groups(&self) -> Vec<u32> {
-        read_slots(&self.file).map_or_else(
-            |_| Vec::new(),
-            |slots| {
-                slots
-                    .iter()
-                    .map(|slot| slot.group)
-                    .filter(|&group| group != 0)
-                    .collect()
-            },
-        )
+    /// Kills what handles an event now; what a worker does when its drain runs out of time.
+    pub fn kill_groups(&self) {
+        for in_hand in read_slots(&self.file).unwrap_or_default() {
+            in_hand.kill_group(Leader::MayBeGone);
+        }
     }
 
     /// Removes the file: every lease of this worker is settled.
@@ -167,6 +193,10 @@ impl Remains {
             Ok(()) => {}
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => return None,
         }
+        if !lies_at(&file, path) {
+            // Whoever had it before is done with it.
+            return None;
+        }
         let owner = read_owner(&file).ok()?;
         let in_hand = read_slots(&file).ok()?;
         Some(Remains {
@@ -189,22 +219,16 @@ impl Remains {
         }
     }
 
-    /// Takes over every dead worker's file in `directory` that belongs to `database`.
-    pub fn take_all(directory: &Path, database: &str) -> Vec<Remains> {
-        let Ok(entries) = fs::read_dir(directory) else {
-            return Vec::new();
-        };
-        let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
-        let (named, unnamed): (Vec<_>, Vec<_>) = paths.partition(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == SUFFIX)
-        });
-        remove_unnamed(&unnamed);
-        named
-            .into_iter()
-            .filter(|path| belongs_to(path, database))
-            .filter_map(|path| Remains::take(&path))
-            .collect()
+    /// Kills what the worker's handlers had running.
+    pub fn kill_groups(&self, leader: Leader) {
+        for in_hand in &self.in_hand {
+            in_hand.kill_group(leader);
+        }
+    }
+
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Removes the file: the worker has no lease left.
@@ -212,6 +236,24 @@ impl Remains {
         // Left behind it costs the next supervisor one look at a worker that has no lease.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Lists the files in `directory` that belong to `database` and may be a dead worker's, and removes what workers left that were
+/// killed before they could name theirs: these never claimed anything.
+pub fn files(directory: &Path, database: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let mut named = Vec::new();
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+        match path.extension() {
+            Some(extension) if extension == SUFFIX => named.push(path),
+            Some(extension) if extension == SUFFIX_UNNAMED => remove_if_left(&path),
+            Some(_) | None => {}
+        }
+    }
+    named.retain(|path| belongs_to(path, database));
+    named
 }
 
 /// The path of the file that a worker creates under this name.
@@ -241,17 +283,20 @@ pub fn started_ticks(pid: u32) -> Option<u32> {
     u32::try_from(ticks & u64::from(u32::MAX)).ok()
 }
 
-/// Removes what a worker left that was killed before it could name its file: it never claimed anything.
-fn remove_unnamed(paths: &[PathBuf]) {
-    for path in paths
-        .iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "tmp"))
-    {
-        let is_left = File::open(path).is_ok_and(|file| file.try_lock().is_ok());
-        if is_left {
-            let _ = fs::remove_file(path);
-        }
+/// Removes a file that nobody locks. Its worker may have made it this moment and then finds it gone when it has the lock.
+fn remove_if_left(path: &Path) {
+    let Ok(file) = File::open(path) else { return };
+    if file.try_lock().is_ok() && lies_at(&file, path) {
+        let _ = fs::remove_file(path);
     }
+}
+
+/// Says whether the path still leads to this file, and not to another one, or to none.
+fn lies_at(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else {
+        return false;
+    };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
 }
 
 fn belongs_to(path: &Path, database: &str) -> bool {

@@ -49,10 +49,12 @@
 //! - A worker settles under its own id and token. Once its lease is gone, nothing that it says changes a row.
 //! - *A worker died, its host lives:* the supervisor charges an attempt to exactly the events in the dead worker's in-hand file,
 //!   and releases the others of its leases ([`supervisor`]).
-//! - *A whole tree was killed:* the next supervisor on the host finds files that nobody locks, and does the same.
+//! - *A whole tree was killed:* the next supervisor on the host, or one that runs there already, finds files that nobody locks, and
+//!   does the same.
 //! - *A host is lost:* any keeper ends the lease once it has seen it expired twice, and charges all its events, since nobody can
 //!   know which were being handled.
-//! - *A claim's answer was lost:* the lease is in nobody's hand and is not renewed; the fetcher releases it by its token.
+//! - *A claim's answer was lost:* the lease is in nobody's hand and is not renewed; the fetcher releases it by its token. Where the
+//!   server may commit it after the worker has drained, the worker leaves its in-hand file, and with that to a supervisor to look.
 //! - *A person requeues or discards a dead event:* only what is dead and no lease names, so a stale worker's late word and a person's
 //!   never meet ([`store::dead`]).
 //!

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use log::{debug, warn};
 
-use crate::in_hand::{self, Remains};
+use crate::in_hand::{self, Leader, Remains};
 use crate::process;
 use crate::report::Report;
 use crate::settings::WorkerSettings;
@@ -23,6 +23,10 @@ const REPORT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A program that the worker was just starting may share its lock for a moment.
 const UNLOCK_MAX: Duration = Duration::from_millis(100);
+
+/// How long the last reports of a worker that has ended are waited for. Their pipe may be held open by something that a library
+/// handler started, so its end may never come.
+const LAST_REPORTS_MAX: Duration = Duration::from_millis(500);
 
 /// Variables that hold or point to the password: a worker gets its database through the pipe.
 const SECRET_VARIABLES: &[&str] = &[
@@ -41,11 +45,23 @@ pub(super) struct WorkerProcess {
     /// When it was started.
     pub(super) started: Instant,
     /// When it last reported, or was started.
-    pub(super) last_report: Instant,
+    last_report: Instant,
     /// How long its longest database call was out at its last report.
-    pub(super) longest_call: Duration,
+    longest_call: Duration,
     /// It was told to drain, or killed: its end is no surprise.
     pub(super) is_leaving: bool,
+    /// When it was seen to have ended.
+    ended: Option<Instant>,
+}
+
+/// How a worker is.
+pub(super) enum Condition {
+    /// Nothing has to be done.
+    Well,
+    /// It has ended, and nobody told.
+    Gone,
+    /// It has not turned for so long.
+    Wedged(Duration),
 }
 
 /// How a worker ended.
@@ -76,6 +92,7 @@ impl WorkerProcess {
             last_report: started,
             longest_call: Duration::ZERO,
             is_leaving: false,
+            ended: None,
         };
         if let Err(error) = worker.greet(stdout, events) {
             worker.kill();
@@ -119,18 +136,45 @@ impl WorkerProcess {
         let _ = self.child.kill();
     }
 
+    /// Notes a sign of life.
+    pub(super) fn reported(&mut self, report: &Report) {
+        self.last_report = Instant::now();
+        self.longest_call = Duration::from_millis(report.turned_ms);
+    }
+
+    /// Forgets how long it has been silent.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        self.last_report = now;
+        self.longest_call = Duration::ZERO;
+    }
+
+    /// Looks how it is. Its end is told by the thread that reads its reports, behind the last one; here only where that does not come.
+    pub(super) fn look(&mut self, now: Instant, wedged_after: Duration) -> Condition {
+        if self.ended.is_none() && process::has_ended(self.pid()) {
+            self.ended = Some(now);
+        }
+        if let Some(ended) = self.ended {
+            return if now.duration_since(ended) >= LAST_REPORTS_MAX {
+                Condition::Gone
+            } else {
+                Condition::Well
+            };
+        }
+        let silent = now.duration_since(self.last_report).max(self.longest_call);
+        if silent >= wedged_after && !self.is_leaving {
+            return Condition::Wedged(silent);
+        }
+        Condition::Well
+    }
+
     /// Cleans up after a worker that has ended or was killed: first what its handlers still run, while its number cannot be reused, then itself.
     pub(super) fn bury(mut self) -> End {
         // Until it is really gone its file is locked, and it might still start something.
         process::wait_for_end(self.pid());
         let path = self.in_hand_path();
         let remains = Remains::take_within(&path, UNLOCK_MAX);
-        for group in remains
-            .iter()
-            .flat_map(|remains| &remains.in_hand)
-            .map(|in_hand| in_hand.group)
-        {
-            process::kill_group(group);
+        if let Some(remains) = &remains {
+            remains.kill_groups(Leader::MayBeGone);
         }
         process::kill_programs_of(&self.settings.owner.worker);
         let status = self.child.wait().unwrap_or_default();
@@ -141,7 +185,8 @@ impl WorkerProcess {
         }
     }
 
-    fn in_hand_path(&self) -> PathBuf {
+    /// Where its in-hand file lies.
+    pub(super) fn in_hand_path(&self) -> PathBuf {
         in_hand::path(&self.settings.directory, &self.settings.in_hand_name)
     }
 }
@@ -183,17 +228,18 @@ fn read_reports(slot: u16, pid: u32, stdout: ChildStdout, events: &Sender<FleetE
             Ok(0) | Err(_) => break,
             Ok(_) => {}
         }
-        match std::str::from_utf8(&line)
-            .map_err(|_| ())
-            .and_then(|line| Report::decode(line).map_err(|_| ()))
-        {
+        if line == b"\n" {
+            // Each report begins with one.
+            continue;
+        }
+        match Report::decode(&line) {
             Ok(report) => {
                 if events.send(FleetEvent::Report(slot, pid, report)).is_err() {
                     return;
                 }
             }
-            Err(()) if has_complained => {}
-            Err(()) => {
+            Err(_) if has_complained => {}
+            Err(_) => {
                 has_complained = true;
                 warn!(
                     "worker-{slot:02} wrote something to standard output that is no report; a handler must not print there"

@@ -5,6 +5,7 @@
 //! the start and the sweeping of dead workers' leases, has a thread of its own.
 
 mod child;
+mod leftovers;
 mod preflight;
 mod publisher;
 mod self_probe;
@@ -14,6 +15,7 @@ mod surveyor;
 mod sweeper;
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,14 +27,15 @@ use crate::directory::PrivateDirectory;
 use crate::error::{EXIT_CONFIG, EXIT_FAILED};
 use crate::handler::{Handlers, Routes};
 use crate::health::{DaemonPhase, Published};
-use crate::in_hand::{self, Remains};
+use crate::in_hand;
 use crate::metrics::WorkerMetrics;
 use crate::process;
 use crate::report::Report;
 use crate::signal::{self, SignalThread};
 use crate::store::Timeouts;
 use crate::store::dsn::Dsn;
-use child::{End, WorkerProcess};
+use child::{Condition, End, WorkerProcess};
+use leftovers::Leftovers;
 use publisher::Publisher;
 use self_probe::SelfProbe;
 use slot::{Identity, Slot};
@@ -97,6 +100,7 @@ pub struct Supervisor {
     dsn: Dsn,
     identity: Identity,
     directory: PrivateDirectory,
+    leftovers: Leftovers,
     publisher: Publisher,
     signals: SignalThread,
     sweeper: Sweeper,
@@ -107,6 +111,8 @@ pub struct Supervisor {
     /// Held so that the channel outlives its other senders.
     sender: Sender<FleetEvent>,
     slots: Vec<Slot>,
+    /// When a worker that has not turned counts as wedged.
+    wedged_after: Duration,
     phase: Phase,
     /// When what is due was looked after last.
     last_look: Instant,
@@ -185,6 +191,8 @@ impl Supervisor {
             .map_err(thread_failed)?;
         Ok(Supervisor {
             identity: Identity::new(dsn.identity()),
+            leftovers: Leftovers::new(directory.path.clone(), dsn.identity()),
+            wedged_after: timeouts.query + timeouts.connect_all(&dsn) + WEDGED_MARGIN,
             slots: (0..config.processes.get()).map(Slot::new).collect(),
             config,
             dsn,
@@ -262,17 +270,8 @@ impl Supervisor {
         self.publisher.phase(DaemonPhase::Running);
         info!("started: the database is there, and holds and allows all that is needed");
         self.surveyor.begin();
-        for remains in Remains::take_all(&self.directory.path, &self.dsn.identity()) {
-            info!(
-                "worker {} of an earlier daemon was killed: ending what it left",
-                remains.owner.worker
-            );
-            kill_left_groups(&remains);
-            self.sweeper.sweep(Dead {
-                owner: remains.owner.clone(),
-                end: "killed together with its daemon, or at the end of its drain".to_owned(),
-                remains: Some(remains),
-            });
+        for dead in self.leftovers.take_all() {
+            self.sweeper.sweep(dead);
         }
         for slot in 0..self.slots.len() {
             self.start_worker(slot);
@@ -309,8 +308,7 @@ impl Supervisor {
         let Some(worker) = self.worker(number, pid) else {
             return;
         };
-        worker.last_report = Instant::now();
-        worker.longest_call = Duration::from_millis(report.turned_ms);
+        worker.reported(&report);
         self.publisher.reported(number, pid, report);
     }
 
@@ -326,8 +324,9 @@ impl Supervisor {
         let wait = slot.ended();
         let status = end.status;
         self.publisher.ended(number);
-        if !status.success() {
-            self.has_failed = true;
+        self.has_failed |= !status.success();
+        // One that has drained leaves its file only where a claim of its may still be committed.
+        if !status.success() || end.remains.is_some() {
             self.sweep_after(end);
         }
         if matches!(self.phase, Phase::Running) {
@@ -341,43 +340,37 @@ impl Supervisor {
         self.leave_if_empty();
     }
 
-    /// What is due with time: successors, silent workers, orphans.
+    /// What is due with time: successors, silent workers, what dead ones left, orphans.
     fn look_after(&mut self) {
         let now = Instant::now();
         let has_slept = now.duration_since(self.last_look) >= SLEPT;
         self.last_look = now;
         self.publisher.look_back(now);
-        let wedged_after = self.config.query_timeout + self.config.connect_timeout + WEDGED_MARGIN;
-        let mut overlooked = Vec::new();
+        let mut gone = Vec::new();
         for slot in &mut self.slots {
             let Some(worker) = &mut slot.worker else {
                 continue;
             };
-            if process::has_ended(worker.pid()) {
-                // Its report pipe may be held open by something that a handler started.
-                overlooked.push((slot.number, worker.pid()));
-                continue;
-            }
             if has_slept {
                 // This process was stopped for a while: its workers may have reported all the time.
-                worker.last_report = now;
-                worker.longest_call = Duration::ZERO;
-                continue;
+                worker.excuse(now);
             }
-            let silent = now.duration_since(worker.last_report);
-            let silent = silent.max(worker.longest_call);
-            if silent >= wedged_after && !worker.is_leaving {
-                error!(
-                    "worker-{:02} (pid {}) is wedged: stuck for {:.0} s; replacing it",
-                    slot.number,
-                    worker.pid(),
-                    silent.as_secs_f64()
-                );
-                worker.is_leaving = true;
-                worker.kill();
+            match worker.look(now, self.wedged_after) {
+                Condition::Well => {}
+                Condition::Gone => gone.push((slot.number, worker.pid())),
+                Condition::Wedged(silent) => {
+                    error!(
+                        "worker-{:02} (pid {}) is wedged: stuck for {:.0} s; replacing it",
+                        slot.number,
+                        worker.pid(),
+                        silent.as_secs_f64()
+                    );
+                    worker.is_leaving = true;
+                    worker.kill();
+                }
             }
         }
-        for (number, pid) in overlooked {
+        for (number, pid) in gone {
             self.ended(number, pid);
         }
         if matches!(self.phase, Phase::Running) {
@@ -386,14 +379,18 @@ impl Supervisor {
                     self.start_worker(index);
                 }
             }
+            self.look_for_leftovers(now);
         }
-        let workers: Vec<u32> = self
-            .slots
-            .iter()
-            .filter_map(|slot| slot.worker.as_ref())
-            .map(WorkerProcess::pid)
-            .collect();
+        let workers: Vec<u32> = self.workers().map(WorkerProcess::pid).collect();
         process::reap_orphans(|pid| workers.contains(&pid));
+    }
+
+    fn look_for_leftovers(&mut self, now: Instant) {
+        let ours: Vec<PathBuf> = self.workers().map(WorkerProcess::in_hand_path).collect();
+        let is_ours = |path: &Path| ours.iter().any(|one| one == path);
+        for dead in self.leftovers.take_due(now, is_ours) {
+            self.sweeper.sweep(dead);
+        }
     }
 
     fn signalled(&mut self, signal: i32) {
@@ -469,20 +466,14 @@ impl Supervisor {
         });
     }
 
+    fn workers(&self) -> impl Iterator<Item = &WorkerProcess> {
+        self.slots.iter().filter_map(|slot| slot.worker.as_ref())
+    }
+
     fn worker(&mut self, number: u16, pid: u32) -> Option<&mut WorkerProcess> {
         self.slots
             .get_mut(usize::from(number))
             .and_then(|slot| slot.worker.as_mut())
             .filter(|worker| worker.pid() == pid)
     }
-}
-
-/// Kills what a worker of another supervisor left running, where its number surely still means the same process.
-fn kill_left_groups(remains: &Remains) {
-    for in_hand in remains.in_hand.iter().filter(|in_hand| in_hand.group != 0) {
-        if in_hand::started_ticks(in_hand.group) == Some(in_hand.started_ticks) {
-            process::kill_group(in_hand.group);
-        }
-    }
-    process::kill_programs_of(&remains.owner.worker);
 }

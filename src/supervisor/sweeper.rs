@@ -28,7 +28,8 @@ use crate::store::{self, Session, StoreError, Timeouts};
 /// How often a dead worker is looked at until nothing of it is left.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Dead workers watched at once. Those of a crash loop hold no lease, so what does not fit is left to the expiry of its leases.
+/// Dead workers watched at once. Those of a crash loop hold no lease, so what does not fit is left to a later look for in-hand files,
+/// or to the expiry of its leases.
 const WATCHED_MAX: usize = 256;
 
 /// A worker that died.
@@ -84,7 +85,7 @@ impl Sweeper {
         let Some(sender) = &self.dead else { return };
         if let Err(TrySendError::Full(dead)) = sender.try_send(dead) {
             warn!(
-                "too many dead workers to sweep at once: the leases of {} end by expiry",
+                "too many dead workers to sweep at once: the leases of {} end later",
                 dead.owner.worker
             );
         }

@@ -453,6 +453,10 @@ impl<'a> Fetcher<'a> {
             // Only the end of the process, by the drain timeout for instance, cuts this short.
             pause(waits.take());
         }
+        let is_in_doubt = self.strays_until.is_some();
+        self.shared
+            .may_claim_late
+            .store(is_in_doubt, Ordering::Relaxed);
     }
 
     /// Ends the leases that a lost answer may have left.

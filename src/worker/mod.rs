@@ -287,7 +287,9 @@ impl Worker {
             error!("ended with {} events in flight", self.shared.in_flight());
             return ExitCode::FAILURE;
         }
-        self.shared.in_hand.remove();
+        if !self.shared.may_claim_late.load(Ordering::Relaxed) {
+            self.shared.in_hand.remove();
+        }
         ExitCode::SUCCESS
     }
 
@@ -305,9 +307,7 @@ impl Worker {
 
     /// Ends the process without waiting for its threads. What was in hand stands in the in-hand file; the leases stay.
     fn give_up(&self) -> ! {
-        for group in self.shared.in_hand.groups() {
-            process::kill_group(group);
-        }
+        self.shared.in_hand.kill_groups();
         process::kill_programs_of(&self.shared.owner.worker);
         // Not by returning: dropping a connection to a stalled server could block for ever.
         std::process::exit(1)

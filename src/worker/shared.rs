@@ -59,6 +59,8 @@ pub(super) struct Shared {
     pub(super) epoch: Instant,
     /// It claims and starts no more.
     pub(super) is_draining: AtomicBool,
+    /// The server may still commit a claim that this worker gave up. Its in-hand file stays then, so that somebody looks for that.
+    pub(super) may_claim_late: AtomicBool,
     /// Runners that handle an event now.
     pub(super) busy_runners: AtomicUsize,
     /// Payload bytes in the queue: a few large events fill it as many small ones do.
@@ -125,6 +127,7 @@ impl Shared {
             outage: Outage::default(),
             epoch: Instant::now(),
             is_draining: AtomicBool::new(false),
+            may_claim_late: AtomicBool::new(false),
             busy_runners: AtomicUsize::new(0),
             queued_bytes: AtomicU64::new(0),
             runs_ended: AtomicU64::new(0),

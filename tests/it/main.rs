@@ -60,6 +60,8 @@ mod fence;
 mod handler;
 /// The endpoints: status and body, bad input, who gets in, bounds in number and time.
 mod http_api;
+/// The file that tells what a dead worker was handling.
+mod in_hand;
 /// The support's own laws: a checker that cannot fail proves nothing.
 mod kit;
 /// Renewing, listing, strays, TRUNCATE.
@@ -84,6 +86,8 @@ mod race;
 mod readiness;
 /// The README's options, endpoints, metrics and files are the real ones.
 mod readme;
+/// What workers report, whatever handlers print.
+mod reports;
 /// The roles of sql/roles.sql: enough for their work and no more, and what a start says of a role that lacks some.
 mod roles;
 /// The sample events that ship with the program, and their generator.

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::{assert_done_at_first_attempt, wait_runs};
+use rustix::process::Signal;
+
+use super::{LIMIT, assert_done_at_first_attempt, wait_runs};
 use crate::support::{
-    Daemon, Receiver, Recorder, RunningDaemon, TestDb, TestDir, n_events, wait_until,
+    Daemon, Receiver, Recorder, RunningDaemon, TestDb, TestDir, n_events, signal_pid, wait_until,
+    wait_until_within,
 };
 
 /// Goal: an upgrade, which is one restart of every daemon after the other, is no fault at all.
@@ -67,6 +70,46 @@ fn daemons_may_share_a_runtime_directory() {
     recorder.history().assert_complete(ids, 0);
     assert!(runtime.entries().is_empty(), "{:?}", runtime.entries());
     for daemon in &daemons {
-        assert!(!daemon.log().contains("of an earlier daemon was killed"));
+        assert!(!daemon.log().contains("ending what it left"));
     }
+}
+
+/// Goal: what a daemon left that was killed with its workers is recovered by another one that runs on, not only by the next that starts.
+#[test]
+fn a_daemon_recovers_what_another_one_left_that_was_killed_with_its_workers() {
+    let db = TestDb::new();
+    let runtime = TestDir::new();
+    let recorder = Recorder::new().gated();
+    let start = || -> RunningDaemon {
+        Daemon::new(&db)
+            .route(recorder.route("*"))
+            .args(["--max-parallel", "2", "--lease-seconds", "3600"])
+            .args(["--retry-backoff-seconds", "3600"])
+            .env("RUNTIME_DIRECTORY", runtime.path())
+            .start()
+    };
+    let mut survivor = start();
+    survivor.wait_ready();
+    let mut killed = start();
+    let worker = killed.wait_workers(1)[0];
+    killed.wait_ready();
+    let ids = db.insert_events("order.created", 12);
+    wait_until("both have as much as they can run", || {
+        recorder.history().len() == 4
+    });
+
+    signal_pid(worker, Signal::STOP);
+    killed.kill();
+    signal_pid(worker, Signal::KILL);
+    let charged = "select count(*) from outbox_event where status = 'retry' and attempts = 1 and next_run_at > now()";
+    wait_until_within(LIMIT, "what was in hand is charged", || {
+        db.number(charged, &[]) == 2
+    });
+    recorder.open_gate();
+    wait_until_within(LIMIT, "all the others are done", || db.count("done") == 10);
+
+    recorder.history().assert_complete(ids, 0);
+    assert_eq!(survivor.terminate(), 0, "{}", survivor.log());
+    assert_eq!(db.leases(), 0);
+    assert!(runtime.entries().is_empty(), "{:?}", runtime.entries());
 }

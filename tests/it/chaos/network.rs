@@ -359,6 +359,36 @@ fn a_worker_whose_server_falls_silent_in_mid_call_is_replaced() {
     assert_all_left(&db, [&mut daemon]);
 }
 
+/// Goal: a worker that tries one silent host after the other is not taken for wedged, however many there are.
+#[test]
+fn a_worker_that_tries_many_hosts_is_left_alone() {
+    const N_HOSTS: usize = 10;
+    let db = TestDb::new();
+    let proxy = Proxy::to(&db);
+    let dsn = proxy.dsn(&db);
+    let (host, rest) = dsn.split_once(' ').unwrap();
+    let directory = host.strip_prefix("host=").unwrap();
+    let mut daemon = Daemon::new(&db)
+        .dsn(format!("host={} {rest}", [directory; N_HOSTS].join(",")))
+        .route("*=log")
+        .args(["--query-timeout", "0.5", "--connect-timeout", "1"])
+        .start();
+    let workers = daemon.wait_workers(1);
+    let mut ids = db.insert_events("order.created", 1);
+    wait_all_done(&db, &ids);
+
+    proxy.silence();
+    proxy.cut_all();
+    wait_until_within(LIMIT, "every host was tried in vain", || {
+        daemon.metric("dispatchbox_db_errors_total", &[("reason", "timeout")]) >= Some(1.0)
+    });
+    assert_eq!(daemon.worker_pids(), workers, "{}", daemon.log());
+    proxy.heal();
+    ids.extend(db.insert_events("order.created", 1));
+
+    assert_done_at_first_attempt(&db, [&mut daemon], &ids);
+}
+
 /// Commits `n` events whose payload holds the mark.
 fn insert_marked(db: &TestDb, n: i32) -> Vec<i64> {
     let sql = "insert into outbox_event (aggregate_type, aggregate_id, event_type, payload) \

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::{LIMIT, assert_all_left, assert_done_at_first_attempt, wait_all_done, wait_runs};
 use crate::support::{
-    Daemon, Receiver, Recorder, TestDb, cluster, n_events, signal_pid, wait_until,
+    Daemon, Proxy, Receiver, Recorder, TestDb, TestDir, cluster, n_events, signal_pid, wait_until,
     wait_until_within,
 };
 
@@ -136,6 +136,60 @@ fn a_claim_that_a_dead_workers_back_end_commits_late_is_released() {
     assert_eq!(db.number(more, &[]), 0);
     recorder.history().assert_complete(ids, 0);
     assert_all_left(&db, [&mut daemon]);
+}
+
+/// Goal: a claim that the server still commits after its worker has drained is found by the next daemon; its events do not wait for the
+/// end of the lease.
+/// Method: a claim hangs in the server while its connection is cut and the daemon is told to leave.
+#[test]
+fn a_claim_that_is_committed_after_a_clean_drain_is_released_by_the_next_daemon() {
+    let db = TestDb::new();
+    db.execute(
+        "create schema original;
+         alter function outbox_claim_1 set schema original;
+         create function outbox_claim_1(worker text, events_max int, lease interval, after_at timestamptz, after_id bigint,
+                                        leave_out text[], take_only text[], bytes_max bigint)
+         returns table (token bigint, id bigint, aggregate_type text, aggregate_id text, event_type text, payload text, attempts int,
+                        next_run_at timestamptz, created_at timestamptz, headers text)
+         language plpgsql set lock_timeout = 0 as $$ begin
+             perform pg_advisory_xact_lock(1);
+             return query select * from original.outbox_claim_1(worker, events_max, lease, after_at, after_id, leave_out, take_only, bytes_max);
+         end $$",
+    );
+    let ids = db.insert_events("order.created", 5);
+    let (proxy, runtime, recorder) = (Proxy::to(&db), TestDir::new(), Recorder::new());
+    let start = || {
+        Daemon::new(&db)
+            .dsn(proxy.dsn(&db))
+            .route(recorder.route("*"))
+            .args(["--lease-seconds", "3600", "--query-timeout", "600"])
+            .env("RUNTIME_DIRECTORY", runtime.path())
+            .start()
+    };
+    let mut other = db.client();
+    other.batch_execute("select pg_advisory_lock(1)").unwrap();
+
+    let mut first = start();
+    wait_until("a claim hangs", || claims_waiting(&db) == 1);
+    proxy.refuse();
+    proxy.cut_all();
+    wait_until("the worker has given it up", || {
+        first.log().contains("database is away")
+    });
+    first.signal(Signal::TERM);
+    wait_until("it is draining", || {
+        first.get("/ready").1.contains("draining")
+    });
+    proxy.heal();
+    assert_eq!(first.wait_exit(LIMIT).code(), Some(0), "{}", first.log());
+    assert_eq!(db.leases(), 0);
+    drop(other);
+    wait_until("the claim is committed", || db.leases() == 1);
+
+    let mut second = start();
+    assert_done_at_first_attempt(&db, [&mut second], &ids);
+    recorder.history().assert_complete(ids, 0);
+    assert!(runtime.entries().is_empty(), "{:?}", runtime.entries());
 }
 
 /// Sweepers that have a connection, and nothing to do on it after a look at the leases of a dead worker.

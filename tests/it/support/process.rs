@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use dispatchbox::process::Stat;
+
 /// Says whether a process runs.
 pub fn is_alive(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != 'Z')
@@ -44,6 +46,14 @@ pub fn with_argument(text: &str) -> Vec<u32> {
                 .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
         })
         .filter(|&pid| is_alive(pid))
+        .collect()
+}
+
+/// Lists the running processes of a group.
+pub fn in_group(group: u32) -> Vec<u32> {
+    all()
+        .into_iter()
+        .filter(|&pid| Stat::of(pid).is_some_and(|stat| stat.group == group && stat.state != 'Z'))
         .collect()
 }
 
