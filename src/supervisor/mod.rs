@@ -5,14 +5,19 @@
 //! the start and the sweeping of dead workers' leases, has a thread of its own.
 
 mod child;
+mod event;
 mod leftovers;
 mod preflight;
 mod publisher;
+mod refusal;
 mod self_probe;
 mod slot;
 mod summary;
 mod surveyor;
 mod sweeper;
+
+pub use event::FleetEvent;
+pub use refusal::Refusal;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -59,40 +64,6 @@ const LAST_SWEEP_MAX: Duration = Duration::from_secs(2);
 
 /// After a second signal everything ends within a second.
 const HASTY_SWEEP_MAX: Duration = Duration::from_millis(300);
-
-/// All that can happen to the supervisor.
-pub enum FleetEvent {
-    /// Somebody sent this process a signal.
-    Signal(i32),
-    /// The database is usable, or never will be.
-    Preflight(Result<(), String>),
-    /// The worker in this slot, with this pid, has reported.
-    Report(u16, u32, Report),
-    /// The worker in this slot, with this pid, has ended.
-    Ended(u16, u32),
-    /// Time to look after what is due.
-    Tick,
-    /// The drain has taken too long.
-    DrainTimedOut,
-}
-
-/// Why the daemon does not start, and with which exit code it ends.
-#[derive(Debug)]
-pub struct Refusal {
-    /// For the log.
-    pub reason: String,
-    /// The exit code.
-    pub code: u8,
-}
-
-impl Refusal {
-    fn failed(reason: impl Into<String>) -> Refusal {
-        Refusal {
-            reason: reason.into(),
-            code: EXIT_FAILED,
-        }
-    }
-}
 
 /// The parent of the workers.
 pub struct Supervisor {
