@@ -68,8 +68,11 @@ impl Browser {
             session: format!("http://127.0.0.1:{port}/session"),
             directory,
         };
-        let session = browser.post("", browser.capabilities());
-        let id = session["sessionId"].as_str().expect(MISSING);
+        // A driver alone starts as well, and says only now that it finds no browser.
+        let session = browser
+            .try_post("", browser.capabilities())
+            .unwrap_or_else(|error| panic!("{MISSING}: {error}"));
+        let id = session["sessionId"].as_str().unwrap();
         browser.session = format!("{}/{id}", browser.session);
         browser
     }
