@@ -39,7 +39,7 @@ pub fn run(args: &ExplainArgs, env: &Env, handlers: &Handlers) -> ExitCode {
     let read = || {
         let id =
             values::event_id(&args.id).map_err(|why| UsageError::new(format!("the id {why}")))?;
-        let settings = settings::resolve(&args.as_run(), env, handlers)?;
+        let (settings, _) = settings::read_all(&args.as_run(), env, handlers)?;
         Ok((id, settings.config))
     };
     one_shot::run("explain", args.given(), env, read, |session, wanted| {

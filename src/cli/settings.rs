@@ -49,7 +49,8 @@ pub fn explain(
         .map_err(|err| err.hint("`dispatchbox help run` lists the options and their defaults"))
 }
 
-fn read_all(
+/// The same, for whoever gives errors a hint of its own.
+pub(super) fn read_all(
     args: &RunArgs,
     env: &Env,
     handlers: &Handlers,

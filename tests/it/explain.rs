@@ -214,6 +214,12 @@ fn a_bad_id_or_route_is_a_usage_error() {
         .check();
     let said = Cli::new(["explain", "7", "--dsn=host=/nonexistent", "--route=*"]).run();
     assert_eq!(said.status, 2, "{}", said.stderr);
+    assert!(
+        said.stderr
+            .ends_with("hint: `dispatchbox help explain` lists its options\n"),
+        "{}",
+        said.stderr
+    );
     let said = Cli::new(["explain", "7", "--dsn=host=/nonexistent"]).run();
     assert_eq!(said.status, 69, "{}", said.stderr);
     let db = TestDb::new();
