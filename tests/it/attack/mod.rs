@@ -2,6 +2,7 @@
 //! daemon is what it was. The figures are printed: `cargo test --test it attack:: -- --nocapture`.
 
 mod client;
+mod ending;
 mod flood;
 mod shortage;
 mod siege;

@@ -116,12 +116,20 @@ impl Siege {
     #[track_caller]
     pub fn attack(&self, what: &str, attack: impl Fn(&Target) + Sync) {
         self.attack_by(WAITING, what, attack);
+        self.check_recovery(what);
     }
 
     /// The same, with a few that are always busy.
     #[track_caller]
     pub fn flood(&self, what: &str, attack: impl Fn(&Target) + Sync) {
         self.attack_by(BUSY, what, attack);
+        self.check_recovery(what);
+    }
+
+    /// An attack under conditions that are to be ended before the look at what is left.
+    #[track_caller]
+    pub fn attack_while(&self, what: &str, attack: impl Fn(&Target) + Sync) {
+        self.attack_by(WAITING, what, attack);
     }
 
     #[track_caller]
@@ -155,7 +163,6 @@ impl Siege {
             good.len(),
             probes.len()
         );
-        self.check_recovery(what);
         assert!(!self.daemon.log().contains("panic"), "{what}");
     }
 
