@@ -34,8 +34,9 @@ const DELIVERY_TIME: Duration = Duration::from_secs(30);
 /// and a reset takes the answer away from a client that has not read it yet.
 const LINGER_TIME: Duration = Duration::from_millis(500);
 
-/// What is read and dropped at most.
-const LINGER_BYTES: u64 = 128 * 1024;
+/// What is read and dropped at most: a batch of ids that was sent where none is taken is told so when it has been sent, and not by a
+/// reset in the middle.
+const LINGER_BYTES: u64 = 4 * 1024 * 1024;
 
 /// An answer up to this size waits here for its client. What is behind it waits in the server, and holds a thread there.
 const ANSWER_BUFFER: u64 = 256 * 1024;

@@ -44,11 +44,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
     Head::understand(&request).map(|head| Some((head, length)))
 }
 
-/// Finds the end of the head, and refuses bytes that have no place in one.
+/// Finds the first empty line, which ends the head, and refuses bytes that have no place in one.
 fn end_of_head(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
     const NOT_ALLOWED: Refusal =
         Refusal::malformed("a byte in the request head is neither visible ASCII nor blank");
-    const LINE_END: Refusal =
+    const BARE_LINE_FEED: Refusal =
         Refusal::malformed("a line of the request head does not end with CR LF");
     let mut line_begin = 0;
     let mut previous = 0;
@@ -56,17 +56,11 @@ fn end_of_head(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
         match byte {
             b'\n' if previous == b'\r' => {
                 if at == line_begin + 1 {
-                    // The server behind us would wait for a request after an empty line.
-                    return if line_begin == 0 {
-                        Err(Refusal::malformed("the request begins with an empty line"))
-                    } else {
-                        Ok(Some(at + 1))
-                    };
+                    return Ok(Some(at + 1));
                 }
                 line_begin = at + 1;
             }
-            b'\n' => return Err(LINE_END),
-            _ if previous == b'\r' => return Err(LINE_END),
+            b'\n' => return Err(BARE_LINE_FEED),
             b'\r' | b'\t' | b' '..=b'~' => {}
             _ => return Err(NOT_ALLOWED),
         }

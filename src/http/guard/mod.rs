@@ -33,9 +33,10 @@ use connection::Connection;
 pub(super) use head::PEER;
 use slots::Slots;
 
-/// Connections that wait for the accept loop. The 128 of the standard library are full within a burst, and who comes then tries
-/// again after a second.
-const BACKLOG: i32 = 1024;
+/// Connections that wait for the accept loop; the kernel may allow fewer (net.core.somaxconn, 4096 by default). Who finds no place even
+/// here tries again after a second, so it holds what a flood brings while the accept loop waits for its turn on a busy machine: with
+/// 1024, one probe of thirty was late under a flood of resets, with the 128 of the standard library every burst was felt.
+const BACKLOG: i32 = 4096;
 
 /// Connections at once.
 const SLOTS_MAX: u64 = 64;

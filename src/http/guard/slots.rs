@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const BODIES_MAX: usize = 32 * 1024 * 1024;
 
 /// What a connection has to itself, whoever waits outside: enough to be scheduled and to send a request that is at hand. Sixty-four
-/// places turn over 2,500 times a second with it, so a full backlog of silent connections passes in less than half a second.
+/// places turn over 2,500 times a second with it, so a thousand silent connections in the backlog pass in less than half a second.
 const UNDISTURBED: Duration = Duration::from_millis(25);
 
 /// A connection that was closed to make room is waited for this long before another one is.

@@ -21,9 +21,9 @@ const ATTACK: Duration = Duration::from_millis(1500);
 /// Attackers that mostly wait: more than there are places, so that they take them from each other and from everybody else.
 const WAITING: usize = 100;
 
-/// Attackers that are always busy: enough for both cores of a small machine. With more of them, how the machine is shared out would be
+/// Attackers that are always busy: enough for both cores of a small machine. With more of them, how its time is shared out would be
 /// measured, and not the guard.
-const BUSY: usize = 8;
+const BUSY: usize = 3;
 
 /// Idle threads of the server behind the guard stay for five seconds.
 const RECOVERY: Duration = Duration::from_secs(20);
