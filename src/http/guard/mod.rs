@@ -16,16 +16,15 @@ mod refusal;
 mod slots;
 mod timed;
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, PipeReader, PipeWriter};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{info, warn};
-use rustix::net::Shutdown;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, getrlimit};
 
 use super::backend::Backend;
@@ -50,9 +49,9 @@ const STACK: usize = 256 * 1024;
 
 /// The accept loop and what it has accepted.
 pub(super) struct Guard {
-    listener: Arc<TcpListener>,
     slots: Arc<Slots>,
-    is_stopping: Arc<AtomicBool>,
+    /// Dropped, it tells the accept loop to end.
+    stop: PipeWriter,
     /// Disconnected when the accept loop has returned.
     ended: Receiver<()>,
 }
@@ -61,33 +60,27 @@ impl Guard {
     /// Accepts on `listener` and hands over to `backend`.
     pub(super) fn start(listener: TcpListener, backend: Arc<Backend>) -> io::Result<Guard> {
         rustix::net::listen(&listener, BACKLOG)?;
-        let listener = Arc::new(listener);
+        listener.set_nonblocking(true)?;
         let slots = Arc::new(Slots::new(places()));
-        let is_stopping = Arc::new(AtomicBool::new(false));
+        let (stopped, stop) = io::pipe()?;
         let (running, ended) = bounded(0);
         let door = Door {
-            listener: Arc::clone(&listener),
+            listener,
             slots: Arc::clone(&slots),
-            is_stopping: Arc::clone(&is_stopping),
+            stopped,
             backend,
         };
         thread::Builder::new().name("guard".into()).spawn(move || {
-            let _running = running;
+            let _running: Sender<()> = running;
             door.accept_all();
         })?;
-        Ok(Guard {
-            listener,
-            slots,
-            is_stopping,
-            ended,
-        })
+        Ok(Guard { slots, stop, ended })
     }
 
-    /// Accepts no more. Answers under way are finished within `limit`, or not at all.
+    /// Accepts no more than what waits already. Answers under way are finished within `limit`, or not at all.
     pub(super) fn stop(self, limit: Duration) {
-        self.is_stopping.store(true, Ordering::Release);
-        // Ends the accept that waits, and every later one.
-        let _ = rustix::net::shutdown(&self.listener, Shutdown::Both);
+        drop(self.stop);
+        // Under a flood the queue is never empty; then the process's end is the accept loop's.
         let _ = self.ended.recv_timeout(limit);
         self.slots.close(limit);
     }
@@ -102,29 +95,36 @@ fn places() -> usize {
 
 /// What the accept loop works with.
 struct Door {
-    listener: Arc<TcpListener>,
+    listener: TcpListener,
     slots: Arc<Slots>,
-    is_stopping: Arc<AtomicBool>,
+    /// At its end once the loop is to end.
+    stopped: PipeReader,
     backend: Arc<Backend>,
 }
 
 impl Door {
+    /// Takes one after the other, and ends only when none waits any more: who is in the queue has been told that it is connected, and
+    /// closing the listener would reset it.
     fn accept_all(&self) {
-        let mut is_short = false;
+        let (mut is_short, mut is_stopping) = (false, false);
         for id in 0.. {
             let served = self
                 .listener
                 .accept()
                 .and_then(|(client, peer)| self.serve(id, client, peer));
-            if self.is_stopping.load(Ordering::Acquire) {
-                return;
-            }
             match served {
                 Ok(()) => {
                     if is_short {
                         info!("the HTTP port accepts connections again");
                         is_short = false;
                     }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if is_stopping {
+                        return;
+                    }
+                    // What has come together with the word is still taken.
+                    is_stopping = self.wait();
                 }
                 // The client's doing, and over.
                 Err(error) if is_passing(&error) => {}
@@ -138,6 +138,17 @@ impl Door {
                 }
             }
         }
+    }
+
+    /// Waits for a connection or for the word to end, and says whether that has come.
+    fn wait(&self) -> bool {
+        let mut fds = [
+            PollFd::new(&self.stopped, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+        ];
+        // Interrupted, or short of memory: the next look at the listener tells more.
+        let _ = poll(&mut fds, None);
+        !fds[0].revents().is_empty()
     }
 
     fn serve(&self, id: u64, client: TcpStream, peer: SocketAddr) -> io::Result<()> {

@@ -113,13 +113,16 @@ impl Slots {
         drop(self.wait(entries, EVICTION));
     }
 
-    /// Closes what has no answer to get, gives the others until `limit`, then closes them, too.
+    /// Closes what has no answer to get, gives the others until `limit`, then closes them, too. Who has just come may have a request
+    /// under way, and is heard.
     pub(super) fn close(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         let mut entries = self.lock();
-        let has_none_to_get = |phase| matches!(phase, Phase::Receiving | Phase::Leaving);
-        for entry in entries.iter_mut().filter(|e| has_none_to_get(e.phase)) {
-            entry.close();
+        for entry in &mut *entries {
+            let is_silent = entry.phase == Phase::Receiving && entry.since.elapsed() >= UNDISTURBED;
+            if is_silent || entry.phase == Phase::Leaving {
+                entry.close();
+            }
         }
         while !entries.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
