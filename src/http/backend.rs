@@ -27,8 +27,12 @@ use super::route::{self, Pace};
 use super::socket::Socket;
 use crate::directory::PrivateDirectory;
 
-/// Enough for a load balancer, a scraper and a person at once; a slow readiness look holds one of them up to four seconds.
-const LOOKS: usize = 4;
+/// Enough for a scraper and a person at once: they wait for nothing.
+const LOOKS: usize = 2;
+
+/// Enough for a few load balancers. A database that does not answer holds each of them some seconds, and that is when the metrics are
+/// looked at: so they are others.
+const PROBES: usize = 4;
 
 /// All that may wait for a call, and two who tell the others that these are too many.
 const CALLS: usize = calls::CALLS_MAX + 2;
@@ -85,13 +89,16 @@ impl Backend {
                 answer(request, &endpoints);
             })
         };
-        let (looks, calls) = (lane("http-look", LOOKS)?, lane("http-call", CALLS)?);
+        let looks = lane("http-look", LOOKS)?;
+        let probes = lane("http-probe", PROBES)?;
+        let calls = lane("http-call", CALLS)?;
         let (stop, stopped) = bounded(0);
         let (running, ended) = bounded(0);
         let dispatcher = Dispatcher {
             backend: Arc::clone(&backend),
             endpoints,
             looks,
+            probes,
             calls,
             stopped,
         };
@@ -137,6 +144,7 @@ struct Dispatcher {
     backend: Arc<Backend>,
     endpoints: Endpoints,
     looks: Lane<Request>,
+    probes: Lane<Request>,
     calls: Lane<Request>,
     stopped: Receiver<()>,
 }
@@ -184,6 +192,7 @@ impl Dispatcher {
         let lane = match route::find(&method, request.url()).pace() {
             Pace::AtOnce => return answer(request, &self.endpoints),
             Pace::Look => &self.looks,
+            Pace::Probe => &self.probes,
             Pace::Call => &self.calls,
         };
         if let Err(request) = lane.offer(request) {

@@ -76,8 +76,10 @@ pub(super) fn is_api(target: &str) -> bool {
 pub(super) enum Pace {
     /// It is a constant: whoever takes the request answers it, and nothing that this waits for may ever come in.
     AtOnce,
-    /// It looks at what the daemon knows, or waits for a look that all askers share.
+    /// It looks at what the daemon knows.
     Look,
+    /// It waits for a look at the database that all askers share.
+    Probe,
     /// It waits for a call of the API.
     Call,
 }
@@ -89,7 +91,8 @@ impl Route {
             Route::Health | Route::BadPath(_) | Route::NotFound | Route::MethodNotAllowed(_) => {
                 Pace::AtOnce
             }
-            Route::Page | Route::Ready | Route::Metrics | Route::Status => Pace::Look,
+            Route::Page | Route::Metrics | Route::Status => Pace::Look,
+            Route::Ready => Pace::Probe,
             Route::DeadEvents(_) => Pace::Call,
         }
     }

@@ -1,12 +1,12 @@
 //! Calls of the API: few at a time, each with an end, and nothing else waits for them.
 
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use dispatchbox::cluster::StopMode;
 
 use super::{Holding, with_dead};
-use crate::support::{Daemon, RunningDaemon, TestDb, cluster, wait_until};
+use crate::support::{Answer, Daemon, RunningDaemon, TestDb, cluster, wait_until};
 
 /// Calls of the API that wait for a lock.
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dispatchbox api' AND wait_event_type = 'Lock'";
@@ -15,17 +15,23 @@ const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_n
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 #[track_caller]
-fn check_at_once(daemon: &RunningDaemon, path: &str, status: u16, body: &str) {
+fn at_once(daemon: &RunningDaemon, path: &str) -> Answer {
     let since = Instant::now();
     let host = "Host: localhost\r\n";
     let answer = daemon.exchange("127.0.0.1", "GET", path, host, "");
     let took = since.elapsed();
+    assert!(took < AT_ONCE, "{path} took {took:?}");
+    answer
+}
+
+#[track_caller]
+fn check_at_once(daemon: &RunningDaemon, path: &str, status: u16, body: &str) {
+    let answer = at_once(daemon, path);
     assert_eq!(
         (answer.status, answer.body.as_str()),
         (status, body),
         "{path}"
     );
-    assert!(took < AT_ONCE, "{path} took {took:?}");
     if status == 503 {
         assert_eq!(answer.header("Retry-After"), Some("1"));
     }
@@ -102,6 +108,28 @@ fn a_stuck_server_holds_four_calls_and_nobody_else() {
 
     wait_until("the places are free again", || {
         daemon.get("/api/dead-events").0 == 200
+    });
+}
+
+/// Goal: at the beginning of an outage, when everybody wants to see what is going on, those who wait to hear whether the daemon is ready
+/// keep nobody else from it.
+#[test]
+fn a_stuck_server_holds_who_asks_for_ready_and_nobody_else() {
+    let server = cluster::private();
+    let db = TestDb::on(&server);
+    let daemon = Daemon::new(&db).route("*=log").start();
+    daemon.wait_ready();
+    server.pause().unwrap();
+
+    thread::scope(|scope| {
+        let asks = || wait_until("it is not ready", || daemon.get("/ready").0 == 503);
+        let asking: Vec<_> = (0..12).map(|_| scope.spawn(asks)).collect();
+        while !asking.iter().all(ScopedJoinHandle::is_finished) {
+            for path in ["/metrics", "/", "/api/status"] {
+                assert_eq!(at_once(&daemon, path).status, 200, "{path}");
+            }
+        }
+        server.resume().unwrap();
     });
 }
 
