@@ -20,6 +20,10 @@ use crate::event::{json_text, timestamp};
 /// Most events that one transaction requeues or discards when a filter chooses them: some tenths of a second of row locks.
 pub const DEAD_BATCH: u32 = 10_000;
 
+/// Bytes of payloads, as they are stored, that a list reads at once. How many they are as text is known only then: compressed ones are up to
+/// ninety times as many with pglz, of which this is 45 MiB.
+const READ_BYTES: u64 = 512 * 1024;
+
 /// A dead letter as it stands in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadEvent {
@@ -53,6 +57,11 @@ pub struct DeadEvent {
 }
 
 impl DeadEvent {
+    /// What may be large of it, as text.
+    fn bytes(&self) -> usize {
+        self.payload.len() + self.headers.as_ref().map_or(0, String::len)
+    }
+
     /// Renders the JSON object of the API and of exports; payload and headers stand in it byte for byte.
     pub fn to_json(&self) -> String {
         let mut json = String::with_capacity(self.payload.len() + 512);
@@ -130,17 +139,17 @@ impl DeadCursor {
 }
 
 impl Session {
-    /// Lists one page of the dead letters; it ends early behind `bytes_max` bytes of stored payloads, but not before its first event.
+    /// Lists one page of the dead letters; it ends early behind `bytes_max` bytes of payloads and headers, but not before its first event.
     pub fn dead_events(
         &mut self,
         filter: &DeadFilter,
         limit: u32,
         offset: u64,
-        bytes_max: u64,
+        bytes_max: usize,
     ) -> Result<Vec<DeadEvent>, StoreError> {
         let (since, until) = filter.range();
         let offset = i64::try_from(offset).unwrap_or(i64::MAX);
-        self.query(
+        let ids: Vec<i64> = self.query(
             "list dead events",
             include_str!("../../sql/dead_list.sql"),
             &[
@@ -151,10 +160,27 @@ impl Session {
                 &until,
                 &i64::from(limit),
                 &offset,
-                &i64::try_from(bytes_max).unwrap_or(i64::MAX),
             ],
-            dead_event,
-        )
+            |row| row.try_get(0),
+        )?;
+        let mut events = Vec::new();
+        let mut bytes = 0;
+        let mut rest = ids.as_slice();
+        while !rest.is_empty() && (events.is_empty() || bytes < bytes_max) {
+            let read = self.dead_events_of(rest, READ_BYTES)?;
+            // What does not come back at all is not dead any more.
+            let Some(last) = read.last() else { break };
+            let last_at = rest.iter().position(|id| *id == last.id);
+            rest = &rest[last_at.map_or(rest.len(), |at| at + 1)..];
+            for event in read {
+                if !events.is_empty() && bytes >= bytes_max {
+                    break;
+                }
+                bytes += event.bytes();
+                events.push(event);
+            }
+        }
+        Ok(events)
     }
 
     /// Reads one dead letter; `None` when no event with this id is dead.
@@ -162,8 +188,8 @@ impl Session {
         Ok(self.dead_events_of(&[id], u64::MAX)?.pop())
     }
 
-    /// Reads dead letters by their ids, in their order, until `bytes_max` bytes of stored payloads are reached; the first that is dead always
-    /// comes. What is not dead any more does not come back.
+    /// Reads dead letters by their ids, in their order, until `bytes_max` bytes of payloads and headers as they are stored are reached; the first
+    /// that is dead always comes. What is not dead any more does not come back.
     pub fn dead_events_of(
         &mut self,
         ids: &[i64],

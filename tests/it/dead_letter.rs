@@ -24,7 +24,7 @@ fn all() -> DeadFilter {
 }
 
 fn listed(session: &mut Session, filter: &DeadFilter) -> Vec<i64> {
-    let events = session.dead_events(filter, 1000, 0, u64::MAX).unwrap();
+    let events = session.dead_events(filter, 1000, 0, usize::MAX).unwrap();
     events.iter().map(|event| event.id).collect()
 }
 
@@ -46,7 +46,7 @@ fn the_list_is_newest_first_and_comes_in_pages() {
 
     let page = |session: &mut Session, limit, offset| -> Vec<i64> {
         let events = session
-            .dead_events(&all(), limit, offset, u64::MAX)
+            .dead_events(&all(), limit, offset, usize::MAX)
             .unwrap();
         events.iter().map(|event| event.id).collect()
     };
@@ -506,8 +506,8 @@ fn dead_letters_are_found_by_their_index() {
     let statements = [
         (
             include_str!("../../sql/dead_list.sql"),
-            "text, text, text, timestamptz, timestamptz, bigint, bigint, bigint",
-            format!("{filters}, 100, 0, 1000000"),
+            "text, text, text, timestamptz, timestamptz, bigint, bigint",
+            format!("{filters}, 100, 0"),
         ),
         (
             include_str!("../../sql/dead_ids.sql"),

@@ -37,7 +37,7 @@ pub(super) fn run(args: &ListArgs, env: &Env) -> ExitCode {
     one_shot::run(command, args.given(), env, read, |session, wanted| {
         let (chosen, (limit, offset)) = wanted;
         let filter = chosen.resolve(session)?;
-        let events = session.dead_events(&filter, limit, offset, u64::MAX)?;
+        let events = session.dead_events(&filter, limit, offset, usize::MAX)?;
         if args.json {
             print(&json(&events, limit, offset));
             return Ok(ExitCode::SUCCESS);

@@ -164,6 +164,24 @@ fn a_list_of_large_payloads_ends_early_and_goes_on_behind_its_count() {
     assert_eq!(holding.listed("offset=1&limit=1"), [3]);
 }
 
+/// Goal: what the table holds in kilobytes cannot fill the supervisor's memory. Method: payloads of two megabytes of one letter.
+#[test]
+fn a_list_counts_payloads_as_large_as_they_are_sent() {
+    let db = with_dead(12);
+    db.execute(
+        "UPDATE outbox_event SET payload = to_jsonb(repeat('x', 2 * 1024 * 1024)) WHERE id > 1",
+    );
+    let stored = db.number(
+        "SELECT sum(pg_column_size(payload))::bigint FROM outbox_event",
+        &[],
+    );
+    assert!(stored < 512 * 1024, "{stored}");
+    let holding = Holding::on(&db);
+
+    assert_eq!(holding.listed(""), [12, 11, 10, 9, 8, 7, 6, 5]);
+    assert_eq!(holding.listed("offset=8"), [4, 3, 2, 1]);
+}
+
 #[test]
 fn head_works_wherever_get_does() {
     let db = with_dead(1);
