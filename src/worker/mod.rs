@@ -178,10 +178,10 @@ impl Worker {
         let looks = tick(LOOK_EVERY);
         loop {
             match self.next_event(&looks, &never()) {
-                WorkerEvent::InputEnded => return self.drain(),
+                WorkerEvent::InputEnded => return self.drain(false),
                 WorkerEvent::Signal(signal) => {
                     info!("{} received: draining", signal::name(signal));
-                    return self.drain();
+                    return self.drain(true);
                 }
                 WorkerEvent::StageEnded(name) => {
                     error!("the {name} thread has ended unexpectedly; this worker ends, too");
@@ -215,8 +215,9 @@ impl Worker {
         }
     }
 
-    /// Claims no more, gives back what was not started, lets the handlers finish, and settles everything.
-    fn drain(mut self) -> ExitCode {
+    /// Claims no more, gives back what was not started, lets the handlers finish, and settles everything. `is_signalled` says whether a
+    /// signal was the order.
+    fn drain(mut self, mut is_signalled: bool) -> ExitCode {
         let began = Instant::now();
         let n_in_flight = self.shared.in_flight();
         let deadline = after(self.shared.config.drain_timeout);
@@ -251,6 +252,11 @@ impl Worker {
                         self.shared.in_flight()
                     );
                     self.give_up();
+                }
+                WorkerEvent::Signal(signal) if !is_signalled => {
+                    // Who signals every process of ours gives one order, and our input may have ended before the signal came.
+                    is_signalled = true;
+                    info!("{} received: draining already", signal::name(signal));
                 }
                 WorkerEvent::Signal(signal) => {
                     warn!(

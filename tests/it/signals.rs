@@ -168,6 +168,63 @@ fn a_worker_that_is_told_to_leave_drains_and_is_replaced() {
     );
 }
 
+/// Goal: whoever signals every process of ours (`killall`, a unit with `KillMode=control-group`) asks for one drain. Method: the worker
+/// gets the order by its input first, and by the signal only when it drains already.
+#[test]
+fn a_signal_behind_the_end_of_its_input_is_no_second_order_to_a_worker() {
+    let db = TestDb::new();
+    let ids = db.insert_events("order.created", 4);
+    let recorder = Recorder::new().gated();
+    let mut daemon = Daemon::new(&db).route(recorder.route("*")).start();
+    let worker = daemon.wait_workers(1)[0];
+    wait_until("four handlers run", || recorder.history().len() == 4);
+
+    daemon.signal(Signal::TERM);
+    wait_until("the worker drains", || {
+        daemon
+            .get("/api/status")
+            .1
+            .contains(r#""state":"draining""#)
+    });
+    signal_pid(worker, Signal::TERM);
+    wait_until("it has heard the signal", || {
+        daemon.log().contains("SIGTERM received: draining already")
+            || daemon.log().contains("SIGTERM while draining")
+    });
+    recorder.open_gate();
+
+    let status = daemon.wait_exit(Duration::from_secs(20));
+    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    assert_eq!(db.count("done"), 4);
+    recorder.history().assert_complete(ids, 0);
+}
+
+#[test]
+fn a_second_signal_to_a_worker_ends_it_at_once() {
+    let db = TestDb::new();
+    db.insert_events("order.created", 4);
+    let recorder = Recorder::new().gated();
+    let daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--retry-backoff-seconds", "3600"])
+        .start();
+    let worker = daemon.wait_workers(1)[0];
+    wait_until("four handlers run", || recorder.history().len() == 4);
+
+    signal_pid(worker, Signal::TERM);
+    wait_until("it drains", || {
+        daemon.log().contains("SIGTERM received: draining")
+    });
+    signal_pid(worker, Signal::TERM);
+
+    wait_until("it is gone", || !process::is_alive(worker));
+    wait_until("what it had in hand is charged", || {
+        db.number("select count(*) from outbox_event where attempts = 1", &[]) == 4
+    });
+    assert_eq!(db.count("retry"), 4);
+    recorder.open_gate();
+}
+
 #[test]
 fn ctrl_c_in_a_shell_reaches_the_supervisor_alone() {
     let db = TestDb::new();
