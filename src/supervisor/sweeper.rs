@@ -242,6 +242,7 @@ fn end(
         })
     };
     settle(session, &released, briefs.is_empty())?;
+    let mut n_charged = 0;
     let reason = format!(
         "worker {} ended while it handled the event: {}",
         dead.owner.worker, dead.end
@@ -255,6 +256,7 @@ fn end(
             Err(error) if error.is_connection_lost() => return Err(error),
             Err(error) => failed = Some(error),
             Ok(written) if written.iter().any(|written| written.written) => {
+                n_charged += 1;
                 let attempt = brief.attempts.saturating_add(1);
                 metrics.settled(routes.find(&brief.event_type), &charge.outcome, attempt);
                 if let Outcome::Dead { reason } = &charge.outcome {
@@ -265,11 +267,13 @@ fn end(
             Ok(_) => {}
         }
     }
-    info!(
-        "swept a lease of {}: charged {} events in hand, released {}",
-        dead.owner.worker,
-        briefs.len(),
-        released.len()
-    );
+    // Nothing was done where all that is left is locked: that look comes again each second.
+    if n_charged + released.len() > 0 {
+        info!(
+            "swept a lease of {}: charged {n_charged} events in hand, released {}",
+            dead.owner.worker,
+            released.len()
+        );
+    }
     failed.map_or(Ok(()), Err)
 }

@@ -109,7 +109,8 @@ fn outcomes_that_take_longer_than_a_statement_may_are_written_in_parts() {
     assert_done_at_first_attempt(&db, [&mut daemon], &ids);
 }
 
-/// Goal: when a worker has died, a row that somebody else holds keeps neither its neighbours nor the other charges waiting.
+/// Goal: when a worker has died, a row that somebody else holds keeps neither its neighbours nor the other charges waiting, and the log is
+/// not told at each look.
 #[test]
 fn a_locked_row_of_a_dead_worker_holds_up_only_itself() {
     let db = TestDb::new();
@@ -118,6 +119,7 @@ fn a_locked_row_of_a_dead_worker_holds_up_only_itself() {
     let daemon = Daemon::new(&db)
         .route(recorder.route("*"))
         .args(["--max-parallel", "3", "--retry-backoff-seconds", "0.05"])
+        .args(["--query-timeout", "1"])
         .start();
     let worker = daemon.wait_workers(1)[0];
     wait_until("three handlers run", || recorder.history().len() == 3);
@@ -133,6 +135,16 @@ fn a_locked_row_of_a_dead_worker_holds_up_only_itself() {
     signal_pid(worker, Signal::KILL);
     recorder.open_gate();
     wait_until_within(LIMIT, "all the others are done", || db.count("done") == 29);
+    let refused = |times| {
+        wait_until_within(LIMIT, "the sweeper has met the lock so often", || {
+            let labels = [("reason", "lock_timeout")];
+            daemon.metric("dispatchbox_db_errors_total", &labels) >= Some(times)
+        });
+        daemon.log().matches("swept a lease of").count()
+    };
+    let n_told = refused(2.0);
+    assert!(n_told >= 1, "{}", daemon.log());
+    assert_eq!(refused(4.0), n_told, "{}", daemon.log());
     lock.commit().unwrap();
 
     wait_all_done(&db, &ids);
