@@ -179,10 +179,7 @@ fn the_next_supervisor_recovers_at_once_what_a_killed_tree_left() {
     let worker = first.wait_workers(1)[0];
     wait_until("two handlers run", || recorder.history().len() == 2);
     let programs = process::children(worker);
-    signal_pid(worker, Signal::STOP);
-    first.kill();
-    signal_pid(worker, Signal::KILL);
-    wait_until("the worker is gone", || !process::is_alive(worker));
+    first.kill_tree();
     assert!(db.leases() > 0);
 
     let mut second = start();

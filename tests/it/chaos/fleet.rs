@@ -1,14 +1,11 @@
 //! Several daemons on one database or in one directory, and their restarts.
 
-use std::time::Duration;
-
-use rustix::process::Signal;
-
 use super::{LIMIT, assert_done_at_first_attempt, wait_runs};
 use crate::support::{
-    Daemon, Receiver, Recorder, RunningDaemon, TestDb, TestDir, n_events, signal_pid, wait_until,
+    Daemon, Receiver, Recorder, RunningDaemon, TestDb, TestDir, n_events, wait_until,
     wait_until_within,
 };
+use std::time::Duration;
 
 /// Goal: an upgrade, which is one restart of every daemon after the other, is no fault at all.
 #[test]
@@ -91,16 +88,13 @@ fn a_daemon_recovers_what_another_one_left_that_was_killed_with_its_workers() {
     let mut survivor = start();
     survivor.wait_ready();
     let mut killed = start();
-    let worker = killed.wait_workers(1)[0];
     killed.wait_ready();
     let ids = db.insert_events("order.created", 12);
     wait_until("both have as much as they can run", || {
         recorder.history().len() == 4
     });
 
-    signal_pid(worker, Signal::STOP);
-    killed.kill();
-    signal_pid(worker, Signal::KILL);
+    killed.kill_tree();
     let charged = "select count(*) from outbox_event where status = 'retry' and attempts = 1 and next_run_at > now()";
     wait_until_within(LIMIT, "what was in hand is charged", || {
         db.number(charged, &[]) == 2

@@ -282,6 +282,25 @@ impl RunningDaemon {
         self.child.wait().unwrap();
     }
 
+    /// Kills the supervisor and all its workers, none of which notices another's end.
+    ///
+    /// The supervisor is the one that is stopped meanwhile: a stopped worker would be woken by its supervisor's death, since the kernel
+    /// sends SIGHUP and SIGCONT to a group that is orphaned while a member is stopped.
+    pub fn kill_tree(&mut self) {
+        let workers = self.worker_pids();
+        self.signal(Signal::STOP);
+        wait_until("the supervisor is stopped", || {
+            process::is_stopped(self.pid())
+        });
+        for &worker in &workers {
+            signal_pid(worker, Signal::KILL);
+        }
+        wait_until("the workers are gone", || {
+            !workers.iter().any(|&worker| process::is_alive(worker))
+        });
+        self.kill();
+    }
+
     /// Waits for the supervisor's end.
     #[track_caller]
     pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
