@@ -12,8 +12,8 @@ use super::body::{self, Selection};
 use super::calls::{BATCHES_MAX, Calls, come_again};
 use super::exchange::{Incoming, Reply};
 use super::query;
-use super::route::{Change, DeadRoute, Whom};
-use crate::store::dead::{DEAD_BATCH, DeadCursor};
+use super::route::{DeadRoute, Whom};
+use crate::store::dead::{DEAD_BATCH, DeadChange, DeadCursor};
 use crate::store::{Session, StoreError};
 
 /// A list ends early behind so many bytes of payloads: a thousand large ones at a time no supervisor could hold. Counted as text and not as
@@ -81,9 +81,9 @@ fn show(id: i64, calls: &Calls) -> Result<Reply, Reply> {
     })
 }
 
-fn change_one(change: Change, id: i64, calls: &Calls) -> Result<Reply, Reply> {
-    let changed = calls.make(move |session| change.apply(session, &[id]))?;
-    if changed == 0 {
+fn change_one(change: DeadChange, id: i64, calls: &Calls) -> Result<Reply, Reply> {
+    let changed = calls.make(move |session| session.change_dead(change, &[id]))?;
+    if changed.is_empty() {
         let error = format!("Dead event {id} not found or already processed");
         return Ok(Reply::error(404, &error));
     }
@@ -97,7 +97,7 @@ fn change_one(change: Change, id: i64, calls: &Calls) -> Result<Reply, Reply> {
     ))
 }
 
-fn change_batch(change: Change, body: &[u8], calls: &Calls) -> Result<Reply, Reply> {
+fn change_batch(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Reply, Reply> {
     let ids = body::event_ids(body).map_err(bad_request)?;
     let requested = ids.len();
     let progress = calls.make(move |session| {
@@ -118,7 +118,7 @@ fn change_batch(change: Change, body: &[u8], calls: &Calls) -> Result<Reply, Rep
     ))
 }
 
-fn change_matching(change: Change, body: &[u8], calls: &Calls) -> Result<Reply, Reply> {
+fn change_matching(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Reply, Reply> {
     let Selection { filter, is_dry_run } = body::selection(body).map_err(bad_request)?;
     if is_dry_run {
         let matched = calls.make(move |session| session.count_dead(&filter))?;
@@ -153,22 +153,13 @@ fn change_matching(change: Change, body: &[u8], calls: &Calls) -> Result<Reply, 
     ))
 }
 
-impl Change {
+impl DeadChange {
     /// What has become of the events.
     fn done(self) -> &'static str {
         match self {
-            Change::Requeue => "reset to pending",
-            Change::Discard => "discarded",
+            DeadChange::Requeue => "reset to pending",
+            DeadChange::Discard => "discarded",
         }
-    }
-
-    /// Changes those of the events that are dead, and returns how many these were.
-    fn apply(self, session: &mut Session, ids: &[i64]) -> Result<usize, StoreError> {
-        let changed = match self {
-            Change::Requeue => session.requeue(ids)?,
-            Change::Discard => session.discard(ids)?,
-        };
-        Ok(changed.len())
     }
 }
 
@@ -188,7 +179,7 @@ enum Rest {
 impl Progress {
     /// Changes one batch after the other until `next` finds none, or the time for batches is over; an error only where nothing is done.
     fn make(
-        change: Change,
+        change: DeadChange,
         session: &mut Session,
         mut next: impl FnMut(&mut Session) -> Result<Vec<i64>, StoreError>,
     ) -> Result<Progress, StoreError> {
@@ -198,11 +189,11 @@ impl Progress {
             let step = match next(session) {
                 Ok(ids) if ids.is_empty() => break None,
                 Ok(_) if Instant::now() >= deadline => break Some(Rest::OutOfTime),
-                Ok(ids) => change.apply(session, &ids),
+                Ok(ids) => session.change_dead(change, &ids),
                 Err(error) => Err(error),
             };
             match step {
-                Ok(changed) => processed += changed,
+                Ok(changed) => processed += changed.len(),
                 Err(error) if processed == 0 => return Err(error),
                 Err(error) => break Some(Rest::Failed(error)),
             }

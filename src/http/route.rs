@@ -1,5 +1,7 @@
 //! Pure: method and path → what is asked for.
 
+use crate::store::DeadChange;
+
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
@@ -32,17 +34,8 @@ pub(super) enum DeadRoute {
     Stats,
     /// One of them.
     Show(i64),
-    /// A change of some of them.
-    Change(Change, Whom),
-}
-
-/// What a person wants done with dead events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
-    /// Try them again: the path says retry, as it always has.
-    Requeue,
-    /// Move them to the archive.
-    Discard,
+    /// A change of some of them; the path of a requeue says retry, as it always has.
+    Change(DeadChange, Whom),
 }
 
 /// With which.
@@ -134,19 +127,19 @@ fn dead_events(segments: &[&str]) -> Option<(Route, &'static str)> {
     match segments {
         [] => look(DeadRoute::List),
         ["stats"] => look(DeadRoute::Stats),
-        ["retry"] => change(Change::Requeue, Whom::Matching),
-        ["discard"] => change(Change::Discard, Whom::Matching),
-        ["retry-batch"] => change(Change::Requeue, Whom::Batch),
-        ["discard-batch"] => change(Change::Discard, Whom::Batch),
+        ["retry"] => change(DeadChange::Requeue, Whom::Matching),
+        ["discard"] => change(DeadChange::Discard, Whom::Matching),
+        ["retry-batch"] => change(DeadChange::Requeue, Whom::Batch),
+        ["discard-batch"] => change(DeadChange::Discard, Whom::Batch),
         [id] => of_event(id, &DeadRoute::Show, LOOK),
         [id, "retry"] => of_event(
             id,
-            &|id| DeadRoute::Change(Change::Requeue, Whom::One(id)),
+            &|id| DeadRoute::Change(DeadChange::Requeue, Whom::One(id)),
             CHANGE,
         ),
         [id, "discard"] => of_event(
             id,
-            &|id| DeadRoute::Change(Change::Discard, Whom::One(id)),
+            &|id| DeadRoute::Change(DeadChange::Discard, Whom::One(id)),
             CHANGE,
         ),
         _ => None,
@@ -232,7 +225,10 @@ mod tests {
         let post = |target: &str| find("POST", target);
         assert_eq!(post("/nowhere"), Route::NotFound);
         assert_eq!(post("/health"), Route::MethodNotAllowed("GET, HEAD"));
-        for (word, change) in [("retry", Change::Requeue), ("discard", Change::Discard)] {
+        for (word, change) in [
+            ("retry", DeadChange::Requeue),
+            ("discard", DeadChange::Discard),
+        ] {
             for (path, whom) in [
                 (format!("/api/dead-events/7/{word}"), Whom::One(7)),
                 (format!("/api/dead-events/{word}-batch"), Whom::Batch),

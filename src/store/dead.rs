@@ -104,6 +104,15 @@ pub struct DeadFilter {
     pub until_micros: Option<i64>,
 }
 
+/// What a person wants done with dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadChange {
+    /// Try them again, from the first attempt on.
+    Requeue,
+    /// Move them to the archive.
+    Discard,
+}
+
 /// How far work on a set of dead letters has come; starts before the newest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadCursor {
@@ -272,6 +281,14 @@ impl Session {
             cursor.advance(id, created_at);
         }
         Ok(found.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// Does this to dead events, and returns those that it was done to.
+    pub fn change_dead(&mut self, change: DeadChange, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
+        match change {
+            DeadChange::Requeue => self.requeue(ids),
+            DeadChange::Discard => self.discard(ids),
+        }
     }
 
     /// Makes dead events due again from the first attempt on, and returns those that were: not what is not dead, is locked by somebody

@@ -24,7 +24,7 @@ pub mod stats;
 
 pub use claim::{ClaimQuery, ClaimedEvents, Filter, Position};
 pub use connect::{Session, Timeouts, connect};
-pub use dead::{DEAD_BATCH, DeadCursor, DeadEvent, DeadFilter};
+pub use dead::{DEAD_BATCH, DeadChange, DeadCursor, DeadEvent, DeadFilter};
 pub use error::{StoreError, StoreErrorKind};
 pub use inspect::{Archived, EventLease, Inspection, LeaseHolder};
 pub use lease::{EventBrief, Lease};

@@ -10,40 +10,24 @@ use crate::cli::terminal::{self, events};
 use crate::cli::{print, say};
 use crate::error::EXIT_FAILED;
 use crate::signal::{self, SignalThread};
-use crate::store::{DEAD_BATCH, DeadCursor, DeadFilter, Session, StoreError};
+use crate::store::{DEAD_BATCH, DeadChange, DeadCursor, DeadFilter, Session, StoreError};
 
 /// Ids that were left alone of which it is said why: a person looks no further.
 const LEFT_SHOWN_MAX: usize = 20;
 
-/// What is done to each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
-    /// Due again.
-    Requeue,
-    /// To the archive.
-    Discard,
-}
-
-impl Change {
+impl DeadChange {
     /// What it is to do.
     pub(super) fn verb(self) -> &'static str {
         match self {
-            Change::Requeue => "requeue",
-            Change::Discard => "discard",
+            DeadChange::Requeue => "requeue",
+            DeadChange::Discard => "discard",
         }
     }
 
     fn past(self) -> &'static str {
         match self {
-            Change::Requeue => "requeued",
-            Change::Discard => "discarded",
-        }
-    }
-
-    fn apply(self, session: &mut Session, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
-        match self {
-            Change::Requeue => session.requeue(ids),
-            Change::Discard => session.discard(ids),
+            DeadChange::Requeue => "requeued",
+            DeadChange::Discard => "discarded",
         }
     }
 }
@@ -105,7 +89,7 @@ struct Tally {
 /// one expects it to be there.
 pub(super) fn change(
     session: &mut Session,
-    change: Change,
+    change: DeadChange,
     set: Set,
     total: u64,
     is_json: bool,
@@ -153,7 +137,7 @@ pub(super) fn change(
 
 fn change_all(
     session: &mut Session,
-    change: Change,
+    change: DeadChange,
     mut batches: Batches,
     total: u64,
     tally: &mut Tally,
@@ -166,7 +150,7 @@ fn change_all(
         if batch.is_empty() {
             break;
         }
-        let changed: BTreeSet<i64> = change.apply(session, &batch)?.into_iter().collect();
+        let changed: BTreeSet<i64> = session.change_dead(change, &batch)?.into_iter().collect();
         tally.n_changed += changed.len() as u64;
         let left = batch.iter().filter(|id| !changed.contains(id));
         tally.n_left += left.clone().count() as u64;
@@ -183,15 +167,19 @@ fn change_all(
 }
 
 /// Says of each event that was left alone what it is now.
-fn explain_left(session: &mut Session, change: Change, tally: &Tally) -> Result<(), StoreError> {
+fn explain_left(
+    session: &mut Session,
+    change: DeadChange,
+    tally: &Tally,
+) -> Result<(), StoreError> {
     let found = session.read_back(&tally.left)?;
     for id in &tally.left {
         let state = found.iter().find(|state| state.event_id == *id);
         let why = match state.map(|state| state.status.as_str()) {
             None => "there is no such event".to_owned(),
             Some("dead") => match change {
-                Change::Requeue => "a lease still names it, or somebody has locked it".to_owned(),
-                Change::Discard => "a lease still names it, somebody has locked it, or its id is in the archive already".to_owned(),
+                DeadChange::Requeue => "a lease still names it, or somebody has locked it".to_owned(),
+                DeadChange::Discard => "a lease still names it, somebody has locked it, or its id is in the archive already".to_owned(),
             },
             Some(status) => format!("its status is `{status}`"),
         };
@@ -207,7 +195,7 @@ fn explain_left(session: &mut Session, change: Change, tally: &Tally) -> Result<
 /// Tells what would be changed.
 pub(super) fn rehearse(
     session: &mut Session,
-    change: Change,
+    change: DeadChange,
     set: &Set,
     is_json: bool,
 ) -> Result<ExitCode, StoreError> {

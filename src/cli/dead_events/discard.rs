@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use super::batch::{self, Change};
+use super::batch;
 use super::filter::dead_set_args;
 use super::retry::{Wanted, change_if_confirmed, ids_typed};
 use crate::cli::settings::Env;
 use crate::cli::{one_shot, values};
 use crate::error::UsageError;
+use crate::store::DeadChange;
 
 dead_set_args! {
     /// Options of `dead-events discard`.
@@ -40,9 +41,14 @@ pub(super) fn run(args: &DiscardArgs, env: &Env) -> ExitCode {
     one_shot::run(command, args.given(), env, read, |session, wanted| {
         let set = wanted.resolve(session)?;
         if args.dry_run {
-            return Ok(batch::rehearse(session, Change::Discard, &set, args.json)?);
+            return Ok(batch::rehearse(
+                session,
+                DeadChange::Discard,
+                &set,
+                args.json,
+            )?);
         }
-        change_if_confirmed(session, Change::Discard, set, args.yes, args.json)
+        change_if_confirmed(session, DeadChange::Discard, set, args.yes, args.json)
     })
 }
 

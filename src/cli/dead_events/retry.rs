@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::process::ExitCode;
 
-use super::batch::{self, Change, Set};
+use super::batch::{self, Set};
 use super::filter::{Chosen, dead_set_args};
 use crate::cli::one_shot::{self, Failure, one_shot_args};
 use crate::cli::settings::Env;
 use crate::cli::terminal::{self, events};
 use crate::cli::{say, values};
 use crate::error::{EXIT_FAILED, UsageError};
-use crate::store::Session;
+use crate::store::{DeadChange, Session};
 
 /// Most bytes of a file of ids: some ten million of them.
 const IDS_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -61,7 +61,13 @@ pub(super) fn run(args: &RetryArgs, env: &Env) -> ExitCode {
     let command = "dead-events retry";
     one_shot::run(command, args.given(), env, read, |session, ids| {
         let total = ids.len() as u64;
-        batch::change(session, Change::Requeue, Set::Ids(ids), total, args.json)
+        batch::change(
+            session,
+            DeadChange::Requeue,
+            Set::Ids(ids),
+            total,
+            args.json,
+        )
     })
 }
 
@@ -81,9 +87,14 @@ pub(super) fn run_batch(args: &RetryBatchArgs, env: &Env) -> ExitCode {
     one_shot::run(command, args.given(), env, read, |session, wanted| {
         let set = wanted.resolve(session)?;
         if args.dry_run {
-            return Ok(batch::rehearse(session, Change::Requeue, &set, args.json)?);
+            return Ok(batch::rehearse(
+                session,
+                DeadChange::Requeue,
+                &set,
+                args.json,
+            )?);
         }
-        change_if_confirmed(session, Change::Requeue, set, args.yes, args.json)
+        change_if_confirmed(session, DeadChange::Requeue, set, args.yes, args.json)
     })
 }
 
@@ -119,7 +130,7 @@ impl Wanted {
 /// Says how many events it is about, asks, and does it.
 pub(super) fn change_if_confirmed(
     session: &mut Session,
-    change: Change,
+    change: DeadChange,
     set: Set,
     is_yes: bool,
     is_json: bool,
