@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::query;
-use crate::store::dead::DeadFilter;
+use crate::store::{DeadCursor, DeadFilter};
 
 /// Ids in one request at most.
 const IDS_MAX: usize = 100_000;
@@ -25,6 +25,8 @@ pub(super) struct Selection {
     pub(super) filter: DeadFilter,
     /// Only count them.
     pub(super) is_dry_run: bool,
+    /// Those behind this place in the list.
+    pub(super) after: DeadCursor,
 }
 
 /// Reads `{"event_ids":[…]}`.
@@ -52,13 +54,14 @@ pub(super) fn event_ids(body: &[u8]) -> Result<Vec<i64>, String> {
         .ok_or_else(|| NO_ID.to_owned())
 }
 
-/// Reads `{"aggregate_type","event_type","error","since","until","dry_run"}`, or `"all": true` in place of a filter.
+/// Reads `{"aggregate_type","event_type","error","since","until","dry_run","after"}`, or `"all": true` in place of a filter.
 pub(super) fn selection(body: &[u8]) -> Result<Selection, String> {
     let fields: Map<String, Value> =
         serde_json::from_str(object(body)?).map_err(|_| NO_JSON.to_owned())?;
     let mut filter = DeadFilter::default();
     let mut is_all = false;
     let mut is_dry_run = false;
+    let mut after = None;
     for (name, value) in &fields {
         match name.as_str() {
             "aggregate_type" => filter.aggregate_type = query::text(name, string(name, value)?)?,
@@ -68,13 +71,17 @@ pub(super) fn selection(body: &[u8]) -> Result<Selection, String> {
             "until" => filter.until_micros = query::time(name, string(name, value)?)?,
             "all" => is_all = flag(name, value)?,
             "dry_run" => is_dry_run = flag(name, value)?,
+            "after" => after = place(name, string(name, value)?)?,
             _ => {
                 return Err(
-                    "the request body may hold aggregate_type, event_type, error, since, until, all and dry_run"
+                    "the request body may hold aggregate_type, event_type, error, since, until, all, dry_run and after"
                         .to_owned(),
                 );
             }
         }
+    }
+    if is_dry_run && after.is_some() {
+        return Err("after cannot be combined with dry_run".to_owned());
     }
     let has_filter = filter != DeadFilter::default();
     match (has_filter, is_all) {
@@ -83,7 +90,11 @@ pub(super) fn selection(body: &[u8]) -> Result<Selection, String> {
             "a filter must be given (aggregate_type, event_type, error, since, until), or \"all\": true"
                 .to_owned(),
         ),
-        (true, false) | (false, true) => Ok(Selection { filter, is_dry_run }),
+        (true, false) | (false, true) => Ok(Selection {
+            filter,
+            is_dry_run,
+            after: after.unwrap_or_default(),
+        }),
     }
 }
 
@@ -109,6 +120,14 @@ fn string<'a>(name: &str, value: &'a Value) -> Result<&'a str, String> {
     }
     let text = value.as_str();
     text.ok_or_else(|| format!("{name} must be a string"))
+}
+
+fn place(name: &str, value: &str) -> Result<Option<DeadCursor>, String> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let place = value.parse().map(Some);
+    place.map_err(|_| format!("{name} must be what an earlier answer gave"))
 }
 
 fn flag(name: &str, value: &Value) -> Result<bool, String> {
@@ -229,13 +248,16 @@ mod tests {
                 ..DeadFilter::default()
             },
             is_dry_run: true,
+            after: DeadCursor::default(),
         };
         assert_eq!(selection(body), Ok(expected));
         let all = Selection {
             filter: DeadFilter::default(),
             is_dry_run: false,
+            after: "1735787045000000.7".parse().expect("it is a place"),
         };
-        assert_eq!(selection(br#"{"all": true}"#), Ok(all));
+        let body = br#"{"all": true, "after": "1735787045000000.7"}"#;
+        assert_eq!(selection(body), Ok(all));
     }
 
     #[test]
@@ -257,9 +279,17 @@ mod tests {
         );
         check_selection_refused(
             r#"{"event-type": "x", "error": "x"}"#,
-            "the request body may hold aggregate_type, event_type, error, since, until, all and dry_run",
+            "the request body may hold aggregate_type, event_type, error, since, until, all, dry_run and after",
         );
         check_selection_refused(r#"{"all": "true"}"#, "all must be true or false");
+        check_selection_refused(
+            r#"{"all": true, "after": "7"}"#,
+            "after must be what an earlier answer gave",
+        );
+        check_selection_refused(
+            r#"{"all": true, "after": "undated.7", "dry_run": true}"#,
+            "after cannot be combined with dry_run",
+        );
         check_selection_refused(r#"{"error": 7}"#, "error must be a string");
         check_selection_refused(
             r#"{"error": "a\u0000b"}"#,

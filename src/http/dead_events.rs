@@ -13,8 +13,7 @@ use super::calls::{BATCHES_MAX, Calls, come_again};
 use super::exchange::{Incoming, Reply};
 use super::query;
 use super::route::{DeadRoute, Whom};
-use crate::store::dead::{DEAD_BATCH, DeadChange, DeadCursor};
-use crate::store::{Session, StoreError};
+use crate::store::{DEAD_BATCH, DeadChange, Session, StoreError};
 
 /// A list ends early behind so many bytes of payloads: a thousand large ones at a time no supervisor could hold. Counted as text and not as
 /// they are stored, since a payload of a megabyte may take eleven kilobytes in the table.
@@ -119,7 +118,11 @@ fn change_batch(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Reply,
 }
 
 fn change_matching(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Reply, Reply> {
-    let Selection { filter, is_dry_run } = body::selection(body).map_err(bad_request)?;
+    let Selection {
+        filter,
+        is_dry_run,
+        after,
+    } = body::selection(body).map_err(bad_request)?;
     if is_dry_run {
         let matched = calls.make(move |session| session.count_dead(&filter))?;
         let message = format!("{matched} event(s) would be {}", change.done());
@@ -131,23 +134,27 @@ fn change_matching(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Rep
             ),
         ));
     }
-    let progress = calls.make(move |session| {
-        let mut cursor = DeadCursor::default();
-        Progress::make(change, session, |session| {
+    let (progress, reached) = calls.make(move |session| {
+        let mut cursor = after;
+        let mut reached = cursor.clone();
+        let progress = Progress::make(change, session, |session| {
+            // Whoever asks for the next batch has changed the one before.
+            reached = cursor.clone();
             session.matching_dead(&filter, &mut cursor, DEAD_BATCH)
-        })
+        })?;
+        Ok((progress, reached))
     })?;
     let processed = progress.processed;
-    let is_complete = match progress.rest {
-        None => true,
-        Some(Rest::OutOfTime) => false,
+    let end = match progress.rest {
+        None => r#""complete":true"#.to_owned(),
+        Some(Rest::OutOfTime) => format!(r#""complete":false,"after":"{reached}""#),
         Some(rest @ Rest::Failed(_)) => return Err(rest.refuse(processed, calls)),
     };
     let message = format!("{processed} event(s) {}", change.done());
     Ok(Reply::json(
         200,
         format!(
-            r#"{{"status":"success","message":{},"dry_run":false,"processed":{processed},"complete":{is_complete}}}"#,
+            r#"{{"status":"success","message":{},"dry_run":false,"processed":{processed},{end}}}"#,
             json!(message)
         ),
     ))

@@ -181,3 +181,15 @@ pub(super) fn unix_micros(time: DbTime) -> Option<i64> {
         Err(before) => micros(before.duration()).map(|micros| -micros),
     }
 }
+
+/// A time as the database takes it: what was before its calendar is infinitely long ago.
+pub(super) fn db_time(micros: i64) -> DbTime {
+    /// 4713 BC, with some days to spare. On the other side its calendar reaches further than the number.
+    const EARLIEST: i64 = -210_866_000_000_000_000;
+    let distance = Duration::from_micros(micros.unsigned_abs());
+    match micros {
+        ..EARLIEST => DbTime::NegInfinity,
+        EARLIEST..0 => DbTime::Value(UNIX_EPOCH - distance),
+        0.. => DbTime::Value(UNIX_EPOCH + distance),
+    }
+}

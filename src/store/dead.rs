@@ -8,12 +8,13 @@
 //! events would hold their locks for minutes and be undone as a whole by the statement timeout.
 
 use std::fmt::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use postgres::Row;
 
-use super::claim::{DbTime, unix_micros};
+use super::claim::{DbTime, db_time, unix_micros};
 use super::connect::Session;
+use super::dead_cursor::DeadCursor;
 use super::error::StoreError;
 use crate::event::{json_text, timestamp};
 
@@ -111,40 +112,6 @@ pub enum DeadChange {
     Requeue,
     /// Move them to the archive.
     Discard,
-}
-
-/// How far work on a set of dead letters has come; starts before the newest.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DeadCursor {
-    /// Among those without `created_at`, which come first.
-    undated_id: i64,
-    created_at: DbTime,
-    id: i64,
-}
-
-impl Default for DeadCursor {
-    fn default() -> DeadCursor {
-        DeadCursor {
-            undated_id: i64::MAX,
-            created_at: DbTime::PosInfinity,
-            id: i64::MAX,
-        }
-    }
-}
-
-impl DeadCursor {
-    fn advance(&mut self, id: i64, created_at: Option<DbTime>) {
-        match created_at {
-            None => self.undated_id = id,
-            Some(created_at) => {
-                *self = DeadCursor {
-                    undated_id: i64::MIN,
-                    created_at,
-                    id,
-                }
-            }
-        }
-    }
 }
 
 impl Session {
@@ -352,18 +319,6 @@ pub(super) fn time_text(time: DbTime) -> String {
     unix_micros(time)
         .and_then(timestamp)
         .unwrap_or_else(|| infinity.to_owned())
-}
-
-/// A time as the database takes it: what was before its calendar is infinitely long ago.
-fn db_time(micros: i64) -> DbTime {
-    /// 4713 BC, with some days to spare. On the other side its calendar reaches further than the number.
-    const EARLIEST: i64 = -210_866_000_000_000_000;
-    let distance = Duration::from_micros(micros.unsigned_abs());
-    match micros {
-        ..EARLIEST => DbTime::NegInfinity,
-        EARLIEST..0 => DbTime::Value(UNIX_EPOCH - distance),
-        0.. => DbTime::Value(UNIX_EPOCH + distance),
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 pub mod claim;
 pub mod connect;
 pub mod dead;
+pub mod dead_cursor;
 pub mod dsn;
 pub mod error;
 pub mod inspect;
@@ -24,7 +25,8 @@ pub mod stats;
 
 pub use claim::{ClaimQuery, ClaimedEvents, Filter, Position};
 pub use connect::{Session, Timeouts, connect};
-pub use dead::{DEAD_BATCH, DeadChange, DeadCursor, DeadEvent, DeadFilter};
+pub use dead::{DEAD_BATCH, DeadChange, DeadEvent, DeadFilter};
+pub use dead_cursor::DeadCursor;
 pub use error::{StoreError, StoreErrorKind};
 pub use inspect::{Archived, EventLease, Inspection, LeaseHolder};
 pub use lease::{EventBrief, Lease};

@@ -111,13 +111,15 @@ async function allMatching(verb, button) {
   });
 }
 
-/** Sends the same request until the daemon says that nothing is left: one request does what it can in its time. */
+/** Sends requests until the daemon says that nothing is left: one does what it can in its time, the next goes on behind it. */
 async function inBatches(path, target, n) {
   let done = 0;
+  let request = target;
   for (;;) {
-    const { processed, complete } = JSON.parse(await call("POST", path, target));
+    const { processed, complete, after } = JSON.parse(await call("POST", path, request));
     done += processed;
-    if (complete || processed === 0) return done;
+    if (complete) return done;
+    request = { ...target, after };
     byId("confirm-text").textContent = `${integers.format(done)} of ${integers.format(n)} are done, the rest follows.`;
   }
 }

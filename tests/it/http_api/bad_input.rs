@@ -123,7 +123,7 @@ fn a_description_that_may_mean_everything_changes_nothing() {
         ),
         (
             r#"{"eventtype": "x"}"#,
-            "the request body may hold aggregate_type, event_type, error, since, until, all and dry_run",
+            "the request body may hold aggregate_type, event_type, error, since, until, all, dry_run and after",
         ),
         (r#"{"event_type": 7}"#, "event_type must be a string"),
         (

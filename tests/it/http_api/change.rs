@@ -1,7 +1,7 @@
 //! Requeue and discard: one, by ids, by description; what a stale worker cannot undo.
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Holding, with_dead};
 use crate::support::{Daemon, Recorder, TestDb, TestDir, signal_pid, wait_until};
@@ -106,6 +106,42 @@ fn what_a_description_lets_pass_is_counted_and_then_discarded() {
     let answer = r#"{"status":"success","message":"2 event(s) discarded","dry_run":false,"processed":2,"complete":true}"#;
     holding.check("POST", path, r#"{"all": true}"#, 200, answer);
     assert_eq!((db.number(DISCARDED, &[]), db.count("dead")), (4, 0));
+}
+
+/// Goal: events that fail again at once do not keep a change of very many from its end. Method: a trigger makes each batch so slow that the
+/// time for one request is over after the third; what it requeued is dead again when the next request comes.
+#[test]
+fn a_change_that_ran_out_of_time_goes_on_behind_what_it_has_done() {
+    let db = TestDb::new();
+    db.execute(
+        "INSERT INTO outbox_event (aggregate_type, aggregate_id, event_type, payload, status)
+         SELECT 'order', i::text, 'order.created', '{}', 'dead' FROM generate_series(1, 40000) i;
+         CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3.4); RETURN NULL; END $$;
+         CREATE TRIGGER slow AFTER UPDATE ON outbox_event FOR EACH ROW WHEN (old.id % 10000 = 0) EXECUTE FUNCTION slow()",
+    );
+    let holding = Holding::on(&db);
+    let daemon = &holding.daemon;
+    let path = "/api/dead-events/retry";
+
+    let (status, body) = daemon.post(path, r#"{"all": true}"#);
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        (status, &answer["complete"]),
+        (200, &false.into()),
+        "{body}"
+    );
+    let first = answer["processed"].as_i64().unwrap();
+    db.execute("DROP TRIGGER slow ON outbox_event; UPDATE outbox_event SET status = 'dead', last_error = 'again' WHERE status <> 'dead'");
+    let request = json!({ "all": true, "after": answer["after"] }).to_string();
+    let (status, body) = daemon.post(path, &request);
+
+    let rest = 40_000 - first;
+    let expected = format!(
+        r#"{{"status":"success","message":"{rest} event(s) reset to pending","dry_run":false,"processed":{rest},"complete":true}}"#
+    );
+    assert_eq!((status, body), (200, expected));
+    let left = "SELECT count(*) FROM outbox_event WHERE status = 'dead' AND last_error = 'again'";
+    assert_eq!(db.number(left, &[]), first);
 }
 
 /// Goal: a request as large as any works. Method: where the machine is so busy that the time for one request is over, it says how far it
