@@ -191,14 +191,13 @@ impl Sweep {
             match end(session, &self.routes, &self.metrics, dead, lease) {
                 Err(error) if error.is_connection_lost() => return Err(error),
                 Err(error) => failed = Some(error),
-                Ok(()) => {}
+                Ok(()) => self.metrics.lease_sweeps.inc(),
             }
         }
         if let Some(error) = failed {
             // The others are ended; this one is tried again in a second.
             return Err(error);
         }
-        self.metrics.lease_sweeps.inc_by(leases.len() as u64);
         Ok(!has_backend && leases.is_empty())
     }
 }

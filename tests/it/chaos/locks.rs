@@ -114,7 +114,8 @@ fn outcomes_that_take_longer_than_a_statement_may_are_written_in_parts() {
 #[test]
 fn a_locked_row_of_a_dead_worker_holds_up_only_itself() {
     let db = TestDb::new();
-    let ids = db.insert_events("order.created", 30);
+    let mut ids = db.insert_events("order.created", 1);
+    let held = ids[0];
     let recorder = Recorder::new().gated();
     let daemon = Daemon::new(&db)
         .route(recorder.route("*"))
@@ -122,8 +123,10 @@ fn a_locked_row_of_a_dead_worker_holds_up_only_itself() {
         .args(["--query-timeout", "1"])
         .start();
     let worker = daemon.wait_workers(1)[0];
+    wait_until("its handler runs", || recorder.history().len() == 1);
+    ids.extend(db.insert_events("order.created", 29));
     wait_until("three handlers run", || recorder.history().len() == 3);
-    let held = recorder.history().runs()[0].0;
+    assert!(db.leases() > 1, "the first event has a lease of its own");
     let mut other = db.client();
     let mut lock = other.transaction().unwrap();
     lock.execute(
@@ -145,6 +148,11 @@ fn a_locked_row_of_a_dead_worker_holds_up_only_itself() {
     let n_told = refused(2.0);
     assert!(n_told >= 1, "{}", daemon.log());
     assert_eq!(refused(4.0), n_told, "{}", daemon.log());
+    let n_swept = daemon.metric("dispatchbox_lease_sweeps_total", &[]);
+    assert!(
+        n_swept >= Some(1.0),
+        "the other leases are ended: {n_swept:?}"
+    );
     lock.commit().unwrap();
 
     wait_all_done(&db, &ids);
