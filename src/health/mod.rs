@@ -18,12 +18,10 @@ use history::History;
 pub struct Published {
     /// Where the daemon stands.
     pub health: Health,
-    /// The sum of all workers' metrics.
-    pub fleet: Arc<Mutex<Fleet>>,
-    /// What the last survey of the table found, for [`Published::fresh_survey`]; `None` before the first.
-    pub survey: Arc<Mutex<Option<Survey>>>,
-    /// What was done in the last minutes.
-    pub history: Arc<Mutex<History>>,
+    fleet: Arc<Mutex<Fleet>>,
+    /// `None` before the first.
+    survey: Arc<Mutex<Option<Survey>>>,
+    history: Arc<Mutex<History>>,
 }
 
 impl Published {
@@ -37,10 +35,24 @@ impl Published {
         }
     }
 
+    /// The sum of all workers' metrics.
+    pub fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        lock(&self.fleet)
+    }
+
+    /// What was done in the last minutes.
+    pub fn history(&self) -> MutexGuard<'_, History> {
+        lock(&self.history)
+    }
+
+    /// Publishes what a survey of the table has found.
+    pub fn surveyed(&self, survey: Survey) {
+        *lock(&self.survey) = Some(survey);
+    }
+
     /// What the last survey found, unless it is too old to say anything about now: while the database is away nobody knows.
     pub fn fresh_survey(&self) -> Option<Survey> {
-        let survey = self.survey.lock().unwrap_or_else(PoisonError::into_inner);
-        survey
+        lock(&self.survey)
             .clone()
             .filter(|survey| survey.taken_at.elapsed() < Survey::FRESH)
     }
@@ -182,8 +194,13 @@ impl Health {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
+}
+
+/// What a thread that panicked has left is as good as any: each change is a whole one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -204,10 +221,7 @@ mod tests {
                     .checked_sub(age)
                     .expect("a machine runs for longer before it runs tests"),
             };
-            *published
-                .survey
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(survey);
+            published.surveyed(survey);
         };
         assert_eq!(published.fresh_survey(), None);
 

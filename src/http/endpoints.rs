@@ -1,6 +1,6 @@
 //! What each path answers.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use log::warn;
@@ -79,12 +79,7 @@ impl Endpoints {
     }
 
     fn metrics(&self) -> Reply {
-        let rendered = self
-            .published
-            .fleet
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .render();
+        let rendered = self.published.fleet().render();
         match rendered {
             Ok(body) => Reply {
                 status: 200,

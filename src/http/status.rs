@@ -3,7 +3,6 @@
 //! Made from what the supervisor has published, so it answers at once, also while the database does not. Ages instead of times: whoever
 //! asks needs no clock that agrees with ours.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -21,7 +20,7 @@ pub(super) fn render(published: &Published) -> String {
     let now = Instant::now();
     let state = published.health.state();
     let survey = published.fresh_survey();
-    let history = lock(&published.history);
+    let history = published.history();
     let reason = state.not_ready(now).map(|reason| reason.to_string());
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -128,8 +127,4 @@ fn seconds(duration: Duration) -> f64 {
 /// To three digits behind the point: more would only be noise.
 fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,13 +1,12 @@
 //! Tells others how the daemon stands: the state that /ready and /api/status show, the sum of all metrics, the history.
 
-use std::sync::{MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::param::{clock_ticks_per_second, page_size};
 
 use crate::health::history::{Levels, Totals};
 use crate::health::{DaemonPhase, Published, WorkerPhase, WorkerState};
-use crate::metrics::{Fleet, Usage, WorkerMetrics};
+use crate::metrics::{Usage, WorkerMetrics};
 use crate::process::Stat;
 use crate::report::{Phase, Report};
 use crate::supervisor::summary::Summary;
@@ -21,7 +20,7 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Writes to what others read; `swept` is what the sweeper counts.
     pub(super) fn new(published: Published, swept: WorkerMetrics) -> Publisher {
-        lock(&published.fleet).count_also(swept);
+        published.fleet().count_also(swept);
         let summary = Summary::new(Instant::now());
         Publisher { published, summary }
     }
@@ -33,7 +32,7 @@ impl Publisher {
 
     /// A worker was started.
     pub(super) fn started(&self, number: u16, pid: u32, is_restart: bool) {
-        self.fleet().started(number, is_restart);
+        self.published.fleet().started(number, is_restart);
         self.worker(number, |worker| {
             *worker = WorkerState {
                 pid: Some(pid),
@@ -57,7 +56,7 @@ impl Publisher {
             worker.stuck = stuck;
             worker.report = Some((report.access, Instant::now()));
         });
-        self.fleet().reported(
+        self.published.fleet().reported(
             number,
             report.access.is_connected(),
             usage_of(pid),
@@ -67,7 +66,7 @@ impl Publisher {
 
     /// A worker has ended.
     pub(super) fn ended(&self, number: u16) {
-        self.fleet().ended(number);
+        self.published.fleet().ended(number);
         self.worker(number, |worker| {
             *worker = WorkerState {
                 restarts: worker.restarts,
@@ -78,7 +77,7 @@ impl Publisher {
 
     /// Adds to the history, and tells the log of the last minute, when that is due.
     pub(super) fn look_back(&mut self, now: Instant) {
-        let mut history = lock(&self.published.history);
+        let mut history = self.published.history();
         if !history.is_due(now) {
             return;
         }
@@ -95,7 +94,7 @@ impl Publisher {
     }
 
     fn totals(&self) -> Totals {
-        let fleet = self.fleet();
+        let fleet = self.published.fleet();
         let settled =
             |outcome| fleet.count("dispatchbox_events_settled_total", &[("outcome", outcome)]);
         Totals {
@@ -114,10 +113,6 @@ impl Publisher {
             }
         });
     }
-
-    fn fleet(&self) -> MutexGuard<'_, Fleet> {
-        lock(&self.published.fleet)
-    }
 }
 
 /// What a worker's process takes now; `None` when it has just ended.
@@ -132,8 +127,4 @@ fn usage_of(pid: u32) -> Option<Usage> {
         cpu_seconds,
         resident_bytes: stat.resident_pages * page_size() as u64,
     })
-}
-
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

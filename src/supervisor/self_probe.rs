@@ -8,7 +8,6 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::sync::PoisonError;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -76,11 +75,7 @@ fn tell(published: &Published, is_up: bool) {
     published
         .health
         .update(|state| state.is_http_up = Some(is_up));
-    published
-        .fleet
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .http_is_up(is_up);
+    published.fleet().http_is_up(is_up);
 }
 
 /// Where a listener can be reached from this host: one on all addresses by the loopback of its kind.

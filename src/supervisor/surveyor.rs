@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -200,12 +200,8 @@ fn publish(survey: Survey, routes: &Routes, published: &Published) {
         is_dead_capped: survey.is_dead_capped,
         valid_until: survey.taken_at + Survey::FRESH,
     };
-    lock(&published.fleet).surveyed(gauges);
-    *lock(&published.survey) = Some(survey);
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    published.fleet().surveyed(gauges);
+    published.surveyed(survey);
 }
 
 /// Where the next look at the due index starts.
