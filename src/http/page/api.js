@@ -44,7 +44,10 @@ function askForToken(used) {
     };
     byId("token-form").onsubmit = (event) => {
       event.preventDefault();
-      done(input.value.trim());
+      const given = input.value.trim();
+      // No header can hold anything else: the browser would refuse every call from then on.
+      if (/^[!-~]+$/.test(given)) done(given);
+      else byId("token-trouble").textContent = "A token holds visible ASCII characters only.";
     };
     byId("token-cancel").onclick = () => done(null);
     dialog.onclose = () => done(null);

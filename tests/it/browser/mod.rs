@@ -198,6 +198,9 @@ fn the_token_is_asked_for_once_and_kept_in_memory_alone() {
 
     browser.wait_text("#token", "--api-token-file");
     assert!(!browser.text("main").contains("order.created"));
+    browser.fill("#token-input", "“correct-horse-battery”");
+    browser.press(ENTER);
+    browser.wait_text("#token-trouble", "visible ASCII");
     browser.fill("#token-input", "something-else-altogether");
     browser.press(ENTER);
     browser.wait_text("#token-trouble", "did not accept");
