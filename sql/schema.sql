@@ -241,6 +241,9 @@ end $$;
 -- Sent twice it changes nothing the second time, even while the lease names other events and somebody else has claimed the event since:
 -- what was not done is cut from the lease, and what was done is fenced by its status (so a lease is rewritten only when something
 -- failed). Locks: leases by token, then events.
+--
+-- Events are found by their ids alone: with the bare column a planner that believes the backlog to be empty, as after a vacuum while all was
+-- done, reads all of outbox_event_due for each batch.
 -- step: function outbox_settle_1
 create or replace function outbox_settle_1(worker text, tokens bigint[], ids bigint[], outcomes text[], delays float8[], errors text[],
                                            ended bigint[], expired boolean)
@@ -281,7 +284,7 @@ begin
         last_error_at = case when u.error is null then e.last_error_at else now() end,
         finished_at = case when u.outcome in ('done', 'dead') then now() end
       from unnest(ids, outcomes, delays, errors) as u (id, outcome, delay, error)
-     where e.id = u.id and u.outcome <> 'released' and e.status in ('pending', 'retry')
+     where e.id = u.id and u.outcome <> 'released' and e.status || '' in ('pending', 'retry')
     returning e.id, true;
   get diagnostics n_written = row_count;
   if n_written < cardinality(ids) then
@@ -294,7 +297,7 @@ end $$;
 -- made pending, it would be settled by the worker that still holds it, and handed out once more.
 --
 -- As in outbox_claim_1, leases are looked at with a snapshot taken after the row locks: from then on none can come to name these events,
--- since nobody claims a dead event. Nothing here waits for a row, so it cannot deadlock.
+-- since nobody claims a dead event. Nothing here waits for a row, so it cannot deadlock. By id alone, as in outbox_settle_1.
 -- step: function outbox_requeue_1
 create or replace function outbox_requeue_1(ids bigint[]) returns setof bigint
 language plpgsql set search_path from current set enable_seqscan = off as $$
@@ -305,7 +308,7 @@ begin
       using errcode = 'invalid_transaction_state';
   end if;
   ids := array(select e.id from (select distinct unnest(ids) as id) u join outbox_event e on e.id = u.id
-                where e.status = 'dead' for no key update of e skip locked);
+                where e.status || '' = 'dead' for no key update of e skip locked);
   ids := array(select id from unnest(ids) id where id not in (select unnest(event_ids) from outbox_leases_1()));
   return query
     update outbox_event e set status = 'pending', attempts = 0, next_run_at = now(), finished_at = null
@@ -326,7 +329,7 @@ begin
       using errcode = 'invalid_transaction_state';
   end if;
   ids := array(select e.id from (select distinct unnest(ids) as id) u join outbox_event e on e.id = u.id
-                where e.status = 'dead' for update of e skip locked);
+                where e.status || '' = 'dead' for update of e skip locked);
   ids := array(select id from unnest(ids) id
                 where id not in (select unnest(event_ids) from outbox_leases_1())
                   and not exists (select from outbox_event_archive a where a.id = id.id));

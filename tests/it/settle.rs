@@ -256,3 +256,54 @@ fn a_foreign_lock_on_one_event_ends_in_a_lock_timeout_while_all_others_go_on() {
     assert_eq!((renewed, settled), (vec![other], written(&[3])));
     assert_eq!(alone, written(&[1]));
 }
+
+/// Goal: what settles, requeues and discards a few events reads no others, though the planner believes that there are none. Method: statistics
+/// from when all was done, then many events, and how many rows the transaction has read.
+#[test]
+fn a_few_events_are_found_without_reading_all_that_wait() {
+    let db = TestDb::with_events(20_000);
+    let mut client = db.client();
+    db.execute("UPDATE outbox_event SET status = 'done'");
+    db.execute("VACUUM ANALYZE outbox_event");
+    client
+        .batch_execute(
+            "ALTER TABLE outbox_event SET (autovacuum_enabled = off);
+             INSERT INTO outbox_event (aggregate_type, aggregate_id, event_type, payload, status)
+             SELECT 'a', 'a', 'a', '{}', CASE WHEN i % 2 = 0 THEN 'pending' ELSE 'dead' END FROM generate_series(1, 20000) i;
+             INSERT INTO outbox_lease (token, worker, event_ids, expires_at)
+             SELECT 1, 'w', array_agg(id), now() + interval '1 hour' FROM (SELECT id FROM outbox_event WHERE status = 'pending' LIMIT 50) e",
+        )
+        .unwrap();
+    let dead =
+        "array(SELECT id FROM (SELECT id FROM outbox_event WHERE status = 'dead' LIMIT 50) e)";
+    for call in [
+        "outbox_settle_1('w', array_fill(1::bigint, array[50]), ids, array_fill('done'::text, array[50]), \
+         array_fill(0::float8, array[50]), array_fill(null::text, array[50]), '{}', false)",
+        "outbox_requeue_1(ids)",
+        "outbox_discard_1(ids)",
+    ] {
+        let ids = if call.contains("settle") {
+            "(SELECT event_ids FROM outbox_lease WHERE token = 1)"
+        } else {
+            dead
+        };
+        client
+            .batch_execute(&format!("CREATE TEMP TABLE chosen AS SELECT {ids} AS ids"))
+            .unwrap();
+        let mut transaction = client.transaction().unwrap();
+        let changed = transaction
+            .query(&format!("SELECT {call} FROM chosen"), &[])
+            .unwrap();
+        assert_eq!(changed.len(), 50, "{call}");
+        let read: i64 = transaction
+            .query_one(
+                "SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'outbox_event'",
+                &[],
+            )
+            .unwrap()
+            .get(0);
+        transaction.rollback().unwrap();
+        client.batch_execute("DROP TABLE chosen").unwrap();
+        assert!(read <= 500, "{call} read {read}");
+    }
+}
