@@ -20,8 +20,7 @@ use tiny_http::{Header, Request, Response, Server};
 
 use super::calls;
 use super::endpoints::Endpoints;
-use super::exchange::{Incoming, Reply};
-use super::guard::PEER;
+use super::exchange::{Incoming, PEER, Reply};
 use super::lane::Lane;
 use super::route::{self, Pace};
 use super::socket::Socket;

@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 const JSON: &str = "application/json";
 
+/// Tells the endpoints who is at the other end; no client can send it.
+pub(super) const PEER: &str = "X-Dispatchbox-Peer";
+
 /// A whole request, its body included.
 #[derive(Debug, Clone)]
 pub(super) struct Incoming {

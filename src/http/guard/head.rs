@@ -12,9 +12,7 @@ use std::net::IpAddr;
 use httparse::Request;
 
 use super::refusal::Refusal;
-
-/// Tells the endpoints who is at the other end; no client can send it.
-pub(in crate::http) const PEER: &str = "X-Dispatchbox-Peer";
+use crate::http::exchange::PEER;
 
 /// Path and query.
 const TARGET_MAX: usize = 4 * 1024;

@@ -29,7 +29,6 @@ use rustix::process::{Resource, getrlimit};
 
 use super::backend::Backend;
 use connection::Connection;
-pub(super) use head::PEER;
 use slots::Slots;
 
 /// Connections that wait for the accept loop; the kernel may allow fewer (net.core.somaxconn, 4096 by default). Who finds no place even
