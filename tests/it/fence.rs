@@ -170,7 +170,7 @@ fn each_protection_of_the_settle_function_matters() {
         |session, token| drop(settle(session, "b", token, &[1], &Outcome::Done)),
     );
     check_mutant(
-        " and e.status in ('pending', 'retry')\n    returning",
+        " and e.status || '' in ('pending', 'retry')\n    returning",
         "\n    returning",
         done_twice,
     );

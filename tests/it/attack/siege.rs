@@ -1,7 +1,7 @@
 //! A daemon under attack, what its /health says meanwhile, and what is left of it afterwards.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -17,6 +17,10 @@ const PROBE_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long each attack goes on at least.
 const ATTACK: Duration = Duration::from_millis(1500);
+
+/// So many probes are wanted, or one hiccup of the machine would decide; a slow machine is not waited for longer than this.
+const PROBES: usize = 100;
+const ATTACK_MAX: Duration = Duration::from_secs(4);
 
 /// Attackers that mostly wait: more than there are places, so that they take them from each other and from everybody else.
 const WAITING: usize = 100;
@@ -138,7 +142,7 @@ impl Siege {
             port: self.daemon.http_port(),
             is_over: AtomicBool::new(false),
         };
-        let mut probes = Vec::new();
+        let mut probes: Vec<Result<Duration, String>> = Vec::new();
         thread::scope(|scope| {
             for _ in 0..n_attackers {
                 scope.spawn(|| {
@@ -148,7 +152,9 @@ impl Siege {
                 });
             }
             let since = Instant::now();
-            while since.elapsed() < ATTACK {
+            while since.elapsed() < ATTACK
+                || (probes.len() < PROBES && since.elapsed() < ATTACK_MAX)
+            {
                 probes.push(probe(target.port));
                 wait::pause(PROBE_PAUSE);
             }
@@ -159,15 +165,19 @@ impl Siege {
         assert!(probes.len() >= 5, "{what}: {probes:?}");
         assert!(
             good.len() * 100 >= probes.len() * 95,
-            "{what}: {} of {} probes were answered",
+            "{what}: {} of {} probes were answered; the others: {:?}",
             good.len(),
-            probes.len()
+            probes.len(),
+            probes
+                .iter()
+                .filter_map(|probe| probe.as_ref().err())
+                .collect::<Vec<_>>()
         );
         assert!(!self.daemon.log().contains("panic"), "{what}");
     }
 
     /// Figures for whoever runs the test with `--nocapture`.
-    fn report(&self, what: &str, probes: &[Option<Duration>], good: &[Duration]) {
+    fn report(&self, what: &str, probes: &[Result<Duration, String>], good: &[Duration]) {
         let now = Footprint::of(self.daemon.pid());
         let mut sorted = good.to_vec();
         sorted.sort_unstable();
@@ -208,18 +218,25 @@ impl Siege {
     }
 }
 
-/// Asks for /health as a balancer does: how long the answer took, if it was one.
-fn probe(port: u16) -> Option<Duration> {
+/// Asks for /health as a balancer does: how long the answer took, or what came instead of it.
+fn probe(port: u16) -> Result<Duration, String> {
     let since = Instant::now();
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let mut stream = TcpStream::connect_timeout(&address, HEALTH_MAX).ok()?;
-    stream.set_read_timeout(Some(HEALTH_MAX)).ok()?;
-    stream
-        .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
+    let answer = ask(port).map_err(|error| format!("{error} after {:?}", since.elapsed()))?;
     let took = since.elapsed();
     let is_good = answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(r#"{"status":"ok"}"#);
-    (is_good && took <= HEALTH_MAX).then_some(took)
+    if is_good && took <= HEALTH_MAX {
+        Ok(took)
+    } else {
+        Err(format!("{answer:?} after {took:?}"))
+    }
+}
+
+fn ask(port: u16) -> io::Result<String> {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut stream = TcpStream::connect_timeout(&address, HEALTH_MAX)?;
+    stream.set_read_timeout(Some(HEALTH_MAX))?;
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
