@@ -266,7 +266,7 @@ impl Supervisor {
                 self.publisher.started(number, pid, is_restart);
             }
             Err(error) => {
-                let wait = slot.ended();
+                let wait = slot.ended(Duration::ZERO);
                 error!(
                     "could not start worker-{number:02}, trying again in {:.1} s: {error}",
                     wait.as_secs_f64()
@@ -291,8 +291,9 @@ impl Supervisor {
         let Some(worker) = slot.worker.take_if(|worker| worker.pid() == pid) else {
             return;
         };
+        let lived = worker.started.elapsed();
         let end = worker.bury();
-        let wait = slot.ended();
+        let wait = slot.ended(lived);
         let status = end.status;
         self.publisher.ended(number);
         self.has_failed |= !status.success();

@@ -16,7 +16,12 @@ const WAIT_FIRST: Duration = Duration::from_millis(250);
 /// A worker that dies again and again is started this often.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// A worker that lived this long was no part of a crash loop.
+/// A worker that lived this many times the wait before it was no part of a crash loop: a slot that loses workers now and then, to the
+/// out-of-memory killer for instance, is empty for an eighth of the time at most. With waits that only a life of a minute ended, one worker
+/// of four killed each second left the daemon without any worker in 28 of 60 seconds.
+const SOUND_LIVES: u32 = 8;
+
+/// Nor was one that lived this long, whatever the wait before it.
 const SOUND_AFTER: Duration = Duration::from_mins(1);
 
 /// One worker's place.
@@ -25,9 +30,9 @@ pub(super) struct Slot {
     pub(super) number: u16,
     /// Who works there now.
     pub(super) worker: Option<WorkerProcess>,
+    had_worker: bool,
     start_at: Option<Instant>,
     last_wait: Option<Duration>,
-    last_started: Option<Instant>,
 }
 
 impl Slot {
@@ -36,30 +41,22 @@ impl Slot {
         Slot {
             number,
             worker: None,
+            had_worker: false,
             start_at: None,
             last_wait: None,
-            last_started: None,
         }
     }
 
     /// Takes in a worker; says whether it is the successor of another.
     pub(super) fn started(&mut self, worker: WorkerProcess) -> bool {
-        let is_restart = self.last_started.is_some();
-        self.last_started = Some(worker.started);
         self.start_at = None;
         self.worker = Some(worker);
-        is_restart
+        std::mem::replace(&mut self.had_worker, true)
     }
 
-    /// Notes that the worker has ended, or could not be started; returns when its successor is due.
-    pub(super) fn ended(&mut self) -> Duration {
-        let was_sound = self
-            .last_started
-            .is_some_and(|started| started.elapsed() >= SOUND_AFTER);
-        let wait = match self.last_wait {
-            Some(last) if !was_sound => (last * 2).min(WAIT_MAX),
-            _ => WAIT_FIRST,
-        };
+    /// Notes that the worker has ended after so long a life, none if it could not be started; returns when its successor is due.
+    pub(super) fn ended(&mut self, lived: Duration) -> Duration {
+        let wait = next_wait(self.last_wait, lived);
         self.last_wait = Some(wait);
         self.start_at = Some(Instant::now() + wait);
         wait
@@ -68,6 +65,14 @@ impl Slot {
     /// Says whether a worker is to be started now.
     pub(super) fn is_start_due(&self, now: Instant) -> bool {
         self.worker.is_none() && self.start_at.is_some_and(|at| now >= at)
+    }
+}
+
+/// The wait after a worker that lived so long, and was itself started after a wait of `last`.
+fn next_wait(last: Option<Duration>, lived: Duration) -> Duration {
+    match last {
+        Some(last) if lived < (last * SOUND_LIVES).min(SOUND_AFTER) => (last * 2).min(WAIT_MAX),
+        _ => WAIT_FIRST,
     }
 }
 
@@ -118,5 +123,36 @@ impl Identity {
             config: config.clone(),
             dsn: dsn.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The waits, in milliseconds, of a slot whose workers live so long each.
+    fn waits(lives: impl IntoIterator<Item = Duration>) -> Vec<u128> {
+        let mut slot = Slot::new(0);
+        lives
+            .into_iter()
+            .map(|lived| slot.ended(lived).as_millis())
+            .collect()
+    }
+
+    #[test]
+    fn waits_of_a_crash_loop_double_up_to_half_a_minute() {
+        let growing = [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000];
+
+        assert_eq!(waits([Duration::ZERO; 9]), growing);
+        assert_eq!(waits([Duration::from_millis(1900); 9]), growing);
+    }
+
+    #[test]
+    fn a_worker_that_did_its_work_for_a_while_is_followed_at_once() {
+        assert_eq!(waits([Duration::from_secs(2); 4]), [250; 4]);
+
+        let mut lives = vec![Duration::ZERO; 8];
+        lives.extend([Duration::from_secs(59), SOUND_AFTER, Duration::ZERO]);
+        assert_eq!(waits(lives)[7..], [30_000, 30_000, 250, 500]);
     }
 }
