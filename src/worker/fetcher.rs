@@ -1,32 +1,31 @@
 //! The fetcher claims due events while there is room and sends them to the runners.
 //!
-//! It claims back to back while claims come full, then waits from 5 ms up to the poll interval. A claim's size starts small and
-//! doubles while claims come full and the runners empty the queue quickly, so that a slow handler does not sit on hundreds of
-//! events that another worker could start.
+//! It claims back to back while claims come full, then waits from 5 ms up to the poll interval. How many events it asks for follows how
+//! quickly they are worked off ([`ClaimSize`]).
 //!
 //! A route with a `max_parallel` has a lane of its own once its event types are known: the general claim leaves those types out,
 //! and the lane claims just as many as the route has room for. So a full route is never waiting in the queue in front of others.
 //!
-//! After a claim whose answer was lost, a lease may stand in the database that is in nobody's hand, and the old back end may even
-//! commit it later. So the fetcher releases such strays before its next claim, and again each second for a lease time.
+//! After a claim whose answer was lost, a lease may stand in the database that is in nobody's hand ([`Strays`]): it is released first.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
-use log::{debug, info};
+use log::debug;
 
-use crate::config::CLAIM_EVENTS_FIRST;
 use crate::event::Outcome;
 use crate::pause::{Waits, jittered, pause};
 use crate::store::claim::{ClaimQuery, ClaimedEvents, Position};
 use crate::store::{Session, StoreError};
 use crate::worker::claim::{Claim, Finished};
+use crate::worker::claim_size::ClaimSize;
 use crate::worker::lane::Lane;
 use crate::worker::link::Link;
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
+use crate::worker::strays::Strays;
 
 /// First wait after an empty claim.
 const IDLE_FIRST: Duration = Duration::from_millis(5);
@@ -34,20 +33,11 @@ const IDLE_FIRST: Duration = Duration::from_millis(5);
 /// Belt to the runners' signal that there is room.
 const ROOM_BELT: Duration = Duration::from_millis(100);
 
-/// A full claim that was worked off within this time asks for a larger one.
-const FAST: Duration = Duration::from_millis(50);
-
-/// A claim that took longer than this to work off was too large.
-const SLOW: Duration = Duration::from_millis(250);
-
 /// A scan that takes longer than this and finds nothing is not repeated from the same place.
 const DEAR: Duration = Duration::from_millis(20);
 
 /// Transactions that insert events rarely take longer; what commits later than this after it became due waits for a front scan.
 const LATE_COMMIT: Duration = Duration::from_secs(10);
-
-/// What a claim in doubt may take beyond its statement timeout until it is visible.
-const STRAYS_MARGIN: Duration = Duration::from_secs(5);
 
 /// Event types whose route is remembered; a system with more has types that carry data, and pays a look-up per event.
 const KNOWN_TYPES_MAX: usize = 10_000;
@@ -64,14 +54,6 @@ pub(super) struct Ends {
     pub(super) route_room: Receiver<()>,
     /// Disconnected when the worker drains.
     pub(super) stop: Receiver<()>,
-}
-
-/// A full claim on its way through the runners.
-#[derive(Debug, Clone, Copy)]
-struct Handed {
-    at: Instant,
-    /// It is worked off when so many runs have ended.
-    runs: u64,
 }
 
 /// What one look at the table came to.
@@ -120,12 +102,9 @@ struct Fetcher<'a> {
     /// The general lane, then one per route with a limit.
     lanes: Vec<Lane>,
     route_of: HashMap<String, Option<usize>>,
-    size: usize,
-    /// When a full claim was handed to the runners, until as many runs have ended as it has events.
-    handed: Option<Handed>,
+    size: ClaimSize,
     last_cost: Duration,
-    strays_until: Option<Instant>,
-    strays_looked: Option<Instant>,
+    strays: Strays,
     /// The queue has enough for now; other lanes may still wait for events.
     wants_room: bool,
     /// A lane has events for which its route has no room.
@@ -146,11 +125,9 @@ impl<'a> Fetcher<'a> {
             link: Link::new(shared, Stage::Fetcher, &shared.pool),
             lanes,
             route_of: HashMap::new(),
-            size: usize::from(CLAIM_EVENTS_FIRST.min(shared.config.claim_events_max())),
-            handed: None,
+            size: ClaimSize::new(shared.config.claim_events_max()),
             last_cost: Duration::ZERO,
-            strays_until: None,
-            strays_looked: None,
+            strays: Strays::default(),
             wants_room: false,
             wants_route_room: false,
         }
@@ -193,8 +170,9 @@ impl<'a> Fetcher<'a> {
 
     /// Looks once in every lane that has room.
     fn look(&mut self) -> Result<Look, StoreError> {
-        self.release_strays()?;
-        self.adapt();
+        self.strays.release(self.shared, &mut self.link)?;
+        self.size
+            .adapt(self.shared.runs_ended.load(Ordering::Relaxed));
         (self.wants_room, self.wants_route_room) = (false, false);
         let mut found = Look::NoRoom;
         for lane in 0..self.lanes.len() {
@@ -234,24 +212,19 @@ impl<'a> Fetcher<'a> {
         let runners = usize::from(self.shared.config.max_parallel.get());
         let idle = runners.saturating_sub(self.shared.busy_runners.load(Ordering::Relaxed));
         let queued = self.ends.claims.len();
-        let low = self.low_water();
+        let low = self.size.low_water();
         self.shared.low_water.store(low, Ordering::Relaxed);
         if queued > low {
             return 0;
         }
         // Where handlers are slow, claim no more than can start at once.
-        let ask = if low == 0 { idle } else { self.size.max(idle) };
+        let ask = if low == 0 {
+            idle
+        } else {
+            self.size.get().max(idle)
+        };
         ask.min(usize::from(self.shared.config.claim_events_max()))
             .min(self.queue_room())
-    }
-
-    /// The queue length at which the next claim is worth making: look ahead only where events are worked off quickly.
-    fn low_water(&self) -> usize {
-        if self.size > usize::from(CLAIM_EVENTS_FIRST) {
-            self.size / 2
-        } else {
-            0
-        }
     }
 
     fn queue_room(&self) -> usize {
@@ -266,22 +239,6 @@ impl<'a> Fetcher<'a> {
             .unwrap_or(0)
             .saturating_sub(self.ends.claims.len());
         free.min(self.shared.in_flight_max.saturating_sub(in_flight))
-    }
-
-    /// Grows or shrinks the claim size by how quickly a full claim was worked off. That the runners have taken it from the queue
-    /// says nothing yet: idle ones take even what will keep them busy for an hour.
-    fn adapt(&mut self) {
-        let Some(handed) = self.handed else { return };
-        if self.shared.runs_ended.load(Ordering::Relaxed) < handed.runs {
-            return;
-        }
-        let took = handed.at.elapsed();
-        self.handed = None;
-        if took < FAST {
-            self.size = (self.size * 2).min(usize::from(self.shared.config.claim_events_max()));
-        } else if took > SLOW {
-            self.size = (self.size / 2).max(1);
-        }
     }
 
     fn claim(&mut self, lane: usize, limit: usize) -> Result<Look, StoreError> {
@@ -310,11 +267,7 @@ impl<'a> Fetcher<'a> {
             Ok(claimed) => claimed,
             Err(error) => {
                 if error.is_connection_lost() {
-                    // So long the old back end may take to commit the claim, and so long its lease stands.
-                    let config = &self.shared.config;
-                    let wait = config.lease.max(config.query_timeout) + STRAYS_MARGIN;
-                    self.strays_until = Some(Instant::now() + wait);
-                    self.strays_looked = None;
+                    self.strays.expect(self.shared);
                 }
                 return Err(error);
             }
@@ -336,9 +289,8 @@ impl<'a> Fetcher<'a> {
         let at = Instant::now();
         let runs_before = self.shared.runs_ended.load(Ordering::Relaxed);
         let n_queued = self.hand_over(claimed, sent);
-        if is_full && lane == 0 && self.handed.is_none() {
-            let runs = runs_before + n_queued as u64;
-            self.handed = Some(Handed { at, runs });
+        if is_full && lane == 0 {
+            self.size.handed_full(at, runs_before + n_queued as u64);
         }
         Ok(match n_queued {
             // All given back, since their routes are full: nothing to hurry for.
@@ -448,40 +400,13 @@ impl<'a> Fetcher<'a> {
     /// wait for the end of the lease and be charged then.
     fn leave(&mut self) {
         let mut waits = Waits::new();
-        self.strays_looked = None;
-        while self.release_strays().is_err() {
+        self.strays.look_at_once();
+        while self.strays.release(self.shared, &mut self.link).is_err() {
             // Only the end of the process, by the drain timeout for instance, cuts this short.
             pause(waits.take());
         }
-        let is_in_doubt = self.strays_until.is_some();
         self.shared
             .may_claim_late
-            .store(is_in_doubt, Ordering::Relaxed);
-    }
-
-    /// Ends the leases that a lost answer may have left.
-    fn release_strays(&mut self) -> Result<(), StoreError> {
-        let Some(until) = self.strays_until else {
-            return Ok(());
-        };
-        let is_due = self
-            .strays_looked
-            .is_none_or(|looked| looked.elapsed() >= Duration::from_secs(1));
-        if !is_due {
-            return Ok(());
-        }
-        let in_hand = self.shared.leases.tokens();
-        let worker = &self.shared.owner.worker;
-        let n_leases = self
-            .link
-            .aside(|session| session.release_strays(worker, &in_hand))?;
-        if n_leases > 0 {
-            info!("released {n_leases} leases of claims whose answer was lost");
-        }
-        self.strays_looked = Some(Instant::now());
-        if Instant::now() >= until {
-            self.strays_until = None;
-        }
-        Ok(())
+            .store(self.strays.are_possible(), Ordering::Relaxed);
     }
 }

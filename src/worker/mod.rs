@@ -6,6 +6,7 @@
 //! when the last sender of outcomes is gone. A stage that ends before it was asked to ends the worker: there is no half-dead one.
 
 mod claim;
+mod claim_size;
 mod fetcher;
 mod keeper;
 mod lane;
@@ -19,6 +20,7 @@ mod runner;
 mod settler;
 mod shared;
 mod spawner;
+mod strays;
 
 use std::io::{self, BufRead as _, Read as _};
 use std::process::ExitCode;

@@ -1,0 +1,184 @@
+//! The answer: the first of all reasons that holds.
+
+use std::time::Duration;
+
+use crate::cli::explain::{RouteFacts, Story, Taken};
+use crate::cli::terminal;
+use crate::handler::no_route_reason;
+use crate::logging;
+use crate::store::{EventLease, Inspection};
+
+/// The answer.
+pub(super) struct Verdict {
+    /// For scripts.
+    pub(super) code: &'static str,
+    pub(super) text: String,
+}
+
+impl Story {
+    /// Says why the event has not been delivered yet.
+    pub(super) fn verdict(&self) -> Verdict {
+        let Some(event) = &self.event else {
+            return self.absent();
+        };
+        let at = |time: &Option<String>| {
+            time.as_deref()
+                .map_or_else(|| "an unknown time".to_owned(), terminal::short_time)
+        };
+        let error = event.last_error.as_deref().unwrap_or("no error was kept");
+        match event.status.as_str() {
+            "done" => verdict("done", format!("it was done at {}", at(&event.finished_at))),
+            "dead" => verdict(
+                "dead",
+                format!(
+                    "it is dead since {} after {} attempt{}: {error}; `dispatchbox dead-events retry {}` makes it due again",
+                    at(&event.finished_at),
+                    event.attempts,
+                    if event.attempts == 1 { "" } else { "s" },
+                    self.id
+                ),
+            ),
+            "pending" | "retry" => match &event.lease {
+                Some(lease) => leased(event, lease),
+                None if event.is_time_over => self.due(event),
+                None => not_due(event),
+            },
+            status => verdict(
+                "unknown_status",
+                format!(
+                    "its status is `{status}`, which no worker claims: only `pending` and `retry` are ever due"
+                ),
+            ),
+        }
+    }
+
+    fn absent(&self) -> Verdict {
+        match &self.archived {
+            Some(archived) => verdict(
+                "archived",
+                format!(
+                    "it is in the archive since {}, as {} after {} attempt{}",
+                    terminal::short_time(&archived.archived_at),
+                    archived.status,
+                    archived.attempts,
+                    if archived.attempts == 1 { "" } else { "s" }
+                ),
+            ),
+            None => verdict(
+                "not_found",
+                "there is no such event, neither in outbox_event nor in the archive: it was never committed, or was deleted"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// It could be claimed at this moment: why is it not?
+    fn due(&self, event: &Inspection) -> Verdict {
+        let since = event
+            .next_run_at_micros
+            .and_then(|due| until(due, event.now_micros))
+            .map_or_else(
+                || "it is due".to_owned(),
+                |age| format!("it is due since {}", terminal::in_words(age)),
+            );
+        if self.n_leasing == 0 && self.n_connected == 0 {
+            return verdict(
+                "no_worker",
+                format!(
+                    "{since}, and no worker is seen: none holds a lease, and this role sees no connection of one"
+                ),
+            );
+        }
+        match &self.route {
+            Taken::No => verdict(
+                "no_route",
+                format!(
+                    "{since}, and no route takes event_type `{0}`: its next attempt will fail with `{1}`",
+                    event.event_type,
+                    no_route_reason(&event.event_type)
+                ),
+            ),
+            Taken::By(route) if self.is_full(route) => verdict(
+                "route_full",
+                format!(
+                    "{since}, and its route `{}` seems to be full: {} of its events are claimed, and each of {} workers takes {}",
+                    route.pattern,
+                    self.n_route_claimed,
+                    self.n_leasing,
+                    route.max_parallel.unwrap_or(0)
+                ),
+            ),
+            Taken::By(_) | Taken::Unknown => verdict(
+                "due",
+                format!("{since}, and waits for its turn or for room in a worker"),
+            ),
+        }
+    }
+
+    /// A guess: claimed events are counted, while a route is full by those in flight.
+    fn is_full(&self, route: &RouteFacts) -> bool {
+        route
+            .max_parallel
+            .is_some_and(|most| self.n_route_claimed >= u64::from(most) * self.n_leasing.max(1))
+    }
+}
+
+fn verdict(code: &'static str, text: String) -> Verdict {
+    let text = logging::escape(&text).into_owned();
+    Verdict { code, text }
+}
+
+fn leased(event: &Inspection, lease: &EventLease) -> Verdict {
+    let worker = &lease.worker;
+    let end = terminal::short_time(&lease.expires_at);
+    let left = lease
+        .expires_at_micros
+        .and_then(|end| until(event.now_micros, end));
+    match left {
+        Some(left) if !left.is_zero() => verdict(
+            "leased",
+            format!(
+                "worker {worker} has claimed it and holds it until {end} (for {} unless it renews)",
+                terminal::in_words(left)
+            ),
+        ),
+        Some(_) | None => verdict(
+            "lease_expired",
+            format!(
+                "worker {worker} has claimed it, its lease is over since {end} and not swept yet: a running worker of any host will, once it has seen \
+                 that twice"
+            ),
+        ),
+    }
+}
+
+fn not_due(event: &Inspection) -> Verdict {
+    let Some(due) = event.next_run_at_micros else {
+        let time = event.next_run_at.as_deref().unwrap_or("null");
+        return verdict(
+            "never_due",
+            format!("it is never due: its next_run_at is {time}"),
+        );
+    };
+    let left = until(event.now_micros, due).unwrap_or_default();
+    let end = event.next_run_at.as_deref().unwrap_or_default();
+    let attempt = event.attempts.max(0) + 1;
+    let why = match (event.status.as_str(), &event.last_error) {
+        ("retry", Some(error)) => format!(", for attempt {attempt}; the last one failed: {error}"),
+        _ => String::new(),
+    };
+    verdict(
+        "not_due",
+        format!(
+            "it is not due until {} (in {}){why}",
+            terminal::short_time(end),
+            terminal::in_words(left)
+        ),
+    )
+}
+
+/// From one time to a later one; `None` when it is not later.
+fn until(from_micros: i64, to_micros: i64) -> Option<Duration> {
+    let micros = to_micros.checked_sub(from_micros)?;
+    u64::try_from(micros).ok().map(Duration::from_micros)
+}

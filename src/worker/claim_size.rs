@@ -1,0 +1,74 @@
+//! How many events a claim asks for: few at first, twice as many while claims come full and the runners work them off quickly, so that a
+//! slow handler does not sit on hundreds of events that another worker could start.
+
+use std::time::{Duration, Instant};
+
+use crate::config::CLAIM_EVENTS_FIRST;
+
+/// A full claim that was worked off within this time asks for a larger one.
+const FAST: Duration = Duration::from_millis(50);
+
+/// A claim that took longer than this to work off was too large.
+const SLOW: Duration = Duration::from_millis(250);
+
+/// The size of the next general claim.
+#[derive(Debug)]
+pub(super) struct ClaimSize {
+    size: usize,
+    max: usize,
+    watched: Option<Watched>,
+}
+
+/// A full claim on its way through the runners.
+#[derive(Debug, Clone, Copy)]
+struct Watched {
+    since: Instant,
+    /// It is worked off when so many runs have ended.
+    runs: u64,
+}
+
+impl ClaimSize {
+    /// Begins small.
+    pub(super) fn new(max: u16) -> ClaimSize {
+        ClaimSize {
+            size: usize::from(CLAIM_EVENTS_FIRST.min(max)),
+            max: usize::from(max),
+            watched: None,
+        }
+    }
+
+    /// How many events to ask for.
+    pub(super) fn get(&self) -> usize {
+        self.size
+    }
+
+    /// The queue length at which the next claim is worth making: look ahead only where events are worked off quickly.
+    pub(super) fn low_water(&self) -> usize {
+        if self.size > usize::from(CLAIM_EVENTS_FIRST) {
+            self.size / 2
+        } else {
+            0
+        }
+    }
+
+    /// Notes that a full claim was handed to the runners at `since`, and is worked off when so many runs have ended.
+    pub(super) fn handed_full(&mut self, since: Instant, runs: u64) {
+        if self.watched.is_none() {
+            self.watched = Some(Watched { since, runs });
+        }
+    }
+
+    /// Grows or shrinks by how quickly a full claim was worked off. That the runners have taken it from the queue says nothing yet: idle ones
+    /// take even what will keep them busy for an hour.
+    pub(super) fn adapt(&mut self, runs_ended: u64) {
+        let Some(watched) = self.watched.take_if(|watched| runs_ended >= watched.runs) else {
+            return;
+        };
+        let took = watched.since.elapsed();
+        if took < FAST {
+            self.size = (self.size * 2).min(self.max);
+        } else if took > SLOW {
+            self.size = (self.size / 2).max(1);
+        }
+    }
+}

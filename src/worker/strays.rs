@@ -1,0 +1,65 @@
+//! Leases in nobody's hand, after a claim whose answer was lost: the old back end may have committed it, or may yet.
+//!
+//! They are looked for before the next claim and then each second, for as long as such a claim may become visible and its lease stands.
+
+use std::time::{Duration, Instant};
+
+use log::info;
+
+use crate::store::StoreError;
+use crate::worker::link::Link;
+use crate::worker::shared::Shared;
+
+/// What a claim in doubt may take beyond its statement timeout until it is visible.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// Time between two looks.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Whether a worker may have leases that it does not know of.
+#[derive(Debug, Default)]
+pub(super) struct Strays {
+    until: Option<Instant>,
+    looked: Option<Instant>,
+}
+
+impl Strays {
+    /// Notes that the answer of a claim was lost.
+    pub(super) fn expect(&mut self, shared: &Shared) {
+        // So long the old back end may take to commit the claim, and so long its lease stands.
+        let wait = shared.config.lease.max(shared.config.query_timeout) + MARGIN;
+        self.until = Some(Instant::now() + wait);
+        self.looked = None;
+    }
+
+    /// Says whether there may still be one.
+    pub(super) fn are_possible(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// Makes the next look one that is due.
+    pub(super) fn look_at_once(&mut self) {
+        self.looked = None;
+    }
+
+    /// Ends those that there are, where a look is due.
+    pub(super) fn release(&mut self, shared: &Shared, link: &mut Link) -> Result<(), StoreError> {
+        let Some(until) = self.until else {
+            return Ok(());
+        };
+        if self.looked.is_some_and(|looked| looked.elapsed() < EVERY) {
+            return Ok(());
+        }
+        let in_hand = shared.leases.tokens();
+        let n_leases =
+            link.aside(|session| session.release_strays(&shared.owner.worker, &in_hand))?;
+        if n_leases > 0 {
+            info!("released {n_leases} leases of claims whose answer was lost");
+        }
+        self.looked = Some(Instant::now());
+        if Instant::now() >= until {
+            self.until = None;
+        }
+        Ok(())
+    }
+}
