@@ -3,7 +3,10 @@
 //! The list of ids ignores what else stands in its object, as it always has. The description of a set is read strictly: a misspelled
 //! filter would mean all, and an empty body would requeue everything.
 
+use std::fmt;
+
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -39,19 +42,54 @@ pub(super) fn event_ids(body: &[u8]) -> Result<Vec<i64>, String> {
     let text = object(body)?;
     let batch: Batch<'_> = serde_json::from_str(text).map_err(|_| NO_JSON.to_owned())?;
     let list = batch.event_ids.ok_or(NO_LIST)?.get();
-    // As it is written, so that neither 1.0 nor 1e3 is an id, and no number is rounded.
-    let items: Vec<&RawValue> = serde_json::from_str(list).map_err(|_| NO_LIST.to_owned())?;
-    if items.is_empty() {
+    let list: IdList = serde_json::from_str(list).map_err(|_| NO_LIST.to_owned())?;
+    if list.len == 0 {
         return Err(NO_LIST.to_owned());
     }
-    if items.len() > IDS_MAX {
+    if list.len > IDS_MAX {
         return Err(format!("event_ids must hold at most {IDS_MAX} ids"));
     }
-    items
-        .into_iter()
-        .map(|item| item.get().parse().ok().filter(|&id| id > 0))
-        .collect::<Option<_>>()
-        .ok_or_else(|| NO_ID.to_owned())
+    if list.ids.len() < list.len {
+        return Err(NO_ID.to_owned());
+    }
+    Ok(list.ids)
+}
+
+/// A list whose items need not be ids; it takes no more memory than the ids of one request may.
+struct IdList {
+    /// Up to the first item that is none, and no more than one request may hold.
+    ids: Vec<i64>,
+    /// Items, whatever they are.
+    len: usize,
+}
+
+impl<'de> Deserialize<'de> for IdList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<IdList, D::Error> {
+        struct Items;
+
+        impl<'de> Visitor<'de> for Items {
+            type Value = IdList;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<IdList, A::Error> {
+                let (mut ids, mut len) = (Vec::new(), 0);
+                // As it is written, so that neither 1.0 nor 1e3 is an id, and no number is rounded.
+                while let Some(item) = items.next_element::<&RawValue>()? {
+                    let id = item.get().parse().ok().filter(|&id| id > 0);
+                    if let Some(id) = id.filter(|_| ids.len() == len && len < IDS_MAX) {
+                        ids.push(id);
+                    }
+                    len += 1;
+                }
+                Ok(IdList { ids, len })
+            }
+        }
+
+        deserializer.deserialize_seq(Items)
+    }
 }
 
 /// Reads `{"aggregate_type","event_type","error","since","until","dry_run","after"}`, or `"all": true` in place of a filter.
@@ -206,10 +244,12 @@ mod tests {
             "{}",
             "9223372036854775808",
         ] {
-            check_ids_refused(
-                format!("{{\"event_ids\": [1, {id}]}}"),
-                "All event_ids must be positive integers",
-            );
+            for list in [format!("[1, {id}]"), format!("[{id}, 1]")] {
+                check_ids_refused(
+                    format!("{{\"event_ids\": {list}}}"),
+                    "All event_ids must be positive integers",
+                );
+            }
         }
     }
 
