@@ -32,8 +32,11 @@ const START_POLL: Duration = Duration::from_millis(5);
 const LOG_LINES: usize = 8;
 
 /// Obeys one command a line and answers each with `exit status, pid of the server`. QUIT alone would leave a stopped server (SIGSTOP)
-/// hanging for ever, hence CONT for it and what it has forked. After `keep` the server outlives the pipe; the directory goes with it.
+/// hanging for ever, hence CONT for it and what it has forked. After `keep` the server outlives the pipe; the directory goes with it. An
+/// answer that nobody is left to read must not end the shell before it has cleaned up, hence the trap; ignored for good, the signal would be
+/// ignored by the server, too.
 const DEADMAN: &str = r#"
+trap : PIPE
 directory=$1 binaries=$2; shift 2
 exec 2>>"$directory/log"
 server= keep=

@@ -209,6 +209,21 @@ fn a_killed_demo_leaves_nothing() {
     demo.assert_nothing_is_left();
 }
 
+/// Goal: who makes the server has nobody to answer to any more, and cleans up nevertheless.
+#[test]
+fn a_demo_that_is_killed_while_its_server_is_made_leaves_nothing() {
+    let mut demo = Demo::start(&[]);
+    let cluster = PathBuf::from(format!("/tmp/dispatchbox-{}-0", demo.child.id()));
+    wait_until("the server is being made", || cluster.join("data").exists());
+
+    demo.child.kill().unwrap();
+    demo.child.wait().unwrap();
+
+    wait_until("no process is left", || demo.processes().is_empty());
+    wait_until("the server's directory is gone", || !cluster.exists());
+    assert!(demo.directory.entries().is_empty());
+}
+
 #[test]
 fn a_demo_whose_daemon_dies_says_so_and_leaves_nothing() {
     let mut demo = Demo::start(&[]);

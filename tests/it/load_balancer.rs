@@ -25,7 +25,10 @@ impl Balancer {
         let directory = TestDir::new();
         let path = directory.file("haproxy.cfg");
         std::fs::write(&path, configuration(&directory, ports)).unwrap();
+        // Debian installs it where the PATH of an ordinary user does not lead.
+        let path_variable = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
         let process = Command::new("haproxy")
+            .env("PATH", path_variable)
             // In the foreground: what is killed is what was started.
             .args(["-db", "-f", &path])
             .stdin(Stdio::null())
