@@ -220,7 +220,7 @@ begin
   tok := txid_current();
   insert into outbox_lease (token, worker, expires_at, event_ids) values (tok, outbox_claim_1.worker, clock_timestamp() + lease, ids);
   return query
-    select tok, e.id, coalesce(e.aggregate_type, ''), coalesce(e.aggregate_id, ''), coalesce(e.event_type, ''),
+    select tok, e.id, coalesce(e.aggregate_type::text, ''), coalesce(e.aggregate_id::text, ''), coalesce(e.event_type::text, ''),
            coalesce(e.payload::text, 'null'), greatest(e.attempts, 0), e.next_run_at, coalesce(e.created_at, 'infinity'), e.headers::text
       from unnest(ids) with ordinality as u (id, place) join outbox_event e on e.id = u.id order by u.place;
 end $$;

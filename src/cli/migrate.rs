@@ -6,11 +6,13 @@ use argh::{ArgsInfo, FromArgs};
 
 use crate::cli::one_shot::Target;
 use crate::cli::settings::Env;
-use crate::cli::{complain, database_failed, print, warn};
+use crate::cli::{complain, database_failed, print, say, warn};
 use crate::config::Config;
 use crate::error::{EXIT_CONFIG, UsageError};
 use crate::logging;
-use crate::store::{Session, StoreError, schema};
+use crate::store::dsn::Dsn;
+use crate::store::schema::{self, Flaws};
+use crate::store::{Session, StoreError};
 
 /// What to do about a usage error.
 const HINT: &str = "`dispatchbox help migrate` lists its options";
@@ -37,7 +39,7 @@ pub struct MigrateArgs {
     /// print the SQL instead of running it
     pub print: bool,
     #[argh(switch)]
-    /// change nothing; list what is missing and exit with 78 if anything is
+    /// change nothing; list what is missing, outdated or unfit, and exit with 78 if anything is
     pub check: bool,
 }
 
@@ -63,14 +65,13 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
     logging::init(target.log_level, "migrate");
     let done = target.connect("migrate").and_then(|mut session| {
         if args.check {
-            session
-                .missing_schema()
-                .map(|missing| report_missing(&missing))
+            schema::check(&mut session).map(|flaws| report(&flaws))
         } else {
+            print(&format!("database {}\n", target.dsn.display()));
             migrate(&mut session)
         }
     });
-    done.unwrap_or_else(|err| database_failed(&err, &target.dsn))
+    done.unwrap_or_else(|err| failed(&err, &target.dsn))
 }
 
 impl MigrateArgs {
@@ -90,14 +91,14 @@ impl MigrateArgs {
 
 /// Each step is printed as it begins, since some take long.
 fn migrate(session: &mut Session) -> Result<ExitCode, StoreError> {
-    let report = schema::migrate(session, &mut |step| print(&format!("{step}\n")))?;
-    for advice in &report.advice {
+    let done = schema::migrate(session, &mut |step| print(&format!("{step}\n")))?;
+    for advice in &done.advice {
         print(&format!("advice: {advice}\n"));
     }
-    if !report.missing.is_empty() {
-        return Ok(report_missing(&report.missing));
+    if !done.left.is_empty() {
+        return Ok(report(&done.left));
     }
-    print(if report.done.is_empty() {
+    print(if done.done.is_empty() {
         "the schema is complete: nothing to do\n"
     } else {
         "the schema is complete\n"
@@ -105,13 +106,32 @@ fn migrate(session: &mut Session) -> Result<ExitCode, StoreError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn report_missing(missing: &[String]) -> ExitCode {
-    if missing.is_empty() {
+fn report(flaws: &Flaws) -> ExitCode {
+    if flaws.is_empty() {
         print("the schema is complete\n");
         return ExitCode::SUCCESS;
     }
-    for name in missing {
-        print(&format!("missing: {name}\n"));
+    for (what, names) in [
+        ("missing", &flaws.missing),
+        ("outdated", &flaws.outdated),
+        ("unfit", &flaws.unfit),
+    ] {
+        for name in names {
+            print(&format!("{what}: {name}\n"));
+        }
     }
+    ExitCode::from(EXIT_CONFIG)
+}
+
+/// The hints of the other commands lead here.
+fn failed(err: &StoreError, dsn: &Dsn) -> ExitCode {
+    let hint = if err.is_permission_denied() {
+        "`migrate` is for the owner of the tables"
+    } else if err.is_schema() {
+        "make the schema that the role's search_path names, or name one that is there"
+    } else {
+        return database_failed(err, dsn);
+    };
+    say(&format!("error: {err}\nhint: {hint}\n"));
     ExitCode::from(EXIT_CONFIG)
 }

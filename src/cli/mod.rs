@@ -82,15 +82,22 @@ pub fn database_failed(err: &StoreError, dsn: &Dsn) -> ExitCode {
     say(&format!("error: {err}\n"));
     if err.is_schema() {
         say("hint: `dispatchbox migrate` brings what is missing\n");
+    } else if err.is_permission_denied() {
+        say("hint: `sql/roles.sql` makes roles that may do what is needed\n");
     } else {
         say(&format!("hint: the database is {}\n", dsn.display()));
     }
     ExitCode::from(match err.kind() {
         StoreErrorKind::Unavailable => EXIT_UNAVAILABLE,
         StoreErrorKind::TimedOut if err.is_connecting() => EXIT_UNAVAILABLE,
-        StoreErrorKind::Rejected(_) if err.is_configuration() || err.is_schema() => EXIT_CONFIG,
+        StoreErrorKind::Rejected(_) if is_set_up_wrongly(err) => EXIT_CONFIG,
         StoreErrorKind::TimedOut | StoreErrorKind::Rejected(_) => EXIT_FAILED,
     })
+}
+
+/// Says whether a person has to set something right in the database before anything works.
+fn is_set_up_wrongly(err: &StoreError) -> bool {
+    err.is_configuration() || err.is_schema() || err.is_permission_denied()
 }
 
 /// Writes the warnings of a one-shot command to standard error; `run` logs its own.

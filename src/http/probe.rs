@@ -199,7 +199,7 @@ fn try_look(dsn: &Dsn, session: &mut Option<Session>) -> Result<Finding, StoreEr
         None => session.insert(store::connect(dsn, &timeouts, "dispatchbox ready")?),
     };
     match session.lack()? {
-        Some(Lack::Schema(_)) => Ok(Some(Trouble::Schema)),
+        Some(Lack::Schema(_) | Lack::Types(_)) => Ok(Some(Trouble::Schema)),
         Some(Lack::Privileges { .. }) => Ok(Some(Trouble::PermissionDenied)),
         None => session.rehearse().map(|()| None),
     }

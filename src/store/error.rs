@@ -99,6 +99,28 @@ impl StoreError {
         }
     }
 
+    /// A name that we need belongs to something else.
+    pub(crate) fn name_is_taken(doing: &'static str, name: &str) -> StoreError {
+        StoreError {
+            doing,
+            kind: kind_of(SqlState::DUPLICATE_OBJECT.code()),
+            code: Some(SqlState::DUPLICATE_OBJECT),
+            cause: format!(
+                "the name {name} is taken by something else, an index of another table perhaps: rename that"
+            ),
+        }
+    }
+
+    /// The role may not do what is needed; `lacking` in the words of a grant.
+    pub(crate) fn lacks_privilege(doing: &'static str, role: &str, lacking: &str) -> StoreError {
+        StoreError {
+            doing,
+            kind: kind_of(SqlState::INSUFFICIENT_PRIVILEGE.code()),
+            code: Some(SqlState::INSUFFICIENT_PRIVILEGE),
+            cause: format!("the role {role} lacks {lacking}"),
+        }
+    }
+
     /// The database said yes and did nothing: a trigger or a rule of its owner.
     pub(crate) fn swallowed(doing: &'static str) -> StoreError {
         StoreError {

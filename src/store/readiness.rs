@@ -20,6 +20,8 @@ pub enum Lack {
     },
     /// Tables, columns, indexes, triggers or functions are not there: `column outbox_event.last_error`.
     Schema(Vec<String>),
+    /// Columns of the application's table have a type that nothing here can work with: `column outbox_event.id is integer, must be bigint`.
+    Types(Vec<String>),
 }
 
 /// The remedy first: the list may be long.
@@ -36,6 +38,11 @@ impl fmt::Display for Lack {
                 "run `dispatchbox migrate`: the schema lacks {}",
                 grouped(missing)
             ),
+            Lack::Types(unfit) => write!(
+                f,
+                "change the table: {}",
+                shortened(unfit.iter().map(String::as_str), unfit.len())
+            ),
         }
     }
 }
@@ -48,7 +55,26 @@ impl Session {
             return Ok(Some(lack));
         }
         let missing = self.missing_schema()?;
-        Ok((!missing.is_empty()).then_some(Lack::Schema(missing)))
+        if !missing.is_empty() {
+            return Ok(Some(Lack::Schema(missing)));
+        }
+        let unfit = self.unfit_columns()?;
+        Ok((!unfit.is_empty()).then_some(Lack::Types(unfit)))
+    }
+
+    /// Fails where the role may not even look into the schema that holds the tables: everything in it would seem to be missing.
+    pub(super) fn check_usage(&mut self) -> Result<(), StoreError> {
+        let Some(Lack::Privileges { role, lacking }) = self.lacking_privileges()? else {
+            return Ok(());
+        };
+        match lacking.iter().find(|lack| lack.starts_with("USAGE ")) {
+            Some(usage) => Err(StoreError::lacks_privilege(
+                "look at the schema",
+                &role,
+                usage,
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Does to no row what claiming and settling do to many; fails as they would.

@@ -108,5 +108,7 @@ mod status_cli;
 mod supervisor;
 /// What counts as backlog, what counting costs, and that it is in nobody's way.
 mod survey;
+/// Tables that are not quite as we would have made them.
+mod unfit;
 /// The stages of a worker: what one waits for holds up no other.
 mod worker;

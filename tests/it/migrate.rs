@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::support::cluster::{schema_sql, shared};
-use crate::support::{Cli, TestDir};
+use crate::support::{Cli, TestDb, TestDir};
 
 const HINT: &str = "hint: `dispatchbox help migrate` lists its options\n";
 
@@ -70,8 +70,79 @@ fn what_is_missing_is_listed_until_it_is_migrated() {
     let second = migrate();
     assert_eq!(
         (second.status, second.stdout.as_str()),
-        (0, "the schema is complete: nothing to do\n")
+        (
+            0,
+            format!(
+                "database {}\nschema public\nthe schema is complete: nothing to do\n",
+                place(&dsn)
+            )
+            .as_str()
+        )
     );
+}
+
+/// Where it is, as it is shown.
+fn place(dsn: &str) -> String {
+    let value = |name: &str| {
+        dsn.split(' ')
+            .find_map(|part| part.strip_prefix(name))
+            .unwrap()
+    };
+    format!(
+        "{}:5432/{} as {}",
+        value("host="),
+        value("dbname="),
+        value("user=")
+    )
+}
+
+/// Makes a role that may log in and nothing else.
+fn role(name: &str) {
+    let cluster = shared().lock().unwrap_or_else(PoisonError::into_inner);
+    let mut client = cluster.client("postgres").unwrap();
+    client
+        .batch_execute(&format!("CREATE ROLE {name} LOGIN"))
+        .unwrap();
+}
+
+#[test]
+fn who_may_not_migrate_is_told_who_may() {
+    let db = TestDb::new();
+    role("stranger");
+    let as_stranger = db.dsn().replace("user=postgres", "user=stranger");
+    db.execute("ALTER TABLE outbox_event DROP COLUMN headers");
+    let migrate = || Cli::new(["migrate", "--dsn", &as_stranger]).run();
+
+    let said = migrate();
+    assert_eq!(said.status, 78);
+    assert_eq!(
+        said.stderr,
+        "error: could not migrate the schema: must be owner of table outbox_event\n\
+         hint: `migrate` is for the owner of the tables\n"
+    );
+
+    // What cannot be seen is not missing, and is not made once more in another schema that can.
+    db.execute(
+        "ALTER SCHEMA public RENAME TO hidden; CREATE SCHEMA open; GRANT ALL ON SCHEMA open TO stranger; \
+         REVOKE ALL ON SCHEMA hidden FROM PUBLIC",
+    );
+    db.execute(&format!(
+        "ALTER DATABASE {} SET search_path = hidden, open",
+        db.name()
+    ));
+    for command in [&["migrate", "--check"][..], &["migrate"]] {
+        let said = Cli::new(command).env("DISPATCHBOX_DSN", &as_stranger).run();
+        assert_eq!(said.status, 78);
+        assert!(
+            said.stderr.starts_with(
+                "error: could not look at the schema: the role stranger lacks USAGE on schema hidden\n"
+            ),
+            "{}",
+            said.stderr
+        );
+    }
+    let made = "SELECT count(*) FROM pg_class WHERE relnamespace = 'open'::regnamespace";
+    assert_eq!(db.number(made, &[]), 0);
 }
 
 #[test]

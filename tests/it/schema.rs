@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dispatchbox::event::Outcome;
 use dispatchbox::store::Session;
-use dispatchbox::store::schema::{MigrateReport, SCHEMA, migrate, missing};
+use dispatchbox::store::schema::{Flaws, MigrateReport, SCHEMA, migrate};
 
 use crate::support::TestDb;
 use crate::support::session::{RECORD_SETTINGS, claim, claim_all, ids, session, settle};
@@ -73,7 +73,7 @@ fn psql_and_migrate_make_the_same_schema() {
             .iter()
             .any(|what| what.starts_with("add table outbox_event, column outbox_event.id, "))
     );
-    assert_eq!((report.advice, report.missing), (vec![], vec![]));
+    assert_eq!((report.advice, report.left), (vec![], Flaws::default()));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn either_way_again_changes_nothing() {
 fn what_is_missing_is_listed_in_words() {
     let db = predecessor();
     let mut session = session(&db);
-    let before = missing(&mut session).unwrap();
+    let before = session.missing_schema().unwrap();
 
     run(&mut session);
 
@@ -181,7 +181,7 @@ fn a_predecessors_table_in_use_is_migrated_under_its_writers() {
             .done
             .contains(&"replace function archive_outbox_events".to_owned())
     );
-    assert_eq!(report.missing, [""; 0]);
+    assert_eq!(report.left, Flaws::default());
     assert_eq!(report.advice.len(), 1);
     assert!(
         report.advice[0].ends_with("DROP INDEX CONCURRENTLY public.idx_outbox_due"),
@@ -237,6 +237,10 @@ fn a_table_that_is_held_is_waited_for_in_short_turns() {
     report_of_hours
         .execute("SELECT count(*) FROM outbox_event", &[])
         .unwrap();
+    let pid: i32 = report_of_hours
+        .query_one("SELECT pg_backend_pid()", &[])
+        .unwrap()
+        .get(0);
     let (waiting, is_waiting) = std::sync::mpsc::sync_channel(100);
 
     std::thread::scope(|scope| {
@@ -246,14 +250,19 @@ fn a_table_that_is_held_is_waited_for_in_short_turns() {
             })
             .unwrap()
         });
-        let held = "another transaction holds the table: waiting for its end";
-        while is_waiting.recv().unwrap() != held {}
+        let told = std::iter::from_fn(|| is_waiting.recv().ok())
+            .find(|what| what.starts_with("another transaction holds the table"));
+        // In the middle: for how long.
+        let told = told.unwrap();
+        let by = format!(" (server process {pid} for ");
+        assert!(told.contains(&by), "{told}");
+        assert!(told.ends_with(" s): waiting for its end"), "{told}");
         let since = Instant::now();
         db.insert_events("order.created", 1);
         let writer_waited = since.elapsed();
         report_of_hours.rollback().unwrap();
 
-        assert_eq!(migration.join().unwrap().missing, [""; 0]);
+        assert_eq!(migration.join().unwrap().left, Flaws::default());
         assert!(writer_waited < Duration::from_secs(4));
     });
 }
@@ -266,12 +275,15 @@ fn an_index_that_an_interrupted_build_left_is_built_anew() {
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'outbox_event_due'::regclass",
     );
     let mut session = session(&db);
-    assert_eq!(missing(&mut session).unwrap(), ["index outbox_event_due"]);
+    assert_eq!(
+        session.missing_schema().unwrap(),
+        ["index outbox_event_due"]
+    );
 
     let report = run(&mut session);
 
     assert_eq!(report.done, ["add index outbox_event_due"]);
-    assert_eq!(missing(&mut session).unwrap(), [""; 0]);
+    assert_eq!(session.missing_schema().unwrap(), [""; 0]);
 }
 
 #[test]
@@ -305,7 +317,7 @@ fn a_column_that_cannot_be_added_is_reported_as_missing() {
 
     let report = run(&mut session(&db));
 
-    assert_eq!(report.missing, ["column outbox_event.attempts"]);
+    assert_eq!(report.left.missing, ["column outbox_event.attempts"]);
 }
 
 #[test]
@@ -379,7 +391,7 @@ fn the_migration_goes_to_the_schema_that_holds_the_table() {
 
     let elsewhere = "SELECT count(*) FROM pg_class WHERE relnamespace = 'first'::regnamespace";
     assert_eq!(db.number(elsewhere, &[]), 0);
-    assert_eq!(missing(&mut session(&db)).unwrap(), [""; 0]);
+    assert_eq!(session(&db).missing_schema().unwrap(), [""; 0]);
 }
 
 #[test]

@@ -1,0 +1,255 @@
+//! A migration of a table that may be in use, by the predecessor or by an older version of this program.
+//!
+//! A step waits for its lock only briefly, because every producer waits behind it, and is tried again; indexes on tables that hold rows are
+//! built CONCURRENTLY. Nothing is ever dropped but an index of ours that an interrupted build left invalid.
+
+use std::time::Duration;
+
+use super::steps::{Step, steps};
+use super::{MigrateReport, choose, flaws, inventory, outdated_functions};
+use crate::pause::pause;
+use crate::store::connect::Session;
+use crate::store::error::StoreError;
+
+/// Longest wait for a lock, in SQL: what a producer notices at most. With the pause behind it, producers wait for less than a quarter of
+/// the time that somebody else holds the table.
+const LOCK_TIMEOUT: &str = "300ms";
+
+/// Pause between two attempts, in which the waiting producers catch up.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a lock is tried: with the pauses for a minute and a half, longer than the usual report or batch job.
+const LOCK_ATTEMPTS: u32 = 70;
+
+/// How often it is looked whether another migration has ended: for an hour, as long as a very large index may take.
+const TURN_ATTEMPTS: u32 = 3600;
+
+/// Name of the advisory lock that lets one migration run at a time; any number that nobody else is likely to use.
+const MIGRATION_LOCK: i32 = 0x6469_7370;
+
+/// The predecessor's index on due events: ours does its work, yet another program may still use it.
+const PREDECESSORS_INDEX: &str = "idx_outbox_due";
+
+/// What went wrong, completing "could not".
+const DOING: &str = "migrate the schema";
+
+/// A migration under way.
+pub(super) struct Migration<'a> {
+    session: &'a mut Session,
+    on_step: &'a mut dyn FnMut(&str),
+    report: MigrateReport,
+}
+
+/// Gives the session back as it was before.
+pub(super) fn restore(session: &mut Session) -> Result<(), StoreError> {
+    let sql = format!(
+        "select pg_advisory_unlock({MIGRATION_LOCK}, hashtext(current_schema())); reset client_min_messages; reset search_path"
+    );
+    session.batch("end the migration", &sql)?;
+    session.set_up_again()
+}
+
+impl<'a> Migration<'a> {
+    pub(super) fn new(session: &'a mut Session, on_step: &'a mut dyn FnMut(&str)) -> Migration<'a> {
+        Migration {
+            session,
+            on_step,
+            report: MigrateReport::default(),
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<MigrateReport, StoreError> {
+        self.set_up()?;
+        self.wait_for_turn()?;
+        let there = inventory(self.session)?;
+        let outdated = outdated_functions(self.session)?;
+        for step in steps() {
+            let missing: Vec<&str> = step
+                .brings
+                .iter()
+                .map(String::as_str)
+                .filter(|name| !there.contains(*name))
+                .collect();
+            if let Some(name) = step.index()
+                && !missing.is_empty()
+            {
+                self.build_index(&step, name)?;
+            } else if !missing.is_empty() {
+                self.apply(&step, &format!("add {}", missing.join(", ")))?;
+            } else if let Some((name, _)) = step.function()
+                && outdated.iter().any(|one| one == name)
+            {
+                self.apply(&step, &format!("replace function {name}"))?;
+            }
+        }
+        self.report.left = flaws(self.session)?;
+        self.advise()?;
+        Ok(self.report)
+    }
+
+    /// Everything of ours goes where the table is, or where it would be made; the functions are bound to that schema.
+    fn set_up(&mut self) -> Result<(), StoreError> {
+        self.session.check_usage()?;
+        let Some(schema) = choose(self.session)? else {
+            return Err(StoreError::no_schema());
+        };
+        (self.on_step)(&format!("schema {schema}"));
+        let settings = format!(
+            "set statement_timeout = 0; set lock_timeout = '{LOCK_TIMEOUT}'; set client_min_messages = warning"
+        );
+        self.session.batch("set up the migration", &settings)
+    }
+
+    /// Lets one migration run at a time. Asked for again and again instead of waited for: a waiting statement holds a snapshot, and building
+    /// an index concurrently would wait for that.
+    fn wait_for_turn(&mut self) -> Result<(), StoreError> {
+        for attempt in 0..TURN_ATTEMPTS {
+            let got: Vec<bool> = self.session.query(
+                "wait for another migration",
+                "select pg_try_advisory_lock($1, hashtext(current_schema()))",
+                &[&MIGRATION_LOCK],
+                |row| row.try_get(0),
+            )?;
+            if got == [true] {
+                return Ok(());
+            }
+            if attempt == 0 {
+                let pids: Vec<i32> = self.session.query(
+                    "look who migrates",
+                    "select pid from pg_locks where locktype = 'advisory' and granted and classid::bigint = $1::int \
+                     and database = (select oid from pg_database where datname = current_database())",
+                    &[&MIGRATION_LOCK],
+                    |row| row.try_get(0),
+                )?;
+                let by = pids
+                    .first()
+                    .map_or_else(String::new, |pid| format!(" (server process {pid})"));
+                (self.on_step)(&format!(
+                    "another migration is running{by}: waiting for its end"
+                ));
+            }
+            pause(PAUSE);
+        }
+        Err(StoreError::timed_out(
+            DOING,
+            format!("another migration has been running for {TURN_ATTEMPTS} s"),
+        ))
+    }
+
+    fn apply(&mut self, step: &Step, what: &str) -> Result<(), StoreError> {
+        (self.on_step)(what);
+        self.with_retries(|session| session.batch(DOING, step.sql))?;
+        self.report.done.push(what.to_owned());
+        Ok(())
+    }
+
+    /// On an empty table an index is there at once; otherwise it is built beside the writers. What an interrupted build has left goes first.
+    fn build_index(&mut self, step: &Step, name: &str) -> Result<(), StoreError> {
+        let table = step
+            .sql
+            .split_whitespace()
+            .skip_while(|word| *word != "on")
+            .nth(1);
+        let has_rows: Vec<bool> = self.session.query(
+            "look for rows",
+            "select coalesce(pg_relation_size(to_regclass($1::text)), 0) > 0",
+            &[&table],
+            |row| row.try_get(0),
+        )?;
+        let has_rows = has_rows == [true];
+        let what = format!("add index {name}");
+        (self.on_step)(&if has_rows {
+            format!("{what}, beside the writers; it waits for the end of all older transactions")
+        } else {
+            what.clone()
+        });
+        self.with_retries(|session| {
+            let ours: Vec<bool> = session.query(
+                "look for an invalid index",
+                include_str!("../../../sql/index_remains.sql"),
+                &[&name, &table],
+                |row| row.try_get(0),
+            )?;
+            match ours.first() {
+                None => {}
+                Some(true) => session.batch(
+                    "drop an invalid index",
+                    &format!("drop index concurrently {name}"),
+                )?,
+                Some(false) => return Err(StoreError::name_is_taken(DOING, name)),
+            }
+            if has_rows {
+                // Nobody waits behind this one; it waits for transactions that are older, however long they are.
+                session.batch("build an index", "set lock_timeout = 0")?;
+                let sql = step
+                    .sql
+                    .replacen("create index", "create index concurrently", 1);
+                session.batch("build an index", &sql)?;
+                session.batch(
+                    "build an index",
+                    &format!("set lock_timeout = '{LOCK_TIMEOUT}'"),
+                )
+            } else {
+                session.batch("build an index", step.sql)
+            }
+        })?;
+        self.report.done.push(what);
+        Ok(())
+    }
+
+    /// Tries again what did not get its lock in time, or met another statement's locks the wrong way round.
+    fn with_retries(
+        &mut self,
+        mut work: impl FnMut(&mut Session) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for attempt in 1..=LOCK_ATTEMPTS {
+            match work(self.session) {
+                Err(err) if err.is_lock_timeout() || err.is_conflict() => {
+                    if attempt == 1 {
+                        let holders = self.holders()?;
+                        (self.on_step)(&format!(
+                            "another transaction holds the table{holders}: waiting for its end"
+                        ));
+                    }
+                    pause(PAUSE);
+                }
+                result => return result,
+            }
+        }
+        let holders = self.holders()?;
+        Err(StoreError::timed_out(
+            DOING,
+            format!(
+                "another transaction holds the table{holders} all the time; what is done stays, and `dispatchbox migrate` again does the rest"
+            ),
+        ))
+    }
+
+    /// ` (server process 4711 for 130 s)`, as far as this role may see.
+    fn holders(&mut self) -> Result<String, StoreError> {
+        let holders: Vec<String> = self.session.query(
+            "look who holds the table",
+            include_str!("../../../sql/table_holders.sql"),
+            &[],
+            |row| row.try_get(0),
+        )?;
+        Ok(match holders.join(", ") {
+            nobody if nobody.is_empty() => nobody,
+            names => format!(" ({names})"),
+        })
+    }
+
+    fn advise(&mut self) -> Result<(), StoreError> {
+        let found: Vec<String> = self.session.query(
+            "look for the predecessor's index",
+            "select format('%I.%I', schemaname, indexname) from pg_indexes \
+             where schemaname = current_schema() and tablename = 'outbox_event' and indexname = $1::text",
+            &[&PREDECESSORS_INDEX],
+            |row| row.try_get(0),
+        )?;
+        self.report.advice.extend(found.iter().map(|index| {
+            format!("nothing here uses the index {index}, and each insert pays for it; if no other program does: DROP INDEX CONCURRENTLY {index}")
+        }));
+        Ok(())
+    }
+}
