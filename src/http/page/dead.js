@@ -114,7 +114,7 @@ function showDeadSurvey(dead) {
   const chips = types.map(({ event_type: type, count }) => {
     const isPressed = list.filter.event_type === type;
     const press = () => applyType(isPressed ? "" : type);
-    return element("li", {}, element("button", { type: "button", "aria-pressed": String(isPressed), onclick: press }, `${type || "(empty)"} ${integers.format(count)}`));
+    return element("li", {}, element("button", { type: "button", "aria-pressed": String(isPressed), onclick: press, title: type }, element("span", { class: "type" }, type || "(empty)"), ` ${integers.format(count)}`));
   });
   byId("dead-types").replaceChildren(...chips);
 }
