@@ -414,18 +414,15 @@ fn each_runner_keeps_a_connection() {
 
 #[test]
 fn a_connection_that_the_receiver_closed_meanwhile_costs_no_attempt() {
-    let (tell, closed) = mpsc::channel();
-    let server = Server::start(move |mut connection| {
+    let server = Server::start(|mut connection| {
         connection.read_request();
         connection.answer("200 OK", "");
-        drop(connection);
-        tell.send(()).unwrap();
     });
     let only = Only::new(server.handler());
 
     for _ in 0..10 {
         assert_eq!(only.run(&event("a")), Ok(()));
-        closed.recv_timeout(PROMPT).unwrap();
+        wait_until("the close has arrived", || !server.is_connected());
     }
 
     assert_eq!(server.n_connections(), 10);

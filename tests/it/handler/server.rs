@@ -167,6 +167,18 @@ impl Server {
         self.state.lock().unwrap().requests.clone()
     }
 
+    /// Says whether a client has a connection to here that it must believe to be open: the news of its end takes a moment.
+    pub fn is_connected(&self) -> bool {
+        const ESTABLISHED: &str = "01";
+        let port = format!(":{:04X}", self.port);
+        let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        connections.lines().skip(1).any(|line| {
+            let mut fields = line.split_whitespace().skip(2);
+            let (remote, state) = (fields.next().unwrap(), fields.next().unwrap());
+            remote.ends_with(&port) && state == ESTABLISHED
+        })
+    }
+
     pub fn n_connections(&self) -> usize {
         self.state.lock().unwrap().n_connections
     }
