@@ -114,8 +114,24 @@ pub struct State {
     pub workers: Vec<WorkerState>,
     /// Its own request to /health was answered lately; `None` without an HTTP port.
     pub is_http_up: Option<bool>,
-    /// What keeps the database from being used, as the readiness probe found when it was asked last.
-    pub database: Option<Trouble>,
+    /// What keeps the database from being used, as the readiness probe found last.
+    pub database: Option<Finding>,
+}
+
+/// What a look at the database found in the way of delivering.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Of which kind it is.
+    pub trouble: Trouble,
+    /// What it is, with the remedy where one is known: for those who may know.
+    pub detail: String,
+}
+
+impl Finding {
+    /// Says whether the database cannot be reached at all.
+    pub fn is_away(&self) -> bool {
+        self.trouble == Trouble::Unavailable
+    }
 }
 
 /// What the supervisor knows of the worker in a slot.

@@ -1,6 +1,6 @@
 //! Should the daemon get traffic? Pure: from the state to a fixed reason.
 //!
-//! Three witnesses say something about the database. The readiness probe asks it, when somebody asks, for everything that delivering
+//! Three witnesses say something about the database. The readiness probe asks it for everything that delivering
 //! needs. Each worker reports what its own calls come to: it alone notices that its connection hangs. And a worker that does not report
 //! any more can do nothing.
 //!
@@ -70,8 +70,8 @@ impl State {
         if self.phase == DaemonPhase::Draining {
             return Some(NotReady::Draining);
         }
-        if let Some(trouble) = self.database {
-            return Some(trouble.into());
+        if let Some(finding) = &self.database {
+            return Some(finding.trouble.into());
         }
         if !self.workers.iter().any(WorkerState::is_up) {
             return Some(NotReady::NoWorkers);
@@ -117,7 +117,7 @@ impl WorkerState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::Health;
+    use crate::health::{Finding, Health};
 
     fn running(accesses: &[Option<Access>], reported: Instant) -> State {
         let workers = accesses.iter().map(|access| WorkerState {
@@ -213,7 +213,10 @@ mod tests {
     fn leaving_and_the_probe_come_before_what_workers_say() {
         let now = Instant::now();
         let mut state = running(&[Some(Access::Granted)], now);
-        state.database = Some(Trouble::Schema);
+        state.database = Some(Finding {
+            trouble: Trouble::Schema,
+            detail: String::new(),
+        });
         assert_eq!(state.not_ready(now), Some(NotReady::SchemaNotUsable));
 
         state.phase = DaemonPhase::Draining;

@@ -1,6 +1,6 @@
 //! Pure: the JSON bodies of those requests that change dead events.
 //!
-//! The list of ids ignores what else stands in its object, as it always has. The description of a set is read strictly: a misspelled
+//! The list of ids ignores what else stands in its object, as it always has, but not a dry run, which would be none. The description of a set is read strictly: a misspelled
 //! filter would mean all, and an empty body would requeue everything.
 
 use std::fmt;
@@ -20,6 +20,8 @@ const NO_JSON: &str = "Invalid JSON in request body";
 
 const NO_LIST: &str = "event_ids must be a non-empty list";
 
+const NO_DRY_RUN: &str = "dry_run works with a filter, not with event_ids";
+
 const NO_ID: &str = "All event_ids must be positive integers";
 
 /// All dead events that a filter lets pass.
@@ -38,9 +40,14 @@ pub(super) fn event_ids(body: &[u8]) -> Result<Vec<i64>, String> {
     struct Batch<'a> {
         #[serde(borrow)]
         event_ids: Option<&'a RawValue>,
+        #[serde(borrow)]
+        dry_run: Option<&'a RawValue>,
     }
     let text = object(body)?;
     let batch: Batch<'_> = serde_json::from_str(text).map_err(|_| NO_JSON.to_owned())?;
+    if batch.dry_run.is_some() {
+        return Err(NO_DRY_RUN.to_owned());
+    }
     let list = batch.event_ids.ok_or(NO_LIST)?.get();
     let list: IdList = serde_json::from_str(list).map_err(|_| NO_LIST.to_owned())?;
     if list.len == 0 {
@@ -232,6 +239,10 @@ mod tests {
             );
         }
         check_ids_refused("{}", "event_ids must be a non-empty list");
+        check_ids_refused(
+            r#"{"event_ids": [1], "dry_run": false}"#,
+            "dry_run works with a filter, not with event_ids",
+        );
         for id in [
             "0",
             "-1",

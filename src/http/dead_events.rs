@@ -25,9 +25,13 @@ pub(super) fn answer(route: DeadRoute, request: &Incoming, calls: &Calls) -> Rep
         DeadRoute::List => list(&request.target, calls),
         DeadRoute::Stats => stats(&request.target, calls),
         DeadRoute::Show(id) => show(id, calls),
-        DeadRoute::Change(change, Whom::One(id)) => change_one(change, id, calls),
-        DeadRoute::Change(change, Whom::Batch) => change_batch(change, &request.body, calls),
-        DeadRoute::Change(change, Whom::Matching) => change_matching(change, &request.body, calls),
+        DeadRoute::Change(change, whom) => query::nothing(&request.target)
+            .map_err(bad_request)
+            .and_then(|()| match whom {
+                Whom::One(id) => change_one(change, id, calls),
+                Whom::Batch => change_batch(change, &request.body, calls),
+                Whom::Matching => change_matching(change, &request.body, calls),
+            }),
     };
     reply.unwrap_or_else(|refusal| refusal)
 }

@@ -1,37 +1,39 @@
-//! Could events be delivered now? One look a second, shared by all who ask.
+//! Could events be delivered now? A look a second where somebody asks, shared by all who do, and one now and then where nobody does, so that
+//! the log tells what is wrong, and who asks seldom is told the truth at once.
 //!
 //! A thread of its own looks, because a call to a stuck server cannot be ended by the caller: who asks waits a bounded time and
-//! then gets "not connected". Nobody asks, nobody looks: an idle daemon without a load balancer costs its database nothing.
+//! then gets "not connected".
 //!
 //! A look does to no row what workers do to many, so it meets what they would meet, also while they have nothing to do. A database
 //! that cannot be reached is told at once; what a working connection refuses, a table that is locked for instance, only when it has
-//! lasted as long as a worker's trouble has to.
+//! lasted as long as a worker's trouble has to. The latter is told to the log here, with its remedy where one is known: workers that have
+//! nothing to settle never meet it. That the database is away they notice by themselves, and tell.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use log::debug;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use log::{debug, info, warn};
 
-use crate::health::Health;
-use crate::health::readiness::FAILING_MIN;
-use crate::report::Trouble;
+use crate::health::readiness::{FAILING_MIN, NotReady};
+use crate::health::{self, DaemonPhase, Finding, Health, WorkerState};
+use crate::report::{Access, Trouble};
 use crate::store::dsn::Dsn;
 use crate::store::{self, Lack, Session, StoreError, Timeouts};
 
 /// An answer is shared for this long.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// Time between two looks that nobody asked for: three quick queries, about 2 ms of a server's time.
+const UNASKED: Duration = Duration::from_secs(5);
+
 /// Bounds the connect, and again the query, of one look.
 const LOOK_MAX: Duration = Duration::from_secs(2);
 
 /// Who asks waits at most this long for a look under way.
 const ASK_MAX: Duration = Duration::from_millis(4500);
-
-/// What a look found in the way of delivering, if anything.
-type Finding = Option<Trouble>;
 
 /// The way to ask. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +50,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
+    /// What the log has been told of, and when that began.
+    complaint: Option<Instant>,
     looked_at: Option<Instant>,
     looking_since: Option<Instant>,
     verdict: Verdict,
@@ -56,7 +60,9 @@ struct State {
 /// What the looks have come to. Pure.
 #[derive(Debug, Default)]
 struct Verdict {
-    /// What is told; `None` before the first look.
+    /// There was a look.
+    has_looked: bool,
+    /// What is told.
     told: Option<Finding>,
     /// Since when looks find trouble.
     since: Option<Instant>,
@@ -64,7 +70,12 @@ struct Verdict {
 
 impl Verdict {
     /// Takes in what a look found that began and ended at these times; returns what to tell.
-    fn found(&mut self, finding: Finding, began: Instant, ended: Instant) -> Finding {
+    fn found(
+        &mut self,
+        finding: Option<Finding>,
+        began: Instant,
+        ended: Instant,
+    ) -> Option<Finding> {
         if finding.is_none() {
             self.since = None;
         } else if self.since.is_none() {
@@ -73,10 +84,16 @@ impl Verdict {
         let has_lasted = self
             .since
             .is_none_or(|since| ended.duration_since(since) >= FAILING_MIN);
-        let is_new = self.told == Some(None) && finding != Some(Trouble::Unavailable);
-        let told = if is_new && !has_lasted { None } else { finding };
-        self.told = Some(told);
-        told
+        let is_away = finding.as_ref().is_some_and(Finding::is_away);
+        let is_new = self.has_looked && self.told.is_none() && !is_away;
+        self.has_looked = true;
+        self.told = finding.filter(|_| has_lasted || !is_new);
+        self.told.clone()
+    }
+
+    /// Says whether something was found that has to last a while to be told.
+    fn is_open(&self) -> bool {
+        self.since.is_some() && self.told.is_none()
     }
 }
 
@@ -107,7 +124,11 @@ impl Probe {
                 .is_some_and(|since| now.duration_since(since) >= ASK_MAX);
             if is_late || now >= deadline {
                 // A look that is out this long will not become good news for this asker.
-                state.verdict.told = Some(Some(Trouble::Unavailable));
+                state.verdict.has_looked = true;
+                state.verdict.told = Some(Finding {
+                    trouble: Trouble::Unavailable,
+                    detail: "no answer in time".to_owned(),
+                });
                 self.shared.tell(&state);
                 return;
             }
@@ -149,19 +170,42 @@ impl Shared {
     }
 
     fn tell(&self, state: &State) {
-        let finding = state.verdict.told.flatten();
+        let finding = state.verdict.told.clone();
         self.health.update(|health| health.database = finding);
+    }
+
+    /// Says whether a look that nobody asked for is to be made now: none is under way, and the daemon runs.
+    fn begin_unasked(&self) -> bool {
+        let mut state = self.lock();
+        let is_wanted =
+            state.looking_since.is_none() && self.health.state().phase == DaemonPhase::Running;
+        if is_wanted {
+            state.looking_since = Some(Instant::now());
+        }
+        is_wanted
     }
 }
 
 fn run(dsn: &Dsn, looks: &Receiver<()>, shared: &Shared) {
     let mut session = None;
-    for () in looks {
+    loop {
+        let wait = if shared.lock().verdict.is_open() {
+            FRESH
+        } else {
+            UNASKED
+        };
+        match looks.recv_timeout(wait) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) if shared.begin_unasked() => {}
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
         let began = Instant::now();
         let finding = look(dsn, &mut session);
         let ended = Instant::now();
         let mut state = shared.lock();
-        state.verdict.found(finding, began, ended);
+        let told = state.verdict.found(finding, began, ended);
+        state.complain(told.as_ref(), began, &shared.health);
         state.looked_at = Some(ended);
         state.looking_since = None;
         shared.tell(&state);
@@ -169,7 +213,46 @@ fn run(dsn: &Dsn, looks: &Receiver<()>, shared: &Shared) {
     }
 }
 
-fn look(dsn: &Dsn, session: &mut Option<Session>) -> Finding {
+impl State {
+    /// Tells the log where something begins that is refused on a working connection, and where it ends.
+    fn complain(&mut self, told: Option<&Finding>, began: Instant, health: &Health) {
+        match (told, self.complaint) {
+            (Some(finding), None) if finding.is_ours_to_tell(&health.state()) => {
+                self.complaint = Some(self.verdict.since.unwrap_or(began));
+                warn!(
+                    "not ready: {}: {}",
+                    NotReady::from(finding.trouble),
+                    finding.detail
+                );
+            }
+            (None, Some(since)) => {
+                self.complaint = None;
+                info!(
+                    "nothing is refused any more: that lasted {:.0} s",
+                    since.elapsed().as_secs_f64()
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Finding {
+    /// Says whether the log is to hear of it from here: workers that meet it have told it, but know no remedy.
+    fn is_ours_to_tell(&self, state: &health::State) -> bool {
+        let is_failing =
+            |worker: &WorkerState| matches!(worker.report, Some((Access::Failing { .. }, _)));
+        match self.trouble {
+            Trouble::Unavailable => false,
+            Trouble::Schema | Trouble::PermissionDenied => true,
+            Trouble::ReadOnly | Trouble::TableLocked | Trouble::TimedOut | Trouble::Refused => {
+                !state.workers.iter().any(is_failing)
+            }
+        }
+    }
+}
+
+fn look(dsn: &Dsn, session: &mut Option<Session>) -> Option<Finding> {
     // An idle connection may have died unnoticed: a second try on a fresh one tells that from a database that is away.
     loop {
         let was_idle = session.is_some();
@@ -183,13 +266,16 @@ fn look(dsn: &Dsn, session: &mut Option<Session>) -> Finding {
                         continue;
                     }
                 }
-                return Some(error.trouble());
+                return Some(Finding {
+                    trouble: error.trouble(),
+                    detail: error.to_string(),
+                });
             }
         }
     }
 }
 
-fn try_look(dsn: &Dsn, session: &mut Option<Session>) -> Result<Finding, StoreError> {
+fn try_look(dsn: &Dsn, session: &mut Option<Session>) -> Result<Option<Finding>, StoreError> {
     let timeouts = Timeouts {
         connect: LOOK_MAX,
         query: LOOK_MAX,
@@ -198,11 +284,17 @@ fn try_look(dsn: &Dsn, session: &mut Option<Session>) -> Result<Finding, StoreEr
         Some(session) => session,
         None => session.insert(store::connect(dsn, &timeouts, "dispatchbox ready")?),
     };
-    match session.lack()? {
-        Some(Lack::Schema(_) | Lack::Types(_)) => Ok(Some(Trouble::Schema)),
-        Some(Lack::Privileges { .. }) => Ok(Some(Trouble::PermissionDenied)),
-        None => session.rehearse().map(|()| None),
-    }
+    let Some(lack) = session.lack()? else {
+        return session.rehearse().map(|()| None);
+    };
+    let trouble = match lack {
+        Lack::Schema(_) | Lack::Types(_) => Trouble::Schema,
+        Lack::Privileges { .. } => Trouble::PermissionDenied,
+    };
+    Ok(Some(Finding {
+        trouble,
+        detail: lack.to_string(),
+    }))
 }
 
 #[cfg(test)]
@@ -211,14 +303,19 @@ mod tests {
 
     /// What is told after looks at these seconds.
     #[track_caller]
-    fn check(looks: &[(u64, Finding)], told: &[Finding]) {
+    fn check(looks: &[(u64, Option<Trouble>)], told: &[Option<Trouble>]) {
         let start = Instant::now();
         let mut verdict = Verdict::default();
-        let after: Vec<Finding> = looks
+        let finding = |trouble| Finding {
+            trouble,
+            detail: String::new(),
+        };
+        let after: Vec<Option<Trouble>> = looks
             .iter()
-            .map(|&(second, finding)| {
+            .map(|&(second, trouble)| {
                 let at = start + Duration::from_secs(second);
-                verdict.found(finding, at, at)
+                let told = verdict.found(trouble.map(finding), at, at);
+                told.map(|told| told.trouble)
             })
             .collect();
         assert_eq!(after, told, "{looks:?}");

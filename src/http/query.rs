@@ -2,11 +2,12 @@
 //!
 //! Values are percent-decoded UTF-8, a plus sign is a space, an empty value is none. A percent sign without two hexadecimal digits
 //! stands for itself, as in every browser. A name that counts may come once: of two values nobody knows which one is meant. Other
-//! names are ignored, as they always were.
+//! names are ignored, as they always were, unless they look like a slip: a filter that is ignored shows, or counts, all.
 
 use std::borrow::Cow;
 
 use crate::event;
+use crate::nearest::nearest;
 use crate::store::dead::DeadFilter;
 
 /// Events of one page at most.
@@ -16,6 +17,12 @@ const LIMIT_DEFAULT: u32 = 100;
 
 /// How a time is to be written, for those who wrote it otherwise.
 pub(super) const TIME_EXAMPLE: &str = "a time such as 2025-01-02T03:04:05Z";
+
+/// Names that a filter may have.
+const FILTER: [&str; 5] = ["aggregate_type", "event_type", "error", "since", "until"];
+
+/// What else may stand in the body of a request that changes dead events.
+const BODY: [&str; 4] = ["event_ids", "all", "dry_run", "after"];
 
 /// One page of the dead events that a filter lets pass.
 #[derive(Debug, PartialEq)]
@@ -28,6 +35,7 @@ pub(super) struct Page {
 /// Reads the page that `target` (path and query) asks for; the refusal names the parameter.
 pub(super) fn page(target: &str) -> Result<Page, String> {
     let parameters = Parameters::of(target);
+    parameters.check_names(&["limit", "offset"])?;
     Ok(Page {
         filter: parameters.filter()?,
         limit: parameters.limit()?,
@@ -37,7 +45,27 @@ pub(super) fn page(target: &str) -> Result<Page, String> {
 
 /// Reads the filter alone.
 pub(super) fn filter(target: &str) -> Result<DeadFilter, String> {
-    Parameters::of(target).filter()
+    let parameters = Parameters::of(target);
+    parameters.check_names(&[])?;
+    parameters.filter()
+}
+
+/// Refuses what stands behind the path of a change but counts only in its body: ignored there, a dry run would be none.
+pub(super) fn nothing(target: &str) -> Result<(), String> {
+    let names = FILTER.iter().chain(&BODY);
+    let parameters = Parameters::of(target);
+    for name in names {
+        if parameters
+            .0
+            .iter()
+            .any(|(known, _)| decoded(known) == name.as_bytes())
+        {
+            return Err(format!(
+                "{name} must stand in the body of the request, not in its URL"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Takes a text that is to be compared with a column: an empty one is none, and no column can hold a NUL.
@@ -70,6 +98,21 @@ impl<'a> Parameters<'a> {
             .split('&')
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         Parameters(pairs.collect())
+    }
+
+    /// Refuses names that are probably slips of those of a filter or of `more`.
+    fn check_names(&self, more: &[&'static str]) -> Result<(), String> {
+        let known = || FILTER.iter().chain(more).copied();
+        for (name, _) in &self.0 {
+            let name = decoded(name);
+            let name = String::from_utf8_lossy(&name);
+            if !known().any(|one| one == name)
+                && let Some(meant) = nearest(&name, known())
+            {
+                return Err(format!("{meant} is misspelled as {name}"));
+            }
+        }
+        Ok(())
     }
 
     fn filter(&self) -> Result<DeadFilter, String> {
@@ -229,6 +272,20 @@ mod tests {
         check_refused("event_type=%FF", "event_type must be valid UTF-8");
         check_refused("aggregate_type=%C3", "aggregate_type must be valid UTF-8");
         check_refused("error=a%00b", "error must not contain a NUL character");
+    }
+
+    #[test]
+    fn a_slip_is_not_ignored() {
+        check_refused("event_typ=a", "event_type is misspelled as event_typ");
+        check_refused("Error=a", "error is misspelled as Error");
+        check_refused("limt=7", "limit is misspelled as limt");
+        assert!(filter(&target("limt=7")).is_ok(), "there is no limit");
+        assert!(page(&target("_=1&order=asc&callback=x")).is_ok());
+        assert_eq!(nothing("/api/dead-events/discard?_=1"), Ok(()));
+        assert_eq!(
+            nothing("/api/dead-events/discard?dry%5Frun=true"),
+            Err("dry_run must stand in the body of the request, not in its URL".to_owned())
+        );
     }
 
     #[test]

@@ -87,6 +87,40 @@ fn a_lock_is_noticed_while_workers_are_idle() {
     daemon.wait_ready();
 }
 
+/// Goal: what no worker meets is told to the log with its remedy, though nobody asks; and who asks for the first time is told the truth.
+#[test]
+fn what_is_missing_is_told_though_nobody_asks_and_nothing_is_to_do() {
+    let db = TestDb::new();
+    let daemon = Daemon::new(&db).route("*=log").start();
+    wait_until("it has started", || {
+        daemon.log().contains("worker-00 started")
+    });
+
+    db.execute("alter function outbox_renew_1 rename to renamed_away");
+    let complaint = "not ready: schema not usable: run `dispatchbox migrate`: the schema lacks the function outbox_renew_1";
+    wait_until_within(Duration::from_secs(20), "the log tells it", || {
+        daemon.log().contains(complaint)
+    });
+
+    let (status, answer) = daemon.get("/ready");
+    assert_eq!(status, 503);
+    assert!(answer.contains("schema not usable"), "{answer}");
+    let (_, answer) = daemon.get("/api/status");
+    assert!(
+        answer.contains(
+            r#""detail":"run `dispatchbox migrate`: the schema lacks the function outbox_renew_1""#
+        ),
+        "{answer}"
+    );
+
+    db.execute("alter function renamed_away rename to outbox_renew_1");
+    wait_until_within(Duration::from_secs(20), "the log tells its end", || {
+        daemon.log().contains("nothing is refused any more")
+    });
+    assert_eq!(daemon.log().matches("not ready:").count(), 1);
+    assert_eq!(daemon.get("/ready").0, 200);
+}
+
 #[test]
 fn a_server_that_only_reads_is_not_writable() {
     let server = cluster::private();
