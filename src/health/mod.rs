@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::Fleet;
 use crate::report::{Access, Trouble};
+use crate::store::NotDue;
 use history::History;
 
 /// All that the supervisor publishes.
@@ -67,6 +68,8 @@ pub struct Survey {
     pub is_backlog_capped: bool,
     /// How long the oldest of them has been due; zero when there is none.
     pub oldest_due_age: Duration,
+    /// Events that wait for their time.
+    pub not_due: NotDue,
     /// Dead events by type, as the rows spell it, the most frequent first, counted no further than the cap; `None` when counting them took
     /// too long.
     pub dead: Option<Vec<(String, u64)>>,
@@ -231,6 +234,7 @@ mod tests {
                 backlog: 7,
                 is_backlog_capped: false,
                 oldest_due_age: Duration::ZERO,
+                not_due: NotDue::default(),
                 dead: None,
                 is_dead_capped: false,
                 taken_at: Instant::now()

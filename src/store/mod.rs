@@ -34,4 +34,4 @@ pub use pool::{Pool, PooledSession};
 pub use publish::NewEvent;
 pub use readiness::Lack;
 pub use settle::{EventState, SettleBatch, Settlement, Written};
-pub use stats::{Backlog, DeadByType};
+pub use stats::{Backlog, DeadByType, NotDue};

@@ -24,6 +24,17 @@ pub struct Backlog {
     pub now_micros: i64,
 }
 
+/// Events that wait for their time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NotDue {
+    /// How many, no further than the limit.
+    pub n_events: u64,
+    /// The limit was reached: there may be more.
+    pub is_capped: bool,
+    /// Until the first of them is due; `None` when there is none, or never.
+    pub first_in: Option<Duration>,
+}
+
 /// Dead events by their type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadByType {
@@ -72,6 +83,26 @@ impl Session {
                         .zip(id)
                         .map(|(next_run_at, id)| Position { next_run_at, id }),
                     now_micros: unix_micros(row.try_get(4)?).unwrap_or(0),
+                })
+            },
+        )?;
+        Ok(found.into_iter().next().expect("an aggregate has one row"))
+    }
+
+    /// Counts up to `limit` events that are not due yet.
+    pub fn survey_not_due(&mut self, limit: u32) -> Result<NotDue, StoreError> {
+        let found = self.query(
+            "count the events that are not due",
+            include_str!("../../sql/survey_not_due.sql"),
+            &[&i64::from(limit)],
+            |row| {
+                let n_events = u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0);
+                let first_in: Option<f64> = row.try_get(1)?;
+                Ok(NotDue {
+                    n_events,
+                    is_capped: n_events >= u64::from(limit),
+                    first_in: first_in
+                        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
                 })
             },
         )?;

@@ -89,6 +89,7 @@ mod tests {
             backlog,
             is_backlog_capped: backlog >= 100_000,
             oldest_due_age: Duration::from_millis(backlog * 100),
+            not_due: crate::store::NotDue::default(),
             dead: None,
             is_dead_capped: false,
             taken_at,

@@ -1,8 +1,9 @@
 //! The surveyor counts now and then what waits and what is dead in the table, for the gauges, the page and `status`.
 //!
 //! One thread of the supervisor with a connection of its own, so that a daemon asks once however many workers it has. It never costs the
-//! database more than it is worth: counting ends at a cap, a survey follows the last one after at least [`EVERY`], and after a dear one
-//! only when [`SHARE`] times its duration has passed. Nothing is decided by what it finds, so it gives up quickly and says little: while
+//! database more than it is worth: counting ends at a cap, and a survey follows the last one when [`SHARE`] times its duration has passed,
+//! which is a moment on most tables: whoever looks at a page or at `status` takes a count for what is there now, whatever its age is said
+//! to be. Nothing is decided by what it finds, so it gives up quickly and says little: while
 //! the database is away the workers have told the log, and what was published last grows old and is shown no more.
 
 use std::collections::BTreeMap;
@@ -23,13 +24,14 @@ use crate::store::{self, Backlog, Position, Session, StoreError, Timeouts};
 /// Counting ends here: whether 100,000 or a million events wait makes no difference to what has to be done.
 const COUNT_MAX: u32 = 100_000;
 
-/// A survey is as fresh as most people scrape.
-const EVERY: Duration = Duration::from_secs(15);
+/// Time between two surveys that cost next to nothing: a few milliseconds on most tables.
+const EVERY: Duration = Duration::from_secs(2);
 
-/// A survey that took long is repeated when this many times its duration has passed: it takes up to 5 % of one back end.
-const SHARE: u32 = 20;
+/// A survey is repeated when this many times its duration has passed: it takes up to 1 % of one back end.
+const SHARE: u32 = 100;
 
-/// Whatever a survey costs, the next one comes before the last is no longer fresh.
+/// Whatever a survey costs, the next one comes before the last is no longer fresh; one that takes its whole time then takes a tenth of one
+/// back end.
 const WAIT_MAX: Duration = Duration::from_secs(45);
 
 /// Scans from the front of the due index may take 1 % of the time: they find only what committed late or lies in the past.
@@ -148,6 +150,7 @@ impl Surveys {
         self.front
             .scanned(&from, began.elapsed(), counted.as_ref().ok());
         let backlog = counted?;
+        let not_due = session.survey_not_due(COUNT_MAX)?;
         let (dead, is_dead_capped) = match session.survey_dead(COUNT_MAX) {
             Ok(dead) => (Some(dead.counts), dead.is_capped),
             Err(error) if error.is_statement_timeout() => {
@@ -161,6 +164,7 @@ impl Surveys {
             backlog: backlog.n_events,
             is_backlog_capped: backlog.is_capped,
             oldest_due_age: backlog.oldest_due_age,
+            not_due,
             dead,
             is_dead_capped,
             taken_at: Instant::now(),

@@ -53,6 +53,33 @@ fn the_backlog_is_what_is_due_and_in_nobodys_hands() {
 }
 
 #[test]
+fn what_waits_for_its_time_is_no_backlog_and_is_counted() {
+    let db = TestDb::with_events(6);
+    let mut surveyor = surveyor(&db);
+    let none = surveyor.survey_not_due(LIMIT).unwrap();
+    assert_eq!((none.n_events, none.first_in), (0, None));
+
+    db.execute(
+        "UPDATE outbox_event SET next_run_at = now() + interval '1 hour' WHERE id = 1;
+         UPDATE outbox_event SET status = 'retry', next_run_at = now() + interval '2 hours' WHERE id = 2;
+         UPDATE outbox_event SET next_run_at = 'infinity' WHERE id = 3;
+         UPDATE outbox_event SET status = 'dead', next_run_at = now() + interval '1 s' WHERE id = 4",
+    );
+    let three = surveyor.survey_not_due(LIMIT).unwrap();
+    assert_eq!((three.n_events, three.is_capped), (3, false));
+    assert_eq!(three.first_in.unwrap().as_secs() / 10, 359);
+    let two = surveyor.survey_not_due(2).unwrap();
+    assert_eq!((two.n_events, two.is_capped), (2, true));
+
+    let daemon = Daemon::new(&db).route("*=log").start();
+    wait_until("the status counts them", || {
+        let status: serde_json::Value = serde_json::from_str(&daemon.get("/api/status").1).unwrap();
+        status["not_due"]["events"] == 3
+            && status["not_due"]["first_in_seconds"].as_f64() > Some(3500.0)
+    });
+}
+
+#[test]
 fn an_event_that_is_due_since_ever_counts_and_has_no_age() {
     let db = TestDb::with_events(3);
     db.execute(
