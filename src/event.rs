@@ -119,15 +119,36 @@ impl Outcome {
     }
 }
 
+/// Characters of a reason that the log gets: a thousand dead events may be told in a minute, and the row keeps all of it.
+const REASON_SHOWN_MAX: usize = 300;
+
 /// What the log says of an event that has become dead, whoever wrote that.
 pub fn obituary(event_id: i64, attempts: u32, reason: &str) -> String {
     let plural = if attempts == 1 { "attempt" } else { "attempts" };
-    format!("event {event_id} is dead after {attempts} {plural}: {reason}")
+    let end = reason.char_indices().nth(REASON_SHOWN_MAX);
+    let (shown, more) = end.map_or((reason, ""), |(end, _)| (&reason[..end], "…"));
+    format!("event {event_id} is dead after {attempts} {plural}: {shown}{more}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_gets_the_beginning_of_a_long_reason() {
+        assert_eq!(
+            obituary(7, 1, "no route to host"),
+            "event 7 is dead after 1 attempt: no route to host"
+        );
+        let long = "ü".repeat(REASON_SHOWN_MAX + 1);
+        let told = obituary(7, 5, &long);
+        assert!(
+            told.starts_with("event 7 is dead after 5 attempts: ü"),
+            "{told}"
+        );
+        assert!(told.ends_with("ü…"), "{told}");
+        assert_eq!(told.matches('ü').count(), REASON_SHOWN_MAX);
+    }
 
     #[test]
     fn the_payload_stands_in_the_json_byte_for_byte() {

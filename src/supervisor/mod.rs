@@ -215,7 +215,8 @@ impl Supervisor {
         self.has_failed |= !status.success();
         // One that has drained leaves its file only where a claim of its may still be committed.
         if !status.success() || end.remains.is_some() {
-            self.sweep_after(end);
+            let is_draining = matches!(self.phase, Phase::Draining { .. });
+            self.sweep_after(end, is_draining.then_some("while draining"));
         }
         if matches!(self.phase, Phase::Running) {
             warn!(
@@ -333,7 +334,7 @@ impl Supervisor {
         killed.iter_mut().for_each(WorkerProcess::kill);
         let n_killed = killed.len();
         for worker in killed {
-            self.sweep_after(worker.bury());
+            self.sweep_after(worker.bury(), Some(why));
         }
         warn!(
             "{why}: killed {n_killed} {}",
@@ -345,11 +346,12 @@ impl Supervisor {
         };
     }
 
-    /// Has the leases of a worker ended that did not end them itself.
-    fn sweep_after(&self, end: End) {
+    /// Has the leases of a worker ended that did not end them itself; `why` is for the events that it had in hand, which are not to blame.
+    fn sweep_after(&self, end: End, why: Option<&str>) {
+        let status = end.status;
         self.sweeper.sweep(Dead {
             owner: end.settings.owner,
-            end: end.status.to_string(),
+            end: why.map_or_else(|| status.to_string(), |why| format!("{status}, {why}")),
             remains: end.remains,
         });
     }

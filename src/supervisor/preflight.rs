@@ -51,6 +51,9 @@ fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
                     warn!("waiting for the database: {error}");
                 }
             }
+            Err(error) if error.is_configuration() => {
+                return Err(format!("{error}; the database is {}", dsn.display()));
+            }
             Err(error) => return Err(error.to_string()),
         }
         pause(wait);

@@ -134,6 +134,8 @@ fn a_drain_that_takes_too_long_is_ended_and_what_ran_is_charged() {
         ),
         2
     );
+    let told = "select count(*) from outbox_event where last_error ~ '^worker .* ended while it handled the event: .*, (while draining|drain timed out)$'";
+    assert_eq!(db.number(told, &[]), 2, "a handler is blamed for a drain");
     assert_eq!(
         db.number(
             "select count(*) from outbox_event where status = 'pending' and attempts = 0",
