@@ -122,8 +122,13 @@ fn check_token(token: &ApiToken, request: &Incoming) -> Result<(), Reply> {
     if shown.is_some_and(|shown| token.is(shown)) {
         return Ok(());
     }
+    let error = if shown.is_some() {
+        "the API token is wrong"
+    } else {
+        "the API token must be sent once, as `Authorization: Bearer …`"
+    };
     unauthorized(
-        "the API token is wrong",
+        error,
         r#"Bearer realm="dispatchbox", error="invalid_token""#,
     )
 }
