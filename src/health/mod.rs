@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::Fleet;
 use crate::report::{Access, Trouble};
-use crate::store::NotDue;
 use history::History;
 
 /// All that the supervisor publishes.
@@ -68,8 +67,12 @@ pub struct Survey {
     pub is_backlog_capped: bool,
     /// How long the oldest of them has been due; zero when there is none.
     pub oldest_due_age: Duration,
-    /// Events that wait for their time.
-    pub not_due: NotDue,
+    /// Events that wait for their time, counted no further than the cap.
+    pub not_due: u64,
+    /// There may be more of them than were counted.
+    pub is_not_due_capped: bool,
+    /// Until the first of them is due; `None` when there is none, or never.
+    pub first_due_in: Option<Duration>,
     /// Dead events by type, as the rows spell it, the most frequent first, counted no further than the cap; `None` when counting them took
     /// too long.
     pub dead: Option<Vec<(String, u64)>>,
@@ -234,7 +237,9 @@ mod tests {
                 backlog: 7,
                 is_backlog_capped: false,
                 oldest_due_age: Duration::ZERO,
-                not_due: NotDue::default(),
+                not_due: 0,
+                is_not_due_capped: false,
+                first_due_in: None,
                 dead: None,
                 is_dead_capped: false,
                 taken_at: Instant::now()

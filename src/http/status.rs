@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use crate::health::history::{History, Rates, Totals};
 use crate::health::{Published, State, Survey, WorkerState};
 use crate::report::{Access, Trouble};
-use crate::store::NotDue;
 
 /// Event types that are shown with their number of dead events: the most frequent ones. Nobody reads more, and a mistake of a producer could
 /// make a type of each event.
@@ -38,7 +37,7 @@ pub(super) fn render(published: &Published) -> String {
         "totals": totals(history.totals()),
         "rates": rates(history.rates()),
         "backlog": survey.as_ref().map(|survey| backlog(survey, now)),
-        "not_due": survey.as_ref().map(|survey| not_due(&survey.not_due)),
+        "not_due": survey.as_ref().map(not_due),
         "dead": survey.as_ref().and_then(dead),
         "history": steps(&history, now),
     })
@@ -98,11 +97,11 @@ fn backlog(survey: &Survey, now: Instant) -> Value {
     })
 }
 
-fn not_due(waiting: &NotDue) -> Value {
+fn not_due(survey: &Survey) -> Value {
     json!({
-        "events": waiting.n_events,
-        "capped": waiting.is_capped,
-        "first_in_seconds": waiting.first_in.map(seconds),
+        "events": survey.not_due,
+        "capped": survey.is_not_due_capped,
+        "first_in_seconds": survey.first_due_in.map(seconds),
     })
 }
 
