@@ -109,7 +109,7 @@ fn shortened(message: &str) -> Cow<'_, str> {
     ))
 }
 
-/// Escapes what could end the line, move a terminal's cursor or turn the direction of the text.
+/// Escapes what could end the line, move a terminal's cursor, turn the direction of the text or stand in it unseen.
 pub fn escape(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_harmful) {
         return Cow::Borrowed(text);
@@ -132,10 +132,14 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Control characters of ASCII and C1, line and paragraph separator, and the marks that reorder text.
+/// Control characters of ASCII and C1, line and paragraph separator, the marks that reorder text, and what has no width: two texts that
+/// differ only there look alike. The page's script (text.js) names the same.
 pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+        )
 }
 
 /// What stands for a secret.
@@ -307,6 +311,18 @@ mod tests {
         assert_eq!(
             line,
             "<6>INFO  worker-00-pid123 x  a\\nb\\r\\x1b[31m\\u{85}\\u{2028}\\u{202e}\\x00\\x7fé\n"
+        );
+    }
+
+    #[test]
+    fn what_has_no_width_is_seen_and_what_joins_letters_stays() {
+        assert_eq!(
+            escape("a\u{200b}b\u{2060}c\u{feff}d\u{200e}e\u{200f}f\u{61c}"),
+            "a\\u{200b}b\\u{2060}c\\u{feff}d\\u{200e}e\\u{200f}f\\u{61c}"
+        );
+        assert_eq!(
+            escape("\u{1f469}\u{200d}\u{1f680} \u{5d0}"),
+            "\u{1f469}\u{200d}\u{1f680} \u{5d0}"
         );
     }
 

@@ -14,11 +14,11 @@ async function openDetail(id) {
   }
   byId("detail-title").textContent = `Event ${shown.id}`;
   const facts = [
-    ["Type", shown.event_type], ["Aggregate type", shown.aggregate_type], ["Aggregate", shown.aggregate_id],
+    ["Type", foreign(shown.event_type)], ["Aggregate type", foreign(shown.aggregate_type)], ["Aggregate", foreign(shown.aggregate_id)],
     ["Attempts", integers.format(shown.attempts)], ["Created", moment(shown.created_at)], ["Dead since", moment(shown.finished_at ?? shown.last_error_at)],
   ];
   byId("detail-facts").replaceChildren(...facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
-  byId("detail-error").textContent = shown.last_error ?? "No error was kept.";
+  byId("detail-error").replaceChildren(shown.last_error === null ? "No error was kept." : foreign(shown.last_error, {}, escapedInBlock));
   const { made, shown: length } = layOut(shown.payload);
   byId("detail-payload").replaceChildren(made);
   byId("detail-cut").hidden = length === shown.payload.length;
@@ -100,7 +100,7 @@ async function allMatching(verb, button) {
   confirmThat({
     title: `${name} ${counted(n, "event")}?`,
     text: `${n === 1 ? "All that match, one event," : `All ${integers.format(n)} events that match`} ${means}`,
-    filter: hasFilter() ? describeFilter() : ["no filter: every dead event"],
+    filter: hasFilter() ? describeFilter() : [["no filter: every dead event"]],
     label: `${name} ${counted(n, "event")}`,
     isDanger: verb === "discard",
     act: async () => {
@@ -124,9 +124,10 @@ async function inBatches(path, target, n) {
   }
 }
 
+/** The filter, as a list of what each of its lines holds. */
 function describeFilter() {
   const names = { aggregate_type: "aggregate type is", event_type: "event type is", error: "error contains", since: "created since" };
-  return Object.entries(list.filter).map(([key, value]) => `${names[key]} ${key === "since" ? calendar.format(Date.parse(value)) : `“${value}”`}`);
+  return Object.entries(list.filter).map(([key, value]) => (key === "since" ? [`${names[key]} ${calendar.format(Date.parse(value))}`] : [`${names[key]} “`, foreign(value), "”"]));
 }
 
 /** Asks; `act` runs on yes, and its trouble is told in the same dialog. */
@@ -135,7 +136,7 @@ function confirmThat({ title, text, filter = [], label, isDanger, act }) {
   const button = byId("confirm-do");
   byId("confirm-title").textContent = title;
   byId("confirm-text").textContent = text;
-  byId("confirm-filter").replaceChildren(...filter.map((one) => element("li", {}, one)));
+  byId("confirm-filter").replaceChildren(...filter.map((one) => element("li", {}, ...one)));
   byId("confirm-trouble").textContent = "";
   button.textContent = label;
   button.className = isDanger ? "danger" : "primary";

@@ -83,7 +83,7 @@ function reasonOf(text) {
   try {
     const { error, message } = JSON.parse(text);
     const said = message ?? error;
-    return typeof said === "string" ? said : null;
+    return typeof said === "string" ? harmless(said) : null;
   } catch {
     return null;
   }

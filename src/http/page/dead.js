@@ -9,11 +9,16 @@ const DISCARD_MEANS = "move to the table outbox_event_archive, with payload and 
 /** What the list shows: the filter as applied, the page, the rows, and how many match. */
 const list = { filter: {}, offset: 0, events: [], total: 0, loads: 0, survey: null };
 
+/** The type that a chip put into its field. The field shows it escaped, and would drop its line breaks; the daemon gets the true one. */
+const chosen = { shown: "", type: "" };
+
 /** The filter of the form; `since` becomes a moment now, so that all pages and a later "all" mean the same rows. */
 function readFilter() {
   const filter = {};
   for (const [key, value] of new FormData(byId("filters"))) {
-    if (value !== "") filter[key] = key === "since" ? new Date(Date.now() - Number(value) * 1000).toISOString() : value;
+    if (value === "") continue;
+    if (key === "since") filter.since = new Date(Date.now() - Number(value) * 1000).toISOString();
+    else filter[key] = key === "event_type" && value === chosen.shown ? chosen.type : value;
   }
   return filter;
 }
@@ -89,11 +94,11 @@ function deadRow(event) {
   const actions = element("span", { class: "actions" },
     element("button", { type: "button", class: "plain", "aria-label": `Retry event ${event.id}`, onclick: (press) => retryOne(event.id, press.currentTarget) }, "Retry"),
     element("button", { type: "button", class: "plain danger", "aria-label": `Discard event ${event.id}`, onclick: () => discardOne(event.id) }, "Discard"));
-  const error = event.last_error ? element("span", { class: "clamp", title: event.last_error.slice(0, 1000) }, event.last_error) : element("span", { class: "muted" }, "none kept");
+  const error = event.last_error ? foreign(event.last_error, { class: "clamp", title: harmless(event.last_error.slice(0, 1000)) }) : element("span", { class: "muted" }, "none kept");
   const made = row([
     ["Event", open],
-    ["Type", event.event_type],
-    ["Aggregate", `${event.aggregate_type} ${event.aggregate_id}`],
+    ["Type", foreign(event.event_type)],
+    ["Aggregate", foreign(`${event.aggregate_type} ${event.aggregate_id}`)],
     ["Created", moment(event.created_at)],
     ["Attempts", integers.format(event.attempts), "number"],
     ["Last error", error],
@@ -114,19 +119,19 @@ function showDeadSurvey(dead) {
   const chips = types.map(({ event_type: type, count }) => {
     const isPressed = list.filter.event_type === type;
     const press = () => applyType(isPressed ? "" : type);
-    return element("li", {}, element("button", { type: "button", "aria-pressed": String(isPressed), onclick: press, title: type }, element("span", { class: "type" }, type || "(empty)"), ` ${integers.format(count)}`));
+    return element("li", {}, element("button", { type: "button", "aria-pressed": String(isPressed), onclick: press, title: harmless(type) }, foreign(type || "(empty)", { class: "type" }), ` ${integers.format(count)}`));
   });
   byId("dead-types").replaceChildren(...chips);
 }
 
 function applyType(type) {
-  byId("filters").elements.event_type.value = type;
-  // Not read back from the field, which drops line breaks.
-  applyFilter(type === "" ? {} : { event_type: type });
+  Object.assign(chosen, { shown: harmless(type), type });
+  byId("filters").elements.event_type.value = chosen.shown;
+  applyFilter();
 }
 
-function applyFilter(exact = {}) {
-  list.filter = { ...readFilter(), ...exact };
+function applyFilter() {
+  list.filter = readFilter();
   list.offset = 0;
   showDeadSurvey(list.survey);
   loadDead();

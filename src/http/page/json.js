@@ -88,18 +88,19 @@ function layOut(text) {
   const all = [...tokens(text.slice(0, SHOWN_MAX))];
   let depth = 0;
   const line = () => `\n${"  ".repeat(Math.min(depth, INDENT_MAX))}`;
-  const put = (kind, piece) => made.append(element("span", { class: `json-${kind}` }, piece));
+  const put = (kind, piece) => made.append(foreign(piece, { class: `json-${kind}` }, escapedInJson));
+  const mark = (piece) => made.append(element("span", { class: "json-mark" }, piece));
   let before = "";
   for (const [index, { text: token }] of all.entries()) {
     const next = all[index + 1]?.text;
     if (token === "}" || token === "]") {
       depth -= 1;
-      put("mark", before === "{" || before === "[" ? token : line() + token);
+      mark(before === "{" || before === "[" ? token : line() + token);
     } else if (token === "{" || token === "[") {
       depth += 1;
-      put("mark", next === "}" || next === "]" ? token : token + line());
-    } else if (token === ",") put("mark", token + line());
-    else if (token === ":") put("mark", ": ");
+      mark(next === "}" || next === "]" ? token : token + line());
+    } else if (token === ",") mark(token + line());
+    else if (token === ":") mark(": ");
     else if (token[0] === '"') put(next === ":" ? "key" : "text", token);
     else put(/^[-\d]/.test(token) ? "number" : "word", token);
     before = token;

@@ -1,5 +1,6 @@
 // How values become text and text becomes elements. Everything from the database passes through `element` or `textContent`; nothing
-// is ever parsed as markup, and the policy that the page is served with refuses it, too.
+// is ever parsed as markup, and the policy that the page is served with refuses it, too. What a producer wrote passes through `foreign`
+// or `harmless` besides, so that it can neither turn nor hide what stands beside it.
 
 /** Makes an element: `on…` properties are listeners, others attributes; children are nodes or text. */
 function element(name, properties = {}, ...children) {
@@ -10,6 +11,36 @@ function element(name, properties = {}, ...children) {
     else if (value !== null && value !== undefined) made.setAttribute(key, value);
   }
   made.append(...children);
+  return made;
+}
+
+/** Control characters, line separators, marks that reorder text, and what has no width; `is_harmful` in src/logging.rs names the same. */
+const HARMFUL = /[\p{Cc}\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]/gu;
+const HARMFUL_RUN = new RegExp(`${HARMFUL.source}+`, "gu");
+
+const hex = (c, digits = 0) => c.codePointAt(0).toString(16).padStart(digits, "0");
+
+/** Escapes one character as the command line does. */
+const escaped = (c) => ({ "\n": "\\n", "\r": "\\r", "\t": "\\t" })[c] ?? (c < "\x80" ? `\\x${hex(c, 2)}` : `\\u{${hex(c)}}`);
+
+/** Within JSON its own escape stands, as on the command line: what is shown stays JSON. */
+const escapedInJson = (c) => `\\u${hex(c, 4)}`;
+
+/** A line break is named and made: for a block of its own. */
+const escapedInBlock = (c) => (c === "\n" ? "\\n\n" : escaped(c));
+
+/** A producer's text where only text can stand, such as a title. */
+const harmless = (text) => text.replace(HARMFUL, escaped);
+
+/** A producer's text as an element: isolated from its neighbors, with the escapes set off from a backslash that was written. */
+function foreign(text, properties = {}, escape = escaped) {
+  const made = element("span", { ...properties, class: `foreign ${properties.class ?? ""}`.trim() });
+  let at = 0;
+  for (const { 0: run, index } of text.matchAll(HARMFUL_RUN)) {
+    made.append(text.slice(at, index), element("span", { class: "escaped" }, [...run].map(escape).join("")));
+    at = index + run.length;
+  }
+  made.append(text.slice(at));
   return made;
 }
 

@@ -1,5 +1,6 @@
 //! The page in a real browser: what is seen, clicked, legible, and that strangers' text stays text.
 
+mod foreign;
 mod legible;
 
 use std::fs;
