@@ -14,8 +14,8 @@ async function openDetail(id) {
   }
   byId("detail-title").textContent = `Event ${shown.id}`;
   const facts = [
-    ["Type", foreign(shown.event_type)], ["Aggregate type", foreign(shown.aggregate_type)], ["Aggregate", foreign(shown.aggregate_id)],
-    ["Attempts", integers.format(shown.attempts)], ["Created", moment(shown.created_at)], ["Dead since", moment(shown.finished_at ?? shown.last_error_at)],
+    ["Type", foreign(shown.event_type)], ["Aggregate", foreign(aggregateOf(shown))],
+    ["Attempts", integers.format(shown.attempts)], ["Created", momentInFull(shown.created_at)], ["Dead since", momentInFull(shown.finished_at ?? shown.last_error_at)],
   ];
   byId("detail-facts").replaceChildren(...facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
   byId("detail-error").replaceChildren(shown.last_error === null ? "No error was kept." : foreign(shown.last_error, {}, escapedInBlock));

@@ -6,8 +6,11 @@ const STATUS_MAX_MS = 5_000;
 /** Other calls may wait for the database, and a change of many events takes up to 10 s: this is beyond both. */
 const CALL_MAX_MS = 20_000;
 
-/** The daemon cannot be reached, or what answers is not it. */
+/** The daemon cannot be reached. */
 class Unreachable extends Error {}
+
+/** Something else answers where it was. */
+class NotDispatchbox extends Unreachable {}
 
 /** The daemon asks for a token and the person has not given one. */
 class NeedsToken extends Error {}

@@ -27,7 +27,7 @@ function svg(name, attributes, text) {
 class Chart {
   /** `series`: `{ key, name, tone }`, the first is filled; `format` writes a value, `steps` are the ends of the scale. */
   constructor(plot, { title, series, format, steps }) {
-    Object.assign(this, { plot, title, series, format, steps, points: [], cursor: null, drawnAt: Date.now() });
+    Object.assign(this, { plot, title, series, format, steps, points: [], cursor: null, drawnAt: Date.now(), asOf: null });
     this.svg = svg("svg", { role: "img", tabindex: "0" });
     this.readout = element("div", { class: "readout", hidden: true, "aria-live": "polite" });
     plot.append(this.svg, this.readout);
@@ -42,6 +42,13 @@ class Chart {
   set(points) {
     this.points = points.filter(({ age_seconds: age }) => age <= SECONDS_SHOWN);
     this.drawnAt = Date.now();
+    this.asOf = null;
+    this.draw();
+  }
+
+  /** Says at what time the line ends, where that is no longer now. */
+  freeze(asOf) {
+    this.asOf = asOf;
     this.draw();
   }
 
@@ -64,8 +71,8 @@ class Chart {
     this.mark = svg("line", { class: "cursor", y1: MARGIN.top, y2: this.height - MARGIN.bottom, visibility: "hidden" });
     this.svg.replaceChildren(...drawn, this.mark);
     const last = this.points.at(-1);
-    const now = last ? this.series.map(({ key, name }) => `${name} ${this.format(last[key])}`).join(", ") : "nothing known yet";
-    this.svg.setAttribute("aria-label", `${this.title} over the last 15 minutes, now ${now}. Arrow keys read single moments.`);
+    const said = last ? this.series.map(({ key, name }) => `${name} ${this.format(last[key])}`).join(", ") : "nothing known yet";
+    this.svg.setAttribute("aria-label", `${this.title} over ${this.asOf === null ? "the last 15 minutes, now" : `the 15 minutes until ${this.asOf}, then`} ${said}. Arrow keys read single moments.`);
     if (this.cursor !== null) this.show(Math.min(this.cursor, this.points.length - 1));
   }
 
@@ -78,7 +85,7 @@ class Chart {
       // The base line needs no label, and a chart without a point has no scale.
       return value === 0 || this.points.length === 0 ? [line] : [line, svg("text", { x: MARGIN.left, y: y + 12 }, this.format(value))];
     });
-    const labels = [[900, "15 min ago", "start"], [600, "10 min", "middle"], [300, "5 min", "middle"], [0, "now", "end"]];
+    const labels = [[900, this.asOf === null ? "15 min ago" : "15 min", "start"], [600, "10 min", "middle"], [300, "5 min", "middle"], [0, this.asOf ?? "now", "end"]];
     const times = labels.map(([age, text, anchor]) => svg("text", { x: this.x({ age_seconds: age }), y: base, "text-anchor": anchor }, text));
     return [...grid, ...times];
   }
@@ -94,15 +101,17 @@ class Chart {
         continue;
       }
       if (before === null || before.age_seconds - point.age_seconds > GAP_SECONDS) runs.push([]);
-      runs.at(-1).push(`${this.x(point).toFixed(1)} ${this.y(point[key]).toFixed(1)}`);
+      runs.at(-1).push([this.x(point).toFixed(1), this.y(point[key]).toFixed(1)]);
       before = point;
     }
     const base = this.y(0).toFixed(1);
     return runs.flatMap((run) => {
-      const path = `M${run.join("L")}`;
-      const line = svg("path", { class: `line series-${tone}`, d: run.length === 1 ? `${path}h.01` : path });
+      const [[first, y], [last]] = [run[0], run.at(-1)];
+      // No line leads to a single point, so it is drawn itself.
+      if (run.length === 1) return [svg("circle", { class: `point series-${tone}`, cx: first, cy: y, r: 3 })];
+      const path = `M${run.map((one) => one.join(" ")).join("L")}`;
+      const line = svg("path", { class: `line series-${tone}`, d: path });
       if (!isFilled) return [line];
-      const [first, last] = [run[0], run.at(-1)].map((one) => one.split(" ")[0]);
       return [svg("path", { class: `area series-${tone}`, d: `${path}L${last} ${base}L${first} ${base}Z` }), line];
     });
   }

@@ -3,6 +3,9 @@
 const PAGE_SIZE = 25;
 const LIST_EVERY_MS = 10_000;
 
+/** An error may be 4 KB long, and a title of that size hides the page. */
+const TITLE_MAX = 1_000;
+
 const RETRY_MEANS = "become pending again, with their attempts at 0, and are due at once.";
 const DISCARD_MEANS = "move to the table outbox_event_archive, with payload and error, and are not delivered. Nothing is destroyed.";
 
@@ -89,16 +92,22 @@ function showDeadTrouble(error) {
   }
 }
 
+/** As the command line writes it. */
+const aggregateOf = (event) => `${event.aggregate_type}/${event.aggregate_id}`;
+
+/** A producer's text in a few lines, more of it in the title. */
+const clamped = (text) => foreign(text, { class: "clamp", title: harmless(text.slice(0, TITLE_MAX)) });
+
 function deadRow(event) {
   const open = element("button", { type: "button", class: "link mono", "aria-label": `Open event ${event.id}`, onclick: () => openDetail(event.id) }, event.id);
   const actions = element("span", { class: "actions" },
     element("button", { type: "button", class: "plain", "aria-label": `Retry event ${event.id}`, onclick: (press) => retryOne(event.id, press.currentTarget) }, "Retry"),
     element("button", { type: "button", class: "plain danger", "aria-label": `Discard event ${event.id}`, onclick: () => discardOne(event.id) }, "Discard"));
-  const error = event.last_error ? foreign(event.last_error, { class: "clamp", title: harmless(event.last_error.slice(0, 1000)) }) : element("span", { class: "muted" }, "none kept");
+  const error = event.last_error ? clamped(event.last_error) : element("span", { class: "muted" }, "none kept");
   const made = row([
     ["Event", open],
-    ["Type", foreign(event.event_type)],
-    ["Aggregate", foreign(`${event.aggregate_type} ${event.aggregate_id}`)],
+    ["Type", clamped(event.event_type)],
+    ["Aggregate", clamped(aggregateOf(event))],
     ["Created", moment(event.created_at)],
     ["Attempts", integers.format(event.attempts), "number"],
     ["Last error", error],
@@ -119,7 +128,8 @@ function showDeadSurvey(dead) {
   const chips = types.map(({ event_type: type, count }) => {
     const isPressed = list.filter.event_type === type;
     const press = () => applyType(isPressed ? "" : type);
-    return element("li", {}, element("button", { type: "button", "aria-pressed": String(isPressed), onclick: press, title: harmless(type) }, foreign(type || "(empty)", { class: "type" }), ` ${integers.format(count)}`));
+    const title = isPressed ? "Show all types again" : `Show only these: ${harmless(type) || "(empty)"}`;
+    return element("li", {}, element("button", { type: "button", "aria-pressed": String(isPressed), onclick: press, title }, foreign(type || "(empty)", { class: "type" }), ` ${integers.format(count)}`));
   });
   byId("dead-types").replaceChildren(...chips);
 }

@@ -37,20 +37,20 @@ const charts = {
   }),
 };
 
-/** When the daemon was last heard, when it fell silent, how often it has since, and the next look. */
-const contact = { heardAt: null, silentSince: null, failures: 0, nextAt: 0, timer: null, waitsForPerson: false };
+/** What the daemon said last and when, since when it has been silent, how often it has failed since, and the next look. */
+const contact = { status: null, heardAt: null, silentSince: null, isStale: false, failures: 0, nextAt: 0, timer: null, waitsForPerson: false };
 
 async function askStatus() {
   clearTimeout(contact.timer);
   contact.nextAt = 0;
   try {
     const status = JSON.parse(await call("GET", "api/status", undefined, STATUS_MAX_MS));
-    Object.assign(contact, { heardAt: Date.now(), silentSince: null, failures: 0, waitsForPerson: false });
+    Object.assign(contact, { status, heardAt: Date.now(), silentSince: null, failures: 0, waitsForPerson: false });
     byId("banner").hidden = true;
     showStatus(status);
     tick();
   } catch (error) {
-    if (error instanceof SyntaxError) lost(new Unreachable("What answers is not a Dispatchbox daemon.", { cause: error }));
+    if (error instanceof SyntaxError) lost(new NotDispatchbox("What answers is not a Dispatchbox daemon.", { cause: error }));
     else if (error instanceof Unreachable || error instanceof NeedsToken || error instanceof Refused) lost(error);
     else throw error;
   } finally {
@@ -71,23 +71,35 @@ function lost(error) {
   contact.silentSince ??= Date.now();
   contact.waitsForPerson = error instanceof NeedsToken;
   contact.trouble = error;
-  showTrouble();
+  tick();
 }
 
 /** Says what is wrong, since when, and what happens next; called again each second, since it counts down. */
 function showTrouble() {
   const error = contact.trouble;
-  const since = `since ${clock.format(contact.silentSince)}`;
+  const since = clock.format(contact.silentSince);
   if (error instanceof NeedsToken) {
     showState("warn", "Token needed");
     showBanner("warn", "The daemon asks for its token before it shows anything.", "", "Enter the token");
     return;
   }
-  const isRefused = error instanceof Refused;
-  showState("bad", isRefused ? "Refused" : `Unreachable ${since}`);
+  showState("bad", error instanceof Refused ? "Refused" : `Unreachable since ${since}`);
   const wait = Math.ceil((contact.nextAt - Date.now()) / 1000);
-  const said = isRefused ? `The daemon refuses ${since}: ${sentence(error.message)}` : `${error.message.replace(/\.$/, "")} ${since}.`;
-  showBanner("bad", said, wait > 0 ? `Next try in ${wait} s.` : "Trying now.", "Try now");
+  const asOf = contact.heardAt === null ? "" : ` What is shown is as of ${clock.format(contact.heardAt)}.`;
+  showBanner("bad", whatIsWrong(error, since) + asOf, wait > 0 ? `Next try in ${wait} s.` : "Trying now.", "Try now");
+}
+
+function whatIsWrong(error, since) {
+  if (error instanceof Refused) return `The daemon has refused this page since ${since}: ${sentence(error.message)}${wayIn(error)}`;
+  if (error instanceof NotDispatchbox) return `What has answered since ${since} is not a Dispatchbox daemon.`;
+  return `The daemon has not answered since ${since}.`;
+}
+
+/** How whoever opened the page from another machine gets in, with the addresses that led here. */
+function wayIn({ status, message }) {
+  if (status !== 403 || !message.includes("--api-token-file")) return "";
+  const port = location.port || (location.protocol === "https:" ? "443" : "80");
+  return ` Tunnel the port, ssh -L 8080:127.0.0.1:${port} ${location.hostname.replace(/^\[|\]$/g, "")}, and open http://127.0.0.1:8080/; or give the daemon an --api-token-file.`;
 }
 
 const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
@@ -113,14 +125,23 @@ function setText(id, text) {
 
 /** Marks what is old, and counts down to the next try. */
 function tick() {
-  const isStale = contact.heardAt !== null && Date.now() - contact.heardAt > STALE_MS;
-  for (const id of ["charts", "workers"]) byId(id).toggleAttribute("data-stale", isStale);
+  const isStale = contact.silentSince !== null || (contact.heardAt !== null && Date.now() - contact.heardAt > STALE_MS);
+  if (isStale !== contact.isStale) showStale(isStale);
   if (contact.silentSince !== null) showTrouble();
-  if (isStale) byId("totals").textContent = `Last heard ${distance(contact.heardAt)}, at ${clock.format(contact.heardAt)}`;
   refreshTimes();
 }
 
+/** Greys what may be so no longer, and puts the time at which it was so where "now" stood. */
+function showStale(isStale) {
+  contact.isStale = isStale;
+  for (const id of ["charts", "workers"]) byId(id).toggleAttribute("data-stale", isStale);
+  if (!isStale || contact.status === null) return;
+  for (const chart of Object.values(charts)) chart.freeze(clock.format(contact.heardAt));
+  showWorkers(contact.status.workers);
+}
+
 function showStatus(status) {
+  showStale(false);
   document.title = `Dispatchbox · ${status.host}`;
   byId("identity").textContent = `${status.host} · ${status.version} · pid ${status.pid} · up ${span(status.uptime_seconds)}`;
   if (status.ready) showState("good", "Ready");
@@ -139,14 +160,14 @@ function showFigures({ rates, backlog, in_flight: inFlight }) {
   for (const id of ["backlog", "oldest"]) byId(id).toggleAttribute("data-stale", isOld);
   setCard("throughput", figure(rates.done), legend("main", "done"), legend("warn", `${figure(rates.retry)}/s retried`), legend("bad", `${figure(rates.dead)}/s dead`));
   if (backlog === null) {
-    setCard("backlog", "–", "Not counted yet");
-    setCard("oldest", "–");
+    for (const id of ["backlog", "oldest"]) setCard(id, "–", "Not counted yet");
     return;
   }
-  const asked = distance(Date.now() - backlog.survey_age_seconds * 1000).replace(/^now$/, "just now");
-  setCard("backlog", `${integers.format(backlog.events)}${backlog.capped ? "+" : ""}`, `${integers.format(inFlight)} in flight, counted ${asked}`);
-  const isIdle = backlog.events === 0;
-  setCard("oldest", isIdle ? "none" : span(backlog.oldest_due_age_seconds), isIdle ? "Nothing is waiting" : `seen ${asked}`);
+  const countedAt = ago(Date.now() - backlog.survey_age_seconds * 1000);
+  setCard("backlog", `${integers.format(backlog.events)}${backlog.capped ? "+" : ""}`, element("span", {}, `${integers.format(inFlight)} in flight, counted `, countedAt));
+  // Events may still wait for their next attempt.
+  if (backlog.events === 0) setCard("oldest", "none", "Nothing is due");
+  else setCard("oldest", span(backlog.oldest_due_age_seconds), element("span", {}, "seen ", countedAt.cloneNode(true)));
 }
 
 /** A colored mark with its word: the line of the chart that it names. */
@@ -157,7 +178,7 @@ function legend(tone, text) {
 function setCard(id, value, ...aside) {
   document.querySelector(`#${id} strong`).textContent = value;
   document.querySelector(`#${id} .aside`).replaceChildren(...aside);
-  document.querySelector(`#${id} .unit`).hidden = value === "none";
+  document.querySelector(`#${id} .unit`).hidden = value === "none" || value === "–";
 }
 
 const WORKER_TONES = { running: "good", starting: "quiet", draining: "warn", down: "bad" };
@@ -166,7 +187,6 @@ function showWorkers(workers) {
   byId("workers-empty").hidden = workers.length > 0;
   byId("workers").hidden = workers.length === 0;
   const rows = workers.map((worker) => {
-    const isQuiet = worker.report_age_seconds > QUIET_SECONDS && worker.state !== "down";
     const name = element("span", { title: worker.pid === null ? "no process" : `pid ${worker.pid}` }, worker.name);
     const stuck = worker.stuck > 0 ? `, ${worker.stuck} stuck` : "";
     return row([
@@ -176,10 +196,17 @@ function showWorkers(workers) {
       ["In flight", integers.format(worker.in_flight), "number"],
       ["Restarts", integers.format(worker.restarts), "number"],
       ["Up for", span(worker.uptime_seconds)],
-      ["Last report", worker.report_age_seconds === null ? "–" : isQuiet ? marked("warn", `silent for ${span(worker.report_age_seconds)}`) : "now"],
+      ["Last report", lastReport(worker)],
     ]);
   });
   document.querySelector("#workers tbody").replaceChildren(...rows);
+}
+
+/** A healthy worker's last report is never older than a second or two, which "now" says in one word. */
+function lastReport({ state, report_age_seconds: age }) {
+  if (age === null) return "–";
+  if (contact.isStale) return clock.format(contact.heardAt - age * 1000);
+  return age > QUIET_SECONDS && state !== "down" ? marked("warn", `silent for ${span(age)}`) : "now";
 }
 
 /** A state as a colored dot and a word. */

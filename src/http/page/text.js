@@ -73,13 +73,15 @@ function span(seconds) {
 }
 
 const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
-const calendar = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
+const calendar = new Intl.DateTimeFormat("en", {
+  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short",
+});
 
-/** "12 s ago", "in 3 min"; only the largest unit, since the exact time is in the title. */
+/** "12 s ago", "in 3 min", "just now"; only the largest unit, since the exact time is in the title. */
 function distance(time) {
   const seconds = (Date.now() - time) / 1000;
   const text = span(Math.abs(seconds) < 1 ? 0 : Math.abs(seconds)).split(" ").slice(0, 2).join(" ").replace(/\.\d+/, "");
-  if (Math.abs(seconds) < 1) return "now";
+  if (Math.abs(seconds) < 1) return "just now";
   return seconds < 0 ? `in ${text}` : `${text} ago`;
 }
 
@@ -91,6 +93,15 @@ function moment(text) {
   if (Number.isNaN(time)) return element("span", {}, text);
   return element("time", { datetime: text, title: `${calendar.format(time)} (${text})` }, distance(time));
 }
+
+/** A time as PostgreSQL gives it, both ways: a phone shows no title. */
+function momentInFull(text) {
+  const time = Date.parse(text ?? "");
+  return element("span", {}, moment(text), Number.isNaN(time) ? "" : element("span", { class: "exact muted" }, calendar.format(time)));
+}
+
+/** Relative to read, and kept true while the page stands. */
+const ago = (time) => element("time", { datetime: new Date(time).toISOString() }, distance(time));
 
 /** Keeps relative times true while the page stands. */
 function refreshTimes() {

@@ -2,6 +2,7 @@
 
 mod foreign;
 mod legible;
+mod look;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,6 +18,16 @@ use crate::support::{
 const ENTER: char = '\u{e007}';
 const ESCAPE: char = '\u{e00c}';
 const ARROW_LEFT: char = '\u{e012}';
+
+/// Whether a state looks different from what is merely muted, and which cells and labels of time say "now".
+const STALE: &str = "
+    const color = (one) => getComputedStyle(one).color;
+    const saysNow = (selector) => [...document.querySelectorAll(selector)].map((one) => one.textContent).filter((text) => /\\bnow\\b/.test(text));
+    const muted = color(document.querySelector('#identity'));
+    return [
+      [...document.querySelectorAll('#workers .status, #charts strong')].some((one) => color(one) !== muted),
+      saysNow('#workers td'), saysNow('.plot text'),
+    ]";
 
 /// Opens the page of a daemon, and waits until it shows what the daemon says.
 fn visit(daemon: &RunningDaemon) -> Browser {
@@ -322,7 +333,7 @@ fn a_chart_tells_the_moment_under_the_pointer() {
     let browser = visit(&daemon);
 
     wait_until("the first step of the history is drawn", || {
-        browser.count("#throughput .line") > 0
+        browser.count("#throughput .line, #throughput .point") > 0
     });
     browser.hover("#throughput svg");
 
@@ -342,9 +353,13 @@ fn a_daemon_that_is_gone_is_told_and_found_again() {
     assert_eq!(daemon.terminate(), 0);
     browser.wait_text("#state", "Unreachable since");
     browser.wait_text("#banner", "Next try in");
-    wait_until("what is shown is marked as old", || {
-        browser.count("#charts[data-stale]") == 1
-    });
+    browser.wait_text("#banner", "The daemon has not answered since ");
+    browser.wait_text("#banner", "What is shown is as of ");
+    assert_eq!(
+        browser.count("#charts[data-stale], #workers[data-stale]"),
+        2
+    );
+    assert_eq!(browser.script(STALE), json!([false, [], []]));
     browser.click("[aria-label='Retry event 1']");
     browser.wait_text("#messages", "not retried: The daemon does not answer.");
 
