@@ -142,10 +142,7 @@ pub fn main_with(handlers: Handlers) -> ExitCode {
     let parsed = front::parse(std::env::args_os().skip(1))
         .and_then(|parsed| Ok((parsed, cli::environment(std::env::vars_os())?)));
     match parsed {
-        Ok((Parsed::Text(text), _)) => {
-            cli::print(&text);
-            ExitCode::SUCCESS
-        }
+        Ok((Parsed::Text(text), _)) => cli::output::finish(&text, ExitCode::SUCCESS),
         Ok((Parsed::Command(command), env)) => dispatch(*command, &env, handlers),
         Err(err) => cli::complain(&err),
     }

@@ -25,8 +25,8 @@ use crate::cluster::ClusterError;
 use crate::event::Event;
 use crate::handler::Handlers;
 use crate::signal::SignalThread;
-use crate::store::StoreError;
 use crate::store::dsn::DsnError;
+use crate::store::{StoreError, io_cause};
 
 use arena::Arena;
 use summary::{Pair, Summary};
@@ -94,8 +94,17 @@ pub fn run(options: &BenchOptions) -> ExitCode {
         summary.table()
     };
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    let _ = out.flush();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(err) = written
+        && err.kind() != io::ErrorKind::BrokenPipe
+    {
+        let why = io_cause(&err);
+        let _ = writeln!(
+            io::stderr(),
+            "error: could not write to standard output: {why}"
+        );
+        return ExitCode::FAILURE;
+    }
     if summary.is_exact() {
         ExitCode::SUCCESS
     } else {

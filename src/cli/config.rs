@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use crate::cli::output::finish;
 use crate::cli::run::RunArgs;
 use crate::cli::settings::{self, Effective, Env};
-use crate::cli::{complain, print, warn};
+use crate::cli::{complain, warn};
 use crate::handler::Handlers;
 use crate::logging;
 
@@ -14,8 +15,7 @@ pub fn check(args: &RunArgs, env: &Env, handlers: &Handlers) -> ExitCode {
     match settings::explain(args, env, handlers) {
         Ok((settings, effective)) => {
             warn(&settings.warnings);
-            print(&table(&effective));
-            ExitCode::SUCCESS
+            finish(&table(&effective), ExitCode::SUCCESS)
         }
         Err(err) => complain(&err),
     }

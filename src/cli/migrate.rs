@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use argh::{ArgsInfo, FromArgs};
 
 use crate::cli::one_shot::Target;
+use crate::cli::output::{self, Unwritten, finish};
 use crate::cli::settings::Env;
-use crate::cli::{complain, database_failed, print, say, warn};
+use crate::cli::{complain, database_failed, say, warn};
 use crate::config::Config;
 use crate::error::{EXIT_CONFIG, UsageError};
 use crate::logging;
@@ -50,8 +51,7 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
         return complain(&err.hint(HINT));
     }
     if args.print {
-        print(schema::SCHEMA);
-        return ExitCode::SUCCESS;
+        return finish(schema::SCHEMA, ExitCode::SUCCESS);
     }
     let target = match Target::resolve(args.given(), env) {
         Ok(mut target) => {
@@ -63,15 +63,20 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
     };
     warn(&target.warnings);
     logging::init(target.log_level, "migrate");
+    let mut page = Page::default();
     let done = target.connect("migrate").and_then(|mut session| {
         if args.check {
-            schema::check(&mut session).map(|flaws| report(&flaws))
+            schema::check(&mut session).map(|flaws| report(&flaws, &mut page))
         } else {
-            print(&format!("database {}\n", target.dsn.display()));
-            migrate(&mut session)
+            page.print(&format!("database {}\n", target.dsn.display()));
+            migrate(&mut session, &mut page)
         }
     });
-    done.unwrap_or_else(|err| failed(&err, &target.dsn))
+    match (done, page.lost) {
+        (Ok(_), Some(lost)) => lost.complain(),
+        (Ok(code), None) => code,
+        (Err(err), _) => failed(&err, &target.dsn),
+    }
 }
 
 impl MigrateArgs {
@@ -89,16 +94,30 @@ impl MigrateArgs {
     }
 }
 
+/// Standard output, line by line. That it fails is remembered and told in the end: a migration that has begun is not broken off for it.
+#[derive(Default)]
+struct Page {
+    lost: Option<Unwritten>,
+}
+
+impl Page {
+    fn print(&mut self, text: &str) {
+        if self.lost.is_none() {
+            self.lost = output::print(text).err();
+        }
+    }
+}
+
 /// Each step is printed as it begins, since some take long.
-fn migrate(session: &mut Session) -> Result<ExitCode, StoreError> {
-    let done = schema::migrate(session, &mut |step| print(&format!("{step}\n")))?;
+fn migrate(session: &mut Session, page: &mut Page) -> Result<ExitCode, StoreError> {
+    let done = schema::migrate(session, &mut |step| page.print(&format!("{step}\n")))?;
     for advice in &done.advice {
-        print(&format!("advice: {advice}\n"));
+        page.print(&format!("advice: {advice}\n"));
     }
     if !done.left.is_empty() {
-        return Ok(report(&done.left));
+        return Ok(report(&done.left, page));
     }
-    print(if done.done.is_empty() {
+    page.print(if done.done.is_empty() {
         "the schema is complete: nothing to do\n"
     } else {
         "the schema is complete\n"
@@ -106,9 +125,9 @@ fn migrate(session: &mut Session) -> Result<ExitCode, StoreError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn report(flaws: &Flaws) -> ExitCode {
+fn report(flaws: &Flaws, page: &mut Page) -> ExitCode {
     if flaws.is_empty() {
-        print("the schema is complete\n");
+        page.print("the schema is complete\n");
         return ExitCode::SUCCESS;
     }
     for (what, names) in [
@@ -117,7 +136,7 @@ fn report(flaws: &Flaws) -> ExitCode {
         ("unfit", &flaws.unfit),
     ] {
         for name in names {
-            print(&format!("{what}: {name}\n"));
+            page.print(&format!("{what}: {name}\n"));
         }
     }
     ExitCode::from(EXIT_CONFIG)

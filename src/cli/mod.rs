@@ -1,7 +1,7 @@
 //! The command line: what was typed, one file per subcommand, and its conversion into settings.
 //!
 //! Arguments are parsed in one place ([`front`]) and interpreted in another ([`settings`]); nothing here delivers events. Every
-//! command writes through [`print()`] and [`complain`], which ignore a reader that has gone away.
+//! command writes through [`output`] and [`complain`], which ignore a reader that has gone away.
 
 mod access;
 mod database;
@@ -11,6 +11,7 @@ mod help;
 mod layers;
 mod names;
 mod one_shot;
+pub mod output;
 mod routes;
 pub mod settings;
 mod terminal;
@@ -62,13 +63,6 @@ pub fn environment(
         }
     }
     Ok(env)
-}
-
-/// Writes to standard output; whoever closed it does not want to know.
-pub fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    let _ = out.flush();
 }
 
 /// Writes the lines of an error to standard error and gives its exit code.

@@ -4,13 +4,14 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::cli::layers::Layers;
+use crate::cli::output::Unwritten;
 use crate::cli::settings::Env;
 use crate::cli::{complain, database, database_failed, say, warn};
 use crate::config::{self, Config, LogLevel};
 use crate::error::{EXIT_FAILED, UsageError};
 use crate::logging;
 use crate::store::dsn::Dsn;
-use crate::store::{self, Session, StoreError, Timeouts};
+use crate::store::{self, Session, StoreError, Timeouts, io_cause};
 
 /// Declares the options of a command that needs the database: its own, and behind them those that say where it is.
 macro_rules! one_shot_args {
@@ -129,13 +130,19 @@ impl From<StoreError> for Failure {
     }
 }
 
+impl From<Unwritten> for Failure {
+    fn from(err: Unwritten) -> Failure {
+        Failure::Other(err.to_string())
+    }
+}
+
 impl Failure {
-    /// A failed write to standard output or a file; `doing` completes "could not".
-    pub(super) fn of_write(doing: &str, err: &io::Error) -> Failure {
+    /// A failed write to standard output or a file; `where_to` completes "could not write".
+    pub(super) fn of_write(where_to: &str, err: &io::Error) -> Failure {
         if err.kind() == io::ErrorKind::BrokenPipe {
             return Failure::NobodyReads;
         }
-        Failure::Other(format!("could not {doing}: {err}"))
+        Failure::Other(format!("could not write {where_to}: {}", io_cause(err)))
     }
 }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde::de::IgnoredAny;
 
 use crate::cli::one_shot::{self, Failure, one_shot_args};
+use crate::cli::output::print;
 use crate::cli::settings::Env;
-use crate::cli::{print, values};
+use crate::cli::values;
 use crate::error::UsageError;
 use crate::store::{NewEvent, StoreError};
 
@@ -52,11 +53,13 @@ pub fn run(args: &PublishArgs, env: &Env) -> ExitCode {
         let id = session
             .publish(&event)
             .map_err(|err| refusal(err, &event))?;
+        // Whoever does not learn the id would write the event again.
         print(&if args.json {
             format!("{{\"id\":{id}}}\n")
         } else {
             format!("{id}\n")
-        });
+        })
+        .map_err(|err| err.but(&format!("the event is written, its id is {id}")))?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -330,8 +330,8 @@ fn cause_of(err: &postgres::Error) -> String {
         .map_or_else(|| cause.to_string(), io_cause)
 }
 
-/// "connection refused" instead of "Connection refused (os error 111)".
-fn io_cause(err: &io::Error) -> String {
+/// Words a failure of the system as part of a sentence: "connection refused" instead of "Connection refused (os error 111)".
+pub(crate) fn io_cause(err: &io::Error) -> String {
     let text = err.to_string();
     match text.split_once(" (os error ") {
         Some((words, _)) if err.raw_os_error().is_some() => {

@@ -27,6 +27,7 @@ pub use claim::{ClaimQuery, ClaimedEvents, Filter, Position};
 pub use connect::{Session, Timeouts, connect};
 pub use dead::{DEAD_BATCH, DeadChange, DeadEvent, DeadFilter};
 pub use dead_cursor::DeadCursor;
+pub(crate) use error::io_cause;
 pub use error::{StoreError, StoreErrorKind};
 pub use inspect::{Archived, EventLease, Inspection, LeaseHolder};
 pub use lease::{EventBrief, Lease};

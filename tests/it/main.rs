@@ -76,6 +76,8 @@ mod logging;
 mod metrics;
 /// The command `migrate`.
 mod migrate;
+/// Standard output on a full disk, or read by nobody.
+mod output;
 /// Random histories against a model.
 mod properties;
 /// The command `publish`: what goes into the row, and what is refused.

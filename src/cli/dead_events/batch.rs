@@ -3,11 +3,12 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::one_shot::Failure;
+use crate::cli::output::print;
+use crate::cli::say;
 use crate::cli::terminal::{self, events};
-use crate::cli::{print, say};
 use crate::error::EXIT_FAILED;
 use crate::signal::{self, SignalThread};
 use crate::store::{DEAD_BATCH, DeadChange, DeadCursor, DeadFilter, Session, StoreError};
@@ -85,6 +86,17 @@ struct Tally {
     interrupted: Option<&'static str>,
 }
 
+impl Tally {
+    fn json(&self, change: DeadChange) -> Value {
+        json!({
+            (change.past()): self.n_changed,
+            "left_alone": self.n_left,
+            "interrupted": self.interrupted.is_some(),
+            "dry_run": false,
+        })
+    }
+}
+
 /// Changes the set, `total` of which are expected, and tells what came of it. Named events that were left alone make it fail: whoever names
 /// one expects it to be there.
 pub(super) fn change(
@@ -112,17 +124,11 @@ pub(super) fn change(
         }
         return Err(err);
     }
-    if is_json {
-        let answer = json!({
-            (change.past()): n_changed,
-            "left_alone": tally.n_left,
-            "interrupted": tally.interrupted.is_some(),
-            "dry_run": false,
-        });
-        print(&format!("{answer}\n"));
+    let printed = print(&if is_json {
+        format!("{}\n", tally.json(change))
     } else {
-        print(&format!("{} {}\n", change.past(), events(n_changed)));
-    }
+        format!("{} {}\n", change.past(), events(n_changed))
+    });
     if tally.n_left > 0 {
         explain_left(session, change, &tally)?;
     }
@@ -131,6 +137,8 @@ pub(super) fn change(
             "interrupted by {signal}: the others are as they were\n"
         ));
     }
+    // Last of all, and with the number: it is done, whoever could not read that.
+    printed.map_err(|err| err.but(&format!("{} {}", change.past(), events(n_changed))))?;
     let is_failed = tally.interrupted.is_some() || is_named && tally.n_left > 0;
     Ok(ExitCode::from(if is_failed { EXIT_FAILED } else { 0 }))
 }
@@ -198,7 +206,7 @@ pub(super) fn rehearse(
     change: DeadChange,
     set: &Set,
     is_json: bool,
-) -> Result<ExitCode, StoreError> {
+) -> Result<ExitCode, Failure> {
     let n_dead = set.count(session)?;
     print(&if is_json {
         format!(
@@ -207,6 +215,6 @@ pub(super) fn rehearse(
         )
     } else {
         format!("would {} {}\n", change.verb(), events(n_dead))
-    });
+    })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -41,12 +41,7 @@ pub(super) fn run(args: &DiscardArgs, env: &Env) -> ExitCode {
     one_shot::run(command, args.given(), env, read, |session, wanted| {
         let set = wanted.resolve(session)?;
         if args.dry_run {
-            return Ok(batch::rehearse(
-                session,
-                DeadChange::Discard,
-                &set,
-                args.json,
-            )?);
+            return batch::rehearse(session, DeadChange::Discard, &set, args.json);
         }
         change_if_confirmed(session, DeadChange::Discard, set, args.yes, args.json)
     })

@@ -21,7 +21,7 @@ use crate::cli::{say, values};
 use crate::error::UsageError;
 use crate::logging;
 use crate::signal::{self, SignalThread};
-use crate::store::{DeadCursor, DeadEvent, DeadFilter, Session};
+use crate::store::{DeadCursor, DeadEvent, DeadFilter, Session, io_cause};
 
 /// Ids that are looked up at once.
 const PAGE_IDS: u32 = 1000;
@@ -134,7 +134,14 @@ fn already_there(path: &str) -> UsageError {
 fn to_stdout(session: &mut Session, filter: &DeadFilter, format: Format) -> Result<u64, Failure> {
     let is_shown = io::stdout().is_terminal();
     let mut out = BufWriter::new(io::stdout().lock());
-    write_all(session, filter, format, &mut out, is_shown)
+    write_all(
+        session,
+        filter,
+        format,
+        &mut out,
+        "to standard output",
+        is_shown,
+    )
 }
 
 fn to_file(
@@ -145,10 +152,18 @@ fn to_file(
     is_forced: bool,
 ) -> Result<u64, Failure> {
     let shown = path.display();
-    let failed = |err: io::Error| Failure::Other(format!("could not write `{shown}`: {err}"));
+    let failed =
+        |err: io::Error| Failure::Other(format!("could not write `{shown}`: {}", io_cause(&err)));
     let draft = Draft::create(path).map_err(failed)?;
     let mut out = BufWriter::new(&draft.file);
-    let n_events = write_all(session, filter, format, &mut out, false)?;
+    let n_events = write_all(
+        session,
+        filter,
+        format,
+        &mut out,
+        &format!("`{shown}`"),
+        false,
+    )?;
     drop(out);
     draft.file.sync_all().map_err(failed)?;
     match draft.publish(path, is_forced) {
@@ -200,6 +215,7 @@ fn write_all(
     filter: &DeadFilter,
     format: Format,
     out: &mut impl Write,
+    where_to: &str,
     is_shown: bool,
 ) -> Result<u64, Failure> {
     let signals = SignalThread::start()
@@ -210,7 +226,7 @@ fn write_all(
     } else {
         terminal::progress(None)
     };
-    let failed = |err: io::Error| Failure::of_write("write the export", &err);
+    let failed = |err: io::Error| Failure::of_write(where_to, &err);
     let mut write = |text: String| {
         let text = if is_shown { format.shown(&text) } else { text };
         out.write_all(text.as_bytes()).map_err(failed)

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use super::filter::dead_set_args;
+use crate::cli::output::print;
 use crate::cli::settings::Env;
 use crate::cli::terminal::{self, Table};
-use crate::cli::{one_shot, print, say, values};
+use crate::cli::{one_shot, say, values};
 use crate::error::UsageError;
 use crate::store::DeadEvent;
 
@@ -39,14 +40,14 @@ pub(super) fn run(args: &ListArgs, env: &Env) -> ExitCode {
         let filter = chosen.resolve(session)?;
         let events = session.dead_events(&filter, limit, offset, usize::MAX)?;
         if args.json {
-            print(&json(&events, limit, offset));
+            print(&json(&events, limit, offset))?;
             return Ok(ExitCode::SUCCESS);
         }
         if events.is_empty() {
             say("no dead events\n");
             return Ok(ExitCode::SUCCESS);
         }
-        print(&table(&events).render(terminal::width()));
+        print(&table(&events).render(terminal::width()))?;
         if events.len() == limit as usize {
             let total = session.count_dead(&filter)?;
             say(&format!(

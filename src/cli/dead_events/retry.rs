@@ -87,12 +87,7 @@ pub(super) fn run_batch(args: &RetryBatchArgs, env: &Env) -> ExitCode {
     one_shot::run(command, args.given(), env, read, |session, wanted| {
         let set = wanted.resolve(session)?;
         if args.dry_run {
-            return Ok(batch::rehearse(
-                session,
-                DeadChange::Requeue,
-                &set,
-                args.json,
-            )?);
+            return batch::rehearse(session, DeadChange::Requeue, &set, args.json);
         }
         change_if_confirmed(session, DeadChange::Requeue, set, args.yes, args.json)
     })

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use crate::cli::one_shot::{self, Failure, one_shot_args};
+use crate::cli::output::print;
 use crate::cli::settings::Env;
 use crate::cli::terminal;
-use crate::cli::{print, values};
+use crate::cli::values;
 use crate::error::UsageError;
 use crate::store::DeadEvent;
 
@@ -36,7 +37,7 @@ pub(super) fn run(args: &ShowArgs, env: &Env) -> ExitCode {
             terminal::safe_json(&event.to_json()) + "\n"
         } else {
             text(&event)
-        });
+        })?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::filter::dead_set_args;
+use crate::cli::output::print;
 use crate::cli::settings::Env;
 use crate::cli::terminal::{self, Table};
-use crate::cli::{one_shot, print, say};
+use crate::cli::{one_shot, say};
 
 /// Most event types that are named: more say nothing to a person.
 const TYPES_MAX: u32 = 1000;
@@ -40,7 +41,7 @@ pub(super) fn run(args: &StatsArgs, env: &Env) -> ExitCode {
                 "event_type": filter.event_type,
                 "by_type": by_type,
             });
-            print(&(terminal::safe_json(&stats.to_string()) + "\n"));
+            print(&(terminal::safe_json(&stats.to_string()) + "\n"))?;
             return Ok(ExitCode::SUCCESS);
         }
         let mut table = Table::new(&["dead#", "event type"]);
@@ -48,7 +49,7 @@ pub(super) fn run(args: &StatsArgs, env: &Env) -> ExitCode {
             table.row([&count.to_string(), event_type]);
         }
         if !types.is_empty() {
-            print(&table.render(terminal::width()));
+            print(&table.render(terminal::width()))?;
         }
         say(&format!("{total} dead in all\n"));
         Ok(ExitCode::SUCCESS)

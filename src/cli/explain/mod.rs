@@ -9,10 +9,11 @@ mod verdict;
 use std::process::ExitCode;
 
 use crate::cli::one_shot::{self, Failure, one_shot_args};
+use crate::cli::output::print;
 use crate::cli::run::RunArgs;
 use crate::cli::settings::{self, Env};
 use crate::cli::terminal;
-use crate::cli::{print, values};
+use crate::cli::values;
 use crate::config::Config;
 use crate::error::{EXIT_FAILED, UsageError};
 use crate::handler::{Handlers, Routes};
@@ -49,7 +50,7 @@ pub fn run(args: &ExplainArgs, env: &Env, handlers: &Handlers) -> ExitCode {
             terminal::safe_json(&story.json(&verdict).to_string()) + "\n"
         } else {
             story.text(&verdict)
-        });
+        })?;
         let is_found = story.event.is_some() || story.archived.is_some();
         Ok(ExitCode::from(if is_found { 0 } else { EXIT_FAILED }))
     })

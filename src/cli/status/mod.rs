@@ -8,7 +8,7 @@ mod daemon;
 mod database;
 mod picture;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use self::database::TableClient;
 use self::picture::Picture;
 use crate::cli::layers::Layers;
 use crate::cli::one_shot::{Target, one_shot_args};
+use crate::cli::output::{self, Unwritten};
 use crate::cli::settings::Env;
 use crate::cli::{complain, say, terminal, warn};
 use crate::error::{EXIT_FAILED, EXIT_UNAVAILABLE, UsageError};
@@ -62,9 +63,7 @@ pub fn run(args: &StatusArgs, env: &Env) -> ExitCode {
         return watcher.watch(args.json, is_terminal);
     }
     let look = watcher.look();
-    // A reader that has gone away does not want to know.
-    let _ = write_all(&look.render(args.json, terminal::width()));
-    look.exit_code()
+    output::finish(&look.render(args.json, terminal::width()), look.exit_code())
 }
 
 /// Asks both sources.
@@ -132,20 +131,15 @@ impl Watcher {
             } else {
                 text
             };
-            if write_all(&text).is_err() {
-                return ExitCode::SUCCESS;
+            if let Err(err) = output::write(&text) {
+                let unwritten = Unwritten::of(&err);
+                return unwritten.map_or(ExitCode::SUCCESS, |err| err.complain());
             }
             if signals.received.recv_timeout(EVERY).is_ok() {
                 return ExitCode::SUCCESS;
             }
         }
     }
-}
-
-fn write_all(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
 }
 
 impl Look {

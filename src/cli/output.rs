@@ -1,0 +1,55 @@
+//! Standard output: what a command has to say there, and what comes of it when that cannot be written.
+//!
+//! Whoever closed it does not want to know, so a broken pipe is no failure. Anything else (a full disk behind a redirection) is one: a script
+//! would take half an answer for a whole one. No work is broken off for it, since what a command does in the database matters more than what it
+//! says: it is told at the end.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use crate::cli::say;
+use crate::error::EXIT_FAILED;
+use crate::store::io_cause;
+
+/// Standard output did not take what was written.
+#[derive(Debug, thiserror::Error)]
+#[error("could not write to standard output: {0}")]
+pub struct Unwritten(String);
+
+impl Unwritten {
+    /// Judges a failed write; `None` when only the reader has gone away.
+    pub(super) fn of(err: &io::Error) -> Option<Unwritten> {
+        (err.kind() != io::ErrorKind::BrokenPipe).then(|| Unwritten(io_cause(err)))
+    }
+
+    /// Adds what would be lost with the output: "requeued 3 events".
+    pub(super) fn but(self, what: &str) -> Unwritten {
+        Unwritten(format!("{}; {what}", self.0))
+    }
+
+    /// Tells it, and gives the exit code.
+    pub fn complain(&self) -> ExitCode {
+        say(&format!("error: {self}\n"));
+        ExitCode::from(EXIT_FAILED)
+    }
+}
+
+/// Writes to standard output, and fails also when nobody reads it any more.
+pub(super) fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes to standard output; whoever closed it does not want to know.
+pub(super) fn print(text: &str) -> Result<(), Unwritten> {
+    write(text).or_else(|err| Unwritten::of(&err).map_or(Ok(()), Err))
+}
+
+/// Writes the last that a command has to say, and gives its exit code: `code`, unless that could not be written.
+pub fn finish(text: &str, code: ExitCode) -> ExitCode {
+    match print(text) {
+        Ok(()) => code,
+        Err(err) => err.complain(),
+    }
+}
