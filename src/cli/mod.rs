@@ -73,20 +73,38 @@ pub fn complain(err: &UsageError) -> ExitCode {
 
 /// Writes why a one-shot command could not do its work in the database, and gives the exit code.
 pub fn database_failed(err: &StoreError, dsn: &Dsn) -> ExitCode {
-    say(&format!("error: {err}\n"));
-    if err.is_schema() {
-        say("hint: `dispatchbox migrate` brings what is missing\n");
-    } else if err.is_permission_denied() {
-        say("hint: `sql/roles.sql` makes roles that may do what is needed\n");
-    } else {
-        say(&format!("hint: the database is {}\n", dsn.display()));
-    }
+    let hint = remedy(err).map_or_else(
+        || format!("the database is {}", dsn.display()),
+        str::to_owned,
+    );
+    say(&format!("error: {err}\nhint: {hint}\n"));
     ExitCode::from(match err.kind() {
-        StoreErrorKind::Unavailable => EXIT_UNAVAILABLE,
-        StoreErrorKind::TimedOut if err.is_connecting() => EXIT_UNAVAILABLE,
+        _ if is_unreachable(err) => EXIT_UNAVAILABLE,
         StoreErrorKind::Rejected(_) if is_set_up_wrongly(err) => EXIT_CONFIG,
-        StoreErrorKind::TimedOut | StoreErrorKind::Rejected(_) => EXIT_FAILED,
+        StoreErrorKind::Unavailable | StoreErrorKind::TimedOut | StoreErrorKind::Rejected(_) => {
+            EXIT_FAILED
+        }
     })
+}
+
+/// What helps, where more than looking at the database does.
+fn remedy(err: &StoreError) -> Option<&'static str> {
+    if err.is_schema() {
+        Some("`dispatchbox migrate` brings what is missing")
+    } else if err.is_permission_denied() {
+        Some("`sql/roles.sql` makes roles that may do what is needed")
+    } else {
+        None
+    }
+}
+
+/// Says whether the database could not be reached at all, or never answered the attempt to connect.
+fn is_unreachable(err: &StoreError) -> bool {
+    match err.kind() {
+        StoreErrorKind::Unavailable => true,
+        StoreErrorKind::TimedOut => err.is_connecting(),
+        StoreErrorKind::Rejected(_) => false,
+    }
 }
 
 /// Says whether a person has to set something right in the database before anything works.

@@ -13,7 +13,7 @@ pub const STEP: Duration = Duration::from_secs(5);
 pub const SPAN: Duration = Duration::from_mins(15);
 
 /// A rate is the mean over this time.
-const RATE_SPAN: Duration = Duration::from_secs(10);
+pub const RATE_SPAN: Duration = Duration::from_secs(10);
 
 /// Counters are taken no oftener.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);

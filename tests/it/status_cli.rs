@@ -52,7 +52,7 @@ fn a_daemon_tells_its_work_its_workers_and_its_dead_events() {
         said.stdout
     );
     let version = format!(
-        "version {}, pid {}, running for",
+        "version {}, pid {}, running, up",
         env!("CARGO_PKG_VERSION"),
         daemon.pid()
     );
@@ -60,7 +60,8 @@ fn a_daemon_tells_its_work_its_workers_and_its_dead_events() {
         "daemon         ready on ",
         &version,
         "backlog        ",
-        "dead           3\n",
+        "dead           3",
+        " dead, over the last 10 s\n",
         "worker-00 ",
         "worker-01 ",
         "connected",
@@ -153,16 +154,52 @@ fn a_daemon_with_a_token_is_asked_with_it() {
     let url = url(&daemon);
 
     assert_eq!(json(&["--url", &url, "--api-token-file", &right]).1, 0);
-    for args in [
-        &["--url", url.as_str()][..],
-        &["--url", &url, "--api-token-file", &wrong],
+    for (args, why) in [
+        (&[][..], "wants a token: give --api-token-file"),
+        (
+            &["--api-token-file", &wrong],
+            "wants another token: that of --api-token-file is wrong",
+        ),
     ] {
-        let (status, code) = json(args);
-        let why = status["daemon_error"].as_str().unwrap();
-        assert!(why.starts_with("it refused with 401"), "{why}");
-        assert!(why.contains("--api-token-file"), "{why}");
-        assert_eq!(code, 1);
+        Cli::new(["status", "--url", &url])
+            .args(args.iter().copied())
+            .stdout(format!(
+                "the daemon at {url} {why}\nthe database is not known: --dsn shows what it tells\n"
+            ))
+            .status(1)
+            .check();
+        let args = [&["--url", &url], args].concat();
+        assert_eq!(json(&args).0["daemon_error"], format!("it {why}"));
     }
+}
+
+#[test]
+fn a_database_without_the_schema_is_said_to_need_it() {
+    let db = TestDb::new();
+    db.execute("DROP FUNCTION outbox_leases_1 CASCADE");
+    Cli::new(["status", "--url=http://127.0.0.1:1", "--dsn", &db.dsn()])
+        .stdout(
+            "no daemon answers at http://127.0.0.1:1: connection refused\n\
+             the database tells nothing: could not list the claimed events: function outbox_leases_1() does not exist\n\
+             hint: `dispatchbox migrate` brings what is missing\n",
+        )
+        .status(1)
+        .check();
+}
+
+#[test]
+fn a_port_without_tls_is_said_to_have_none() {
+    let db = TestDb::new();
+    let daemon = Daemon::new(&db).route("*=log").start();
+    daemon.wait_ready();
+    let url = url(&daemon).replace("http://", "https://");
+    Cli::new(["status", "--url", &url])
+        .stdout(format!(
+            "no daemon answers at {url}: it speaks no TLS: use http://\n\
+             the database is not known: --dsn shows what it tells\n"
+        ))
+        .status(1)
+        .check();
 }
 
 #[test]

@@ -20,6 +20,32 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// Most bytes of an answer: 256 workers, 180 steps and 100 types have some 100 KiB.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Why a daemon has told nothing.
+pub(super) enum Silence {
+    /// None answers, as far as can be seen.
+    Nobody(String),
+    /// One answers and refuses; `0` follows its name.
+    Refused(String),
+}
+
+impl Silence {
+    /// Says who at this address has told nothing, and why.
+    pub(super) fn sentence(&self, url: &str) -> String {
+        match self {
+            Silence::Nobody(why) => format!("no daemon answers at {url}: {why}"),
+            Silence::Refused(why) => format!("the daemon at {url} {why}"),
+        }
+    }
+
+    /// The reason alone.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Silence::Nobody(why) => why.clone(),
+            Silence::Refused(why) => format!("it {why}"),
+        }
+    }
+}
+
 /// A daemon's HTTP port.
 pub(super) struct DaemonClient {
     agent: Agent,
@@ -61,13 +87,15 @@ impl DaemonClient {
         &self.shown
     }
 
-    /// Asks for the status; the error says in words why there is none.
-    pub(super) fn ask(&self) -> Result<Value, String> {
+    /// Asks for the status.
+    pub(super) fn ask(&self) -> Result<Value, Silence> {
         let mut request = self.agent.get(&self.url);
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {}", token.expose()));
         }
-        let mut answer = request.call().map_err(|err| in_words(&err))?;
+        let mut answer = request
+            .call()
+            .map_err(|err| Silence::Nobody(in_words(&err)))?;
         let status = answer.status().as_u16();
         let mut text = String::new();
         answer
@@ -75,20 +103,22 @@ impl DaemonClient {
             .as_reader()
             .take(ANSWER_BYTES_MAX)
             .read_to_string(&mut text)
-            .map_err(|err| format!("its answer broke off: {err}"))?;
+            .map_err(|err| Silence::Nobody(format!("its answer broke off: {err}")))?;
         let body: Option<Value> = serde_json::from_str(&text).ok();
         match (status, body) {
             (200, Some(body)) if body["phase"].is_string() => Ok(body),
-            (401 | 403, body) => {
+            (401, _) => Err(Silence::Refused(match self.token {
+                None => "wants a token: give --api-token-file".to_owned(),
+                Some(_) => "wants another token: that of --api-token-file is wrong".to_owned(),
+            })),
+            (403, body) => {
                 let why = body.as_ref().and_then(|body| body["error"].as_str());
-                Err(format!(
-                    "it refused with {status}: {} (--api-token-file shows a token)",
-                    why.unwrap_or("no reason given")
-                ))
+                let why = why.unwrap_or("no reason given");
+                Err(Silence::Refused(format!("refused with 403: {why}")))
             }
-            (status, _) => Err(format!(
+            (status, _) => Err(Silence::Nobody(format!(
                 "what listens there is no daemon of this version: it answered {status}"
-            )),
+            ))),
         }
     }
 }
@@ -137,10 +167,15 @@ fn in_words(err: &ureq::Error) -> String {
     if matches!(err, ureq::Error::Timeout(_)) {
         return format!("no answer within {} s", TIMEOUT.as_secs());
     }
+    let text = err.to_string();
+    // What rustls says of an answer that is no TLS.
+    if text.contains("InvalidContentType") {
+        return "it speaks no TLS: use http://".to_owned();
+    }
     if let ureq::Error::Io(err) = err
         && err.kind() == std::io::ErrorKind::ConnectionRefused
     {
         return "connection refused".to_owned();
     }
-    err.to_string()
+    text
 }

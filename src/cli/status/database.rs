@@ -26,12 +26,9 @@ impl TableClient {
         }
     }
 
-    /// Asks; the error says in words why there is no answer.
-    pub(super) fn ask(&mut self) -> Result<Value, String> {
-        self.try_ask().map_err(|err| {
-            self.session = None;
-            err.to_string()
-        })
+    /// Asks; after a failure it connects anew the next time.
+    pub(super) fn ask(&mut self) -> Result<Value, StoreError> {
+        self.try_ask().inspect_err(|_| self.session = None)
     }
 
     fn try_ask(&mut self) -> Result<Value, StoreError> {

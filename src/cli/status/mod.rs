@@ -14,17 +14,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use self::daemon::DaemonClient;
+use self::daemon::{DaemonClient, Silence};
 use self::database::TableClient;
 use self::picture::Picture;
 use crate::cli::layers::Layers;
 use crate::cli::one_shot::{Target, one_shot_args};
 use crate::cli::output::{self, Unwritten};
 use crate::cli::settings::Env;
-use crate::cli::{complain, say, terminal, warn};
+use crate::cli::{complain, is_unreachable, remedy, say, terminal, warn};
 use crate::error::{EXIT_FAILED, EXIT_UNAVAILABLE, UsageError};
 use crate::logging;
 use crate::signal::SignalThread;
+use crate::store::StoreError;
 
 /// Between two looks: as often as a person reads, and four times within a step of the daemon's rates.
 const EVERY: Duration = Duration::from_secs(2);
@@ -74,9 +75,9 @@ struct Watcher {
 
 /// What one look has found.
 struct Look {
-    daemon: Result<Value, String>,
+    daemon: Result<Value, Silence>,
     /// What the database was asked; `None` where it was not needed, or is not known.
-    table: Option<Result<Value, String>>,
+    table: Option<Result<Value, StoreError>>,
     url: String,
 }
 
@@ -149,10 +150,13 @@ impl Look {
         }
         let mut text = String::new();
         match &self.daemon {
-            Ok(status) => text.push_str(&Picture { status, width }.daemon()),
-            Err(why) => {
+            Ok(status) => {
+                let is_told_below = matches!(self.table, Some(Ok(_)));
+                text.push_str(&Picture { status, width }.daemon(is_told_below));
+            }
+            Err(silence) => {
                 text.push_str(&terminal::cut(
-                    &logging::escape(&format!("no daemon answers at {}: {why}", self.url)),
+                    &logging::escape(&silence.sentence(&self.url)),
                     width.unwrap_or(usize::MAX),
                 ));
                 text.push('\n');
@@ -167,11 +171,19 @@ impl Look {
                 text.push('\n');
                 text.push_str(&Picture { status, width }.table());
             }
-            Some(Err(why)) => {
-                text.push_str(&logging::escape(&format!(
-                    "the database does not answer: {why}"
-                )));
+            Some(Err(err)) => {
+                let what = if is_unreachable(err) {
+                    "the database does not answer"
+                } else {
+                    "the database tells nothing"
+                };
+                text.push_str(&logging::escape(&format!("{what}: {err}")));
                 text.push('\n');
+                if let Some(hint) = remedy(err) {
+                    text.push_str("hint: ");
+                    text.push_str(hint);
+                    text.push('\n');
+                }
             }
         }
         text
@@ -181,9 +193,9 @@ impl Look {
         let table = self.table.as_ref();
         json!({
             "daemon": self.daemon.as_ref().ok(),
-            "daemon_error": self.daemon.as_ref().err(),
+            "daemon_error": self.daemon.as_ref().err().map(Silence::reason),
             "database": table.and_then(|table| table.as_ref().ok()),
-            "database_error": table.and_then(|table| table.as_ref().err()),
+            "database_error": table.and_then(|table| Some(table.as_ref().err()?.to_string())),
         })
     }
 
@@ -191,7 +203,7 @@ impl Look {
     fn exit_code(&self) -> ExitCode {
         match (&self.daemon, &self.table) {
             (Ok(_), _) => ExitCode::SUCCESS,
-            (Err(_), Some(Err(_))) => ExitCode::from(EXIT_UNAVAILABLE),
+            (Err(_), Some(Err(err))) if is_unreachable(err) => ExitCode::from(EXIT_UNAVAILABLE),
             (Err(_), _) => ExitCode::from(EXIT_FAILED),
         }
     }

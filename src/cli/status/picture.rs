@@ -8,12 +8,22 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cli::terminal::{self, Table};
+use crate::health::history::RATE_SPAN;
 
 /// Steps of the history that are drawn: five minutes.
 const STEPS_SHOWN: usize = 60;
 
 /// The heights of a bar.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// Counts that are older say so: a person looks that often.
+const COUNTS_FRESH_SECONDS: f64 = 2.0;
+
+/// Width of the longest time that a worker is up, `23 h 59 min`, so that no column moves as it grows.
+const UP_WIDTH: usize = 11;
+
+/// On a narrower terminal columns may move: the room is needed for what they say.
+const WIDTH_STEADY: usize = 80;
 
 /// Event types of dead events that are drawn; `dead-events stats` names all.
 const TYPES_SHOWN: usize = 10;
@@ -25,8 +35,8 @@ pub(super) struct Picture<'a> {
 }
 
 impl Picture<'_> {
-    /// Draws what a daemon has told.
-    pub(super) fn daemon(&self) -> String {
+    /// Draws what a daemon has told. Counts that it does not know are unknown, unless the database tells them below.
+    pub(super) fn daemon(&self, is_told_below: bool) -> String {
         let status = self.status;
         let ready = match (status["ready"].as_bool(), status["reason"].as_str()) {
             (Some(true), _) => "ready".to_owned(),
@@ -38,7 +48,7 @@ impl Picture<'_> {
             (
                 "daemon",
                 format!(
-                    "{} on {}, version {}, pid {}, {} for {}",
+                    "{} on {}, version {}, pid {}, {}, up {}",
                     ready,
                     text(&status["host"]),
                     text(&status["version"]),
@@ -50,16 +60,17 @@ impl Picture<'_> {
             (
                 "per second",
                 format!(
-                    "{} claimed, {} done, {} retried, {} dead",
+                    "{} claimed, {} done, {} retried, {} dead, over the last {}",
                     rate(&rates["claimed"]),
                     rate(&rates["done"]),
                     rate(&rates["retry"]),
-                    rate(&rates["dead"])
+                    rate(&rates["dead"]),
+                    terminal::in_words(RATE_SPAN)
                 ),
             ),
-            ("in flight", text(&status["in_flight"])),
+            ("in flight", count(&status["in_flight"])),
         ];
-        lines.extend(self.levels());
+        lines.extend(self.levels(!is_told_below));
         let done = self.bars();
         if !done.is_empty() {
             lines.push(("done", done));
@@ -73,7 +84,7 @@ impl Picture<'_> {
 
     /// Draws what the database has told.
     pub(super) fn table(&self) -> String {
-        let mut picture = self.cut(&terminal::fields(&self.levels()));
+        let mut picture = self.cut(&terminal::fields(&self.levels(true)));
         let holders = list(&self.status["workers"]);
         if !holders.is_empty() {
             let mut table =
@@ -83,8 +94,8 @@ impl Picture<'_> {
                 let is_expired = holder["expired"] == true;
                 table.row([
                     text(&holder["worker"]),
-                    text(&holder["leases"]),
-                    text(&holder["events"]),
+                    count(&holder["leases"]),
+                    count(&holder["events"]),
                     until,
                     if is_expired { "expired" } else { "" }.to_owned(),
                 ]);
@@ -96,10 +107,18 @@ impl Picture<'_> {
         picture
     }
 
-    /// Backlog and dead events, where they are known.
-    fn levels(&self) -> Vec<(&'static str, String)> {
+    /// Backlog and dead events, and how long ago they were counted; those that are not known only where `is_all`.
+    fn levels(&self, is_all: bool) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
+        let unknown = || "unknown".to_owned();
         let backlog = &self.status["backlog"];
+        let survey_age = &backlog["survey_age_seconds"];
+        let counted = match survey_age.as_f64() {
+            Some(seconds) if seconds > COUNTS_FRESH_SECONDS => {
+                format!(" ({} ago)", age(survey_age))
+            }
+            Some(_) | None => String::new(),
+        };
         if !backlog.is_null() {
             let oldest = match backlog["events"].as_u64() {
                 Some(0) | None => String::new(),
@@ -108,14 +127,17 @@ impl Picture<'_> {
                     age(&backlog["oldest_due_age_seconds"])
                 ),
             };
-            lines.push((
-                "backlog",
-                format!("{}{oldest}", capped(&backlog["events"], backlog)),
-            ));
+            let events = capped(&backlog["events"], backlog);
+            lines.push(("backlog", format!("{events}{counted}{oldest}")));
+        } else if is_all {
+            lines.push(("backlog", unknown()));
         }
         let dead = &self.status["dead"];
         if !dead.is_null() {
-            lines.push(("dead", capped(&dead["total"], dead)));
+            let total = capped(&dead["total"], dead);
+            lines.push(("dead", format!("{total}{counted}")));
+        } else if is_all {
+            lines.push(("dead", unknown()));
         }
         lines
     }
@@ -131,6 +153,8 @@ impl Picture<'_> {
             "stuck#",
             "database",
         ]);
+        let is_steady = self.width.is_none_or(|width| width >= WIDTH_STEADY);
+        let up_width = if is_steady { UP_WIDTH } else { 0 };
         for worker in list(&self.status["workers"]) {
             let database = match (worker["db_connected"] == true, worker["trouble"].as_str()) {
                 (_, Some(trouble)) => trouble,
@@ -141,9 +165,9 @@ impl Picture<'_> {
                 text(&worker["name"]),
                 text(&worker["pid"]),
                 text(&worker["state"]),
-                age(&worker["uptime_seconds"]),
+                format!("{:up_width$}", age(&worker["uptime_seconds"])),
                 text(&worker["restarts"]),
-                text(&worker["in_flight"]),
+                count(&worker["in_flight"]),
                 text(&worker["stuck"]),
                 database.to_owned(),
             ]);
@@ -157,8 +181,8 @@ impl Picture<'_> {
             return String::new();
         }
         let mut table = Table::new(&["dead#", "event type"]);
-        for count in by_type.iter().take(TYPES_SHOWN) {
-            table.row([text(&count["count"]), text(&count["event_type"])]);
+        for one in by_type.iter().take(TYPES_SHOWN) {
+            table.row([count(&one["count"]), text(&one["event_type"])]);
         }
         let mut picture = format!("\n{}", table.render(self.width));
         if by_type.len() > TYPES_SHOWN {
@@ -217,6 +241,13 @@ fn text(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// A number of events, a dash for what is not there.
+fn count(value: &Value) -> String {
+    value
+        .as_u64()
+        .map_or_else(|| text(value), terminal::grouped)
+}
+
 fn age(seconds: &Value) -> String {
     seconds
         .as_f64()
@@ -232,7 +263,7 @@ fn rate(value: &Value) -> String {
 
 fn capped(number: &Value, of: &Value) -> String {
     let more = if of["capped"] == true { " or more" } else { "" };
-    format!("{}{more}", text(number))
+    format!("{}{more}", count(number))
 }
 
 #[cfg(test)]
@@ -249,14 +280,57 @@ mod tests {
             status: &status,
             width: Some(80),
         }
-        .daemon();
+        .daemon(false);
 
         assert!(
-            picture.contains("not ready on -, version -, pid -, running for -"),
+            picture.contains("not ready on -, version -, pid -, running, up -"),
             "{picture}"
         );
         assert!(picture.contains("worker-00"), "{picture}");
         assert!(picture.contains("█▁  up to 4/s"), "{picture}");
+    }
+
+    #[test]
+    fn counts_are_grouped_and_say_how_old_they_are() {
+        let drawn = |status: Value| {
+            let picture = Picture {
+                status: &status,
+                width: None,
+            };
+            picture.daemon(false)
+        };
+        let old = drawn(json!({
+            "backlog": {"events": 48_500, "oldest_due_age_seconds": 3.2, "survey_age_seconds": 12.4},
+            "dead": {"total": 1000, "by_type": []},
+        }));
+        assert!(
+            old.contains("backlog        48,500 (12 s ago), the oldest due for 3 s\n"),
+            "{old}"
+        );
+        assert!(old.contains("dead           1,000 (12 s ago)\n"), "{old}");
+        let fresh = drawn(json!({"backlog": {"events": 0, "survey_age_seconds": 1.9}}));
+        assert!(fresh.contains("backlog        0\n"), "{fresh}");
+        assert!(fresh.contains("dead           unknown\n"), "{fresh}");
+        let none = drawn(json!({"backlog": null, "dead": null}));
+        assert!(none.contains("backlog        unknown\n"), "{none}");
+    }
+
+    #[test]
+    fn no_column_moves_while_a_worker_grows_old() {
+        let drawn = |seconds: u64| {
+            let status = json!({"workers": [{"name": "worker-00", "uptime_seconds": seconds}]});
+            let picture = Picture {
+                status: &status,
+                width: None,
+            };
+            let drawn = picture.daemon(false);
+            drawn.lines().find_map(|line| line.find("restarts"))
+        };
+        let at = drawn(3);
+        assert!(at.is_some());
+        for seconds in [70, 3_599, 86_399, 9_000_000] {
+            assert_eq!(drawn(seconds), at, "{seconds}");
+        }
     }
 
     #[test]
@@ -273,7 +347,7 @@ mod tests {
             width: Some(100),
         };
 
-        for drawn in [picture.daemon(), picture.table()] {
+        for drawn in [picture.daemon(false), picture.table()] {
             assert!(!drawn.contains('\u{1b}'), "{drawn:?}");
             assert!(drawn.contains("3 or more, the oldest due for -"), "{drawn}");
             for line in drawn.lines() {
