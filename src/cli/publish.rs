@@ -38,7 +38,7 @@ one_shot_args! {
         /// headers, handed to the handler beside the payload
         pub headers: Option<String>,
         #[argh(option, arg_name = "delay")]
-        /// not due before this time is over: `30s`, `5m`, `2h`, `1d` [default: 0s]
+        /// not due before this time is over: `30s`, `5m`, `2h`, `1d`, `1w` [default: 0s]
         pub after: Option<String>,
         #[argh(switch)]
         /// print a JSON object instead of the id alone
@@ -76,6 +76,12 @@ fn event(args: &PublishArgs) -> Result<NewEvent, UsageError> {
     let aggregate_id = filled("--aggregate-id", &args.aggregate_id)?;
     if let Some(headers) = &args.headers {
         check_json("--headers", headers)?;
+        // JSON it is, so its first character tells what kind.
+        if !headers.trim_start().starts_with('{') {
+            return Err(UsageError::new(
+                "--headers must be a JSON object, such as `{\"trace\": \"x\"}`",
+            ));
+        }
     }
     let payload = match args.payload.as_deref() {
         None => "{}".to_owned(),

@@ -148,7 +148,7 @@ pub(super) fn age(text: &str) -> Result<Duration, String> {
 
 fn no_age(text: &str) -> String {
     format!(
-        "must be a number with a unit, such as `30s`, `5m`, `2h` or `30d`, not {}",
+        "must be a whole number with a unit: s, m, h, d or w, not {}",
         quoted(text)
     )
 }

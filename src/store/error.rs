@@ -2,7 +2,7 @@
 //!
 //! Callers ask a few questions and never look at texts: wait and go on, discard the connection, halve the batch, or give up because a
 //! person has to set something right. The driver's own text is only "db error", so the causes are walked here; what is shown is the
-//! server's one line, never its detail, which quotes row values, and never a part of the DSN.
+//! server's one line, never a detail that quotes row values, and never a part of the DSN.
 
 use std::error::Error as _;
 use std::io;
@@ -319,7 +319,10 @@ fn has_io_cause(err: &postgres::Error) -> bool {
 /// Finds the words for what really happened: the deepest cause.
 fn cause_of(err: &postgres::Error) -> String {
     if let Some(db) = err.as_db_error() {
-        return db.message().to_owned();
+        return match plain_detail(db) {
+            Some(detail) => format!("{} ({detail})", db.message()),
+            None => db.message().to_owned(),
+        };
     }
     let mut cause: &dyn std::error::Error = err;
     while let Some(deeper) = cause.source() {
@@ -328,6 +331,15 @@ fn cause_of(err: &postgres::Error) -> String {
     cause
         .downcast_ref::<io::Error>()
         .map_or_else(|| cause.to_string(), io_cause)
+}
+
+/// The detail of an escape that no text can hold: it names the escape and quotes nothing else.
+fn plain_detail(db: &postgres::error::DbError) -> Option<&str> {
+    let detail = db.detail()?;
+    let is_plain = *db.code() == SqlState::UNTRANSLATABLE_CHARACTER
+        && detail.starts_with("\\u0000 ")
+        || *db.code() == SqlState::INVALID_TEXT_REPRESENTATION && detail.starts_with("Unicode ");
+    is_plain.then(|| detail.trim_end_matches('.'))
 }
 
 /// Words a failure of the system as part of a sentence: "connection refused" instead of "Connection refused (os error 111)".

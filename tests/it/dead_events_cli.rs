@@ -314,7 +314,7 @@ fn a_command_that_does_not_say_which_is_refused() {
     );
     check_refused(
         &["discard", "--older-than", "30"],
-        "--older-than must be a number with a unit, such as `30s`, `5m`, `2h` or `30d`, not `30`",
+        "--older-than must be a whole number with a unit: s, m, h, d or w, not `30`",
     );
     check_refused(
         &["list", "--since", "yesterday"],

@@ -70,7 +70,11 @@ fn a_finished_event_says_how_it_ended() {
         2,
         &[],
         "dead",
-        &["after 1 attempt: receiver said 410", "dead-events retry 2"],
+        &[
+            "it has been dead since ",
+            "after 1 attempt: receiver said 410",
+            "dead-events retry 2",
+        ],
     );
     check(&db, 3, &[], "unknown_status", &["`processing`"]);
 }
@@ -96,6 +100,56 @@ fn an_event_that_is_not_due_says_until_when() {
     );
     check(&db, 3, &[], "never_due", &["infinity"]);
     check(&db, 4, &[], "never_due", &["null"]);
+}
+
+#[test]
+fn a_type_that_no_route_takes_is_the_reason_whatever_else_holds() {
+    let db = TestDb::with_events(2);
+    db.execute(
+        "UPDATE outbox_event SET event_type = 'nobody.takes';
+         UPDATE outbox_event SET next_run_at = now() + interval '200 seconds', status = 'retry', attempts = 3, last_error = 'x' WHERE id = 1",
+    );
+    let log = ["--route", "order.*=log"];
+
+    check(
+        &db,
+        1,
+        &log,
+        "no_route",
+        &[
+            "no route takes nobody.takes: it will fail again at ",
+            "attempt 4) until a route is added",
+        ],
+    );
+    // No worker is seen either.
+    check(&db, 2, &log, "no_route", &["it has been due for "]);
+    check(&db, 2, &[], "no_worker", &[]);
+}
+
+#[test]
+fn a_long_error_is_cut_in_the_sentence_and_times_look_alike() {
+    let db = TestDb::with_events(1);
+    db.execute(
+        "UPDATE outbox_event SET status = 'retry', attempts = 1, last_error = repeat('x', 4000), last_error_at = '2025-01-02 03:04:05.678Z',
+             next_run_at = '2125-01-02 03:04:05.678Z'",
+    );
+
+    let said = Cli::new(["explain", "1", "--dsn", &db.dsn()]).run();
+
+    let (sentence, fields) = said.stdout.split_once("\nevent type").unwrap();
+    assert!(sentence.ends_with("xxx…"), "{sentence}");
+    assert!(sentence.len() < 350, "{sentence}");
+    assert!(
+        sentence.contains("until 2125-01-02 03:04:05Z"),
+        "{sentence}"
+    );
+    assert!(fields.contains(&"x".repeat(4000)), "{fields}");
+    for line in [
+        "due at         2125-01-02 03:04:05Z\n",
+        "failed last    2025-01-02 03:04:05Z\n",
+    ] {
+        assert!(fields.contains(line), "{fields}");
+    }
 }
 
 #[test]
@@ -131,7 +185,7 @@ fn a_due_event_that_nobody_claims_says_what_is_missing() {
         4,
         &log,
         "no_worker",
-        &["it is due since", "none holds a lease"],
+        &["it has been due for ", "none holds a lease"],
     );
 
     let mut session = session(&db);
@@ -185,6 +239,9 @@ fn an_idle_worker_is_known_by_its_connections() {
     crate::support::wait_until("the worker is connected", || {
         explain(&db, 1, &[]).0["workers"]["connected"] == 1
     });
+    let (answer, _) = explain(&db, 999, &[]);
+    assert_eq!(answer["code"], "not_found");
+    assert_eq!(answer["workers"]["connected"], 1);
 }
 
 #[test]

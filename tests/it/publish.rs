@@ -110,7 +110,7 @@ fn json_that_postgresql_does_not_take_is_refused_by_name() {
     publish(&db)
         .args(["--payload", r#"{"a": "\u0000"}"#])
         .stderr(
-            "error: PostgreSQL does not take --payload: unsupported Unicode escape sequence\n\
+            "error: PostgreSQL does not take --payload: unsupported Unicode escape sequence (\\u0000 cannot be converted to text)\n\
              hint: `dispatchbox help publish` lists its options\n",
         )
         .status(2)
@@ -131,6 +131,16 @@ fn what_names_the_event_must_not_be_empty() {
     }
     check_refused(
         &["--after", "5"],
-        "--after must be a number with a unit, such as `30s`, `5m`, `2h` or `30d`, not `5`",
+        "--after must be a whole number with a unit: s, m, h, d or w, not `5`",
     );
+    check_refused(
+        &["--after", "1.5h"],
+        "--after must be a whole number with a unit: s, m, h, d or w, not `1.5h`",
+    );
+    for headers in ["[1]", "7", " null", "\"x\""] {
+        check_refused(
+            &["--headers", headers],
+            "--headers must be a JSON object, such as `{\"trace\": \"x\"}`",
+        );
+    }
 }

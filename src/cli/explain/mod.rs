@@ -115,6 +115,9 @@ impl Story {
             n_connected: 0,
             n_route_claimed: 0,
         };
+        let holders = session.lease_holders()?;
+        story.n_leasing = holders.iter().filter(|holder| !holder.is_expired).count() as u64;
+        story.n_connected = session.connected_workers()?;
         let Some(event) = &story.event else {
             story.archived = session.archived(id)?;
             return Ok(story);
@@ -125,9 +128,6 @@ impl Story {
             story.route = taken(&routes, &event.event_type);
             story.n_route_claimed = claimed(session, &routes, &event.event_type)?;
         }
-        let holders = session.lease_holders()?;
-        story.n_leasing = holders.iter().filter(|holder| !holder.is_expired).count() as u64;
-        story.n_connected = session.connected_workers()?;
         Ok(story)
     }
 }

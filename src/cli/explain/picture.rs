@@ -23,6 +23,10 @@ impl Story {
                 Taken::By(route) => route.pattern.clone(),
             };
             let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+            let time = |text: &Option<String>| {
+                text.as_deref()
+                    .map_or_else(|| "-".to_owned(), terminal::short_time)
+            };
             lines.extend([
                 ("event type", event.event_type.clone()),
                 (
@@ -31,10 +35,10 @@ impl Story {
                 ),
                 ("status", event.status.clone()),
                 ("attempts", attempts),
-                ("written", or_dash(&event.created_at)),
-                ("due at", or_dash(&event.next_run_at)),
+                ("written", time(&event.created_at)),
+                ("due at", time(&event.next_run_at)),
                 ("last error", or_dash(&event.last_error)),
-                ("failed last", or_dash(&event.last_error_at)),
+                ("failed last", time(&event.last_error_at)),
                 ("route", route),
                 (
                     "workers",

@@ -8,6 +8,9 @@ use crate::handler::no_route_reason;
 use crate::logging;
 use crate::store::{EventLease, Inspection};
 
+/// The most of an error that stands in the sentence; all of it stands below.
+const ERROR_CHARS_MAX: usize = 200;
+
 /// The answer.
 pub(super) struct Verdict {
     /// For scripts.
@@ -25,13 +28,16 @@ impl Story {
             time.as_deref()
                 .map_or_else(|| "an unknown time".to_owned(), terminal::short_time)
         };
-        let error = event.last_error.as_deref().unwrap_or("no error was kept");
+        let error = event.last_error.as_deref().map_or_else(
+            || "no error was kept".to_owned(),
+            |error| terminal::cut(error, ERROR_CHARS_MAX),
+        );
         match event.status.as_str() {
             "done" => verdict("done", format!("it was done at {}", at(&event.finished_at))),
             "dead" => verdict(
                 "dead",
                 format!(
-                    "it is dead since {} after {} attempt{}: {error}; `dispatchbox dead-events retry {}` makes it due again",
+                    "it has been dead since {} after {} attempt{}: {error}; `dispatchbox dead-events retry {}` makes it due again",
                     at(&event.finished_at),
                     event.attempts,
                     if event.attempts == 1 { "" } else { "s" },
@@ -41,7 +47,7 @@ impl Story {
             "pending" | "retry" => match &event.lease {
                 Some(lease) => leased(event, lease),
                 None if event.is_time_over => self.due(event),
-                None => not_due(event),
+                None => self.not_due(event),
             },
             status => verdict(
                 "unknown_status",
@@ -79,25 +85,25 @@ impl Story {
             .and_then(|due| until(due, event.now_micros))
             .map_or_else(
                 || "it is due".to_owned(),
-                |age| format!("it is due since {}", terminal::in_words(age)),
+                |age| format!("it has been due for {}", terminal::in_words(age)),
             );
-        if self.n_leasing == 0 && self.n_connected == 0 {
-            return verdict(
-                "no_worker",
-                format!(
-                    "{since}, and no worker is seen: none holds a lease, and this role sees no connection of one"
-                ),
-            );
-        }
         match &self.route {
             Taken::No => verdict(
                 "no_route",
                 format!(
-                    "{since}, and no route takes event_type `{0}`: its next attempt will fail with `{1}`",
+                    "{since}, and no route takes event_type `{0}`: its next attempt will fail with `{1}`, until a route is added",
                     event.event_type,
                     no_route_reason(&event.event_type)
                 ),
             ),
+            Taken::By(_) | Taken::Unknown if self.n_leasing == 0 && self.n_connected == 0 => {
+                verdict(
+                    "no_worker",
+                    format!(
+                        "{since}, and no worker is seen: none holds a lease, and this role sees no connection of one"
+                    ),
+                )
+            }
             Taken::By(route) if self.is_full(route) => verdict(
                 "route_full",
                 format!(
@@ -113,6 +119,44 @@ impl Story {
                 format!("{since}, and waits for its turn or for room in a worker"),
             ),
         }
+    }
+
+    fn not_due(&self, event: &Inspection) -> Verdict {
+        let Some(due) = event.next_run_at_micros else {
+            let time = event.next_run_at.as_deref().unwrap_or("null");
+            return verdict(
+                "never_due",
+                format!("it is never due: its next_run_at is {time}"),
+            );
+        };
+        let left = terminal::in_words(until(event.now_micros, due).unwrap_or_default());
+        let end = terminal::short_time(event.next_run_at.as_deref().unwrap_or_default());
+        let attempt = event.attempts.max(0).saturating_add(1);
+        if matches!(self.route, Taken::No) {
+            let again = if event.status == "retry" {
+                " again"
+            } else {
+                ""
+            };
+            return verdict(
+                "no_route",
+                format!(
+                    "no route takes {}: it will fail{again} at {end} (in {left}, attempt {attempt}) until a route is added",
+                    event.event_type
+                ),
+            );
+        }
+        let why = match (event.status.as_str(), &event.last_error) {
+            ("retry", Some(error)) => format!(
+                ", for attempt {attempt}; the last one failed: {}",
+                terminal::cut(error, ERROR_CHARS_MAX)
+            ),
+            _ => String::new(),
+        };
+        verdict(
+            "not_due",
+            format!("it is not due until {end} (in {left}){why}"),
+        )
     }
 
     /// A guess: claimed events are counted, while a route is full by those in flight.
@@ -150,31 +194,6 @@ fn leased(event: &Inspection, lease: &EventLease) -> Verdict {
             ),
         ),
     }
-}
-
-fn not_due(event: &Inspection) -> Verdict {
-    let Some(due) = event.next_run_at_micros else {
-        let time = event.next_run_at.as_deref().unwrap_or("null");
-        return verdict(
-            "never_due",
-            format!("it is never due: its next_run_at is {time}"),
-        );
-    };
-    let left = until(event.now_micros, due).unwrap_or_default();
-    let end = event.next_run_at.as_deref().unwrap_or_default();
-    let attempt = event.attempts.max(0) + 1;
-    let why = match (event.status.as_str(), &event.last_error) {
-        ("retry", Some(error)) => format!(", for attempt {attempt}; the last one failed: {error}"),
-        _ => String::new(),
-    };
-    verdict(
-        "not_due",
-        format!(
-            "it is not due until {} (in {}){why}",
-            terminal::short_time(end),
-            terminal::in_words(left)
-        ),
-    )
 }
 
 /// From one time to a later one; `None` when it is not later.
