@@ -19,6 +19,12 @@ const WIDTH_USUAL: usize = 80;
 /// Narrower than this no column is cut: what is left would say nothing.
 const COLUMN_LEAST: usize = 8;
 
+/// Columns that give way first keep this much.
+const COLUMN_NARROW: usize = 12;
+
+/// Where nothing is cut, a longer text is not what the others are aligned to.
+const COLUMN_MOST: usize = 60;
+
 /// Between two columns.
 const GAP: &str = "  ";
 
@@ -55,6 +61,8 @@ pub(super) fn redrawn(text: &str) -> String {
 pub(super) struct Table {
     headings: Vec<&'static str>,
     rows: Vec<Vec<String>>,
+    /// Columns that give way before the last one does.
+    first: Vec<usize>,
 }
 
 impl Table {
@@ -63,7 +71,13 @@ impl Table {
         Table {
             headings: headings.to_vec(),
             rows: Vec::new(),
+            first: Vec::new(),
         }
+    }
+
+    /// Lets these columns give way first, in this order.
+    pub(super) fn narrow_first(&mut self, columns: &[usize]) {
+        self.first = columns.to_vec();
     }
 
     /// Adds a row, its cells as they come from wherever.
@@ -89,18 +103,23 @@ impl Table {
         };
         let mut widths: Vec<usize> = (0..headings.len()).map(widest).collect();
         if let Some(width) = width {
-            fit(&mut widths, width);
+            fit(&mut widths, &self.first, width);
         }
         lines()
-            .map(|cells| self.line(cells, &widths) + "\n")
+            .map(|cells| self.line(cells, &widths, width.is_some()) + "\n")
             .collect()
     }
 
-    fn line(&self, cells: &[String], widths: &[usize]) -> String {
+    fn line(&self, cells: &[String], widths: &[usize], is_cut: bool) -> String {
         let mut line = String::new();
         for ((cell, &width), heading) in cells.iter().zip(widths).zip(&self.headings) {
-            let cell = cut(cell, width);
-            let blanks = " ".repeat(width.saturating_sub(cell.width()));
+            let cell = if is_cut {
+                cut(cell, width)
+            } else {
+                cell.clone()
+            };
+            let aligned = width.min(if is_cut { usize::MAX } else { COLUMN_MOST });
+            let blanks = " ".repeat(aligned.saturating_sub(cell.width()));
             if heading.ends_with('#') {
                 line.push_str(&blanks);
                 line.push_str(&cell);
@@ -115,13 +134,15 @@ impl Table {
     }
 }
 
-/// Narrows columns, the last first and none below what still says something, until the line fits.
-fn fit(widths: &mut [usize], width: usize) {
+/// Narrows columns, those named `first`, then the last and on to the left, none below what still says something, until the line fits.
+fn fit(widths: &mut [usize], first: &[usize], width: usize) {
     let gaps = GAP.len() * widths.len().saturating_sub(1);
     let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(width);
-    for column in widths.iter_mut().rev() {
-        let given = excess.min(column.saturating_sub(COLUMN_LEAST));
-        *column -= given;
+    let preferred = first.iter().map(|&column| (column, COLUMN_NARROW));
+    let rest = (0..widths.len()).rev().map(|column| (column, COLUMN_LEAST));
+    for (column, least) in preferred.chain(rest) {
+        let given = excess.min(widths[column].saturating_sub(least));
+        widths[column] -= given;
         excess -= given;
     }
 }
@@ -279,6 +300,35 @@ mod tests {
         assert!(table().render(Some(40)).contains("…"));
         // Too narrow for anything: lines wrap, and numbers stay whole.
         assert!(table().render(Some(5)).contains("1234"));
+    }
+
+    #[test]
+    fn a_column_that_gives_way_first_leaves_room_for_the_last() {
+        let mut table = Table::new(&["id#", "type", "last error"]);
+        table.row(["7", &"t".repeat(50), &"e".repeat(50)]);
+        table.narrow_first(&[1]);
+
+        let drawn = table.render(Some(80));
+
+        assert!(drawn.contains(&"e".repeat(50)), "{drawn}");
+        assert!(
+            drawn.contains(&format!("{}…  e", "t".repeat(23))),
+            "{drawn}"
+        );
+    }
+
+    #[test]
+    fn one_long_text_does_not_push_all_others_away() {
+        let mut table = Table::new(&["type", "last error"]);
+        let long = "t".repeat(500);
+        table.row([long.as_str(), "first"]);
+        table.row(["short", "second"]);
+
+        let drawn = table.render(None);
+
+        assert!(drawn.contains(&format!("{long}  first\n")), "{drawn}");
+        let second = format!("{:COLUMN_MOST$}  second\n", "short");
+        assert!(drawn.contains(&second), "{drawn}");
     }
 
     #[test]

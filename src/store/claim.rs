@@ -98,6 +98,13 @@ impl Session {
         Ok(now.first().copied().and_then(unix_micros).unwrap_or(0))
     }
 
+    /// Names the database.
+    pub fn database(&mut self) -> Result<String, StoreError> {
+        let sql = "select current_database()::text";
+        let names = self.query("name the database", sql, &[], |row| row.try_get(0))?;
+        Ok(names.into_iter().next().unwrap_or_default())
+    }
+
     /// Claims due events under one new lease; `None` when nothing is due that nobody holds.
     pub fn claim(&mut self, query: &ClaimQuery<'_>) -> Result<Option<ClaimedEvents>, StoreError> {
         if query.limit == 0 {

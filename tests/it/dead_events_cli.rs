@@ -74,7 +74,7 @@ fn the_list_is_a_table_or_the_object_of_the_api() {
         "2025-01-02T03:04:05.678000+00:00"
     );
     cli(&db, &["list", "--event-type", "nothing"])
-        .stderr("no dead events\n")
+        .stderr("no dead event matches the filter\n")
         .check();
 }
 
@@ -213,6 +213,40 @@ fn named_events_are_requeued_and_the_others_explained() {
         (&answer["requeued"], &answer["left_alone"]),
         (&1.into(), &0.into())
     );
+    let answer = json(&db, &["retry", "2", "9"]);
+    assert_eq!(answer["left_alone_ids"], serde_json::json!([2, 9]));
+}
+
+#[test]
+fn a_span_that_ends_before_it_begins_is_refused() {
+    let error = "--since is later than --until";
+    check_refused(&["list", "--since", "2h", "--until", "3h"], error);
+    let later = ["--since", "2025-01-02T03:04:06Z"];
+    check_refused(
+        &[&["stats"], &later[..], &["--until", "2025-01-02T03:04:05Z"]].concat(),
+        error,
+    );
+    let db = with_dead(1);
+    let said = cli(
+        &db,
+        &["list", "--since", "1h", "--until", "2025-01-02T03:04:05Z"],
+    )
+    .run();
+    assert_eq!(said.status, 2, "{}", said.stderr);
+    assert!(said.stderr.contains(error), "{}", said.stderr);
+    cli(&db, &["list", "--since", "3h", "--until", "2h"])
+        .stderr("no dead event matches the filter\n")
+        .check();
+}
+
+#[test]
+fn an_export_needs_a_file_and_not_a_directory() {
+    let directory = TestDir::new();
+    let path = directory.path().to_str().unwrap();
+    check_refused(
+        &["export", "--output", path],
+        &format!("--output must be a file, and `{path}` is a directory"),
+    );
 }
 
 #[test]
@@ -225,7 +259,7 @@ fn many_are_requeued_by_filter_or_by_a_file_of_ids() {
 
     let by_type = ["retry-batch", "--event-type", "mail.sent"];
     cli(&db, &[&by_type[..], &["--dry-run"]].concat())
-        .stdout("would requeue 10 events\n")
+        .stdout("would retry 10 events\n")
         .check();
     assert_eq!(db.count("dead"), 30);
     cli(&db, &[&by_type[..], &["--yes"]].concat())
@@ -272,15 +306,22 @@ fn a_person_is_asked_and_a_script_must_say_yes() {
     let all = ["discard", "--all"];
 
     cli(&db, &all)
-        .stderr(
-            "error: to discard 3 events needs --yes where nobody can be asked\n\
+        .stderr(format!(
+            "error: to discard 3 events of the database {} needs --yes where nobody can be asked\n\
              hint: `dispatchbox help dead-events discard` lists its options\n",
-        )
+            db.name()
+        ))
         .status(2)
         .check();
     for no in ["n\n", "\n", "yess\n"] {
         let (shown, status) = cli(&db, &all).on_terminal_typing(80, "[y/N]", no);
-        assert!(shown.contains("discard 3 events? [y/N]"), "{shown}");
+        assert!(
+            shown.contains(&format!(
+                "discard 3 events of the database {}? [y/N]",
+                db.name()
+            )),
+            "{shown}"
+        );
         assert!(shown.contains("nothing was changed"), "{shown}");
         assert_eq!(status, 1, "{shown}");
     }

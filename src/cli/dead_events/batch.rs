@@ -20,7 +20,7 @@ impl DeadChange {
     /// What it is to do.
     pub(super) fn verb(self) -> &'static str {
         match self {
-            DeadChange::Requeue => "requeue",
+            DeadChange::Requeue => "retry",
             DeadChange::Discard => "discard",
         }
     }
@@ -91,6 +91,8 @@ impl Tally {
         json!({
             (change.past()): self.n_changed,
             "left_alone": self.n_left,
+            // The first of them, as many as are explained.
+            "left_alone_ids": self.left,
             "interrupted": self.interrupted.is_some(),
             "dry_run": false,
         })

@@ -108,6 +108,11 @@ pub(super) fn run(args: &ExportArgs, env: &Env) -> ExitCode {
         if path.is_none() && args.force {
             return Err(UsageError::new("--force needs --output with a file"));
         }
+        if let Some(path) = path.filter(|path| Path::new(path).is_dir()) {
+            return Err(UsageError::new(format!(
+                "--output must be a file, and `{path}` is a directory"
+            )));
+        }
         // Told before any work; whether it still is so is seen again when the file gets its name.
         if let Some(path) = path.filter(|path| !args.force && Path::new(path).exists()) {
             return Err(already_there(path));

@@ -1,8 +1,9 @@
 //! Which dead letters are meant: the filters that several commands share.
 
+use crate::cli::one_shot::Failure;
 use crate::cli::values::{self, Moment};
 use crate::error::UsageError;
-use crate::store::{DeadFilter, Session, StoreError};
+use crate::store::{DeadFilter, Session};
 
 /// Declares the options of a command on a set of dead letters: its own, and behind them the filters and where the database is.
 macro_rules! dead_set_args {
@@ -63,7 +64,7 @@ impl Chosen {
             let read = value.as_deref().map(values::moment).transpose();
             read.map_err(|why| UsageError::new(format!("{name} {why}")))
         };
-        Ok(Chosen {
+        let chosen = Chosen {
             filter: DeadFilter {
                 aggregate_type: text("--aggregate-type", texts[0])?,
                 event_type: text("--event-type", texts[1])?,
@@ -73,7 +74,24 @@ impl Chosen {
             },
             since: time("--since", times[0])?,
             until: time("--until", times[1])?,
-        })
+        };
+        // Two ages, or two times, need no clock to be compared.
+        match (&chosen.since, &chosen.until) {
+            (Some(Moment::At(_)), Some(Moment::At(_)))
+            | (Some(Moment::Ago(_)), Some(Moment::Ago(_))) => chosen.check_order(0)?,
+            _ => {}
+        }
+        Ok(chosen)
+    }
+
+    /// Refuses a span that ends before it begins: that no event lies in it would be taken for good news.
+    fn check_order(&self, now_micros: i64) -> Result<(), UsageError> {
+        match (self.since, self.until) {
+            (Some(since), Some(until)) if since.micros(now_micros) > until.micros(now_micros) => {
+                Err(UsageError::new("--since is later than --until"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Says whether no filter was given, so that all dead letters are meant.
@@ -82,13 +100,14 @@ impl Chosen {
     }
 
     /// The filter, its ages reckoned once with the database's clock: a set must not change while it is worked on.
-    pub(super) fn resolve(self, session: &mut Session) -> Result<DeadFilter, StoreError> {
+    pub(super) fn resolve(self, session: &mut Session) -> Result<DeadFilter, Failure> {
         let is_relative = |moment: &Option<Moment>| matches!(moment, Some(Moment::Ago(_)));
         let now = if is_relative(&self.since) || is_relative(&self.until) {
             session.now()?
         } else {
             0
         };
+        self.check_order(now)?;
         Ok(DeadFilter {
             since_micros: self.since.map(|moment| moment.micros(now)),
             until_micros: self.until.map(|moment| moment.micros(now)),

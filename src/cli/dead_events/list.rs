@@ -37,6 +37,7 @@ pub(super) fn run(args: &ListArgs, env: &Env) -> ExitCode {
     let command = "dead-events list";
     one_shot::run(command, args.given(), env, read, |session, wanted| {
         let (chosen, (limit, offset)) = wanted;
+        let is_filtered = !chosen.is_all();
         let filter = chosen.resolve(session)?;
         let events = session.dead_events(&filter, limit, offset, usize::MAX)?;
         if args.json {
@@ -44,7 +45,11 @@ pub(super) fn run(args: &ListArgs, env: &Env) -> ExitCode {
             return Ok(ExitCode::SUCCESS);
         }
         if events.is_empty() {
-            say("no dead events\n");
+            say(if is_filtered {
+                "no dead event matches the filter\n"
+            } else {
+                "no dead events\n"
+            });
             return Ok(ExitCode::SUCCESS);
         }
         print(&table(&events).render(terminal::width()))?;
@@ -91,6 +96,8 @@ fn table(events: &[DeadEvent]) -> Table {
         "attempts#",
         "last error",
     ]);
+    // What went wrong is what a person looks for.
+    table.narrow_first(&[3, 2]);
     for event in events {
         table.row([
             event.id.to_string(),

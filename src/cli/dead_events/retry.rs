@@ -131,7 +131,12 @@ pub(super) fn change_if_confirmed(
     is_json: bool,
 ) -> Result<ExitCode, Failure> {
     let total = set.count(session)?;
-    let what = format!("{} {}", change.verb(), events(total));
+    let database = session.database()?;
+    let what = format!(
+        "{} {} of the database {database}",
+        change.verb(),
+        events(total)
+    );
     if total > 0 && !terminal::is_confirmed(is_yes, &what)? {
         say("nothing was changed\n");
         return Ok(ExitCode::from(EXIT_FAILED));
