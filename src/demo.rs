@@ -187,7 +187,7 @@ impl<'a> Demo<'a> {
                 DemoEvent::Signal | DemoEvent::DaemonEnded | DemoEvent::TimeIsUp => return Ok(()),
                 DemoEvent::Listening(url) => self.url = Some(url),
                 DemoEvent::Look if self.is_handled()? => {
-                    self.introduce()?;
+                    self.introduce(exit_after)?;
                     time_is_up = exit_after.map_or_else(never, after);
                 }
                 DemoEvent::Look => {}
@@ -202,17 +202,27 @@ impl<'a> Demo<'a> {
     }
 
     /// Says what there is to see, and what to try.
-    fn introduce(&mut self) -> Result<(), DemoError> {
+    fn introduce(&mut self, exit_after: Option<Duration>) -> Result<(), DemoError> {
         self.is_introduced = true;
         let handled = self.row("handled")?;
         let dead = self.a_dead_event()?;
         let url = self.url.as_deref().unwrap_or("(no HTTP port yet)");
+        let end = exit_after.map_or_else(
+            || "Ctrl-C ends the demo and removes everything.".to_owned(),
+            |after| {
+                format!(
+                    "Ctrl-C ends the demo, or it ends by itself in {} s; either way everything is removed.",
+                    after.as_secs_f64()
+                )
+            },
+        );
         let psql = format!("psql '{}'", self.cluster.dsn(DBNAME));
         say(&format!(
             "{TABLE_HEAD}{handled}
 Orders were logged, invoices wait for a receiver that is down, registrations were refused for good.
-Dispatchbox listens on {url}. In another terminal, try:
+Dispatchbox listens on {url}. Open {url}/ in a browser; in another terminal, try:
 
+  dispatchbox status --url {url}
   curl {url}/ready
   curl {url}/metrics
   curl {url}/api/dead-events
@@ -220,7 +230,7 @@ Dispatchbox listens on {url}. In another terminal, try:
   {psql} -c 'SELECT id, event_type, status, attempts, last_error FROM outbox_event ORDER BY id'
   {psql} -c \"INSERT INTO outbox_event (aggregate_type, aggregate_id, event_type, payload) VALUES ('order', '1', 'order.created', '{{}}')\"
 
-Ctrl-C ends the demo and removes everything.
+{end}
 
 "
         ));

@@ -30,6 +30,7 @@ pub(super) fn resolve_optional(layers: &mut Layers, env: &Env) -> Result<Option<
     let Some((name, source, text)) = find(layers, env)? else {
         return Ok(None);
     };
+    warn_of_two(layers, source);
     let mut warnings = Vec::new();
     // A line end behind it comes from a file or an `echo`; libpq would take it for a part of a URL's database.
     let text = text.as_deref().map(str::trim);
@@ -49,6 +50,17 @@ pub(super) fn resolve_optional(layers: &mut Layers, env: &Env) -> Result<Option<
     }
     layers.show("dsn", dsn.display(), source);
     Ok(Some(dsn))
+}
+
+/// Says which of two counts that stand side by side: whoever gave both may mean the other one.
+fn warn_of_two(layers: &mut Layers, source: Source) {
+    let is_given = |name| layers.given_by(name, source).is_some();
+    if is_given("dsn") && is_given("dsn-file") {
+        let [dsn, file] = ["dsn", "dsn-file"].map(|name| layers.named(name, source));
+        layers
+            .warnings
+            .push(format!("{file} has no effect: {dsn} counts"));
+    }
 }
 
 /// What names the database, where that stands, and its text; none for libpq's variables, which need no text.

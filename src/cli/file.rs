@@ -28,9 +28,8 @@ impl File {
     /// Reads and parses the file.
     pub(super) fn read(path: &str) -> Result<File, UsageError> {
         let refuse = |text: String| {
-            UsageError::in_file(text).hint(format_args!(
-                "`dispatchbox config check --config {path}` shows what is effective"
-            ))
+            UsageError::in_file(text)
+                .hint("`dispatchbox help run` lists the options; a file has `_` for their `-`")
         };
         let text = read_text(path).map_err(|err| {
             UsageError::in_file(format!(
@@ -105,5 +104,7 @@ fn syntax_error(path: &str, text: &str, err: &toml::de::Error) -> String {
         .and_then(|span| text.get(..span.start))
         .map_or(1, |before| before.matches('\n').count() + 1);
     let cause = err.message().lines().next().unwrap_or("not TOML");
+    // TOML's "basic string" looks like the scheme of an Authorization header, whose next word is masked as a secret.
+    let cause = cause.replace("basic string", "string");
     format!("could not parse the configuration file `{path}`, line {line}: {cause}")
 }

@@ -293,14 +293,14 @@ fn command(spec: &Spec, args: &[&str]) -> Result<Parsed, UsageError> {
     let with_hint =
         |err: UsageError| err.hint(format_args!("`dispatchbox help {name}` lists its options"));
     let info = (spec.info)();
-    let Some(args) = canonical(&info, args).map_err(with_hint)? else {
+    let Some(args) = canonical(&name, &info, args).map_err(with_hint)? else {
         return Ok(Parsed::Text(help::command(spec)));
     };
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match (spec.parse)(&["dispatchbox", &name], &args) {
         Ok(command) => Ok(Parsed::Command(Box::new(command))),
         Err(exit) if exit.status.is_ok() => Ok(Parsed::Text(exit.output)),
-        // What is left for argh to refuse are missing arguments, and their text holds only names.
+        // Nothing should be left for argh to refuse.
         Err(exit) => {
             let line = exit.output.split_whitespace().collect::<Vec<_>>().join(" ");
             Err(with_hint(UsageError::new(logging::redact(&line))))
@@ -309,7 +309,11 @@ fn command(spec: &Spec, args: &[&str]) -> Result<Parsed, UsageError> {
 }
 
 /// Brings arguments into the form that argh takes: each known option once, its value behind it. `None` means help is wanted.
-fn canonical(info: &CommandInfoWithArgs, args: &[&str]) -> Result<Option<Vec<String>>, UsageError> {
+fn canonical(
+    name: &str,
+    info: &CommandInfoWithArgs,
+    args: &[&str],
+) -> Result<Option<Vec<String>>, UsageError> {
     let mut canonical: Vec<String> = Vec::new();
     let mut seen: Vec<&str> = Vec::new();
     let mut n_positionals = 0;
@@ -324,11 +328,11 @@ fn canonical(info: &CommandInfoWithArgs, args: &[&str]) -> Result<Option<Vec<Str
             canonical.push(arg.to_owned());
             continue;
         }
-        let (name, inline) = match arg.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
+        let (typed, inline) = match arg.split_once('=') {
+            Some((typed, value)) => (typed, Some(value)),
             None => (arg, None),
         };
-        let flag = find_flag(info, name)?;
+        let flag = find_flag(info, typed)?;
         if seen.contains(&flag.long) && flag.optionality != Optionality::Repeating {
             return Err(UsageError::new(format!("{} is given twice", flag.long)));
         }
@@ -347,7 +351,43 @@ fn canonical(info: &CommandInfoWithArgs, args: &[&str]) -> Result<Option<Vec<Str
             }
         }
     }
+    check_complete(name, info, n_positionals, &seen)?;
     Ok(Some(canonical))
+}
+
+/// Names all that a command cannot do without.
+fn check_complete(
+    name: &str,
+    info: &CommandInfoWithArgs,
+    n_positionals: usize,
+    seen: &[&str],
+) -> Result<(), UsageError> {
+    let positionals = info.positionals.iter().skip(n_positionals);
+    let arguments = positionals
+        .filter(|positional| positional.optionality == Optionality::Required)
+        .map(|positional| with_article(positional.name));
+    let options = info
+        .flags
+        .iter()
+        .filter(|flag| flag.optionality == Optionality::Required && !seen.contains(&flag.long))
+        .map(|flag| flag.long.to_owned());
+    let missing: Vec<String> = arguments.chain(options).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(UsageError::new(format!(
+        "`{name}` needs {}",
+        missing.join(", ")
+    )))
+}
+
+fn with_article(noun: &str) -> String {
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("{article} {noun}")
 }
 
 fn missing_value(flag: &FlagInfo, arg_name: &str) -> UsageError {

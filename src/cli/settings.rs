@@ -56,10 +56,12 @@ pub(super) fn read_all(
     handlers: &Handlers,
 ) -> Result<(RunSettings, Vec<Effective>), UsageError> {
     let mut layers = Layers::gather(args.given(), env)?;
-    let dsn = database::resolve(&mut layers, env)?;
+    // Its refusal waits: whoever mistyped an option learns that first.
+    let dsn = database::resolve(&mut layers, env);
     let mut config = scalars(&mut layers)?;
     let access = access::resolve(&mut layers)?;
     config.routes = all_routes(&mut layers, &args.route, &config, handlers)?;
+    let dsn = dsn?;
     warn_of_short_drain(&mut layers, &config);
     warn_of_slow_connects(&mut layers, &config, &dsn);
     warn_of_cut_delays(&mut layers, &config);
@@ -234,7 +236,7 @@ fn all_routes(
     if let Some(file) = &layers.file {
         let in_file = |text: String| UsageError::in_file(format!("{text} (in `{}`)", file.path));
         for (at, table) in file.routes.iter().enumerate() {
-            let spec = routes::from_table(table, &defaults)
+            let spec = routes::from_table(table, &defaults, handlers)
                 .map_err(|refusal| in_file(format!("route {} {refusal}", at + 1)))?;
             specs.push(spec);
         }

@@ -13,6 +13,7 @@ use super::{Handler, HandlerError, Handlers, Run, log, sample};
 use crate::backoff::RetryPolicy;
 use crate::config::{Config, HandlerSpec, RouteSpec};
 use crate::event::Event;
+use crate::nearest::did_you_mean;
 
 /// Names of the handlers that ship with the program; nobody else may take them.
 const BUILT_IN: [&str; 3] = ["log", "exec", "http"];
@@ -266,12 +267,12 @@ fn is_name(text: &str) -> bool {
 }
 
 fn check_names(handlers: &Handlers) -> Result<(), RouteError> {
-    for (i, name) in handlers.names().enumerate() {
+    for (i, name) in handlers.all_names().enumerate() {
         let problem = if !is_name(name) {
             "a handler's name consists of letters, digits, `_`, `-` and `.`"
         } else if BUILT_IN.contains(&name) {
             "this is the name of a handler that ships with the program"
-        } else if handlers.names().take(i).any(|earlier| earlier == name) {
+        } else if handlers.all_names().take(i).any(|earlier| earlier == name) {
             "two handlers are registered under this name"
         } else {
             continue;
@@ -289,7 +290,8 @@ fn unknown(name: &str, handlers: &Handlers) -> String {
         .map(|known| format!("`{known}`"))
         .collect();
     format!(
-        "there is no handler `{name}`; there are {}",
+        "there is no handler `{name}`{}; there are {}",
+        did_you_mean(name, BUILT_IN.iter().copied().chain(handlers.names())),
         known.join(", ")
     )
 }

@@ -156,6 +156,71 @@ fn an_option_is_given_once_and_with_its_value() {
 }
 
 #[test]
+fn what_a_command_cannot_do_without_is_named() {
+    for (args, command, missing) in [
+        (&["explain"][..], "explain", "an id"),
+        (&["dead-events", "show"], "dead-events show", "an id"),
+        (
+            &["publish", "--event-type=a"],
+            "publish",
+            "--aggregate-type, --aggregate-id",
+        ),
+    ] {
+        check_refused(
+            args,
+            &format!(
+                "error: `{command}` needs {missing}\nhint: `dispatchbox help {command}` lists its options\n"
+            ),
+        );
+    }
+}
+
+#[test]
+fn of_two_places_in_one_layer_that_name_a_database_it_is_said_which_counts() {
+    let check = |dsn_file: &str, stderr: &str| {
+        let said = Cli::new(["config", "check", "--dsn=host=x"])
+            .args([dsn_file].into_iter().filter(|text| !text.is_empty()))
+            .env("DISPATCHBOX_DSN_FILE", "y")
+            .run();
+        assert_eq!((said.status, said.stderr.as_str()), (0, stderr));
+    };
+    check(
+        "--dsn-file=y",
+        "warning: --dsn-file has no effect: --dsn counts\n",
+    );
+    check("", "");
+}
+
+#[test]
+fn a_handler_that_is_our_own_is_named_in_no_message() {
+    let said = Cli::new(["config", "check", "--dsn=host=x", "--route=*=bench-nop"]).run();
+    assert_eq!(said.status, 2);
+    assert!(
+        said.stderr
+            .contains("there is no handler `bench-nop`; there are"),
+        "{}",
+        said.stderr
+    );
+    assert!(!said.stderr.contains("bench-noop"), "{}", said.stderr);
+}
+
+#[test]
+fn a_mistake_in_the_file_says_what_is_wrong_with_it() {
+    let directory = TestDir::new();
+    let path = directory.file("c.toml");
+    fs::write(&path, "dsn = \"host=hunter2\n").unwrap();
+    let said = Cli::new(["config", "check", "--config", &path]).run();
+    assert_eq!(said.status, 78);
+    assert!(
+        said.stderr.contains("line 1: invalid string, expected"),
+        "{}",
+        said.stderr
+    );
+    assert!(!said.stderr.contains("config check"), "{}", said.stderr);
+    assert!(!said.stderr.contains("hunter2"), "{}", said.stderr);
+}
+
+#[test]
 fn an_option_takes_its_value_in_either_form() {
     let separate = Cli::new([
         "config",
@@ -182,11 +247,17 @@ fn run_is_meant_when_no_command_is_named() {
 
 #[test]
 fn a_value_out_of_range_ends_the_start() {
-    check_refused(
-        &["--dsn=host=x", "--processes", "0"],
-        "error: --processes must be at least 1, not `0`\n\
-         hint: `dispatchbox help run` lists the options and their defaults\n",
-    );
+    // A database that nobody has named yet is told after that.
+    for args in [
+        &["--dsn=host=x", "--processes", "0"][..],
+        &["--processes", "0"],
+    ] {
+        check_refused(
+            args,
+            "error: --processes must be at least 1, not `0`\n\
+             hint: `dispatchbox help run` lists the options and their defaults\n",
+        );
+    }
 }
 
 #[test]
@@ -297,6 +368,7 @@ fn config_check_warns_of_routes_that_can_hardly_be_meant() {
 /// A reader that has gone away, or a full disk, is no reason to panic.
 #[test]
 fn output_that_cannot_be_written_harms_nothing() {
+    // Without standard error, too, only the exit code can tell it.
     for args in [&["help"][..], &["--processes=0", "--dsn=host=x"]] {
         let full = || {
             Stdio::from(
@@ -313,7 +385,7 @@ fn output_that_cannot_be_written_harms_nothing() {
             .stderr(full())
             .status()
             .unwrap();
-        assert_eq!(status.code(), Some(if args[0] == "help" { 0 } else { 2 }));
+        assert_eq!(status.code(), Some(if args[0] == "help" { 1 } else { 2 }));
     }
 }
 

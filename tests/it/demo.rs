@@ -132,6 +132,8 @@ fn a_demo_ends_by_itself_and_has_made_events_done_retried_and_dead() {
     for status in 1..4 {
         assert!(after[status] > before[status], "{before:?} {after:?}");
     }
+    let end = "Ctrl-C ends the demo, or it ends by itself in 0.2 s";
+    assert!(demo.output().contains(end), "{}", demo.output());
     demo.assert_nothing_is_left();
 }
 
@@ -140,6 +142,12 @@ fn what_a_demo_suggests_works() {
     let demo = Demo::start(&[]);
     demo.wait_introduced();
     let output = demo.output();
+    for words in [
+        "/ in a browser",
+        "  dispatchbox status --url http://127.0.0.1:",
+    ] {
+        assert!(output.contains(words), "`{words}` in\n{output}");
+    }
     let suggested = |program: &str| -> Vec<String> {
         let begins = format!("  {program} ");
         let lines = output.lines().filter(|line| line.starts_with(&begins));

@@ -218,7 +218,7 @@ fn a_route_that_cannot_work_is_refused() {
     check_refused(
         resolve(&["--route=*=lgo"], &[]),
         2,
-        "--route has the route `*`: there is no handler `lgo`; there are `log`, `exec`, `http`",
+        "--route has the route `*`: there is no handler `lgo`; did you mean `log`?; there are `log`, `exec`, `http`",
     );
     let route = |more: &str| format!("[[route]]\n{more}");
     check_file_refused(
@@ -263,6 +263,10 @@ fn a_route_that_cannot_work_is_refused() {
     check_file_refused(
         &of("http", "url='http://x/'\ndead_statuses=[200]"),
         "route 1 needs a list of statuses from 300 to 599 in dead_statuses (in FILE)",
+    );
+    check_file_refused(
+        &of("htp", "url='http://x'"),
+        "route `*`: there is no handler `htp`; did you mean `http`?; there are `log`, `exec`, `http` (in FILE)",
     );
     check_file_refused(
         &of("nobody", ""),
