@@ -70,6 +70,9 @@ impl Picture<'_> {
             ),
             ("in flight", count(&status["in_flight"])),
         ];
+        if status["ready"] != true && !status["detail"].is_null() {
+            lines.insert(1, ("because", text(&status["detail"])));
+        }
         lines.extend(self.levels(!is_told_below));
         let done = self.bars();
         if !done.is_empty() {
@@ -131,6 +134,15 @@ impl Picture<'_> {
             lines.push(("backlog", format!("{events}{counted}{oldest}")));
         } else if is_all {
             lines.push(("backlog", unknown()));
+        }
+        let not_due = &self.status["not_due"];
+        if not_due["events"].as_u64() > Some(0) {
+            let first = match not_due["first_in_seconds"].as_f64() {
+                Some(_) => format!(", the first due in {}", age(&not_due["first_in_seconds"])),
+                None => String::new(),
+            };
+            let events = capped(&not_due["events"], not_due);
+            lines.push(("not due yet", format!("{events}{first}")));
         }
         let dead = &self.status["dead"];
         if !dead.is_null() {
@@ -288,6 +300,29 @@ mod tests {
         );
         assert!(picture.contains("worker-00"), "{picture}");
         assert!(picture.contains("█▁  up to 4/s"), "{picture}");
+    }
+
+    #[test]
+    fn what_waits_for_its_time_and_why_nothing_is_delivered_are_told() {
+        let status = json!({
+            "ready": false,
+            "reason": "schema not usable",
+            "detail": "the schema lacks the function outbox_renew_1",
+            "not_due": {"events": 1500, "capped": false, "first_in_seconds": 540},
+        });
+
+        let picture = Picture {
+            status: &status,
+            width: None,
+        }
+        .daemon(false);
+
+        for line in [
+            "because        the schema lacks the function outbox_renew_1\n",
+            "not due yet    1,500, the first due in 9 min\n",
+        ] {
+            assert!(picture.contains(line), "{picture}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ const ASK_AGAIN_MAX_MS = 30_000;
 /** What was heard longer ago than this is marked as old. */
 const STALE_MS = 10_000;
 
-/** The table is counted every 15 seconds; a count that is much older is marked, too: the database may be away. */
+/** The table is counted every two seconds where that is cheap; a count that is much older is marked, too: the database may be away. */
 const SURVEY_STALE_SECONDS = 40;
 
 /** A worker reports once a second; one that has not for this long is worth a word. */
@@ -147,6 +147,8 @@ function showStatus(status) {
   if (status.ready) showState("good", "Ready");
   else if (status.phase === "draining") showState("warn", "Draining");
   else showState("bad", `Not ready: ${status.reason ?? status.phase}`);
+  setText("state-detail", status.ready ? "" : (status.detail ?? ""));
+  byId("state-detail").hidden = byId("state-detail").textContent === "";
   showFigures(status);
   for (const chart of Object.values(charts)) chart.set(status.history);
   showWorkers(status.workers);
@@ -155,7 +157,7 @@ function showStatus(status) {
   showDeadSurvey(status.dead);
 }
 
-function showFigures({ rates, backlog, in_flight: inFlight }) {
+function showFigures({ rates, backlog, not_due: notDue, in_flight: inFlight }) {
   const isOld = backlog !== null && backlog.survey_age_seconds > SURVEY_STALE_SECONDS;
   for (const id of ["backlog", "oldest"]) byId(id).toggleAttribute("data-stale", isOld);
   setCard("throughput", figure(rates.done), legend("main", "done"), legend("warn", `${figure(rates.retry)}/s retried`), legend("bad", `${figure(rates.dead)}/s dead`));
@@ -165,9 +167,15 @@ function showFigures({ rates, backlog, in_flight: inFlight }) {
   }
   const countedAt = ago(Date.now() - backlog.survey_age_seconds * 1000);
   setCard("backlog", `${integers.format(backlog.events)}${backlog.capped ? "+" : ""}`, element("span", {}, `${integers.format(inFlight)} in flight, counted `, countedAt));
-  // Events may still wait for their next attempt.
-  if (backlog.events === 0) setCard("oldest", "none", "Nothing is due");
+  if (backlog.events === 0) setCard("oldest", "none", `Nothing is due${waiting(notDue)}`);
   else setCard("oldest", span(backlog.oldest_due_age_seconds), element("span", {}, "seen ", countedAt.cloneNode(true)));
+}
+
+/** Events may still wait for their next attempt: a receiver that is down must not look like nothing to do. */
+function waiting({ events, capped, first_in_seconds: firstIn }) {
+  if (events === 0) return "";
+  const first = firstIn === null ? "" : `, the first for ${span(firstIn)}`;
+  return `; ${integers.format(events)}${capped ? "+" : ""} wait for their time${first}`;
 }
 
 /** A colored mark with its word: the line of the chart that it names. */

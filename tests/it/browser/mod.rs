@@ -382,6 +382,7 @@ fn a_database_that_is_away_is_told_beside_what_was_there() {
 
     server.stop(StopMode::Immediate).unwrap();
     browser.wait_text("#state", "Not ready: database not connected");
+    browser.wait_text("#state-detail", "could not connect to the database");
     browser.wait_text("#dead-note", "Not refreshed: database unavailable.");
     browser.wait_text("#dead-table", "order.created");
 
