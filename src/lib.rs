@@ -118,7 +118,8 @@ pub mod worker;
 
 use std::process::ExitCode;
 
-use cli::front::{self, Command, Parsed};
+use cli::commands::Command;
+use cli::front::{self, Parsed};
 use cli::settings::Env;
 use config::Config;
 use handler::Handlers;

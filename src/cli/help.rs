@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use argh::{FlagInfo, FlagInfoKind, Optionality, PositionalInfo};
 
-use crate::cli::front::{COMMANDS, Spec};
+use crate::cli::commands::{COMMANDS, Spec};
 
 /// Widest line: the terminals that everybody has.
 const WIDTH: usize = 80;

@@ -18,6 +18,7 @@ mod terminal;
 mod values;
 
 pub mod bench;
+pub mod commands;
 pub mod config;
 pub mod dead_events;
 pub mod demo;

@@ -10,7 +10,8 @@ use std::ffi::OsString;
 use std::fs;
 
 use argh::{ArgsInfo as _, FlagInfoKind};
-use dispatchbox::cli::front::{self, Command, Parsed};
+use dispatchbox::cli::commands::Command;
+use dispatchbox::cli::front::{self, Parsed};
 use dispatchbox::cli::run::RunArgs;
 use dispatchbox::cli::settings::{self, Effective, Env, RunSettings, Source};
 use dispatchbox::config::{self, Config};
