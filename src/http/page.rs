@@ -125,7 +125,9 @@ mod tests {
         ] {
             let known = body
                 .replace("xmlns='http://www.w3.org/2000/svg'", "")
-                .replace("\"http://www.w3.org/2000/svg\"", "");
+                .replace("\"http://www.w3.org/2000/svg\"", "")
+                // Words for a person, behind a tunnel's command.
+                .replace(", and open http://127.0.0.1:8080/;", "");
             assert!(!known.contains(forbidden), "{forbidden}");
         }
     }
