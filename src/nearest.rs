@@ -18,6 +18,18 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
+/// Finds the known word that can hardly have been anything else: one or two letters off, or other separators.
+pub fn slip_of<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const LETTERS_MAX: usize = 2;
+    let word: Vec<char> = word.to_lowercase().replace('-', "_").chars().collect();
+    if word.len() > WORD_CHARS_MAX {
+        return None;
+    }
+    known
+        .into_iter()
+        .find(|candidate| distance(&word, candidate) <= LETTERS_MAX.min(candidate.len() / 4))
+}
+
 /// Renders the end of an error that names an unknown word: the nearest known one, or nothing.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, known).map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"))

@@ -125,7 +125,7 @@ fn check_json(name: &str, text: &str) -> Result<(), UsageError> {
 
 /// What is JSON and yet no `jsonb`: `\u0000`, half of a surrogate pair, a number beyond all measure.
 fn refusal(err: StoreError, event: &NewEvent) -> Failure {
-    if !err.is_bad_value() {
+    if !err.is_bad_json() {
         return err.into();
     }
     let names = if event.headers.is_some() {

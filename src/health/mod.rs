@@ -67,8 +67,8 @@ pub struct Survey {
     pub is_backlog_capped: bool,
     /// How long the oldest of them has been due; zero when there is none.
     pub oldest_due_age: Duration,
-    /// Events that wait for their time, counted no further than the cap.
-    pub not_due: u64,
+    /// Events that wait for their time, counted no further than the cap; `None` when counting them took too long.
+    pub not_due: Option<u64>,
     /// There may be more of them than were counted.
     pub is_not_due_capped: bool,
     /// Until the first of them is due; `None` when there is none, or never.
@@ -237,7 +237,7 @@ mod tests {
                 backlog: 7,
                 is_backlog_capped: false,
                 oldest_due_age: Duration::ZERO,
-                not_due: 0,
+                not_due: None,
                 is_not_due_capped: false,
                 first_due_in: None,
                 dead: None,

@@ -51,7 +51,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// What the log has been told of, and when that began.
-    complaint: Option<Instant>,
+    complaint: Option<(Instant, Finding)>,
     looked_at: Option<Instant>,
     looking_since: Option<Instant>,
     verdict: Verdict,
@@ -216,21 +216,28 @@ fn run(dsn: &Dsn, looks: &Receiver<()>, shared: &Shared) {
 impl State {
     /// Tells the log where something begins that is refused on a working connection, and where it ends.
     fn complain(&mut self, told: Option<&Finding>, began: Instant, health: &Health) {
-        match (told, self.complaint) {
-            (Some(finding), None) if finding.is_ours_to_tell(&health.state()) => {
-                self.complaint = Some(self.verdict.since.unwrap_or(began));
+        match (told, &self.complaint) {
+            (Some(finding), complaint)
+                if complaint
+                    .as_ref()
+                    .is_none_or(|(_, last)| finding.is_news_after(last))
+                    && finding.is_ours_to_tell(&health.state()) =>
+            {
+                let since = complaint.as_ref().map(|(since, _)| *since);
+                let since = since.or(self.verdict.since).unwrap_or(began);
+                self.complaint = Some((since, finding.clone()));
                 warn!(
                     "not ready: {}: {}",
                     NotReady::from(finding.trouble),
                     finding.detail
                 );
             }
-            (None, Some(since)) => {
-                self.complaint = None;
+            (None, Some((since, _))) => {
                 info!(
                     "nothing is refused any more: that lasted {:.0} s",
                     since.elapsed().as_secs_f64()
                 );
+                self.complaint = None;
             }
             _ => {}
         }
@@ -238,6 +245,12 @@ impl State {
 }
 
 impl Finding {
+    /// Says whether a person would do something else about it than about the last: one remedy may uncover the need of another.
+    fn is_news_after(&self, last: &Finding) -> bool {
+        let has_remedy = matches!(self.trouble, Trouble::Schema | Trouble::PermissionDenied);
+        self.trouble != last.trouble || (has_remedy && self.detail != last.detail)
+    }
+
     /// Says whether the log is to hear of it from here: workers that meet it have told it, but know no remedy.
     fn is_ours_to_tell(&self, state: &health::State) -> bool {
         let is_failing =

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use crate::event;
-use crate::nearest::nearest;
+use crate::nearest::slip_of;
 use crate::store::dead::DeadFilter;
 
 /// Events of one page at most.
@@ -52,16 +52,12 @@ pub(super) fn filter(target: &str) -> Result<DeadFilter, String> {
 
 /// Refuses what stands behind the path of a change but counts only in its body: ignored there, a dry run would be none.
 pub(super) fn nothing(target: &str) -> Result<(), String> {
-    let names = FILTER.iter().chain(&BODY);
-    let parameters = Parameters::of(target);
-    for name in names {
-        if parameters
-            .0
-            .iter()
-            .any(|(known, _)| decoded(known) == name.as_bytes())
-        {
+    let names = || FILTER.iter().chain(&BODY).copied();
+    for (name, _) in &Parameters::of(target).0 {
+        let name = decoded(name);
+        if let Some(meant) = slip_of(&String::from_utf8_lossy(&name), names()) {
             return Err(format!(
-                "{name} must stand in the body of the request, not in its URL"
+                "{meant} must stand in the body of the request, not in its URL"
             ));
         }
     }
@@ -107,7 +103,7 @@ impl<'a> Parameters<'a> {
             let name = decoded(name);
             let name = String::from_utf8_lossy(&name);
             if !known().any(|one| one == name)
-                && let Some(meant) = nearest(&name, known())
+                && let Some(meant) = slip_of(&name, known())
             {
                 return Err(format!("{meant} is misspelled as {name}"));
             }
@@ -280,7 +276,15 @@ mod tests {
         check_refused("Error=a", "error is misspelled as Error");
         check_refused("limt=7", "limit is misspelled as limt");
         assert!(filter(&target("limt=7")).is_ok(), "there is no limit");
-        assert!(page(&target("_=1&order=asc&callback=x")).is_ok());
+        assert!(
+            page(&target(
+                "_=1&order=asc&callback=x&aggregate_id=7&event_id=7"
+            ))
+            .is_ok()
+        );
+        for name in ["dry-run", "dryRun", "dry_rum"] {
+            assert!(nothing(&format!("/x?{name}=true")).is_err(), "{name}");
+        }
         assert_eq!(nothing("/api/dead-events/discard?_=1"), Ok(()));
         assert_eq!(
             nothing("/api/dead-events/discard?dry%5Frun=true"),

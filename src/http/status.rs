@@ -37,7 +37,7 @@ pub(super) fn render(published: &Published) -> String {
         "totals": totals(history.totals()),
         "rates": rates(history.rates()),
         "backlog": survey.as_ref().map(|survey| backlog(survey, now)),
-        "not_due": survey.as_ref().map(not_due),
+        "not_due": survey.as_ref().and_then(|survey| not_due(survey, now)),
         "dead": survey.as_ref().and_then(dead),
         "history": steps(&history, now),
     })
@@ -97,12 +97,15 @@ fn backlog(survey: &Survey, now: Instant) -> Value {
     })
 }
 
-fn not_due(survey: &Survey) -> Value {
-    json!({
-        "events": survey.not_due,
+fn not_due(survey: &Survey, now: Instant) -> Option<Value> {
+    let events = survey.not_due?;
+    let first_in = survey.first_due_in;
+    let first_in = first_in.map(|wait| wait.saturating_sub(now - survey.taken_at));
+    Some(json!({
+        "events": events,
         "capped": survey.is_not_due_capped,
-        "first_in_seconds": survey.first_due_in.map(seconds),
-    })
+        "first_in_seconds": first_in.map(seconds),
+    }))
 }
 
 fn dead(survey: &Survey) -> Option<Value> {

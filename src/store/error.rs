@@ -208,9 +208,9 @@ impl StoreError {
                 .is_some_and(|code| code.code().starts_with("XX"))
     }
 
-    /// Says whether a value was refused for what it is, such as a text that is no JSON.
-    pub fn is_bad_value(&self) -> bool {
-        matches!(&self.kind, StoreErrorKind::Rejected(code) if code.starts_with("22"))
+    /// Says whether a text was refused because it is no JSON that the server can keep.
+    pub fn is_bad_json(&self) -> bool {
+        matches!(&self.kind, StoreErrorKind::Rejected(code) if matches!(code.as_str(), "22P02" | "22P05" | "22003" | "22021") || code.starts_with("2203"))
     }
 
     /// The server's own words.

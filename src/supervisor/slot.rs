@@ -16,8 +16,8 @@ const WAIT_FIRST: Duration = Duration::from_millis(250);
 /// A worker that dies again and again is started this often.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// A worker that lived this many times the wait before it was no part of a crash loop: a slot that loses workers now and then, to the
-/// out-of-memory killer for instance, is empty for an eighth of the time at most. With waits that only a life of a minute ended, one worker
+/// A worker that lived this many times the wait before it was no part of a crash loop: a slot that loses workers each few seconds, to the
+/// out-of-memory killer for instance, and did work in between, is empty for a fraction of the time. With waits that only a life of a minute ended, one worker
 /// of four killed each second left the daemon without any worker in 28 of 60 seconds.
 const SOUND_LIVES: u32 = 8;
 

@@ -89,7 +89,7 @@ mod tests {
             backlog,
             is_backlog_capped: backlog >= 100_000,
             oldest_due_age: Duration::from_millis(backlog * 100),
-            not_due: 0,
+            not_due: None,
             is_not_due_capped: false,
             first_due_in: None,
             dead: None,

@@ -30,8 +30,7 @@ const EVERY: Duration = Duration::from_secs(2);
 /// A survey is repeated when this many times its duration has passed: it takes up to 1 % of one back end.
 const SHARE: u32 = 100;
 
-/// Whatever a survey costs, the next one comes before the last is no longer fresh; one that takes its whole time then takes a tenth of one
-/// back end.
+/// From the begin of a survey to that of the next at most: whatever they cost, the last is fresh until then.
 const WAIT_MAX: Duration = Duration::from_secs(45);
 
 /// Scans from the front of the due index may take 1 % of the time: they find only what committed late or lies in the past.
@@ -127,7 +126,9 @@ impl Surveys {
                 }
                 Err(error) => self.failed(&error),
             }
-            let wait = (began.elapsed() * SHARE).clamp(EVERY, WAIT_MAX);
+            let took = began.elapsed();
+            let longest = WAIT_MAX.saturating_sub(took).max(EVERY);
+            let wait = (took * SHARE).clamp(EVERY, longest);
             if control.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
@@ -150,7 +151,15 @@ impl Surveys {
         self.front
             .scanned(&from, began.elapsed(), counted.as_ref().ok());
         let backlog = counted?;
-        let not_due = session.survey_not_due(COUNT_MAX)?;
+        let not_due = match session.survey_not_due(COUNT_MAX) {
+            Ok(not_due) => Some(not_due),
+            Err(error) if error.is_statement_timeout() => {
+                // As with the dead below.
+                debug!("{error}");
+                None
+            }
+            Err(error) => return Err(error),
+        };
         let (dead, is_dead_capped) = match session.survey_dead(COUNT_MAX) {
             Ok(dead) => (Some(dead.counts), dead.is_capped),
             Err(error) if error.is_statement_timeout() => {
@@ -164,9 +173,9 @@ impl Surveys {
             backlog: backlog.n_events,
             is_backlog_capped: backlog.is_capped,
             oldest_due_age: backlog.oldest_due_age,
-            not_due: not_due.n_events,
-            is_not_due_capped: not_due.is_capped,
-            first_due_in: not_due.first_in,
+            not_due: not_due.as_ref().map(|found| found.n_events),
+            is_not_due_capped: not_due.as_ref().is_none_or(|found| found.is_capped),
+            first_due_in: not_due.and_then(|found| found.first_in),
             dead,
             is_dead_capped,
             taken_at: Instant::now(),

@@ -113,11 +113,21 @@ fn what_is_missing_is_told_though_nobody_asks_and_nothing_is_to_do() {
         "{answer}"
     );
 
-    db.execute("alter function renamed_away rename to outbox_renew_1");
+    // One remedy may uncover the need of another.
+    db.execute(
+        "alter function renamed_away rename to outbox_renew_1; alter function outbox_settle_1 rename to renamed_away",
+    );
+    wait_until_within(Duration::from_secs(20), "the log tells the other", || {
+        daemon
+            .log()
+            .contains("the schema lacks the function outbox_settle_1")
+    });
+
+    db.execute("alter function renamed_away rename to outbox_settle_1");
     wait_until_within(Duration::from_secs(20), "the log tells its end", || {
         daemon.log().contains("nothing is refused any more")
     });
-    assert_eq!(daemon.log().matches("not ready:").count(), 1);
+    assert_eq!(daemon.log().matches("not ready:").count(), 2);
     assert_eq!(daemon.get("/ready").0, 200);
 }
 

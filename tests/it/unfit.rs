@@ -41,6 +41,7 @@ fn texts_with_a_length_or_a_domain_are_texts() {
         ("event_type", "kind NOT NULL"),
         ("payload", "json NOT NULL"),
         ("status", "varchar(10) NOT NULL DEFAULT 'pending'"),
+        ("attempts", "smallint NOT NULL DEFAULT 0"),
     ]);
     let left = migrate(&mut session(&db), &mut |_| {}).unwrap().left;
     assert_eq!(left, Flaws::default());
@@ -79,8 +80,8 @@ fn a_column_that_cannot_be_worked_with_is_named_and_nothing_is_started() {
         ("id", "serial PRIMARY KEY", "integer, must be bigint"),
         (
             "attempts",
-            "smallint NOT NULL DEFAULT 0",
-            "smallint, must be integer",
+            "bigint NOT NULL DEFAULT 0",
+            "bigint, must be integer",
         ),
         (
             "next_run_at",
@@ -88,7 +89,11 @@ fn a_column_that_cannot_be_worked_with_is_named_and_nothing_is_started() {
             "timestamp without time zone, must be timestamp with time zone",
         ),
         ("payload", "text NOT NULL", "text, must be jsonb"),
-        ("event_type", "char(20) NOT NULL", "character, must be text"),
+        (
+            "event_type",
+            "char(20) NOT NULL",
+            "character(20), must be text",
+        ),
     ];
     for (name, other, is_and_must_be) in cases {
         let db = with_table_of(&[(name, other)]);

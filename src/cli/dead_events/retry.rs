@@ -141,6 +141,11 @@ pub(super) fn change_if_confirmed(
         say("nothing was changed\n");
         return Ok(ExitCode::from(EXIT_FAILED));
     }
+    // What dies from now on was in no question.
+    let set = match set {
+        Set::Filter(_) if total == 0 => Set::Ids(Vec::new()),
+        set @ (Set::Filter(_) | Set::Ids(_)) => set,
+    };
     batch::change(session, change, set, total, is_json)
 }
 

@@ -7,7 +7,7 @@ const ASK_AGAIN_MAX_MS = 30_000;
 const STALE_MS = 10_000;
 
 /** The table is counted every two seconds where that is cheap; a count that is much older is marked, too: the database may be away. */
-const SURVEY_STALE_SECONDS = 40;
+const SURVEY_STALE_SECONDS = 55;
 
 /** A worker reports once a second; one that has not for this long is worth a word. */
 const QUIET_SECONDS = 5;
@@ -77,6 +77,7 @@ function lost(error) {
 /** Says what is wrong, since when, and what happens next; called again each second, since it counts down. */
 function showTrouble() {
   const error = contact.trouble;
+  byId("state-detail").hidden = true;
   const since = clock.format(contact.silentSince);
   if (error instanceof NeedsToken) {
     showState("warn", "Token needed");
@@ -172,9 +173,10 @@ function showFigures({ rates, backlog, not_due: notDue, in_flight: inFlight }) {
 }
 
 /** Events may still wait for their next attempt: a receiver that is down must not look like nothing to do. */
-function waiting({ events, capped, first_in_seconds: firstIn }) {
-  if (events === 0) return "";
-  const first = firstIn === null ? "" : `, the first for ${span(firstIn)}`;
+function waiting(notDue) {
+  if (notDue === null || notDue.events === 0) return "";
+  const { events, capped, first_in_seconds: firstIn } = notDue;
+  const first = firstIn === null ? "" : `, the first is due in ${span(firstIn)}`;
   return `; ${integers.format(events)}${capped ? "+" : ""} wait for their time${first}`;
 }
 

@@ -164,19 +164,20 @@ impl<'a> Migration<'a> {
             what.clone()
         });
         self.with_retries(|session| {
-            let ours: Vec<bool> = session.query(
+            let there: Vec<Option<String>> = session.query(
                 "look for an invalid index",
                 include_str!("../../../sql/index_remains.sql"),
                 &[&name, &table],
                 |row| row.try_get(0),
             )?;
-            match ours.first() {
+            match there.first().map(Option::as_deref) {
                 None => {}
-                Some(true) => session.batch(
+                Some(Some("valid")) => return Ok(()),
+                Some(Some(_)) => session.batch(
                     "drop an invalid index",
                     &format!("drop index concurrently {name}"),
                 )?,
-                Some(false) => return Err(StoreError::name_is_taken(DOING, name)),
+                Some(None) => return Err(StoreError::name_is_taken(DOING, name)),
             }
             if has_rows {
                 // Nobody waits behind this one; it waits for transactions that are older, however long they are.

@@ -206,7 +206,7 @@ fn what_is_wrong_with_a_route_is_told_with_its_pattern() {
     check(
         vec![spec("a.*", library("audti"))],
         audit(),
-        "route `a.*`: there is no handler `audti`; there are `log`, `exec`, `http`, `audit`",
+        "route `a.*`: there is no handler `audti`; did you mean `audit`?; there are `log`, `exec`, `http`, `audit`",
     );
     check(
         vec![spec("order*", HandlerSpec::Log)],
