@@ -103,6 +103,8 @@ struct Fetcher<'a> {
     lanes: Vec<Lane>,
     route_of: HashMap<String, Option<usize>>,
     size: ClaimSize,
+    /// Events sent to the runners so far.
+    n_handed: u64,
     last_cost: Duration,
     strays: Strays,
     /// The queue has enough for now; other lanes may still wait for events.
@@ -126,6 +128,7 @@ impl<'a> Fetcher<'a> {
             lanes,
             route_of: HashMap::new(),
             size: ClaimSize::new(shared.config.claim_events_max()),
+            n_handed: 0,
             last_cost: Duration::ZERO,
             strays: Strays::default(),
             wants_room: false,
@@ -210,7 +213,11 @@ impl<'a> Fetcher<'a> {
     /// How many events a general claim asks for now; 0 while the queue still has enough.
     fn room(&self) -> usize {
         let runners = usize::from(self.shared.config.max_parallel.get());
-        let idle = runners.saturating_sub(self.shared.busy_runners.load(Ordering::Relaxed));
+        // Not by what the runners say of themselves: one that has just taken an event from the queue has not said so yet, and a second
+        // event claimed for it would wait behind the first, while another worker is idle.
+        let ended = self.shared.runs_ended.load(Ordering::Relaxed);
+        let handed = usize::try_from(self.n_handed.saturating_sub(ended)).unwrap_or(usize::MAX);
+        let idle = runners.saturating_sub(handed);
         let queued = self.ends.claims.len();
         let low = self.size.low_water();
         self.shared.low_water.store(low, Ordering::Relaxed);
@@ -289,6 +296,7 @@ impl<'a> Fetcher<'a> {
         let at = Instant::now();
         let runs_before = self.shared.runs_ended.load(Ordering::Relaxed);
         let n_queued = self.hand_over(claimed, sent);
+        self.n_handed += n_queued as u64;
         if is_full && lane == 0 {
             self.size.handed_full(at, runs_before + n_queued as u64);
         }

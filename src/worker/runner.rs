@@ -28,9 +28,7 @@ pub(super) fn run(
         let is_wanted =
             !shared.is_draining.load(Ordering::Relaxed) && shared.leases.may_start(&claim.lease);
         let done = if is_wanted {
-            shared.busy_runners.fetch_add(1, Ordering::Relaxed);
             let outcome = handle(slot, &claim, shared);
-            shared.busy_runners.fetch_sub(1, Ordering::Relaxed);
             claim.finish(outcome)
         } else {
             claim.finish(Outcome::Released)

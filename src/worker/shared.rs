@@ -61,8 +61,6 @@ pub(super) struct Shared {
     pub(super) is_draining: AtomicBool,
     /// The server may still commit a claim that this worker gave up. Its in-hand file stays then, so that somebody looks for that.
     pub(super) may_claim_late: AtomicBool,
-    /// Runners that handle an event now.
-    pub(super) busy_runners: AtomicUsize,
     /// Payload bytes in the queue: a few large events fill it as many small ones do.
     pub(super) queued_bytes: AtomicU64,
     /// Runs that have ended, and events that were given back unstarted.
@@ -128,7 +126,6 @@ impl Shared {
             epoch: Instant::now(),
             is_draining: AtomicBool::new(false),
             may_claim_late: AtomicBool::new(false),
-            busy_runners: AtomicUsize::new(0),
             queued_bytes: AtomicU64::new(0),
             runs_ended: AtomicU64::new(0),
             runner_states: (0..n_runners).map(|_| RunnerState::default()).collect(),
