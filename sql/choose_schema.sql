@@ -1,5 +1,5 @@
--- Called by store/schema.rs before it migrates or compares: binds the session to the schema that holds outbox_event, or else to the first one of the
--- search_path. Returns no row where there is none.
+-- Called by store/schema/mod.rs before a migration or a comparison: binds the session to the schema that holds outbox_event, or else to the
+-- first one of the search_path, and returns its name; no row where there is none.
 select home, set_config('search_path', format('%I, pg_temp', home), false)
   from (select coalesce((select nspname from pg_namespace n join pg_class c on c.relnamespace = n.oid where c.oid = to_regclass('outbox_event')),
                         current_schema()) as home) h

@@ -1,4 +1,4 @@
--- Called by store/schema.rs: of the functions named in $1, returns those that are there, but with another body than in $2 or bound to another
+-- Called by store/schema/mod.rs: of the functions named in $1, returns those that are there, but with another body than in $2 or bound to another
 -- schema than the one they are in (which was renamed, for example).
 select f.name
   from unnest($1::text[], $2::text[]) as f (name, body)

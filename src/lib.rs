@@ -100,6 +100,7 @@ pub mod demo;
 pub mod directory;
 pub mod error;
 pub mod event;
+pub mod figure;
 pub mod handler;
 pub mod health;
 pub mod http;

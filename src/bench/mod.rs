@@ -17,7 +17,6 @@ mod summary;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::num::NonZeroU16;
-use std::process::ExitCode;
 
 use crossbeam_channel::Receiver;
 
@@ -25,8 +24,8 @@ use crate::cluster::ClusterError;
 use crate::event::Event;
 use crate::handler::Handlers;
 use crate::signal::SignalThread;
+use crate::store::StoreError;
 use crate::store::dsn::DsnError;
-use crate::store::{StoreError, io_cause};
 
 use arena::Arena;
 use summary::{Pair, Summary};
@@ -79,37 +78,25 @@ pub fn with_noop(handlers: Handlers) -> Handlers {
     handlers.register_hidden(NOOP, |_: &Event| Ok(()))
 }
 
-/// Measures and prints; the exit code is 1 when an event was lost or handled twice, too.
-pub fn run(options: &BenchOptions) -> ExitCode {
-    let summary = match measure(options) {
-        Ok(summary) => summary,
-        Err(err) => {
-            let _ = writeln!(io::stderr(), "error: {err}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let text = if options.json {
-        summary.json()
-    } else {
-        summary.table()
-    };
-    let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    if let Err(err) = written
-        && err.kind() != io::ErrorKind::BrokenPipe
-    {
-        let why = io_cause(&err);
-        let _ = writeln!(
-            io::stderr(),
-            "error: could not write to standard output: {why}"
-        );
-        return ExitCode::FAILURE;
-    }
-    if summary.is_exact() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+/// What a bench has found.
+pub(crate) struct Found {
+    /// A table, or one JSON object.
+    pub(crate) text: String,
+    /// No event was lost or handled twice.
+    pub(crate) is_exact: bool,
+}
+
+/// Measures.
+pub(crate) fn run(options: &BenchOptions) -> Result<Found, BenchError> {
+    let summary = measure(options)?;
+    Ok(Found {
+        text: if options.json {
+            summary.json()
+        } else {
+            summary.table()
+        },
+        is_exact: summary.is_exact(),
+    })
 }
 
 fn measure(options: &BenchOptions) -> Result<Summary, BenchError> {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::bench::BenchOptions;
 use crate::bench::pipeline::PipelineRun;
+use crate::figure::grouped;
 
 /// One pair of runs.
 #[derive(Debug, Clone, Copy)]
@@ -49,12 +50,12 @@ impl Summary {
     pub(super) fn table(&self) -> String {
         let mut text = format!(
             "{} events, {} processes, batch {}\n\n  pair   daemon events/s   bare events/s   ratio\n",
-            thousands(f64::from(self.events)),
+            grouped(f64::from(self.events)),
             self.processes,
             self.batch_size
         );
         let mut line = |name: &str, pipeline: f64, bare: f64, ratio: f64| {
-            let (pipeline, bare) = (thousands(pipeline), thousands(bare));
+            let (pipeline, bare) = (grouped(pipeline), grouped(bare));
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{name:>6}{pipeline:>18}{bare:>16}{ratio:>8.2}");
         };
@@ -136,19 +137,6 @@ fn rounded(figure: f64, digits: i32) -> f64 {
     (figure * scale).round() / scale
 }
 
-/// Writes a whole number with commas: `1,234,567`.
-fn thousands(figure: f64) -> String {
-    let digits = format!("{figure:.0}");
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,11 +197,5 @@ mod tests {
         let mut exact = summary();
         exact.pairs.truncate(2);
         assert!(exact.is_exact());
-    }
-
-    #[test]
-    fn thousands_are_set_apart() {
-        let texts = [0.0, 999.0, 1000.0, 1_234_567.4].map(thousands);
-        assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
     }
 }

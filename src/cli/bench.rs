@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use argh::{ArgsInfo, FromArgs};
 
 use crate::bench::{self, BenchOptions};
-use crate::cli::{complain, values};
+use crate::cli::{complain, output, say, values};
 use crate::config::CLAIM_EVENTS_MAX;
-use crate::error::UsageError;
+use crate::error::{EXIT_FAILED, UsageError};
 
 /// Options of `bench`.
 #[derive(Debug, Default, Clone, PartialEq, Eq, FromArgs, ArgsInfo)]
@@ -33,11 +33,21 @@ pub struct BenchArgs {
     pub json: bool,
 }
 
-/// Runs the command.
+/// Runs the command; the exit code is 1 also when an event was lost or handled twice.
 pub fn run(args: &BenchArgs) -> ExitCode {
-    match options(args) {
-        Ok(options) => bench::run(&options),
-        Err(err) => complain(&err),
+    let options = match options(args) {
+        Ok(options) => options,
+        Err(err) => return complain(&err),
+    };
+    match bench::run(&options) {
+        Ok(found) => output::finish(
+            &found.text,
+            ExitCode::from(if found.is_exact { 0 } else { EXIT_FAILED }),
+        ),
+        Err(err) => {
+            say(&format!("error: {err}\n"));
+            ExitCode::from(EXIT_FAILED)
+        }
     }
 }
 

@@ -188,19 +188,6 @@ pub(super) fn in_words(duration: Duration) -> String {
     }
 }
 
-/// Shows a number as the page does: `48,500`.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Renders names and values, a line each, in two columns; values are escaped.
 pub(super) fn fields(lines: &[(&str, String)]) -> String {
     let mut text = String::new();
@@ -343,12 +330,6 @@ mod tests {
         assert_eq!(words(120), "2 min");
         assert_eq!(words(200), "3 min 20 s");
         assert_eq!(words(187_200), "2 d 4 h");
-    }
-
-    #[test]
-    fn a_large_number_is_grouped() {
-        let shown: Vec<String> = [0, 999, 1000, 48_500, 1_234_567].map(grouped).into();
-        assert_eq!(shown, ["0", "999", "1,000", "48,500", "1,234,567"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cli::terminal::{self, Table};
+use crate::figure::grouped;
 use crate::health::history::RATE_SPAN;
 
 /// Steps of the history that are drawn: five minutes.
@@ -255,9 +256,7 @@ fn text(value: &Value) -> String {
 
 /// A number of events, a dash for what is not there.
 fn count(value: &Value) -> String {
-    value
-        .as_u64()
-        .map_or_else(|| text(value), terminal::grouped)
+    value.as_u64().map_or_else(|| text(value), grouped)
 }
 
 fn age(seconds: &Value) -> String {

@@ -13,7 +13,9 @@ use source::Source;
 
 /// The top-level modules of each layer. Layer 0 is the domain, 1 the adapters, 2 the runtime, 3 the application.
 const LAYERS: [&[&str]; 4] = [
-    &["backoff", "config", "error", "event", "nearest", "report"],
+    &[
+        "backoff", "config", "error", "event", "figure", "nearest", "report",
+    ],
     &[
         "cluster",
         "directory",

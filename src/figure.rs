@@ -1,0 +1,33 @@
+//! Pure: numbers as people read them.
+
+use std::fmt::Display;
+
+/// Writes a whole number, or what one rounds to, with commas: `1,234,567`.
+pub fn grouped(number: impl Display) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_number_is_grouped() {
+        let shown: Vec<String> = [0_u64, 999, 1000, 48_500, 1_234_567].map(grouped).into();
+        assert_eq!(shown, ["0", "999", "1,000", "48,500", "1,234,567"]);
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let texts = [0.0, 999.0, 1000.0, 1_234_567.4].map(grouped);
+        assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
+    }
+}
