@@ -18,7 +18,8 @@
 //!       ├─ fetcher   claims only what has room ──▶ bounded queue
 //!       ├─ runner ×max_parallel   handler → outcome ──▶ bounded queue
 //!       ├─ settler   writes outcomes in batches
-//!       ├─ keeper    renews leases and sweeps expired ones, on its own connection
+//!       ├─ keeper    renews leases, on its own connection, and looks for expired ones
+//!       ├─ sweeper   charges the events of expired leases
 //!       └─ reporter  one line a second
 //! ```
 //!

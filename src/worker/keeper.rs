@@ -1,24 +1,24 @@
-//! The keeper renews the leases in hand and sweeps those that others let expire.
+//! The keeper renews the leases in hand, and looks for those that others let expire.
 //!
-//! It has a connection of its own, so nothing that blocks a claim or a settle, a locked row for instance, holds up a renewal.
+//! Nothing holds up a renewal: the keeper has a connection of its own, so what blocks a claim or a settle, a locked row for instance, does
+//! not block it; each of its calls ends long before a lease does; and what it finds expired is swept elsewhere ([`super::sweeper`]), since a
+//! sweep waits for the rows of up to 900 events.
 //!
 //! An expired lease is swept only after it was seen expired twice, with the same expiry, a third of a lease apart by this
 //! worker's own clock and with no failed call between: after an outage longer than a lease, or a jump of the database's clock,
 //! every living worker has renewed by then, because leases are renewed every quarter of their time: with equal rhythms chance would
-//! decide which comes first. Nobody can know which of its events were being handled when its worker vanished, so
-//! each is charged an attempt.
+//! decide which comes first.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, select};
-use log::{info, warn};
+use crossbeam_channel::{Receiver, Sender, select};
+use log::warn;
 
-use crate::event::{Outcome, obituary};
+use crate::store::StoreError;
 use crate::store::lease::Lease;
-use crate::store::settle::{SettleBatch, Settlement, Written};
-use crate::store::{EventBrief, StoreError};
-use crate::worker::link::{Link, Patience};
+use crate::worker::link::Link;
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
 
@@ -31,10 +31,11 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// Leases swept per look.
 const SWEEP_LEASES_MAX: u16 = 100;
 
-/// Renews and sweeps until the stop channel is disconnected.
-pub(super) fn run(stop: Receiver<()>, shared: &Shared) {
+/// Renews, and hands what has expired to the sweeper, until the stop channel is disconnected.
+pub(super) fn run(stop: Receiver<()>, expired: Sender<Vec<Lease>>, shared: &Shared) {
     let mut keeper = Keeper {
         shared,
+        expired,
         link: Link::new(shared, Stage::Keeper, &shared.keeper_pool),
         seen: HashMap::new(),
         strays: Vec::new(),
@@ -66,12 +67,12 @@ pub(super) fn run(stop: Receiver<()>, shared: &Shared) {
         }
         if Instant::now() >= sweep_at {
             // The error is logged by the link; what was seen before it does not count.
-            let swept = keeper.sweep();
-            if swept.is_err() {
+            let looked = keeper.look();
+            if looked.is_err() {
                 keeper.seen.clear();
             }
             sweep_at = Instant::now()
-                + if swept.is_ok() {
+                + if looked.is_ok() {
                     sweep_every
                 } else {
                     RETRY_EVERY.min(sweep_every)
@@ -82,18 +83,13 @@ pub(super) fn run(stop: Receiver<()>, shared: &Shared) {
 
 struct Keeper<'a> {
     shared: &'a Shared,
+    /// To the sweeper, who takes only while it has nothing else to do.
+    expired: Sender<Vec<Lease>>,
     link: Link<'a>,
     /// Expired leases by token: their expiry and when it was first seen.
     seen: HashMap<i64, (Option<i64>, Instant)>,
     /// Tokens that the last renewal did not find.
     strays: Vec<i64>,
-}
-
-/// What an event of an expired lease is charged.
-struct Charge {
-    route: Option<usize>,
-    attempt: u32,
-    settlement: Settlement,
 }
 
 impl Keeper<'_> {
@@ -142,7 +138,11 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    fn sweep(&mut self) -> Result<(), StoreError> {
+    /// Looks which leases have expired, and hands on those that were seen expired before.
+    fn look(&mut self) -> Result<(), StoreError> {
+        if self.shared.has_sweep_failed.swap(false, Ordering::Relaxed) {
+            self.seen.clear();
+        }
         let expired = self
             .link
             .call(|session| session.expired_leases(SWEEP_LEASES_MAX))?;
@@ -161,103 +161,10 @@ impl Keeper<'_> {
             }
         }
         self.seen = seen;
-        for lease in due {
-            let charges = self.charges(&lease)?;
-            match self.end(&lease, &charges) {
-                Ok(()) => {
-                    self.seen.remove(&lease.token);
-                }
-                Err(error) if error.is_connection_lost() => return Err(error),
-                // Somebody else holds one of its rows; that holds up no other lease, and the link has told the log.
-                Err(_) => self.end_what_can_be(&lease, &charges)?,
-            }
+        if !due.is_empty() {
+            // While the sweeper is at work these wait for a later look.
+            let _ = self.expired.try_send(due);
         }
         Ok(())
-    }
-
-    /// Charges every event of an expired lease and deletes it, unless its worker renewed it at the last moment.
-    fn end(&mut self, lease: &Lease, charges: &[Charge]) -> Result<(), StoreError> {
-        let written = self.charge(Patience::Usual, lease, charges, &[lease.token])?;
-        if !written.is_empty() || lease.event_ids.is_empty() {
-            self.shared.metrics.lease_sweeps.inc();
-            info!(
-                "swept the expired lease of worker {}: {} events are due again later",
-                lease.worker,
-                written.len()
-            );
-        }
-        Ok(())
-    }
-
-    /// Charges the events of a lease one by one, with little patience; what cannot be written stays named for the next look.
-    fn end_what_can_be(&mut self, lease: &Lease, charges: &[Charge]) -> Result<(), StoreError> {
-        for charge in charges {
-            let charges = std::slice::from_ref(charge);
-            match self.charge(Patience::Short, lease, charges, &[]) {
-                Err(error) if error.is_connection_lost() => return Err(error),
-                Ok(_) | Err(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes charges and counts those that stand now.
-    fn charge(
-        &mut self,
-        patience: Patience,
-        lease: &Lease,
-        charges: &[Charge],
-        ended: &[i64],
-    ) -> Result<Vec<Written>, StoreError> {
-        let outcomes: Vec<Settlement> = charges.iter().map(|one| one.settlement.clone()).collect();
-        let batch = SettleBatch {
-            worker: &lease.worker,
-            outcomes: &outcomes,
-            ended,
-            expired: true,
-        };
-        let written = self
-            .link
-            .call_with(patience, |session| session.settle(&batch))?;
-        let stands: HashSet<i64> = written
-            .iter()
-            .filter(|written| written.written)
-            .map(|written| written.event_id)
-            .collect();
-        for Charge {
-            route,
-            attempt,
-            settlement,
-        } in charges
-            .iter()
-            .filter(|one| stands.contains(&one.settlement.event_id))
-        {
-            let outcome = &settlement.outcome;
-            self.shared.metrics.settled(*route, outcome, *attempt);
-            if let Outcome::Dead { reason } = outcome {
-                warn!("{}", obituary(settlement.event_id, *attempt, reason));
-            }
-        }
-        Ok(written)
-    }
-
-    fn charges(&mut self, lease: &Lease) -> Result<Vec<Charge>, StoreError> {
-        let events = self
-            .link
-            .call(|session| session.events_brief(&lease.event_ids))?;
-        let reason = format!(
-            "lease of worker {} expired while the event was claimed",
-            lease.worker
-        );
-        let charge = |event: &EventBrief| {
-            let routes = &self.shared.routes;
-            let policy = routes.retry_policy(&event.event_type);
-            Charge {
-                route: routes.find(&event.event_type),
-                attempt: event.attempts.saturating_add(1),
-                settlement: event.charge(lease.token, &policy, &reason, fastrand::f64()),
-            }
-        };
-        Ok(events.iter().map(charge).collect())
     }
 }

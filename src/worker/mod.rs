@@ -1,4 +1,4 @@
-//! A worker process: fetcher → queue → runners → settler, with keeper and reporter beside them.
+//! A worker process: fetcher → queue → runners → settler, with keeper, sweeper and reporter beside them.
 //!
 //! It reads its settings from standard input and takes that input's end as the order to drain: the end also comes when the
 //! supervisor dies, however it dies, so no worker is orphaned. Stages end by ownership: the fetcher returns when its stop channel
@@ -21,6 +21,7 @@ mod settler;
 mod shared;
 mod spawner;
 mod strays;
+mod sweeper;
 
 use std::io::{self, BufRead as _, Read as _};
 use std::process::ExitCode;
@@ -107,7 +108,8 @@ struct Worker {
     reporter: Option<Sender<()>>,
     finished: Option<Sender<Finished>>,
     stages: Vec<JoinHandle<()>>,
-    keeper: Option<JoinHandle<()>>,
+    /// Keeper and sweeper, which live as long as there is something to renew.
+    keepers: Vec<JoinHandle<()>>,
     reporter_ended: Receiver<()>,
     ended: Receiver<String>,
     input_ended: Receiver<()>,
@@ -132,7 +134,7 @@ impl Worker {
         let (keeper_stop, keeper_stopped) = bounded(0);
         let (reporter, asked) = bounded(1);
         let (last_report, reporter_ended) = bounded::<()>(0);
-        let (ended_sender, ended) = bounded(n_runners + 4);
+        let (ended_sender, ended) = bounded(n_runners + 5);
         let (input_sender, input_ended) = bounded(0);
 
         let spawner = Spawner::new(Arc::clone(&shared), ended_sender);
@@ -153,7 +155,14 @@ impl Worker {
             })?);
         }
         stages.push(spawner.spawn("settler", move |shared| settler::run(outcomes, shared))?);
-        let keeper = spawner.spawn("keeper", move |shared| keeper::run(keeper_stopped, shared))?;
+        // Nothing is stored on the way: what has expired is handed over only while the sweeper waits for it.
+        let (expired_sender, expired) = bounded(0);
+        let keepers = vec![
+            spawner.spawn("keeper", move |shared| {
+                keeper::run(keeper_stopped, expired_sender, shared);
+            })?,
+            spawner.spawn("sweeper", move |shared| sweeper::run(expired, shared))?,
+        ];
         spawner.spawn("reporter", move |shared| {
             // Dropped when the last report is out, or never.
             let _last_report = last_report;
@@ -167,7 +176,7 @@ impl Worker {
             reporter: Some(reporter),
             finished: Some(finished),
             stages,
-            keeper: Some(keeper),
+            keepers,
             reporter_ended,
             ended,
             input_ended,
@@ -233,8 +242,8 @@ impl Worker {
         // It has ended, and would be all that the loop sees.
         self.input_ended = never();
         let mut n_left = self.stages.len();
-        let mut is_kept = true;
-        while n_left > 0 || is_kept {
+        let mut n_keepers = self.keepers.len();
+        while n_left > 0 || n_keepers > 0 {
             if n_left == 0 {
                 // Nothing is left to renew.
                 self.keeper_stop = None;
@@ -243,7 +252,7 @@ impl Worker {
                 WorkerEvent::StageEnded(name) => {
                     debug!("the {name} thread has ended");
                     match name.as_str() {
-                        "keeper" => is_kept = false,
+                        "keeper" | "sweeper" => n_keepers -= 1,
                         "reporter" => {}
                         _ => n_left -= 1,
                     }
@@ -274,17 +283,10 @@ impl Worker {
         let n_died = self
             .stages
             .drain(..)
+            .chain(self.keepers.drain(..))
             .map(JoinHandle::join)
             .filter(Result::is_err)
             .count();
-        let n_died = n_died
-            + self
-                .keeper
-                .take()
-                .map(JoinHandle::join)
-                .into_iter()
-                .filter(Result::is_err)
-                .count();
         info!(
             "drained {n_in_flight} events in flight in {} ms",
             began.elapsed().as_millis()

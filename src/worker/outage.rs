@@ -39,7 +39,7 @@ pub(super) struct Outage {
 
 #[derive(Debug, Default)]
 struct Known {
-    stages: [Standing; 3],
+    stages: [Standing; Stage::COUNT],
     away_since: Option<Instant>,
     last: Option<Past>,
     /// By the reason that the metric names.
@@ -69,7 +69,7 @@ struct Refusal {
     last: Instant,
     told: Instant,
     /// By stage: it has met it and not got through since.
-    is_met: [bool; 3],
+    is_met: [bool; Stage::COUNT],
 }
 
 impl Outage {
@@ -150,7 +150,7 @@ impl Known {
                 since: now,
                 last: now,
                 told: now,
-                is_met: [false; 3],
+                is_met: [false; Stage::COUNT],
             }
         });
         refusal.last = now;

@@ -13,8 +13,15 @@ pub(super) enum Stage {
     Fetcher,
     /// Writes outcomes.
     Settler,
-    /// Renews and sweeps.
+    /// Renews.
     Keeper,
+    /// Sweeps.
+    Sweeper,
+}
+
+impl Stage {
+    /// How many there are.
+    pub(super) const COUNT: usize = Stage::Sweeper as usize + 1;
 }
 
 /// The calls under way.
@@ -22,7 +29,7 @@ pub(super) enum Stage {
 pub(super) struct Pulse {
     epoch: Instant,
     /// Per stage: microseconds after the epoch at which its call began, 0 while it is in none.
-    began: [AtomicU64; 3],
+    began: [AtomicU64; Stage::COUNT],
 }
 
 impl Default for Pulse {

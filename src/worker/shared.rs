@@ -17,6 +17,10 @@ use crate::worker::leases::Leases;
 use crate::worker::outage::Outage;
 use crate::worker::pulse::Pulse;
 
+/// Whatever a call of the keeper meets, the next renewal comes in time: to connect and to renew take a third of a lease at most. A network
+/// needs this much, however short a lease is.
+const KEEPER_CALL_MIN: Duration = Duration::from_secs(1);
+
 /// The channel ends that the stages are given.
 pub(super) struct Channels {
     /// The fetcher's end of the queue.
@@ -47,7 +51,7 @@ pub(super) struct Shared {
     pub(super) in_hand: InHandFile,
     /// The leases in hand.
     pub(super) leases: Leases,
-    /// Connections of fetcher and settler.
+    /// Connections of fetcher, settler and sweeper.
     pub(super) pool: Pool,
     /// The keeper's own connection: what blocks the others does not hold up a renewal.
     pub(super) keeper_pool: Pool,
@@ -59,6 +63,8 @@ pub(super) struct Shared {
     pub(super) epoch: Instant,
     /// It claims and starts no more.
     pub(super) is_draining: AtomicBool,
+    /// A sweep was broken off since the keeper looked last.
+    pub(super) has_sweep_failed: AtomicBool,
     /// The server may still commit a claim that this worker gave up. Its in-hand file stays then, so that somebody looks for that.
     pub(super) may_claim_late: AtomicBool,
     /// Payload bytes in the queue: a few large events fill it as many small ones do.
@@ -119,12 +125,18 @@ impl Shared {
                 config.pool_size,
                 &owner.application_name,
             ),
-            keeper_pool: Pool::new(dsn, timeouts, NonZeroU16::MIN, &owner.application_name),
+            keeper_pool: Pool::new(
+                dsn,
+                keeper_timeouts(timeouts, config.lease),
+                NonZeroU16::MIN,
+                &owner.application_name,
+            ),
             leases: Leases::new(config.lease),
             pulse: Pulse::default(),
             outage: Outage::default(),
             epoch: Instant::now(),
             is_draining: AtomicBool::new(false),
+            has_sweep_failed: AtomicBool::new(false),
             may_claim_late: AtomicBool::new(false),
             queued_bytes: AtomicU64::new(0),
             runs_ended: AtomicU64::new(0),
@@ -228,5 +240,14 @@ impl Shared {
             due_back != 0 && due_back < now
         };
         self.runner_states.iter().filter(is_stuck).count()
+    }
+}
+
+/// Bounds the keeper's calls by the lease: a renewal has to come through before that is over.
+fn keeper_timeouts(usual: Timeouts, lease: Duration) -> Timeouts {
+    let most = (lease / 6).max(KEEPER_CALL_MIN);
+    Timeouts {
+        connect: usual.connect.min(most),
+        query: usual.query.min(most),
     }
 }

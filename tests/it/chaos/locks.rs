@@ -196,3 +196,47 @@ fn a_locked_row_of_an_expired_lease_holds_up_only_itself() {
         0
     );
 }
+
+/// Goal: sweeping the lease of a lost host, however long that takes, never keeps a living worker from renewing its own.
+/// Method: somebody holds the table against writers, so each of 900 events of the lost host is waited for.
+#[test]
+fn a_long_sweep_delays_no_renewal() {
+    let db = TestDb::new();
+    let recorder = Recorder::new().gated();
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("order.*"))
+        .route("*=log")
+        .args(["--query-timeout", "1", "--lease-seconds", "4"])
+        .start();
+    let ids = db.insert_events("order.created", 1);
+    wait_until("its handler runs", || recorder.history().len() == 1);
+    db.execute(
+        "insert into outbox_event (aggregate_type, aggregate_id, event_type, payload, next_run_at) \
+         select 'order', i::text, 'later', '{}', now() + interval '1 day' from generate_series(1, 900) i; \
+         insert into outbox_lease (token, worker, expires_at, event_ids) \
+         select txid_current(), 'ghost/worker-00/x', now() - interval '1 hour', array_agg(id) from outbox_event where event_type = 'later'",
+    );
+    let mut other = db.client();
+    let mut lock = other.transaction().unwrap();
+    lock.batch_execute("lock table outbox_event in share mode")
+        .unwrap();
+
+    let left = "select min(extract(epoch from expires_at - clock_timestamp()) * 1000)::bigint \
+                from outbox_lease where worker not like 'ghost%'";
+    let n_refused = || {
+        daemon
+            .metric("dispatchbox_db_errors_total", &[("reason", "lock_timeout")])
+            .unwrap_or(0.0)
+    };
+    // A tenth of a second each: the sweep has been at it for longer than a lease.
+    wait_until_within(LIMIT, "the sweep has met many locked rows", || {
+        assert!(db.number(left, &[]) > 0, "the lease of the living is over");
+        n_refused() >= 60.0
+    });
+    lock.commit().unwrap();
+    recorder.open_gate();
+
+    wait_all_done(&db, &ids);
+    assert_eq!(recorder.history().runs(), [(ids[0], 1)]);
+    assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
+}
