@@ -3,7 +3,8 @@
 select id
   from outbox_event
  where status = 'dead'
-   and ($1::text is null or aggregate_type = $1) and ($2::text is null or event_type = $2)
+   and ($1::text is null or aggregate_type = $1) and ($2::text is null or event_type collate "C" = $2)
+   and ($8::text is null or starts_with(coalesce(event_type, '') collate "C", $8))
    and ($3::text is null or position($3 in last_error) > 0)
    and ($4::timestamptz is null or created_at >= $4) and ($5::timestamptz is null or created_at < $5)
  order by created_at desc, id desc limit $6 offset $7

@@ -12,6 +12,52 @@
 --
 -- `dispatchbox migrate` belongs to the owner of the tables. The daemon looks at the start whether it may do what it has to
 -- (sql/privileges.sql), and ends with exit code 78 when it may not.
+--
+-- All of it is done or nothing: one transaction, which psql leaves at its first error.
+
+\set ON_ERROR_STOP on
+begin;
+
+-- What would fail further down, or only warn there and grant nothing, is named first.
+do $$
+declare
+  home   text := (select relnamespace::regnamespace from pg_class where oid = to_regclass('outbox_event'));
+  others text;
+  lacks  text;
+begin
+  if home is null then
+    select string_agg(n.nspname, ', ' order by n.nspname) into others
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relname = 'outbox_event' and c.relkind in ('r', 'p');
+    raise exception 'the search_path (%) reaches no table outbox_event', current_setting('search_path')
+      using hint = coalesce('It stands in the schema ' || others || ': name that in the environment, PGOPTIONS=-csearch_path=…',
+                            'Apply sql/schema.sql or `dispatchbox migrate` first, and look whether this is the right database.');
+  end if;
+  -- Everything below is in the schema of the table, whatever the search_path says first.
+  perform set_config('search_path', home || ', pg_temp', true);
+  select string_agg(name, ', ') into lacks
+    from unnest('{outbox_event_archive,outbox_lease}'::text[]) name where to_regclass(name) is null;
+  if lacks is not null then
+    raise exception 'the schema % lacks %', home, lacks using hint = 'Apply sql/schema.sql or `dispatchbox migrate` first.';
+  end if;
+  select string_agg(distinct pg_get_userbyid(owner), ', ') into lacks
+    from (select relowner as owner from pg_class
+           where oid in (to_regclass('outbox_event'), to_regclass('outbox_event_archive'), to_regclass('outbox_lease'))
+          union all
+          select proowner from pg_proc where pronamespace = (select oid from pg_namespace where nspname = current_schema()) and proname like '%outbox\_%') owned
+   where not pg_has_role(owner, 'USAGE');
+  if lacks is not null then
+    raise exception 'tables or functions of the outbox belong to %, whose privileges % does not have', lacks, current_user
+      using hint = 'Run this as their owner.';
+  end if;
+  select string_agg(name, ', ') into lacks
+    from unnest('{dispatchbox_daemon,dispatchbox_producer,dispatchbox_archivist}'::text[]) name
+   where not exists (select from pg_roles where rolname = name)
+     and not exists (select from pg_roles where rolname = current_user and (rolcreaterole or rolsuper));
+  if lacks is not null then
+    raise exception '% may not create the roles %', current_user, lacks
+      using hint = 'Let a role that may (CREATEROLE) create them, each as: create role NAME nologin. Then run this again.';
+  end if;
+end $$;
 
 do $$
 declare
@@ -63,3 +109,5 @@ grant insert (aggregate_type, aggregate_id, event_type, payload, headers, next_r
 grant select, delete on outbox_event to dispatchbox_archivist;
 grant select (id), insert on outbox_event_archive to dispatchbox_archivist;
 grant select on outbox_lease to dispatchbox_archivist;
+
+commit;

@@ -13,7 +13,7 @@ use crate::error::{EXIT_CONFIG, UsageError};
 use crate::logging;
 use crate::store::dsn::Dsn;
 use crate::store::schema::{self, Flaws};
-use crate::store::{Session, StoreError};
+use crate::store::{OutOfReach, Session, StoreError};
 
 /// What to do about a usage error.
 const HINT: &str = "`dispatchbox help migrate` lists its options";
@@ -64,9 +64,15 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
     warn(&target.warnings);
     logging::init(target.log_level, "migrate");
     let mut page = Page::default();
+    let mut elsewhere = None;
     let done = target.connect("migrate").and_then(|mut session| {
+        elsewhere = session.out_of_reach()?;
         if args.check {
-            schema::check(&mut session).map(|flaws| report(&flaws, &mut page))
+            let code = schema::check(&mut session).map(|flaws| report(&flaws, &mut page))?;
+            if let Some(elsewhere) = &elsewhere {
+                page.print(&format!("elsewhere: {}\n", elsewhere.fact()));
+            }
+            Ok(code)
         } else {
             page.print(&format!("database {}\n", target.dsn.display()));
             migrate(&mut session, &mut page)
@@ -75,7 +81,7 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
     match (done, page.lost) {
         (Ok(_), Some(lost)) => lost.complain(),
         (Ok(code), None) => code,
-        (Err(err), _) => failed(&err, &target.dsn),
+        (Err(err), _) => failed(&err, &target.dsn, elsewhere.as_ref()),
     }
 }
 
@@ -143,13 +149,15 @@ fn report(flaws: &Flaws, page: &mut Page) -> ExitCode {
 }
 
 /// The hints of the other commands lead here.
-fn failed(err: &StoreError, dsn: &Dsn) -> ExitCode {
+fn failed(err: &StoreError, dsn: &Dsn, elsewhere: Option<&OutOfReach>) -> ExitCode {
     let hint = if err.is_permission_denied() {
-        "`migrate` is for the owner of the tables"
-    } else if err.is_schema() {
-        "make the schema that the role's search_path names, or name one that is there"
+        "`migrate` is for the owner of the tables".to_owned()
+    } else if !err.is_schema() {
+        return database_failed(err, dsn, None);
+    } else if let Some(elsewhere) = elsewhere {
+        elsewhere.remedy_of_migrate()
     } else {
-        return database_failed(err, dsn);
+        "make the schema that the search_path names, or name one that is there".to_owned()
     };
     say(&format!("error: {err}\nhint: {hint}\n"));
     ExitCode::from(EXIT_CONFIG)

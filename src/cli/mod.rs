@@ -36,7 +36,7 @@ use crate::cli::settings::Env;
 use crate::error::{EXIT_CONFIG, EXIT_FAILED, EXIT_UNAVAILABLE, UsageError};
 use crate::logging;
 use crate::store::dsn::Dsn;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{Session, StoreError, StoreErrorKind};
 
 /// What our variables and libpq's begin with.
 const OUR_PREFIXES: [&str; 3] = ["DISPATCHBOX_", "PG", "DATABASE_URL"];
@@ -72,12 +72,12 @@ pub fn complain(err: &UsageError) -> ExitCode {
     ExitCode::from(err.exit_code())
 }
 
-/// Writes why a one-shot command could not do its work in the database, and gives the exit code.
-pub fn database_failed(err: &StoreError, dsn: &Dsn) -> ExitCode {
-    let hint = remedy(err).map_or_else(
-        || format!("the database is {}", dsn.display()),
-        str::to_owned,
-    );
+/// Writes why a one-shot command could not do its work in the database, and gives the exit code; `why` is what is known of something that
+/// is missing.
+pub fn database_failed(err: &StoreError, dsn: &Dsn, why: Option<String>) -> ExitCode {
+    let hint = why
+        .or_else(|| remedy(err).map(str::to_owned))
+        .unwrap_or_else(|| format!("the database is {}", dsn.display()));
     say(&format!("error: {err}\nhint: {hint}\n"));
     ExitCode::from(match err.kind() {
         _ if is_unreachable(err) => EXIT_UNAVAILABLE,
@@ -86,6 +86,15 @@ pub fn database_failed(err: &StoreError, dsn: &Dsn) -> ExitCode {
             EXIT_FAILED
         }
     })
+}
+
+/// Explains a table or function that a statement did not find, where more is known than that it is missing.
+fn why_missing(session: &mut Session, err: &StoreError) -> Option<String> {
+    if !err.is_schema() {
+        return None;
+    }
+    // The first error matters, not one of the look for its cause.
+    session.why_missing().ok().flatten()
 }
 
 /// What helps, where more than looking at the database does.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::cli::layers::Layers;
 use crate::cli::output::Unwritten;
 use crate::cli::settings::Env;
-use crate::cli::{complain, database, database_failed, say, warn};
+use crate::cli::{complain, database, database_failed, say, warn, why_missing};
 use crate::config::{self, Config, LogLevel};
 use crate::error::{EXIT_FAILED, UsageError};
 use crate::logging;
@@ -162,14 +162,21 @@ pub(super) fn run<T>(
     };
     warn(&target.warnings);
     logging::init(target.log_level, "dispatchbox");
+    let mut why = None;
     let done = target
         .connect(command)
         .map_err(Failure::from)
-        .and_then(|mut session| work(&mut session, wanted));
+        .and_then(|mut session| {
+            work(&mut session, wanted).inspect_err(|failure| {
+                if let Failure::Store(err) = failure {
+                    why = why_missing(&mut session, err);
+                }
+            })
+        });
     match done {
         Ok(code) => code,
         Err(Failure::Usage(err)) => complain(&err.hint(hint)),
-        Err(Failure::Store(err)) => database_failed(&err, &target.dsn),
+        Err(Failure::Store(err)) => database_failed(&err, &target.dsn, why),
         Err(Failure::NobodyReads) => ExitCode::SUCCESS,
         Err(Failure::Other(text)) => {
             say(&format!("error: {text}\n"));

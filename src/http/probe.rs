@@ -301,7 +301,7 @@ fn try_look(dsn: &Dsn, session: &mut Option<Session>) -> Result<Option<Finding>,
         return session.rehearse().map(|()| None);
     };
     let trouble = match lack {
-        Lack::Schema(_) | Lack::Types(_) => Trouble::Schema,
+        Lack::Schema(_) | Lack::OutOfReach(_) | Lack::Types(_) => Trouble::Schema,
         Lack::Privileges { .. } => Trouble::PermissionDenied,
     };
     Ok(Some(Finding {

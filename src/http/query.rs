@@ -115,6 +115,7 @@ impl<'a> Parameters<'a> {
         Ok(DeadFilter {
             aggregate_type: self.text("aggregate_type")?,
             event_type: self.text("event_type")?,
+            event_type_prefix: None,
             error: self.text("error")?,
             since_micros: self.time("since")?,
             until_micros: self.time("until")?,

@@ -97,6 +97,8 @@ pub struct DeadFilter {
     pub aggregate_type: Option<String>,
     /// Exactly this.
     pub event_type: Option<String>,
+    /// What the event type begins with, byte for byte.
+    pub event_type_prefix: Option<String>,
     /// A part of `last_error`, as it is spelled: no pattern.
     pub error: Option<String>,
     /// Written at this time or later, in microseconds since 1970.
@@ -136,6 +138,7 @@ impl Session {
                 &until,
                 &i64::from(limit),
                 &offset,
+                &filter.event_type_prefix,
             ],
             |row| row.try_get(0),
         )?;
@@ -191,6 +194,7 @@ impl Session {
                 &filter.error,
                 &since,
                 &until,
+                &filter.event_type_prefix,
             ],
             |row| row.try_get::<_, i64>(0),
         )?;
@@ -214,6 +218,7 @@ impl Session {
                 &since,
                 &until,
                 &i64::from(limit),
+                &filter.event_type_prefix,
             ],
             |row| Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.unsigned_abs())),
         )
@@ -241,6 +246,7 @@ impl Session {
                 &cursor.created_at,
                 &cursor.id,
                 &i64::from(limit),
+                &filter.event_type_prefix,
             ],
             |row| Ok((row.try_get(0)?, row.try_get(1)?)),
         )?;

@@ -99,6 +99,16 @@ impl StoreError {
         }
     }
 
+    /// The tables stand in a schema that the search_path does not reach.
+    pub(crate) fn out_of_reach(cause: String) -> StoreError {
+        StoreError {
+            doing: "choose the schema",
+            kind: kind_of(SqlState::INVALID_SCHEMA_NAME.code()),
+            code: Some(SqlState::INVALID_SCHEMA_NAME),
+            cause,
+        }
+    }
+
     /// A name that we need belongs to something else.
     pub(crate) fn name_is_taken(doing: &'static str, name: &str) -> StoreError {
         StoreError {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::connect::Session;
 use super::error::StoreError;
+use super::out_of_reach::OutOfReach;
 
 /// Names told of a longer list: they fit into one line of a log, and who mends the first ten mends all.
 const NAMES_MAX: usize = 10;
@@ -20,6 +21,8 @@ pub enum Lack {
     },
     /// Tables, columns, indexes, triggers or functions are not there: `column outbox_event.last_error`.
     Schema(Vec<String>),
+    /// The tables stand in a schema that the search_path does not reach.
+    OutOfReach(OutOfReach),
     /// Columns of the application's table have a type that nothing here can work with: `column outbox_event.id is integer, must be bigint`.
     Types(Vec<String>),
 }
@@ -38,6 +41,7 @@ impl fmt::Display for Lack {
                 "run `dispatchbox migrate`: the schema lacks {}",
                 grouped(missing)
             ),
+            Lack::OutOfReach(found) => found.fmt(f),
             Lack::Types(unfit) => write!(
                 f,
                 "change the table: {}",
@@ -56,7 +60,8 @@ impl Session {
         }
         let missing = self.missing_schema()?;
         if !missing.is_empty() {
-            return Ok(Some(Lack::Schema(missing)));
+            let found = self.out_of_reach()?;
+            return Ok(Some(found.map_or(Lack::Schema(missing), Lack::OutOfReach)));
         }
         let unfit = self.unfit_columns()?;
         Ok((!unfit.is_empty()).then_some(Lack::Types(unfit)))

@@ -44,6 +44,10 @@ fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
                 }
                 return Ok(());
             }
+            // The database may be another one than was meant.
+            Ok(Some(lack @ (Lack::Schema(_) | Lack::OutOfReach(_)))) => {
+                return Err(format!("{lack}; the database is {}", dsn.display()));
+            }
             Ok(Some(lack)) => return Err(lack.to_string()),
             Err(error) if error.is_connection_lost() || error.is_transient() => {
                 if told != Some(error.reason()) {

@@ -506,23 +506,23 @@ fn dead_letters_are_found_by_their_index() {
     let statements = [
         (
             include_str!("../../sql/dead_list.sql"),
-            "text, text, text, timestamptz, timestamptz, bigint, bigint",
-            format!("{filters}, 100, 0"),
+            "text, text, text, timestamptz, timestamptz, bigint, bigint, text",
+            format!("{filters}, 100, 0, NULL"),
         ),
         (
             include_str!("../../sql/dead_ids.sql"),
-            "text, text, text, timestamptz, timestamptz, bigint, timestamptz, bigint, bigint",
-            format!("{filters}, 9223372036854775807, {range}, 100"),
+            "text, text, text, timestamptz, timestamptz, bigint, timestamptz, bigint, bigint, text",
+            format!("{filters}, 9223372036854775807, {range}, 100, NULL"),
         ),
         (
             include_str!("../../sql/dead_count.sql"),
-            "text, text, text, timestamptz, timestamptz",
-            filters.to_owned(),
+            "text, text, text, timestamptz, timestamptz, text",
+            format!("{filters}, NULL"),
         ),
         (
             include_str!("../../sql/dead_by_type.sql"),
-            "text, text, text, timestamptz, timestamptz, bigint",
-            format!("{filters}, 10"),
+            "text, text, text, timestamptz, timestamptz, bigint, text",
+            format!("{filters}, 10, NULL"),
         ),
     ];
     for (sql, types, values) in statements {

@@ -42,6 +42,8 @@ mod cluster;
 mod config;
 /// Connections and the pool: they end in time, say why, and are replaced.
 mod connect;
+/// The option `--event-type` of the commands `dead-events …`: exact, or a pattern as in routes.
+mod dead_event_types;
 /// The commands `dead-events …`: what they print, change, ask and refuse.
 mod dead_events_cli;
 /// Lists, requeues, discards; what a lease names, what is locked, what is archived already.
@@ -76,6 +78,8 @@ mod logging;
 mod metrics;
 /// The command `migrate`.
 mod migrate;
+/// Tables in a schema that the search_path does not reach: every command names it, and none makes a second outbox.
+mod other_schema;
 /// Standard output on a full disk, or read by nobody.
 mod output;
 /// Random histories against a model.

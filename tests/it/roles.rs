@@ -2,7 +2,7 @@
 //!
 //! Roles belong to a whole server, so each test has one of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dispatchbox::cluster::Cluster;
@@ -12,7 +12,7 @@ use dispatchbox::store::{Session, SettleBatch, StoreError, connect};
 use rustix::process::Signal;
 
 use crate::support::session::{TIMEOUTS, dead, query, retry, settlements};
-use crate::support::{Cli, Daemon, Recorder, TestDb, cluster, signal_pid, wait_until};
+use crate::support::{Cli, Daemon, Recorder, TestDb, cluster, psql, signal_pid, wait_until};
 
 /// Each privilege of the daemon's role that delivering needs, as it is revoked, and as it is named when it lacks.
 const NEEDED: &[(&str, &str)] = &[
@@ -77,12 +77,23 @@ struct Roles {
     db: TestDb,
 }
 
+/// The file.
+fn roles_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/roles.sql")
+}
+
+/// What psql sends of it.
+fn roles_sql() -> String {
+    let text = std::fs::read_to_string(roles_file()).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('\\'));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 impl Roles {
     fn new() -> Roles {
         let server = cluster::private();
         let db = TestDb::on(&server);
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/roles.sql");
-        let roles = std::fs::read_to_string(file).unwrap();
+        let roles = roles_sql();
         db.execute(&format!(
             "drop schema public cascade; create schema app; alter database {} set search_path = app",
             db.name()
@@ -389,4 +400,85 @@ fn privileges_that_vanish_while_it_runs_are_told_and_waited_for() {
 
     wait_until("the events are done", || roles.db.count("done") == 5);
     daemon.wait_ready();
+}
+
+/// Goal: psql, as the README calls it, ends with an error where something is wrong, says what that is, and has then granted nothing.
+#[test]
+fn the_file_of_the_roles_stops_at_what_is_wrong_and_names_it() {
+    let server = cluster::private();
+    let db = TestDb::on(&server);
+    db.execute(
+        "create role app login; create role stranger login createrole; alter schema public owner to app; \
+         do $$ declare name text; begin \
+           for name in select format('table %I', relname) from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' \
+            union all select 'function ' || oid::regprocedure from pg_proc where pronamespace = 'public'::regnamespace loop \
+             execute 'alter ' || name || ' owner to app'; \
+           end loop; end $$",
+    );
+    let apply = |user: &str, options: &str| {
+        let dsn = db.dsn().replace("user=postgres", &format!("user={user}"));
+        let output = psql()
+            .env("PGOPTIONS", options)
+            .args(["-d", &dsn, "-f"])
+            .arg(roles_file())
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let check_refused = |user: &str, options: &str, error: &str, hint: &str| {
+        let (code, said) = apply(user, options);
+        assert_eq!(code, Some(3), "{said}");
+        assert_eq!(said.matches("ERROR:").count(), 1, "{said}");
+        assert!(said.contains(error) && said.contains(hint), "{said}");
+        let made = "select count(*) from pg_roles where rolname like 'dispatchbox%'";
+        assert_eq!(db.number(made, &[]), 0, "{said}");
+    };
+
+    check_refused(
+        "app",
+        "",
+        "app may not create the roles dispatchbox_daemon, dispatchbox_producer, dispatchbox_archivist",
+        "create role NAME nologin",
+    );
+    check_refused(
+        "stranger",
+        "",
+        "tables or functions of the outbox belong to app, whose privileges stranger does not have",
+        "as their owner",
+    );
+    check_refused(
+        "postgres",
+        "-csearch_path=nowhere",
+        "the search_path (nowhere) reaches no table outbox_event",
+        "It stands in the schema public",
+    );
+    db.execute("alter table outbox_lease rename to renamed_away");
+    check_refused(
+        "postgres",
+        "",
+        "the schema public lacks outbox_lease",
+        "dispatchbox migrate",
+    );
+    db.execute("alter table renamed_away rename to outbox_lease; alter table outbox_event rename headers to renamed_away");
+    check_refused(
+        "postgres",
+        "",
+        "column \"headers\" of relation \"outbox_event\" does not exist",
+        "",
+    );
+    db.execute("alter table outbox_event rename renamed_away to headers");
+
+    // The schema of the tables counts, not the first one of the search_path.
+    db.execute("create schema other; alter role app createrole");
+    assert_eq!(
+        apply("app", "-csearch_path=other,public"),
+        (Some(0), String::new())
+    );
+    db.execute("create role a_daemon login in role dispatchbox_daemon");
+    let dsn = db.dsn().replace("user=postgres", "user=a_daemon");
+    let mut session = connect(&Dsn::parse(&dsn).unwrap(), &TIMEOUTS, "test").unwrap();
+    assert_eq!(session.lack(), Ok(None));
 }

@@ -16,7 +16,7 @@ macro_rules! dead_set_args {
                 /// only those of exactly this aggregate type
                 pub aggregate_type: Option<String>,
                 #[argh(option, arg_name = "type")]
-                /// only those of exactly this event type
+                /// only those of this event type; `order.*` and `*` as in routes
                 pub event_type: Option<String>,
                 #[argh(option, arg_name = "text")]
                 /// only those whose last error contains this text
@@ -42,6 +42,39 @@ macro_rules! dead_set_args {
 }
 pub(super) use dead_set_args;
 
+/// Which event types `--event-type` means.
+enum EventTypes {
+    Exactly(String),
+    BeginningWith(String),
+}
+
+impl EventTypes {
+    /// Reads a pattern as a route has it. A text without a star is taken as it is spelled: a table may hold types that no route can name.
+    fn read(text: String) -> Result<EventTypes, UsageError> {
+        let Some(prefix) = text.strip_suffix('*') else {
+            return if text.contains('*') {
+                Err(misplaced_star(&text))
+            } else {
+                Ok(EventTypes::Exactly(text))
+            };
+        };
+        let is_stem = prefix
+            .strip_suffix('.')
+            .is_some_and(|stem| !stem.is_empty());
+        if prefix.contains('*') || !(prefix.is_empty() || is_stem) {
+            return Err(misplaced_star(&text));
+        }
+        Ok(EventTypes::BeginningWith(prefix.to_owned()))
+    }
+}
+
+fn misplaced_star(text: &str) -> UsageError {
+    UsageError::new(format!(
+        "--event-type must be an event type, `*`, or a pattern that ends in a dot and a star, such as `order.*`, not {}",
+        values::quoted(text)
+    ))
+}
+
 /// The filters as they were typed, and found valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Chosen {
@@ -64,10 +97,17 @@ impl Chosen {
             let read = value.as_deref().map(values::moment).transpose();
             read.map_err(|why| UsageError::new(format!("{name} {why}")))
         };
+        let wanted = text("--event-type", texts[1])?.map(EventTypes::read);
+        let (event_type, event_type_prefix) = match wanted.transpose()? {
+            None => (None, None),
+            Some(EventTypes::Exactly(event_type)) => (Some(event_type), None),
+            Some(EventTypes::BeginningWith(prefix)) => (None, Some(prefix)),
+        };
         let chosen = Chosen {
             filter: DeadFilter {
                 aggregate_type: text("--aggregate-type", texts[0])?,
-                event_type: text("--event-type", texts[1])?,
+                event_type,
+                event_type_prefix,
                 error: text("--error", texts[2])?,
                 since_micros: None,
                 until_micros: None,

@@ -38,7 +38,7 @@ pub(super) fn run(args: &StatsArgs, env: &Env) -> ExitCode {
             let stats = json!({
                 "total": total,
                 "aggregate_type": filter.aggregate_type,
-                "event_type": filter.event_type,
+                "event_type": filter.event_type.or(filter.event_type_prefix.map(|prefix| prefix + "*")),
                 "by_type": by_type,
             });
             print(&(terminal::safe_json(&stats.to_string()) + "\n"))?;

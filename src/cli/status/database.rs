@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cli::one_shot::Target;
+use crate::cli::why_missing;
 use crate::store::{Position, Session, StoreError};
 
 /// Counting ends here, as in the daemon.
@@ -15,6 +16,8 @@ const TYPES_MAX: usize = 100;
 pub(super) struct TableClient {
     target: Target,
     session: Option<Session>,
+    /// What is known of something that the last look did not find.
+    pub(super) why: Option<String>,
 }
 
 impl TableClient {
@@ -23,12 +26,17 @@ impl TableClient {
         TableClient {
             target,
             session: None,
+            why: None,
         }
     }
 
     /// Asks; after a failure it connects anew the next time.
     pub(super) fn ask(&mut self) -> Result<Value, StoreError> {
-        self.try_ask().inspect_err(|_| self.session = None)
+        self.why = None;
+        self.try_ask().inspect_err(|err| {
+            let session = self.session.take();
+            self.why = session.and_then(|mut session| why_missing(&mut session, err));
+        })
     }
 
     fn try_ask(&mut self) -> Result<Value, StoreError> {

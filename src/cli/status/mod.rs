@@ -78,6 +78,8 @@ struct Look {
     daemon: Result<Value, Silence>,
     /// What the database was asked; `None` where it was not needed, or is not known.
     table: Option<Result<Value, StoreError>>,
+    /// What helps the database to tell more.
+    hint: Option<String>,
     url: String,
 }
 
@@ -108,8 +110,12 @@ impl Watcher {
             Some(table) if !is_told => Some(table.ask()),
             Some(_) | None => None,
         };
+        let failed = table.as_ref().and_then(|table| table.as_ref().err());
+        let why = self.table.as_ref().and_then(|table| table.why.clone());
+        let hint = why.or_else(|| failed.and_then(remedy).map(str::to_owned));
         Look {
             daemon,
+            hint,
             table,
             url: self.daemon.shown().to_owned(),
         }
@@ -179,9 +185,8 @@ impl Look {
                 };
                 text.push_str(&logging::escape(&format!("{what}: {err}")));
                 text.push('\n');
-                if let Some(hint) = remedy(err) {
-                    text.push_str("hint: ");
-                    text.push_str(hint);
+                if let Some(hint) = &self.hint {
+                    text.push_str(&logging::escape(&format!("hint: {hint}")));
                     text.push('\n');
                 }
             }

@@ -90,10 +90,14 @@ impl<'a> Migration<'a> {
     /// Everything of ours goes where the table is, or where it would be made; the functions are bound to that schema.
     fn set_up(&mut self) -> Result<(), StoreError> {
         self.session.check_usage()?;
+        let elsewhere = self.session.check_reach()?;
         let Some(schema) = choose(self.session)? else {
             return Err(StoreError::no_schema());
         };
         (self.on_step)(&format!("schema {schema}"));
+        if let Some(elsewhere) = elsewhere {
+            (self.on_step)(&format!("a second outbox: {}", elsewhere.fact()));
+        }
         let settings = format!(
             "set statement_timeout = 0; set lock_timeout = '{LOCK_TIMEOUT}'; set client_min_messages = warning"
         );

@@ -54,6 +54,7 @@ pub fn migrate(
 /// Looks for what is not as it should be, and changes nothing.
 pub fn check(session: &mut Session) -> Result<Flaws, StoreError> {
     session.check_usage()?;
+    session.check_reach()?;
     choose(session)?;
     flaws(session)
 }

@@ -1,40 +1,14 @@
 //! psql reads the same texts, on a real server; and properties of the parser.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::PoisonError;
 
 use dispatchbox::store::dsn::{Dsn, Env};
 use proptest::prelude::*;
 
 use super::{env_of, resolve};
-use crate::support::TestDir;
 use crate::support::cluster::shared;
-
-/// psql itself: the wrapper that distributions put before it has ideas of its own.
-fn psql() -> Command {
-    let told = Command::new("pg_config").arg("--bindir").output().ok();
-    let told = told.map(|output| PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()));
-    let installed = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let program = std::env::var_os("PG_BIN")
-        .map(PathBuf::from)
-        .into_iter()
-        .chain(told)
-        .chain(installed.map(|entry| entry.path().join("bin")))
-        .map(|bin| bin.join("psql"))
-        .find(|program| program.is_file())
-        .expect("psql is needed: apt-get install postgresql-client");
-    let mut command = Command::new(program);
-    command
-        .env_clear()
-        .stdin(Stdio::null())
-        .args(["-X", "-A", "-t"]);
-    command
-}
+use crate::support::{TestDir, psql};
 
 /// What a connection made by our reading of the text says about itself, or why there is none.
 fn ours(text: &str, env: &Env) -> Result<String, String> {
