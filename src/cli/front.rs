@@ -154,17 +154,24 @@ fn canonical(
     args: &[&str],
 ) -> Result<Option<Vec<String>>, UsageError> {
     let mut canonical: Vec<String> = Vec::new();
+    let mut positionals: Vec<String> = Vec::new();
     let mut seen: Vec<&str> = Vec::new();
-    let mut n_positionals = 0;
+    let mut has_ended_options = false;
     let mut args = args.iter().copied();
     while let Some(arg) = args.next() {
-        if matches!(arg, "--help" | "-h") || arg == "help" && info.positionals.is_empty() {
+        let is_positional = has_ended_options || !arg.starts_with('-') || is_negative(info, arg);
+        let is_help =
+            matches!(arg, "--help" | "-h") || arg == "help" && info.positionals.is_empty();
+        if is_help && !has_ended_options {
             return Ok(None);
         }
-        if !arg.starts_with('-') {
-            n_positionals += 1;
-            check_positional(info, n_positionals, arg)?;
-            canonical.push(arg.to_owned());
+        if is_positional {
+            positionals.push(arg.to_owned());
+            check_positional(info, positionals.len(), arg)?;
+            continue;
+        }
+        if arg == "--" {
+            has_ended_options = true;
             continue;
         }
         let (typed, inline) = match arg.split_once('=') {
@@ -190,8 +197,20 @@ fn canonical(
             }
         }
     }
-    check_complete(name, info, n_positionals, &seen)?;
+    check_complete(name, info, positionals.len(), &seen)?;
+    if positionals.iter().any(|arg| arg.starts_with('-')) {
+        canonical.push("--".to_owned());
+    }
+    canonical.append(&mut positionals);
     Ok(Some(canonical))
+}
+
+/// Says whether an argument is a negative number where arguments are taken, such as an id; no option looks like one.
+fn is_negative(info: &CommandInfoWithArgs, arg: &str) -> bool {
+    let digits = arg.strip_prefix('-').unwrap_or_default();
+    !info.positionals.is_empty()
+        && !digits.is_empty()
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Names all that a command cannot do without.

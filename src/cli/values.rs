@@ -14,17 +14,7 @@ const SHOWN_CHARS_MAX: usize = 40;
 
 /// Reads a whole number.
 pub(super) fn whole(text: &str, allowed: &RangeInclusive<u64>) -> Result<u64, String> {
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("must be a whole number, not {}", quoted(text)));
-    }
-    // So many digits that the type overflows are out of range on their side, like any other number.
-    let outermost = if text.starts_with('-') {
-        i128::MIN
-    } else {
-        i128::MAX
-    };
-    let number: i128 = text.parse().unwrap_or(outermost);
+    let number = integer(text)?;
     if number < i128::from(*allowed.start()) {
         return Err(too_small(allowed.start(), text));
     }
@@ -32,6 +22,21 @@ pub(super) fn whole(text: &str, allowed: &RangeInclusive<u64>) -> Result<u64, St
         .ok()
         .filter(|number| number <= allowed.end())
         .ok_or_else(|| too_large(allowed.end(), text))
+}
+
+/// Reads a whole number of any size. So many digits that the type overflows give the outermost number on their side, which is out of range
+/// everywhere.
+fn integer(text: &str) -> Result<i128, String> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("must be a whole number, not {}", quoted(text)));
+    }
+    let outermost = if text.starts_with('-') {
+        i128::MIN
+    } else {
+        i128::MAX
+    };
+    Ok(text.parse().unwrap_or(outermost))
 }
 
 /// Reads a whole number of a smaller type, whose range is the smaller one.
@@ -187,10 +192,13 @@ pub(super) fn moment(text: &str) -> Result<Moment, String> {
         })
 }
 
-/// Reads the id of an event.
+/// Reads the id of an event: any number of the column's type, since a sequence that ran out may have been set to the negative half.
 pub(super) fn event_id(text: &str) -> Result<i64, String> {
-    let id = whole(text, &(1..=i64::MAX.unsigned_abs()))?;
-    i64::try_from(id).map_err(|_| too_large(i64::MAX, text))
+    let number = integer(text)?;
+    if number < i128::from(i64::MIN) {
+        return Err(too_small(i64::MIN, text));
+    }
+    i64::try_from(number).map_err(|_| too_large(i64::MAX, text))
 }
 
 /// Takes a text that must not be empty: a variable that a script forgot to set would otherwise widen what it is about.
@@ -359,9 +367,18 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_a_positive_bigint() {
+    fn an_id_is_a_bigint() {
         assert_eq!(event_id("9223372036854775807"), Ok(i64::MAX));
-        for text in ["0", "-1", "9223372036854775808", "x", ""] {
+        assert_eq!(event_id("-9223372036854775808"), Ok(i64::MIN));
+        assert_eq!((event_id("0"), event_id("-5")), (Ok(0), Ok(-5)));
+        for text in [
+            "9223372036854775808",
+            "-9223372036854775809",
+            "--5",
+            "-",
+            "x",
+            "",
+        ] {
             assert!(event_id(text).is_err(), "{text}");
         }
     }

@@ -10,7 +10,9 @@
 //!   cannot be told from a local client: behind it, set a token;
 //! - *the Host header*: a web page whose own name was made to lead to 127.0.0.1 (DNS rebinding);
 //! - *Origin and Sec-Fetch-Site*: a web page elsewhere that makes the browser of somebody on this host post here. Other clients send
-//!   neither, and need not. No CORS header is ever sent, so no page elsewhere can read an answer;
+//!   neither, and need not. No CORS header is ever sent, so no page elsewhere can read an answer, or send a token: a browser asks
+//!   before it sends that header to another site, and is refused. So where the token is shown, a Host that a proxy has replaced,
+//!   which fits no Origin, is no reason to refuse;
 //! - *the token*: everything else.
 //!
 //! `--http-open-api` switches all of it off, cross-site requests included: it restores the predecessor exactly, for a port that only
@@ -69,29 +71,33 @@ impl Access {
         match self {
             Access::Open => Ok(()),
             Access::Token(token) => {
-                check_site(request)?;
-                check_token(token, request)
+                let shown = check_token(token, request);
+                check_site(request, shown.is_ok())?;
+                shown
             }
             Access::Local { allowed_hosts } => {
-                check_site(request)?;
+                check_site(request, false)?;
                 check_local(allowed_hosts, request)
             }
         }
     }
 }
 
-/// Refuses what a web page elsewhere makes a browser send.
-fn check_site(request: &Incoming) -> Result<(), Reply> {
+/// Refuses what a web page elsewhere makes a browser send; `has_token` says whether the token was shown.
+fn check_site(request: &Incoming, has_token: bool) -> Result<(), Reply> {
     let changes = !matches!(request.method.as_str(), "GET" | "HEAD");
     let refused = || Err(Reply::error(403, "cross-site requests are refused"));
+    let mut is_same_origin = false;
     for site in request.all("Sec-Fetch-Site") {
         // Another port of this host is the same site, and may be anybody's; what it gets by GET it cannot read.
         let is_ours = matches!(site, "same-origin" | "none") || (site == "same-site" && !changes);
         if !is_ours {
             return refused();
         }
+        is_same_origin = true;
     }
-    if !changes {
+    // With the token the browser's own word is enough: it compared the addresses that it sees, and the Host may be the proxy's.
+    if !changes || has_token && is_same_origin {
         return Ok(());
     }
     for origin in request.all("Origin") {
@@ -99,7 +105,9 @@ fn check_site(request: &Incoming) -> Result<(), Reply> {
         let is_ours = authority
             .zip(only(request, "Host"))
             .is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host));
-        if !is_ours {
+        // Browsers give no such word to a page that came without TLS, and older ones give none at all.
+        let may_be_ours = has_token && (origin.starts_with("http://") || is_forwarded(request));
+        if !is_ours && !may_be_ours {
             return refused();
         }
     }
@@ -137,11 +145,7 @@ fn check_local(allowed_hosts: &[String], request: &Incoming) -> Result<(), Reply
     let is_local = request
         .peer
         .is_some_and(|peer| peer.to_canonical().is_loopback());
-    let is_forwarded = request.headers.iter().any(|(name, _)| {
-        let name = name.to_ascii_lowercase();
-        name.starts_with(FORWARDED_PREFIX) || FORWARDED_BY.contains(&name.as_str())
-    });
-    if !is_local || is_forwarded {
+    if !is_local || is_forwarded(request) {
         return Err(Reply::error(
             403,
             "without --api-token-file the API answers only clients on its own host",
@@ -161,6 +165,14 @@ fn check_local(allowed_hosts: &[String], request: &Incoming) -> Result<(), Reply
         403,
         "without --api-token-file the API must be called by a loopback name or one of --http-allowed-hosts",
     ))
+}
+
+/// Says whether a proxy has passed the request on, and said so.
+fn is_forwarded(request: &Incoming) -> bool {
+    request.headers.iter().any(|(name, _)| {
+        let name = name.to_ascii_lowercase();
+        name.starts_with(FORWARDED_PREFIX) || FORWARDED_BY.contains(&name.as_str())
+    })
 }
 
 /// The header of this name, if there is exactly one: of two nobody knows which one counts.
@@ -195,6 +207,8 @@ fn is_loopback_name(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     /// A request from this peer with these headers.
@@ -208,6 +222,7 @@ mod tests {
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
             body: Vec::new(),
+            arrived: Instant::now(),
         }
     }
 
@@ -381,6 +396,34 @@ mod tests {
         }
         let elsewhere = [host, good, ("Origin", "https://evil.example")];
         assert_eq!(status(&access, &request("POST", None, &elsewhere)), 403);
+    }
+
+    #[test]
+    fn with_the_token_a_proxy_may_have_replaced_the_host() {
+        let access = Access::Token(token());
+        let good = ("Authorization", "Bearer 0123456789abcdef");
+        let wrong = ("Authorization", "Bearer 0123456789abcdeF");
+        let site = |value| ("Sec-Fetch-Site", value);
+        let by_tls = ("Origin", "https://outbox.example:8443");
+        let plain = ("Origin", "http://outbox.example");
+        let forwarded = ("X-Forwarded-For", "192.0.2.7");
+        for host in ["127.0.0.1:8080", "outbox.example", "upstream"] {
+            let post = |headers: &[(&str, &str)]| {
+                let headers = [&[("Host", host)], headers].concat();
+                status(&access, &request("POST", Some("127.0.0.1"), &headers))
+            };
+            assert_eq!(post(&[good, by_tls, site("same-origin"), forwarded]), 200);
+            assert_eq!(post(&[good, by_tls, site("same-origin")]), 200);
+            assert_eq!(post(&[good, by_tls, forwarded]), 200);
+            assert_eq!(post(&[good, plain]), 200);
+
+            assert_eq!(post(&[good, by_tls, site("cross-site"), forwarded]), 403);
+            assert_eq!(post(&[good, by_tls, site("same-site"), forwarded]), 403);
+            assert_eq!(post(&[good, site("same-origin"), site("cross-site")]), 403);
+            assert_eq!(post(&[by_tls, forwarded]), 403);
+            assert_eq!(post(&[wrong, by_tls, forwarded]), 403);
+            assert_eq!(post(&[wrong, site("same-origin")]), 401);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use log::{debug, error, warn};
@@ -33,11 +33,15 @@ const LOOKS: usize = 2;
 /// looked at: so they are others.
 const PROBES: usize = 4;
 
-/// All that may wait for a call, and two who tell the others that these are too many.
+/// All that may be in a call, and two more: while the calls are stuck, these give up on one request after the other, each as soon as it
+/// has waited for a place long enough.
 const CALLS: usize = calls::CALLS_MAX + 2;
 
 /// Requests that wait for a thread of their lane; each takes its turn in no time while nothing is stuck.
 const WAITING: usize = 16;
+
+/// Requests that wait for a call: as many as the guard has connections.
+const CALLS_WAITING: usize = 64;
 
 /// Between two tries to listen again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -82,15 +86,15 @@ impl Backend {
         let backend = Arc::new(Backend {
             listening: Mutex::new(Arc::new(Listening::start()?)),
         });
-        let lane = |name, n_threads| {
+        let lane = |name, n_threads, n_waiting| {
             let endpoints = endpoints.clone();
-            Lane::start(name, n_threads, WAITING, move |request| {
-                answer(request, &endpoints);
+            Lane::start(name, n_threads, n_waiting, move |(request, arrived)| {
+                answer(request, arrived, &endpoints);
             })
         };
-        let looks = lane("http-look", LOOKS)?;
-        let probes = lane("http-probe", PROBES)?;
-        let calls = lane("http-call", CALLS)?;
+        let looks = lane("http-look", LOOKS, WAITING)?;
+        let probes = lane("http-probe", PROBES, WAITING)?;
+        let calls = lane("http-call", CALLS, CALLS_WAITING)?;
         let (stop, stopped) = bounded(0);
         let (running, ended) = bounded(0);
         let dispatcher = Dispatcher {
@@ -142,9 +146,9 @@ impl Running {
 struct Dispatcher {
     backend: Arc<Backend>,
     endpoints: Endpoints,
-    looks: Lane<Request>,
-    probes: Lane<Request>,
-    calls: Lane<Request>,
+    looks: Lane<(Request, Instant)>,
+    probes: Lane<(Request, Instant)>,
+    calls: Lane<(Request, Instant)>,
     stopped: Receiver<()>,
 }
 
@@ -187,22 +191,23 @@ impl Dispatcher {
     }
 
     fn dispatch(&self, request: Request) {
+        let arrived = Instant::now();
         let method = request.method().to_string();
         let lane = match route::find(&method, request.url()).pace() {
-            Pace::AtOnce => return answer(request, &self.endpoints),
+            Pace::AtOnce => return answer(request, arrived, &self.endpoints),
             Pace::Look => &self.looks,
             Pace::Probe => &self.probes,
             Pace::Call => &self.calls,
         };
-        if let Err(request) = lane.offer(request) {
+        if let Err((request, _)) = lane.offer((request, arrived)) {
             let busy = Reply::error(503, "too many requests at once");
             send(request, busy.with("Retry-After", "1"));
         }
     }
 }
 
-fn answer(mut request: Request, endpoints: &Endpoints) {
-    let incoming = match receive(&mut request) {
+fn answer(mut request: Request, arrived: Instant, endpoints: &Endpoints) {
+    let incoming = match receive(&mut request, arrived) {
         Ok(incoming) => incoming,
         Err(error) => {
             debug!("could not read a request: {error}");
@@ -215,7 +220,7 @@ fn answer(mut request: Request, endpoints: &Endpoints) {
     send(request, reply);
 }
 
-fn receive(request: &mut Request) -> io::Result<Incoming> {
+fn receive(request: &mut Request, arrived: Instant) -> io::Result<Incoming> {
     let length = request.body_length().unwrap_or(0);
     let mut body = Vec::with_capacity(length);
     request.as_reader().read_to_end(&mut body)?;
@@ -241,6 +246,7 @@ fn receive(request: &mut Request) -> io::Result<Incoming> {
         peer,
         headers,
         body,
+        arrived,
     })
 }
 

@@ -22,7 +22,7 @@ const NO_LIST: &str = "event_ids must be a non-empty list";
 
 const NO_DRY_RUN: &str = "dry_run works with a filter, not with event_ids";
 
-const NO_ID: &str = "All event_ids must be positive integers";
+pub(super) const NO_ID: &str = "All event_ids must be positive integers";
 
 /// All dead events that a filter lets pass.
 #[derive(Debug, PartialEq)]
@@ -85,7 +85,8 @@ impl<'de> Deserialize<'de> for IdList {
                 let (mut ids, mut len) = (Vec::new(), 0);
                 // As it is written, so that neither 1.0 nor 1e3 is an id, and no number is rounded.
                 while let Some(item) = items.next_element::<&RawValue>()? {
-                    let id = item.get().parse().ok().filter(|&id| id > 0);
+                    // Which numbers below one are ids is known to the table alone.
+                    let id = item.get().parse().ok();
                     if let Some(id) = id.filter(|_| ids.len() == len && len < IDS_MAX) {
                         ids.push(id);
                     }
@@ -243,9 +244,12 @@ mod tests {
             r#"{"event_ids": [1], "dry_run": false}"#,
             "dry_run works with a filter, not with event_ids",
         );
+        assert_eq!(
+            event_ids(b"{\"event_ids\": [-5, 0, 1]}"),
+            Ok(vec![-5, 0, 1])
+        );
         for id in [
-            "0",
-            "-1",
+            "-1.0",
             "1.0",
             "1e3",
             "\"1\"",

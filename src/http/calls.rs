@@ -2,17 +2,17 @@
 //!
 //! A call has a thread and a connection of its own, since a server that is stuck cannot be made to answer: whoever asked is answered in
 //! time, and the thread keeps its place until the server lets it go. So however long a table is locked or a server stuck, the API holds
-//! `CALLS_MAX` threads and connections, a further call is refused at once, and no thread that answers `/health` is ever in here.
+//! `CALLS_MAX` threads and connections, a further call waits for a place, `PLACE_MAX` at most, and no thread that answers `/health` is
+//! ever in here.
 //!
 //! Why no pool: a person's clicks are worth a connection each (some milliseconds), and a connection that waits for the next click may
 //! have died meanwhile, which a change that must not be made twice would learn in the middle.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{debug, info, warn};
 use serde_json::{Value, json};
 
@@ -22,6 +22,10 @@ use crate::store::{self, Session, StoreError, StoreErrorKind, Timeouts};
 
 /// Calls under way at most.
 pub(super) const CALLS_MAX: usize = 4;
+
+/// How long a request may wait for a place, from its arrival on: a page that asks for ten things at once is served in turns, and a client
+/// of a database that is stuck hears so soon.
+const PLACE_MAX: Duration = Duration::from_secs(2);
 
 /// How long each part of a call may take.
 const TIMEOUTS: Timeouts = Timeouts {
@@ -33,8 +37,12 @@ const TIMEOUTS: Timeouts = Timeouts {
 /// else to do.
 pub(super) const BATCHES_MAX: Duration = Duration::from_secs(10);
 
+/// A change that has changed nothing yet, since its batches were too slow, tries a smaller one until then, so that the same request again
+/// and again comes to an end.
+pub(super) const FIRST_BATCH_MAX: Duration = Duration::from_secs(12);
+
 /// Whoever asks waits no longer than this: to connect, for the batches, and for one that began at their end.
-const ANSWER_MAX: Duration = Duration::from_secs(17);
+const ANSWER_MAX: Duration = Duration::from_secs(19);
 
 /// Seconds after which asking again makes sense.
 const RETRY_AFTER: &str = "1";
@@ -43,7 +51,9 @@ const RETRY_AFTER: &str = "1";
 #[derive(Clone)]
 pub(super) struct Calls {
     dsn: Dsn,
-    under_way: Arc<AtomicUsize>,
+    places: Places,
+    /// When the request arrived that the call is for.
+    arrived: Instant,
     /// Why the last call failed, so that an outage is told once.
     trouble: Arc<Mutex<Option<&'static str>>>,
 }
@@ -52,8 +62,17 @@ impl Calls {
     pub(super) fn new(dsn: Dsn) -> Calls {
         Calls {
             dsn,
-            under_way: Arc::default(),
+            places: Places::new(),
+            arrived: Instant::now(),
             trouble: Arc::default(),
+        }
+    }
+
+    /// The same places, for a request that arrived at this time.
+    pub(super) fn of_request(&self, arrived: Instant) -> Calls {
+        Calls {
+            arrived,
+            ..self.clone()
         }
     }
 
@@ -62,7 +81,8 @@ impl Calls {
         &self,
         call: impl FnOnce(&mut Session) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, CallError> {
-        let place = Place::take(&self.under_way).ok_or(CallError::TooMany)?;
+        let place = self.places.take_until(self.arrived + PLACE_MAX);
+        let place = place.ok_or(CallError::TooMany)?;
         let dsn = self.dsn.clone();
         let (sender, result) = bounded(1);
         let started = thread::Builder::new().name("api".into()).spawn(move || {
@@ -123,7 +143,7 @@ impl Calls {
 /// Why a call has no result, in the fixed words that a client may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallError {
-    /// All places are taken.
+    /// All places are taken, and none became free in time.
     TooMany,
     /// The database is away, or lets nobody in.
     Unavailable,
@@ -165,19 +185,32 @@ pub(super) fn come_again(body: Value) -> Reply {
     Reply::json(503, body.to_string()).with("Retry-After", RETRY_AFTER)
 }
 
-/// One of the places for calls, taken while this lives.
-struct Place(Arc<AtomicUsize>);
+/// The places for calls: a message in the channel is a call under way.
+#[derive(Clone)]
+struct Places {
+    taken: Sender<()>,
+    left: Receiver<()>,
+}
 
-impl Place {
-    fn take(under_way: &Arc<AtomicUsize>) -> Option<Place> {
-        let place = Place(Arc::clone(under_way));
-        let others = under_way.fetch_add(1, Ordering::Relaxed);
-        (others < CALLS_MAX).then_some(place)
+impl Places {
+    fn new() -> Places {
+        let (taken, left) = bounded(CALLS_MAX);
+        Places { taken, left }
+    }
+
+    /// Takes a place, or gives up at the deadline.
+    fn take_until(&self, deadline: Instant) -> Option<Place> {
+        let taken = self.taken.send_deadline((), deadline);
+        taken.ok().map(|()| Place(self.left.clone()))
     }
 }
 
+/// One of the places for calls, taken while this lives.
+struct Place(Receiver<()>);
+
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        // Its own message, or that of another call, which is the same.
+        let _ = self.0.try_recv();
     }
 }

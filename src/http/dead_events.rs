@@ -4,20 +4,25 @@
 //! goes in batches, each its own transaction: what is done is done, and the answer says how much that is.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::json;
 
 use super::body::{self, Selection};
-use super::calls::{BATCHES_MAX, Calls, come_again};
+use super::calls::{BATCHES_MAX, CallError, Calls, FIRST_BATCH_MAX, come_again};
 use super::exchange::{Incoming, Reply};
 use super::query;
-use super::route::{DeadRoute, Whom};
-use crate::store::{DEAD_BATCH, DeadChange, Session, StoreError};
+use super::route::{DeadRoute, NO_EVENT_ID, Whom};
+use crate::store::{BulkChange, DeadChange, Session, StoreError};
 
 /// A list ends early behind so many bytes of payloads: a thousand large ones at a time no supervisor could hold. Counted as text and not as
 /// they are stored, since a payload of a megabyte may take eleven kilobytes in the table.
 const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The first batch of a change of many: where the database is slow, one of full size would take all the time that a statement has.
+const FIRST_BATCH: u32 = 1000;
 
 /// Answers one request.
 pub(super) fn answer(route: DeadRoute, request: &Incoming, calls: &Calls) -> Reply {
@@ -77,16 +82,33 @@ fn stats(target: &str, calls: &Calls) -> Result<Reply, Reply> {
 }
 
 fn show(id: i64, calls: &Calls) -> Result<Reply, Reply> {
-    let event = calls.make(move |session| session.dead_event(id))?;
+    let (event, is_id) = calls.make(move |session| {
+        let event = session.dead_event(id)?;
+        let is_id = event.is_some() || are_ids(session, &[id])?;
+        Ok((event, is_id))
+    })?;
     Ok(match event {
         Some(event) => Reply::json(200, event.to_json()),
-        None => Reply::error(404, &format!("Dead event {id} not found")),
+        None if is_id => Reply::error(404, &format!("Dead event {id} not found")),
+        None => bad_request(NO_EVENT_ID.to_owned()),
     })
 }
 
+/// Says whether all these numbers may be ids. Below one they are none, as clients have always been told, unless the table holds such ids.
+fn are_ids(session: &mut Session, ids: &[i64]) -> Result<bool, StoreError> {
+    Ok(ids.iter().all(|&id| id > 0) || session.has_ids_below_one()?)
+}
+
 fn change_one(change: DeadChange, id: i64, calls: &Calls) -> Result<Reply, Reply> {
-    let changed = calls.make(move |session| session.change_dead(change, &[id]))?;
-    if changed.is_empty() {
+    let (is_changed, is_id) = calls.make(move |session| {
+        let is_changed = !session.change_dead(change, &[id])?.is_empty();
+        let is_id = is_changed || are_ids(session, &[id])?;
+        Ok((is_changed, is_id))
+    })?;
+    if !is_id {
+        return Err(bad_request(NO_EVENT_ID.to_owned()));
+    }
+    if !is_changed {
         let error = format!("Dead event {id} not found or already processed");
         return Ok(Reply::error(404, &error));
     }
@@ -103,14 +125,25 @@ fn change_one(change: DeadChange, id: i64, calls: &Calls) -> Result<Reply, Reply
 fn change_batch(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Reply, Reply> {
     let ids = body::event_ids(body).map_err(bad_request)?;
     let requested = ids.len();
-    let progress = calls.make(move |session| {
-        let mut batches = ids.chunks(DEAD_BATCH as usize).map(<[i64]>::to_vec);
-        Progress::make(change, session, |_| Ok(batches.next().unwrap_or_default()))
-    })?;
-    let processed = progress.processed;
-    if let Some(rest) = progress.rest {
-        return Err(rest.refuse(processed, calls));
+    let progress = Progress::default();
+    let counted = progress.clone();
+    let rest = calls.make(move |session| {
+        if !are_ids(session, &ids)? {
+            return Ok(Some(Rest::NoIds));
+        }
+        counted.make(
+            session,
+            &mut BulkChange::of_ids(change, ids).starting_with(FIRST_BATCH),
+        )
+    });
+    if let Some(rest) = rest.map_err(|error| progress.refuse(error))? {
+        return Err(match rest {
+            Rest::NoIds => bad_request(body::NO_ID.to_owned()),
+            Rest::OutOfTime => progress.come_again("stopped after the time for one request"),
+            Rest::Failed(error) => progress.refuse(calls.judge(&error)),
+        });
     }
+    let processed = progress.processed();
     let message = format!("{processed} event(s) {}", change.done());
     Ok(Reply::json(
         200,
@@ -138,22 +171,20 @@ fn change_matching(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Rep
             ),
         ));
     }
-    let (progress, reached) = calls.make(move |session| {
-        let mut cursor = after;
-        let mut reached = cursor.clone();
-        let progress = Progress::make(change, session, |session| {
-            // Whoever asks for the next batch has changed the one before.
-            reached = cursor.clone();
-            session.matching_dead(&filter, &mut cursor, DEAD_BATCH)
-        })?;
-        Ok((progress, reached))
-    })?;
-    let processed = progress.processed;
-    let end = match progress.rest {
-        None => r#""complete":true"#.to_owned(),
+    let progress = Progress::default();
+    let counted = progress.clone();
+    let made = calls.make(move |session| {
+        let mut work = BulkChange::matching(change, filter, after).starting_with(FIRST_BATCH);
+        let rest = counted.make(session, &mut work)?;
+        Ok((rest, work.reached()))
+    });
+    let (rest, reached) = made.map_err(|error| progress.refuse(error))?;
+    let end = match rest {
         Some(Rest::OutOfTime) => format!(r#""complete":false,"after":"{reached}""#),
-        Some(rest @ Rest::Failed(_)) => return Err(rest.refuse(processed, calls)),
+        Some(Rest::Failed(error)) => return Err(progress.refuse(calls.judge(&error))),
+        Some(Rest::NoIds) | None => r#""complete":true"#.to_owned(),
     };
+    let processed = progress.processed();
     let message = format!("{processed} event(s) {}", change.done());
     Ok(Reply::json(
         200,
@@ -174,52 +205,70 @@ impl DeadChange {
     }
 }
 
-/// How far a change in batches came.
-struct Progress {
-    processed: usize,
-    /// Why it is not complete, if it is not.
-    rest: Option<Rest>,
-}
+/// How far a change in batches has come. Shared, so that a request whose call does not return in time is told so, too.
+#[derive(Clone, Default)]
+struct Progress(Arc<AtomicUsize>);
 
 /// Why events are left.
 enum Rest {
+    /// Some of the numbers are no ids, so nothing was done.
+    NoIds,
     OutOfTime,
     Failed(StoreError),
 }
 
 impl Progress {
-    /// Changes one batch after the other until `next` finds none, or the time for batches is over; an error only where nothing is done.
+    /// Changes one batch after the other until all have been met, or the time for batches is over; an error only where nothing is done.
     fn make(
-        change: DeadChange,
+        &self,
         session: &mut Session,
-        mut next: impl FnMut(&mut Session) -> Result<Vec<i64>, StoreError>,
-    ) -> Result<Progress, StoreError> {
-        let deadline = Instant::now() + BATCHES_MAX;
-        let mut processed = 0;
-        let rest = loop {
-            let step = match next(session) {
-                Ok(ids) if ids.is_empty() => break None,
-                Ok(_) if Instant::now() >= deadline => break Some(Rest::OutOfTime),
-                Ok(ids) => session.change_dead(change, &ids),
+        work: &mut BulkChange,
+    ) -> Result<Option<Rest>, StoreError> {
+        let began = Instant::now();
+        loop {
+            let step = match work.find(session) {
+                Ok(ids) if ids.is_empty() => return Ok(None),
+                Ok(_) if self.is_out_of_time(began) => return Ok(Some(Rest::OutOfTime)),
+                Ok(ids) => work.apply(session, &ids),
                 Err(error) => Err(error),
             };
             match step {
-                Ok(changed) => processed += changed.len(),
-                Err(error) if processed == 0 => return Err(error),
-                Err(error) => break Some(Rest::Failed(error)),
+                Ok(Some(changed)) => drop(self.0.fetch_add(changed.len(), Ordering::Relaxed)),
+                // Too slow: the next one is smaller.
+                Ok(None) => {}
+                Err(error) if self.processed() == 0 => return Err(error),
+                Err(error) => return Ok(Some(Rest::Failed(error))),
             }
-        };
-        Ok(Progress { processed, rest })
+        }
     }
-}
 
-impl Rest {
-    /// The reply where an answer of success would say that all is done; the same request again does the rest.
-    fn refuse(self, processed: usize, calls: &Calls) -> Reply {
-        let error = match self {
-            Rest::OutOfTime => "stopped after the time for one request",
-            Rest::Failed(error) => calls.judge(&error).text(),
+    fn is_out_of_time(&self, began: Instant) -> bool {
+        let limit = if self.processed() == 0 {
+            FIRST_BATCH_MAX
+        } else {
+            BATCHES_MAX
         };
-        come_again(json!({ "error": error, "processed": processed }))
+        began.elapsed() >= limit
+    }
+
+    fn processed(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The reply where an answer of success would say that all is done; the same request again does the rest.
+    fn refuse(&self, error: CallError) -> Reply {
+        // What else fails without having done anything was not begun.
+        if self.processed() == 0 && error != CallError::TooSlow {
+            return error.into();
+        }
+        if error == CallError::Refused {
+            let body = json!({ "error": error.text(), "processed": self.processed() });
+            return Reply::json(500, body.to_string());
+        }
+        self.come_again(error.text())
+    }
+
+    fn come_again(&self, error: &str) -> Reply {
+        come_again(json!({ "error": error, "processed": self.processed() }))
     }
 }

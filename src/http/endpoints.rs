@@ -46,7 +46,10 @@ impl Endpoints {
             },
             Route::Metrics => self.metrics(),
             Route::Status => self.status(),
-            Route::DeadEvents(route) => dead_events::answer(route, request, &self.calls),
+            Route::DeadEvents(route) => {
+                let calls = self.calls.of_request(request.arrived);
+                dead_events::answer(route, request, &calls)
+            }
             Route::BadPath(refusal) => Reply::error(400, refusal),
             Route::NotFound => Reply::json(
                 404,

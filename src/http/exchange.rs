@@ -1,6 +1,7 @@
 //! What the endpoints see of a request and say in reply: plain values, so that only `backend.rs` knows the server below.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 const JSON: &str = "application/json";
 
@@ -20,6 +21,8 @@ pub(super) struct Incoming {
     pub(super) headers: Vec<(String, String)>,
     /// The body, within the limits of the guard.
     pub(super) body: Vec<u8>,
+    /// When it was whole.
+    pub(super) arrived: Instant,
 }
 
 impl Incoming {

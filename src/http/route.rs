@@ -55,6 +55,9 @@ const LOOK: &str = "GET, HEAD";
 /// The method of what changes something.
 const CHANGE: &str = "POST";
 
+/// What is said of an id that is none.
+pub(super) const NO_EVENT_ID: &str = "event_id must be a positive integer";
+
 /// What stands before every path of the API.
 const API: &str = "/api";
 
@@ -120,7 +123,7 @@ fn dead_events(segments: &[&str]) -> Option<(Route, &'static str)> {
     let of_event = |segment: &str, make: &dyn Fn(i64) -> DeadRoute, methods| {
         let route = match event_id(segment) {
             Some(id) => Route::DeadEvents(make(id)),
-            None => Route::BadPath("event_id must be a positive integer"),
+            None => Route::BadPath(NO_EVENT_ID),
         };
         (!segment.is_empty()).then_some((route, methods))
     };
@@ -146,10 +149,11 @@ fn dead_events(segments: &[&str]) -> Option<(Route, &'static str)> {
     }
 }
 
+/// Reads any number of the column's type: a sequence that ran out may have been set to the negative half. Which numbers below one are ids
+/// is known to the table alone.
 fn event_id(segment: &str) -> Option<i64> {
     // `parse` would take a plus sign, too.
-    let is_digits = segment.bytes().all(|byte| byte.is_ascii_digit());
-    segment.parse().ok().filter(|&id| is_digits && id > 0)
+    segment.parse().ok().filter(|_| !segment.starts_with('+'))
 }
 
 /// The path as it was sent: nothing is decoded or resolved, so what is no path of ours letter by letter is not found.
@@ -252,16 +256,22 @@ mod tests {
     }
 
     #[test]
-    fn an_event_id_is_a_positive_integer_of_the_columns_type() {
+    fn an_event_id_is_an_integer_of_the_columns_type() {
         let show = |id: &str| find("GET", &format!("/api/dead-events/{id}"));
-        assert_eq!(show("007"), Route::DeadEvents(DeadRoute::Show(7)));
-        assert_eq!(
-            show("9223372036854775807"),
-            Route::DeadEvents(DeadRoute::Show(i64::MAX))
-        );
+        for (text, id) in [
+            ("007", 7),
+            ("9223372036854775807", i64::MAX),
+            ("0", 0),
+            ("-5", -5),
+            ("-9223372036854775808", i64::MIN),
+        ] {
+            assert_eq!(show(text), Route::DeadEvents(DeadRoute::Show(id)), "{text}");
+        }
         for id in [
-            "0",
-            "-1",
+            "-",
+            "--1",
+            "- 1",
+            "-9223372036854775809",
             "+1",
             "1.0",
             "1e3",
@@ -269,11 +279,7 @@ mod tests {
             "%31",
             "9223372036854775808",
         ] {
-            assert_eq!(
-                show(id),
-                Route::BadPath("event_id must be a positive integer"),
-                "{id}"
-            );
+            assert_eq!(show(id), Route::BadPath(NO_EVENT_ID), "{id}");
         }
     }
 }

@@ -4,7 +4,7 @@
 //! more and what a lease still names, and returns the ids that it changed: so a person's word and a stale worker's never mix. Nothing here
 //! destroys an event.
 //!
-//! Whole sets are changed a batch at a time, by [`Session::matching_dead`] and then `requeue` or `discard`: one statement for a million
+//! Whole sets are changed a batch at a time, by [`BulkChange`](super::BulkChange): one statement for a million
 //! events would hold their locks for minutes and be undone as a whole by the statement timeout.
 
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use super::dead_cursor::DeadCursor;
 use super::error::StoreError;
 use crate::event::{json_text, timestamp};
 
-/// Most events that one transaction requeues or discards when a filter chooses them: some tenths of a second of row locks.
+/// Most events that one transaction of a [`BulkChange`](super::BulkChange) requeues or discards: some tenths of a second of row locks.
 pub const DEAD_BATCH: u32 = 10_000;
 
 /// Bytes of payloads, as they are stored, that a list reads at once. How many they are as text is known only then: compressed ones are up to
@@ -254,6 +254,17 @@ impl Session {
             cursor.advance(id, created_at);
         }
         Ok(found.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// Says whether the table holds ids below one: its sequence was set to the negative half.
+    pub fn has_ids_below_one(&mut self) -> Result<bool, StoreError> {
+        let found = self.query(
+            "look for ids below one",
+            "select exists (select from outbox_event where id < 1)",
+            &[],
+            |row| row.try_get(0),
+        )?;
+        Ok(found.first().copied().unwrap_or_default())
     }
 
     /// Does this to dead events, and returns those that it was done to.

@@ -7,6 +7,7 @@
 //! Every call is one statement in its own transaction: nothing is left open between two calls, so a lost connection never leaves half of
 //! something behind.
 
+pub mod bulk_change;
 pub mod claim;
 pub mod connect;
 pub mod dead;
@@ -24,6 +25,7 @@ pub mod schema;
 pub mod settle;
 pub mod stats;
 
+pub use bulk_change::BulkChange;
 pub use claim::{ClaimQuery, ClaimedEvents, Filter, Position};
 pub use connect::{Session, Timeouts, connect};
 pub use dead::{DEAD_BATCH, DeadChange, DeadEvent, DeadFilter};

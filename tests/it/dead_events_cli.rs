@@ -374,7 +374,10 @@ fn a_command_that_does_not_say_which_is_refused() {
         &["retry", "7", "x"],
         "an id must be a whole number, not `x`",
     );
-    check_refused(&["show", "0"], "the id must be at least 1, not `0`");
+    check_refused(
+        &["show", "9223372036854775808"],
+        "the id must be at most 9223372036854775807, not `9223372036854775808`",
+    );
     check_refused(
         &["export", "--format", "xml"],
         "--format must be json, jsonl or csv, not `xml`",
@@ -639,4 +642,32 @@ fn a_failure_in_the_middle_says_how_much_was_done() {
         said.stderr
     );
     assert_eq!(db.count("pending"), 10_000);
+}
+
+#[test]
+fn an_event_with_an_id_below_one_is_shown_retried_and_discarded_by_name() {
+    let db = with_dead(1);
+    db.execute(
+        "INSERT INTO outbox_event (id, aggregate_type, aggregate_id, event_type, payload, status)
+         SELECT i, 'order', '1', 'order.created', '{}', 'dead' FROM generate_series(-6, 0) i",
+    );
+
+    let shown = cli(&db, &["show", "-6"]).run();
+    assert_eq!(shown.status, 0, "{}", shown.stderr);
+    assert!(shown.stdout.contains("-6"), "{}", shown.stdout);
+    for args in [
+        &["retry", "-6"][..],
+        &["retry", "-4", "0"],
+        &["discard", "-3", "--yes"],
+    ] {
+        let said = cli(&db, args).run();
+        assert_eq!(said.status, 0, "{args:?} {}", said.stderr);
+    }
+    let dsn = db.dsn();
+    let said = Cli::new(["dead-events", "retry", "--dsn", &dsn, "--", "-5"]).run();
+    assert_eq!(
+        (said.status, said.stdout.as_str()),
+        (0, "requeued 1 event\n")
+    );
+    assert_eq!((db.count("pending"), db.count("dead")), (4, 3));
 }

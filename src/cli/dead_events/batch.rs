@@ -1,6 +1,6 @@
 //! Changing many dead letters: batch after batch, until all are done, somebody interrupts, or the database fails.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -11,7 +11,9 @@ use crate::cli::say;
 use crate::cli::terminal::{self, events};
 use crate::error::EXIT_FAILED;
 use crate::signal::{self, SignalThread};
-use crate::store::{DEAD_BATCH, DeadChange, DeadCursor, DeadFilter, Session, StoreError};
+use crate::store::{
+    BulkChange, DEAD_BATCH, DeadChange, DeadCursor, DeadFilter, Session, StoreError,
+};
 
 /// Ids that were left alone of which it is said why: a person looks no further.
 const LEFT_SHOWN_MAX: usize = 20;
@@ -58,24 +60,6 @@ impl Set {
     }
 }
 
-/// The batches of a set.
-enum Batches {
-    Ids(VecDeque<i64>),
-    Filter(DeadFilter, DeadCursor),
-}
-
-impl Batches {
-    fn next(&mut self, session: &mut Session) -> Result<Vec<i64>, StoreError> {
-        match self {
-            Batches::Filter(filter, cursor) => session.matching_dead(filter, cursor, DEAD_BATCH),
-            Batches::Ids(ids) => {
-                let n_ids = ids.len().min(DEAD_BATCH as usize);
-                Ok(ids.drain(..n_ids).collect())
-            }
-        }
-    }
-}
-
 /// What came of it.
 #[derive(Default)]
 struct Tally {
@@ -109,12 +93,12 @@ pub(super) fn change(
     is_json: bool,
 ) -> Result<ExitCode, Failure> {
     let is_named = matches!(set, Set::Ids(_));
-    let batches = match set {
-        Set::Filter(filter) => Batches::Filter(filter, DeadCursor::default()),
-        Set::Ids(ids) => Batches::Ids(ids.into()),
+    let work = match set {
+        Set::Filter(filter) => BulkChange::matching(change, filter, DeadCursor::default()),
+        Set::Ids(ids) => BulkChange::of_ids(change, ids),
     };
     let mut tally = Tally::default();
-    let ended = change_all(session, change, batches, total, &mut tally);
+    let ended = change_all(session, work, total, &mut tally);
     let n_changed = tally.n_changed;
     if let Err(err) = ended {
         if n_changed > 0 {
@@ -147,8 +131,7 @@ pub(super) fn change(
 
 fn change_all(
     session: &mut Session,
-    change: DeadChange,
-    mut batches: Batches,
+    mut work: BulkChange,
     total: u64,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
@@ -156,17 +139,19 @@ fn change_all(
         .map_err(|err| Failure::Other(format!("could not listen to signals: {err}")))?;
     let bar = terminal::progress(Some(total));
     loop {
-        let batch = batches.next(session)?;
+        let batch = work.find(session)?;
         if batch.is_empty() {
             break;
         }
-        let changed: BTreeSet<i64> = session.change_dead(change, &batch)?.into_iter().collect();
-        tally.n_changed += changed.len() as u64;
-        let left = batch.iter().filter(|id| !changed.contains(id));
-        tally.n_left += left.clone().count() as u64;
-        let room = LEFT_SHOWN_MAX.saturating_sub(tally.left.len());
-        tally.left.extend(left.take(room));
-        bar.inc(batch.len() as u64);
+        if let Some(changed) = work.apply(session, &batch)? {
+            let changed: BTreeSet<i64> = changed.into_iter().collect();
+            tally.n_changed += changed.len() as u64;
+            let left = batch.iter().filter(|id| !changed.contains(id));
+            tally.n_left += left.clone().count() as u64;
+            let room = LEFT_SHOWN_MAX.saturating_sub(tally.left.len());
+            tally.left.extend(left.take(room));
+            bar.inc(batch.len() as u64);
+        }
         if let Ok(signal) = signals.received.try_recv() {
             tally.interrupted = Some(signal::name(signal));
             break;

@@ -7,7 +7,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::debug;
 
@@ -30,13 +30,31 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// For the client to take the answer.
 const DELIVERY_TIME: Duration = Duration::from_secs(30);
 
-/// For the client to close after us: what it still sends is read and dropped meanwhile, since a close with bytes unread is a reset,
-/// and a reset takes the answer away from a client that has not read it yet.
-const LINGER_TIME: Duration = Duration::from_millis(500);
+/// How long the connection stays open for the client after the answer. What the client still sends is read and dropped meanwhile, since a
+/// close with bytes unread is a reset, and a reset takes the answer away from a client that has not read it yet.
+struct Linger {
+    /// In all.
+    time: Duration,
+    /// Without a byte from the client.
+    silence: Duration,
+    /// What is read and dropped at most.
+    n_bytes: u64,
+}
 
-/// What is read and dropped at most: a batch of ids that was sent where none is taken is told so when it has been sent, and not by a
-/// reset in the middle.
-const LINGER_BYTES: u64 = 4 * 1024 * 1024;
+/// The request was read to its end, or the client had its time for it.
+const SHORT: Linger = Linger {
+    time: Duration::from_millis(500),
+    silence: Duration::from_millis(500),
+    n_bytes: 4 * 1024 * 1024,
+};
+
+/// The request was refused while it was under way: many clients look for an answer only behind their last byte. As long as a body may
+/// take; the connection is the first to make room for another one meanwhile.
+const LONG: Linger = Linger {
+    time: BODY_TIME,
+    silence: Duration::from_secs(3),
+    n_bytes: 256 * 1024 * 1024,
+};
 
 /// An answer up to this size waits here for its client. What is behind it waits in the server, and holds a thread there.
 const ANSWER_BUFFER: u64 = 256 * 1024;
@@ -89,7 +107,10 @@ impl Connection {
         }
         match outcome {
             Err(Failure::Gone(error)) => debug!("a request of {} ended early: {error}", self.peer),
-            Ok(()) | Err(Failure::Refused(_)) => self.linger(),
+            Ok(()) | Err(Failure::Refused(Refusal::TOO_SLOW | Refusal::NO_ANSWER)) => {
+                self.linger(&SHORT);
+            }
+            Err(Failure::Refused(_)) => self.linger(&LONG),
         }
     }
 
@@ -166,15 +187,24 @@ impl Connection {
         io::copy(rest, &mut client).map(drop)
     }
 
-    /// Waits for the client to close, a moment.
-    fn linger(&self) {
+    /// Waits for the client to close, within these bounds.
+    fn linger(&self, bounds: &Linger) {
         self.slot.leaving();
         if self.client.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        let client = Timed::new(&*self.client, LINGER_TIME);
-        // Any error is an end, too.
-        let _ = io::copy(&mut client.take(LINGER_BYTES), &mut io::sink());
+        let mut chunk = [0; CHUNK];
+        let mut n_left = bounds.n_bytes;
+        let end = Instant::now() + bounds.time;
+        while n_left > 0 {
+            let left = end.saturating_duration_since(Instant::now());
+            let mut client = Timed::new(&*self.client, left.min(bounds.silence));
+            // Any error is an end, too.
+            match client.read(&mut chunk) {
+                Ok(read @ 1..) => n_left = n_left.saturating_sub(read as u64),
+                Ok(0) | Err(_) => return,
+            }
+        }
     }
 }
 

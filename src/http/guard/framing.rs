@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_line_is_a_known_method_a_path_and_a_known_version() {
+    fn a_request_line_is_a_method_a_path_and_a_known_version() {
         assert_eq!(line("GET /a?b=/../%00 HTTP/1.1"), 200);
         assert_eq!(status_of("GET / HTTP/1.0\r\n\r\n"), 200);
         for unclear in [
@@ -186,9 +186,11 @@ mod tests {
             assert_eq!(line(&format!("GET / HTTP/{version}")), 505, "{version}");
         }
         assert_eq!(status_of("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505);
-        for method in ["CONNECT", "get", "BREW", "PRI"] {
-            assert_eq!(line(&format!("{method} / HTTP/1.1")), 501, "{method}");
+        for method in ["get", "BREW", "PRI", "PROPFIND", "M-SEARCH"] {
+            assert_eq!(line(&format!("{method} / HTTP/1.1")), 200, "{method}");
         }
+        assert_eq!(line("CONNECT / HTTP/1.1"), 405);
+        assert_eq!(line("CONNECT h:80 HTTP/1.1"), 405);
     }
 
     #[test]

@@ -31,8 +31,11 @@ impl Refusal {
         "Expectation Failed",
         "the only expectation supported is 100-continue",
     );
-    pub(super) const METHOD: Refusal =
-        Refusal::new(501, "Not Implemented", "the request method is not known");
+    pub(super) const METHOD: Refusal = Refusal::new(
+        405,
+        "Method Not Allowed",
+        "the HTTP method is not allowed for this resource",
+    );
     pub(super) const VERSION: Refusal = Refusal::new(
         505,
         "HTTP Version Not Supported",
@@ -77,14 +80,14 @@ impl Refusal {
         // No text above needs escaping.
         let body = format!(r#"{{"error":"{error}"}}"#);
         let length = body.len();
-        let retry = if *status == 503 {
-            "Retry-After: 1\r\n"
-        } else {
-            ""
+        let more = match status {
+            405 => "Allow: GET, HEAD, POST\r\n",
+            503 => "Retry-After: 1\r\n",
+            _ => "",
         };
         let mut answer = format!(
             "HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n\
-             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n{retry}Content-Length: {length}\r\n\r\n"
+             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n{more}Content-Length: {length}\r\n\r\n"
         );
         if !is_head {
             answer.push_str(&body);

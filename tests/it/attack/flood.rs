@@ -10,6 +10,7 @@ use rustix::net::sockopt::set_socket_linger;
 
 use super::client::{connect, read_all, send, send_and_end, status};
 use super::siege::Siege;
+use crate::support::wait::pause;
 use crate::support::wait_until;
 
 #[test]
@@ -211,6 +212,48 @@ fn who_sends_too_much_is_told_so_and_not_cut_off() {
 
         assert_eq!(status(&answer), Some(413), "{answer}");
         assert!(answer.ends_with("allows\"}"), "{answer}");
+    }
+}
+
+/// Goal: a client that looks for the answer only when all is sent reads it, however much that is and wherever the refusal stood. Method:
+/// each refusal that the guard gives with a body under way, sixteen times what a request may hold, in one go and in slow pieces.
+#[test]
+fn a_refusal_is_read_by_a_client_that_sends_all_first() {
+    let siege = Siege::begin();
+    let mib = 1024 * 1024;
+    let long = format!("X-Long: {}", "a".repeat(9000));
+    for (line, header, expected) in [
+        ("POST /api/dead-events/1/retry", "X-A: b", 413),
+        ("POST /api/dead-events/retry-batch", "X-A: b", 413),
+        ("PUT /health", "X-A: b", 413),
+        (
+            "POST /api/dead-events/1/retry",
+            "Transfer-Encoding: chunked",
+            411,
+        ),
+        ("POST /api/dead-events/1/retry", long.as_str(), 431),
+        ("POST api", "X-A: b", 400),
+    ] {
+        for n_bytes in [16 * mib, 2 * mib] {
+            let head = format!(
+                "{line} HTTP/1.1\r\nHost: localhost\r\n{header}\r\nContent-Length: {}\r\n\r\n",
+                16 * mib
+            );
+            let mut stream = connect(siege.daemon.http_port()).unwrap();
+            stream.write_all(head.as_bytes()).unwrap();
+            let piece = vec![b'x'; mib];
+            for _ in 0..n_bytes / mib {
+                stream.write_all(&piece).unwrap();
+                if n_bytes < 16 * mib {
+                    pause(Duration::from_millis(700));
+                }
+            }
+
+            let answer = read_all(&mut stream);
+
+            assert_eq!(status(&answer), Some(expected), "{line} {answer}");
+            assert!(answer.ends_with("\"}"), "{answer}");
+        }
     }
 }
 

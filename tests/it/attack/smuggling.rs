@@ -122,7 +122,7 @@ fn nothing_is_smuggled_behind_a_request() {
             400,
         ),
         ("GET /health HTTP/2.0\r\nHost: h\r\n\r\n", 505),
-        ("CONNECT localhost:80 HTTP/1.1\r\nHost: h\r\n\r\n", 501),
+        ("CONNECT localhost:80 HTTP/1.1\r\nHost: h\r\n\r\n", 405),
         ("GET /h\u{e9}alth HTTP/1.1\r\nHost: h\r\n\r\n", 400),
         ("GET /health HTTP/1.1\r\nHost: h\r\nExpect: x\r\n\r\n", 417),
     ] {

@@ -167,6 +167,16 @@ fn with_a_token_only_who_shows_it_gets_in() {
     assert_eq!(ask(&daemon, "POST", &right).status, IN);
     let cross = format!("{right}Origin: https://evil.example\r\n");
     assert_eq!(ask(&daemon, "POST", &cross).status, 403);
+    // What browsers send to the page behind a proxy that puts its own Host, or the name without a port, in place of the public one.
+    let behind = "Sec-Fetch-Site: same-origin\r\nOrigin: https://outbox.example:8443\r\nX-Forwarded-For: 192.0.2.7\r\n";
+    for host in ["127.0.0.1:8080", "outbox.example"] {
+        let tokenless = format!("Host: {host}\r\n{behind}");
+        let shown = format!("{tokenless}Authorization: Bearer {TOKEN}\r\n");
+        assert_eq!(ask(&daemon, "POST", &shown).status, IN, "{host}");
+        assert_eq!(ask(&daemon, "POST", &tokenless).status, 403, "{host}");
+        let cross = shown.replace("same-origin", "cross-site");
+        assert_eq!(ask(&daemon, "POST", &cross).status, 403, "{host}");
+    }
     if let Some(address) = outer_address() {
         let status = |headers: &str| daemon.exchange(&address, "GET", PATH, headers, "").status;
         assert_eq!(status(&right), IN);

@@ -46,7 +46,7 @@ fn a_bad_query_names_its_parameter() {
 }
 
 #[test]
-fn an_event_id_is_a_positive_integer() {
+fn where_the_table_holds_no_other_ids_an_event_id_is_a_positive_integer() {
     let db = with_dead(1);
     let holding = Holding::on(&db);
 
@@ -69,6 +69,37 @@ fn an_event_id_is_a_positive_integer() {
         );
     }
     assert_eq!(db.count("dead"), 1);
+}
+
+/// Goal: after a sequence ran out and was set to the negative half, whatever the table holds can be shown and changed.
+#[test]
+fn ids_below_one_that_the_table_holds_are_ids() {
+    let db = with_dead(1);
+    db.execute(
+        "INSERT INTO outbox_event (id, aggregate_type, aggregate_id, event_type, payload, status)
+         SELECT i, 'order', '1', 'order.created', '{}', 'dead'
+           FROM unnest('{-9223372036854775808, -7, -6, -5, -4, 0}'::bigint[]) i",
+    );
+    let holding = Holding::on(&db);
+    let path = |id: &str, rest: &str| format!("/api/dead-events/{id}{rest}");
+
+    for id in ["-9223372036854775808", "-7", "0"] {
+        let (status, body) = holding.daemon.get(&path(id, ""));
+        assert_eq!(status, 200, "{body}");
+        assert!(body.starts_with(&format!(r#"{{"id":{id},"#)), "{body}");
+    }
+    let answer = r#"{"status":"success","message":"Event -5 reset to pending","event_id":-5}"#;
+    holding.check("POST", &path("-5", "/retry"), "", 200, answer);
+    let answer = r#"{"error":"Dead event -5 not found or already processed"}"#;
+    holding.check("POST", &path("-5", "/retry"), "", 404, answer);
+    let answer = r#"{"status":"success","message":"Event -4 discarded","event_id":-4}"#;
+    holding.check("POST", &path("-4", "/discard"), "", 200, answer);
+    let answer = r#"{"error":"Dead event -99 not found"}"#;
+    holding.check("GET", &path("-99", ""), "", 404, answer);
+    let answer = r#"{"status":"success","message":"3 event(s) reset to pending","requested":4,"processed":3}"#;
+    let body = r#"{"event_ids": [-6, 0, -99, 1]}"#;
+    holding.check("POST", "/api/dead-events/retry-batch", body, 200, answer);
+    assert_eq!(db.count("dead"), 2);
 }
 
 #[test]
@@ -152,6 +183,7 @@ fn an_unknown_path_is_not_found_and_a_wrong_method_names_the_right_one() {
     ] {
         holding.check("GET", path, "", 404, NOT_FOUND);
         holding.check("POST", path, "", 404, NOT_FOUND);
+        holding.check("PROPFIND", path, "", 404, NOT_FOUND);
     }
     for (method, path, allow) in [
         ("POST", "/api/dead-events", "GET, HEAD"),
@@ -160,6 +192,12 @@ fn an_unknown_path_is_not_found_and_a_wrong_method_names_the_right_one() {
         ("GET", "/api/dead-events/1/retry", "POST"),
         ("GET", "/api/dead-events/retry", "POST"),
         ("GET", "/api/dead-events/discard-batch", "POST"),
+        ("FOO", "/api/dead-events", "GET, HEAD"),
+        ("PROPFIND", "/api/dead-events/1", "GET, HEAD"),
+        ("QUERY", "/api/dead-events/1/retry", "POST"),
+        ("get", "/api/dead-events/stats", "GET, HEAD"),
+        ("M-SEARCH", "/health", "GET, HEAD"),
+        ("PATCH", "/metrics", "GET, HEAD"),
     ] {
         let host = "Host: localhost\r\n";
         let answer = holding.daemon.exchange("127.0.0.1", method, path, host, "");

@@ -144,6 +144,43 @@ fn a_change_that_ran_out_of_time_goes_on_behind_what_it_has_done() {
     assert_eq!(db.number(left, &[]), first);
 }
 
+/// Goal: where a batch is too slow for the database, a smaller one gets through, and the answer says how far it came. Method: a trigger
+/// makes each event so slow that no batch of usual size fits into the time that a statement has.
+#[test]
+fn a_change_whose_batches_are_too_slow_goes_on_with_smaller_ones() {
+    let db = TestDb::new();
+    db.execute(
+        "INSERT INTO outbox_event (aggregate_type, aggregate_id, event_type, payload, status)
+         SELECT 'order', i::text, 'order.created', '{}', 'dead' FROM generate_series(1, 2000) i;
+         CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$;
+         CREATE TRIGGER slow AFTER UPDATE ON outbox_event FOR EACH ROW EXECUTE FUNCTION slow()",
+    );
+    let holding = Holding::on(&db);
+    let ids: Vec<String> = (1..=1000).map(|id| id.to_string()).collect();
+    let ids = format!("{{\"event_ids\": [{}]}}", ids.join(","));
+
+    let (status, body) = holding.daemon.post(RETRY_BATCH, &ids);
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(status, 503, "{body}");
+    assert_eq!(answer["error"], "stopped after the time for one request");
+    let by_ids = answer["processed"].as_i64().unwrap();
+    assert!(by_ids > 0, "{body}");
+    assert_eq!(db.count("dead"), 2000 - by_ids);
+
+    let (status, body) = holding
+        .daemon
+        .post("/api/dead-events/retry", r#"{"all": true}"#);
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        (status, &answer["complete"]),
+        (200, &false.into()),
+        "{body}"
+    );
+    let by_filter = answer["processed"].as_i64().unwrap();
+    assert!(by_filter > 0, "{body}");
+    assert_eq!(db.count("dead"), 2000 - by_ids - by_filter);
+}
+
 /// Goal: a request as large as any works. Method: where the machine is so busy that the time for one request is over, it says how far it
 /// came, and is sent again.
 #[test]
