@@ -239,6 +239,8 @@ pub enum HandlerSpec {
     Http {
         /// Where to: http or https.
         url: String,
+        /// Where the URL stands.
+        url_source: UrlSource,
         /// Statuses that make an event dead at once.
         dead_statuses: Vec<u16>,
     },
@@ -247,4 +249,24 @@ pub enum HandlerSpec {
         /// The registered name.
         name: String,
     },
+}
+
+/// Where the URL of an `http` route stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UrlSource {
+    /// In the route itself.
+    #[default]
+    Route,
+    /// In a variable of the environment: the URL is secret.
+    Environment,
+    /// In a file, which is read again when it changes: the URL is secret.
+    File(String),
+}
+
+impl UrlSource {
+    /// Says whether path and query of the URL are shown nowhere.
+    pub fn is_secret(&self) -> bool {
+        *self != UrlSource::Route
+    }
 }

@@ -31,6 +31,10 @@ pub fn init(level: LogLevel, process: &str) {
         // The drivers log the parameters of statements at debug and the server's notices at info: payloads and more.
         .filter_module("tokio_postgres", LevelFilter::Warn.min(filter(level)))
         .filter_module("postgres", LevelFilter::Warn.min(filter(level)))
+        // The HTTP client logs each step of each request, and may log a receiver's answer.
+        .filter_module("ureq", LevelFilter::Warn.min(filter(level)))
+        .filter_module("ureq_proto", LevelFilter::Warn.min(filter(level)))
+        .filter_module("rustls", LevelFilter::Warn.min(filter(level)))
         .format(move |out, record| {
             let time = (!journal).then(SystemTime::now);
             out.write_all(line(time, &process, record).as_bytes())

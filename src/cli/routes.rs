@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use crate::backoff::RetryPolicy;
 use crate::cli::values::{self, quoted};
-use crate::config::{self, Config, HandlerSpec, RouteSpec};
+use crate::config::{self, Config, HandlerSpec, RouteSpec, UrlSource};
 use crate::handler::{self, Handlers, exec, http};
 use crate::logging;
 use crate::nearest::did_you_mean;
+use crate::store::dsn::Env;
 
 /// What a route has unless it says otherwise.
 #[derive(Debug, Clone, Copy)]
@@ -39,10 +40,12 @@ pub(super) fn from_flag(text: &str, defaults: &RouteDefaults) -> Result<RouteSpe
 }
 
 /// Keys of a `[[route]]` table.
-const ROUTE_KEYS: [&str; 8] = [
+const ROUTE_KEYS: [&str; 10] = [
     "event_type",
     "handler",
     "url",
+    "url_file",
+    "url_env",
     "dead_statuses",
     "command",
     "timeout_seconds",
@@ -64,6 +67,7 @@ pub(super) fn from_table(
     table: &toml::Table,
     defaults: &RouteDefaults,
     handlers: &Handlers,
+    env: &Env,
 ) -> Result<RouteSpec, String> {
     check_keys(table, &ROUTE_KEYS)?;
     let pattern = required(table, "event_type")?;
@@ -73,10 +77,14 @@ pub(super) fn from_table(
         "exec" => HandlerSpec::Exec {
             command: command_of(table)?,
         },
-        "http" => HandlerSpec::Http {
-            url: required(table, "url")?.to_owned(),
-            dead_statuses: dead_statuses_of(table)?,
-        },
+        "http" => {
+            let (url, url_source) = url_of(table, env)?;
+            HandlerSpec::Http {
+                url,
+                url_source,
+                dead_statuses: dead_statuses_of(table)?,
+            }
+        }
         name => HandlerSpec::Library {
             name: name.to_owned(),
         },
@@ -104,19 +112,61 @@ pub(super) fn from_table(
     })
 }
 
+/// Keys that only `http` takes.
+const HTTP_KEYS: [&str; 4] = ["url", "url_file", "url_env", "dead_statuses"];
+
+/// Keys of the handlers that have settings.
+const NOT_OF_LOG: [&str; 5] = ["url", "url_file", "url_env", "dead_statuses", "command"];
+
 /// A key of another kind of handler is a mistake, not a decoration: the receiver it names would get nothing.
 fn check_keys_fit(table: &toml::Table, handler: &HandlerSpec) -> Result<(), String> {
     let (kind, foreign): (&str, &[&str]) = match handler {
         HandlerSpec::Http { .. } => ("http", &["command"]),
-        HandlerSpec::Exec { .. } => ("exec", &["url", "dead_statuses"]),
-        HandlerSpec::Log => ("log", &["url", "dead_statuses", "command"]),
-        HandlerSpec::Library { name } => (name, &["url", "dead_statuses", "command"]),
+        HandlerSpec::Exec { .. } => ("exec", &HTTP_KEYS),
+        HandlerSpec::Log => ("log", &NOT_OF_LOG),
+        HandlerSpec::Library { name } => (name, &NOT_OF_LOG),
     };
     match foreign.iter().find(|key| table.contains_key(**key)) {
         Some(key) => Err(format!(
             "has `{key}`, which the handler `{kind}` does not take"
         )),
         None => Ok(()),
+    }
+}
+
+/// Finds the URL by the one key that says where it stands. No refusal repeats it.
+fn url_of(table: &toml::Table, env: &Env) -> Result<(String, UrlSource), String> {
+    let given: Vec<&str> = ["url", "url_file", "url_env"]
+        .into_iter()
+        .filter(|key| table.contains_key(*key))
+        .collect();
+    match given.as_slice() {
+        [] => Err(
+            "needs `url = \"…\"`, or `url_file` or `url_env` where the URL is a secret".to_owned(),
+        ),
+        ["url"] => Ok((required(table, "url")?.to_owned(), UrlSource::Route)),
+        ["url_env"] => {
+            let name = required(table, "url_env")?;
+            let url = env.get(name).map(|url| url.trim());
+            url.filter(|url| !url.is_empty())
+                .map(|url| (url.to_owned(), UrlSource::Environment))
+                .ok_or_else(|| {
+                    format!(
+                        "has `url_env`, but the variable {} is not set",
+                        quoted(name)
+                    )
+                })
+        }
+        [one, other, ..] => Err(format!(
+            "has `{one}` and `{other}`, of which one alone may say where to"
+        )),
+        [_] => {
+            let path = required(table, "url_file")?;
+            let url = http::read_url(path).map_err(|err| {
+                format!("has `url_file`, but {} cannot be used: {err}", quoted(path))
+            })?;
+            Ok((url, UrlSource::File(path.to_owned())))
+        }
     }
 }
 
@@ -244,7 +294,34 @@ pub(super) fn warnings<'a>(
     warnings
 }
 
-/// Shows a route as `config check` prints it: a url without its user part and query, a program without its arguments, since both
+/// Variables by which programs are told of a proxy.
+const PROXY_VARIABLES: [&str; 6] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
+
+/// Says that a proxy is not used, where one is set and a route could mean it. The values may hold a password.
+pub(super) fn proxy_warning(specs: &[RouteSpec], env: &Env) -> Option<String> {
+    let has_http = specs
+        .iter()
+        .any(|spec| matches!(spec.handler, HandlerSpec::Http { .. }));
+    let set: Vec<&str> = PROXY_VARIABLES
+        .into_iter()
+        .filter(|name| env.get(*name).is_some_and(|value| !value.is_empty()))
+        .collect();
+    (has_http && !set.is_empty()).then(|| {
+        format!(
+            "{} in the environment has no effect: http routes connect to their receivers themselves, and use no proxy",
+            set.join(", ")
+        )
+    })
+}
+
+/// Shows a route as `config check` prints it: a url without its user part and query, and without its path where it is secret, a program without its arguments, since both
 /// may hold secrets, and the limits that are not those of `usual`.
 pub(super) fn shown(spec: &RouteSpec, usual: &Config) -> String {
     let target = match &spec.handler {
@@ -257,6 +334,9 @@ pub(super) fn shown(spec: &RouteSpec, usual: &Config) -> String {
                 n_arguments => format!("exec:{program} and {n_arguments} arguments"),
             }
         }
+        HandlerSpec::Http {
+            url, url_source, ..
+        } if url_source.is_secret() => handler::shown_url(url),
         HandlerSpec::Http { url, .. } => {
             let end = url.find(['?', '#']).unwrap_or(url.len());
             logging::redact(&url[..end]).into_owned()

@@ -60,13 +60,15 @@ pub(super) fn read_all(
     let dsn = database::resolve(&mut layers, env);
     let mut config = scalars(&mut layers)?;
     let access = access::resolve(&mut layers)?;
-    config.routes = all_routes(&mut layers, &args.route, &config, handlers)?;
+    config.routes = all_routes(&mut layers, &args.route, &config, handlers, env)?;
     let dsn = dsn?;
     warn_of_short_drain(&mut layers, &config);
     warn_of_slow_connects(&mut layers, &config, &dsn);
     warn_of_cut_delays(&mut layers, &config);
     let of_routes = routes::warnings(handlers.patterns(), &config.routes);
     layers.warnings.extend(of_routes);
+    let of_proxy = routes::proxy_warning(&config.routes, env);
+    layers.warnings.extend(of_proxy);
     let settings = RunSettings {
         config,
         dsn,
@@ -221,6 +223,7 @@ fn all_routes(
     flags: &[String],
     config: &Config,
     handlers: &Handlers,
+    env: &Env,
 ) -> Result<Vec<RouteSpec>, UsageError> {
     let defaults = RouteDefaults {
         timeout: config.handler_timeout,
@@ -236,7 +239,7 @@ fn all_routes(
     if let Some(file) = &layers.file {
         let in_file = |text: String| UsageError::in_file(format!("{text} (in `{}`)", file.path));
         for (at, table) in file.routes.iter().enumerate() {
-            let spec = routes::from_table(table, &defaults, handlers)
+            let spec = routes::from_table(table, &defaults, handlers, env)
                 .map_err(|refusal| in_file(format!("route {} {refusal}", at + 1)))?;
             specs.push(spec);
         }

@@ -10,32 +10,33 @@
 //! drips. Once the status is there the receiver has spoken, so what follows can no longer change the outcome: at most 64 KiB of it,
 //! and at most 2 s, are read, to quote its beginning and to keep the connection.
 //!
-//! **Connections** are kept and used again. One that lies idle for 2 s is closed, before common receivers close theirs (5 s and
-//! more), and an idle one is looked at before it is used, so one that was closed meanwhile costs no attempt. What is left is a
-//! receiver that closes in the very moment of the next request: that costs the attempt. Sending again by ourselves would be
-//! wrong, since nobody can tell it from a receiver that took the event and died of it.
+//! **Connections** are kept and used again, for a minute at most: then the name is asked anew. One that lies idle for 2 s is closed, before
+//! common receivers close theirs (5 s and more), and an idle one is looked at before it is used. What is left is a receiver that closes in
+//! the very moment of the next request. The request is then sent once more on a new connection, within the same attempt, and only if it was
+//! sent on a connection that had been used before and no byte of an answer came: a receiver that took the event and died of it looks the
+//! same, so this is no more than one repetition, which at least once allows. What else connections do is in [`super::transport`].
 //!
-//! **TLS** trusts the certificates that the host trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` included, the way to a private
-//! authority), because receivers are often internal; a host that has none, such as a bare container, gets the Mozilla list that
-//! the program carries.
+//! **TLS** trusts the certificates that the host trusts ([`Trust`]), because receivers are often internal.
 //!
-//! **Secrets.** A user and password in the URL become an `Authorization: Basic` header. Neither they nor the query are ever in
-//! a reason; the path is.
+//! **Secrets.** A user and password in the URL become an `Authorization: Basic` header. A path may be the credential as well, as that of a chat
+//! room's hook. So a reason names scheme, host and port alone. A URL that comes from a file is read again when the file changes.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::num::NonZeroU16;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::uri::Scheme;
 use ureq::http::{HeaderMap, Response, StatusCode, Uri, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, Error, Timeout};
 
 use super::lookup::Lookup;
 use super::receiver::Receiver;
+use super::transport::{Connections, LIFE, Stale, Trust};
+use super::url_file::{self, UrlFile};
 use super::{HandlerError, Run, first_bytes, in_words};
+use crate::config::UrlSource;
 use crate::event::Event;
 
 /// Statuses that make an event dead at once unless the route says otherwise: they blame the request itself, which is the same in
@@ -57,27 +58,122 @@ const QUOTE_BYTES_MAX: usize = 1024;
 /// Idle time after which a connection is closed.
 const IDLE_MAX: Duration = Duration::from_secs(2);
 
-/// Buffers of a connection. Small, because a write that has begun is not cut short at the deadline.
+/// Buffers of a connection: an event goes in pieces of this size.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Longest head of an answer; it has to fit in the buffer.
-const HEAD_BYTES_MAX: usize = BUFFER_BYTES;
+/// Reads the URL of a route from a file. An error shows nothing of the file.
+pub fn read_url(path: &str) -> std::io::Result<String> {
+    url_file::read(path)
+}
 
-/// A receiver.
+/// An http route.
 pub(super) struct Http {
-    agent: Agent,
+    destination: RwLock<Arc<Destination>>,
+    file: Option<UrlFile>,
+    settings: Settings,
     timeout: Duration,
+    dead_statuses: Vec<u16>,
+}
+
+/// What the connections of a route need to know.
+struct Settings {
+    timeout: Duration,
+    n_idle: usize,
+    trust: Option<Arc<Trust>>,
+}
+
+/// Where a route's events go, and the connections there.
+struct Destination {
+    agent: Agent,
     url: Uri,
     /// The URL without its secrets.
     shown: String,
     authorization: Option<String>,
-    dead_statuses: Vec<u16>,
+}
+
+impl Destination {
+    fn new(receiver: Receiver, settings: &Settings) -> Destination {
+        let Settings {
+            timeout,
+            n_idle,
+            ref trust,
+        } = *settings;
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .user_agent(concat!("dispatchbox/", env!("CARGO_PKG_VERSION")))
+            .max_idle_connections(n_idle)
+            .max_idle_connections_per_host(n_idle)
+            .max_idle_age(IDLE_MAX)
+            .input_buffer_size(BUFFER_BYTES)
+            .output_buffer_size(BUFFER_BYTES)
+            .timeout_global(Some(timeout))
+            .timeout_resolve(Some(timeout.min(CONNECT_TIMEOUT_MAX)))
+            .timeout_connect(Some(timeout.min(CONNECT_TIMEOUT_MAX)))
+            .timeout_recv_body(Some(timeout.min(ANSWER_TIME_MAX)))
+            .build();
+        let connections = Connections::new(trust.clone(), LIFE);
+        Destination {
+            agent: Agent::with_parts(config, connections, Lookup::default()),
+            url: receiver.url,
+            shown: receiver.shown,
+            authorization: receiver.authorization,
+        }
+    }
+
+    /// Sends `event` within `timeout`, and once more where the connection was stale.
+    fn post(
+        &self,
+        event: &Event,
+        timeout: Duration,
+        usual: Duration,
+    ) -> Result<Response<Body>, Error> {
+        let body = event.to_json();
+        let began = Instant::now();
+        match self.post_once(event, &body, (timeout != usual).then_some(timeout), false) {
+            Err(Error::Other(err)) if err.is::<Stale>() => {
+                let left = timeout.saturating_sub(began.elapsed());
+                self.post_once(event, &body, Some(left), true)
+            }
+            result => result,
+        }
+    }
+
+    /// Sends `event`, within another time than the route's, or on a connection of its own.
+    fn post_once(
+        &self,
+        event: &Event,
+        body: &str,
+        timeout: Option<Duration>,
+        is_fresh: bool,
+    ) -> Result<Response<Body>, Error> {
+        let mut request = self
+            .agent
+            .post(self.url.clone())
+            .content_type("application/json")
+            .header("Dispatchbox-Event-Id", event.id)
+            .header("Dispatchbox-Event-Type", header_text(&event.event_type))
+            .header("Dispatchbox-Attempt", event.attempt);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        if let Some(timeout) = timeout {
+            request = request.config().timeout_global(Some(timeout)).build();
+        }
+        if is_fresh {
+            // The others that lie idle are most probably as stale.
+            request = request.config().max_idle_age(Duration::ZERO).build();
+        }
+        request.send(body)
+    }
 }
 
 impl Http {
     /// Prepares POSTs to `url` from up to `runners` runners at once.
     pub(super) fn new(
         url: &str,
+        source: &UrlSource,
         dead_statuses: &[u16],
         timeout: Duration,
         runners: NonZeroU16,
@@ -92,70 +188,68 @@ impl Http {
                 "dead statuses must be between 300 and 599, not {status}"
             ));
         }
-        let idle = usize::from(runners.get());
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .user_agent(concat!("dispatchbox/", env!("CARGO_PKG_VERSION")))
-            .max_idle_connections(idle)
-            .max_idle_connections_per_host(idle)
-            .max_idle_age(IDLE_MAX)
-            .max_response_header_size(HEAD_BYTES_MAX)
-            .input_buffer_size(BUFFER_BYTES)
-            .output_buffer_size(BUFFER_BYTES);
-        if receiver.url.scheme() == Some(&Scheme::HTTPS) {
-            config = config.tls_config(TlsConfig::builder().root_certs(roots.get()).build());
-        }
-        let config = config
-            .timeout_global(Some(timeout))
-            .timeout_resolve(Some(timeout.min(CONNECT_TIMEOUT_MAX)))
-            .timeout_connect(Some(timeout.min(CONNECT_TIMEOUT_MAX)))
-            .timeout_recv_body(Some(timeout.min(ANSWER_TIME_MAX)))
-            .build();
-        Ok(Http {
-            agent: Agent::with_parts(config, DefaultConnector::default(), Lookup::default()),
+        let file = match source {
+            UrlSource::File(path) => Some(UrlFile::new(path)),
+            UrlSource::Route | UrlSource::Environment => None,
+        };
+        // A file may name an https receiver later on.
+        let is_https = receiver.url.scheme() == Some(&Scheme::HTTPS);
+        let trust = (is_https || file.is_some())
+            .then(|| roots.get())
+            .transpose()?;
+        let settings = Settings {
             timeout,
-            url: receiver.url,
-            shown: receiver.shown,
-            authorization: receiver.authorization,
+            n_idle: usize::from(runners.get()),
+            trust,
+        };
+        Ok(Http {
+            destination: RwLock::new(Arc::new(Destination::new(receiver, &settings))),
+            file,
+            settings,
+            timeout,
             dead_statuses: dead_statuses.to_vec(),
         })
     }
 
     /// Sends `event` once.
     pub(super) fn run(&self, event: &Event, run: &Run<'_>) -> Result<(), HandlerError> {
-        let mut request = self
-            .agent
-            .post(self.url.clone())
-            .content_type("application/json")
-            .header("Dispatchbox-Event-Id", event.id)
-            .header("Dispatchbox-Event-Type", header_text(&event.event_type))
-            .header("Dispatchbox-Attempt", event.attempt);
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
-        }
-        // Settings of a request are dearer than those of the agent: with TLS each connection would be set up from nothing.
-        if run.timeout != self.timeout {
-            request = request.config().timeout_global(Some(run.timeout)).build();
-        }
-        match request.send(event.to_json()) {
-            Ok(answer) => self.verdict(answer),
+        let destination = self.destination();
+        let shown = &destination.shown;
+        match destination.post(event, run.timeout, self.timeout) {
+            Ok(answer) => self.verdict(shown, answer),
             Err(err) => Err(HandlerError::retry(format!(
-                "POST {}: {}",
-                self.shown,
+                "POST {shown}: {}",
                 text_of(&err, run.timeout)
             ))),
         }
     }
 
-    fn verdict(&self, mut answer: Response<Body>) -> Result<(), HandlerError> {
+    /// Where events go now.
+    fn destination(&self) -> Arc<Destination> {
+        if let Some(file) = &self.file {
+            file.look(|url| {
+                let destination = Destination::new(Receiver::parse(url)?, &self.settings);
+                *self
+                    .destination
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner) = Arc::new(destination);
+                Ok(())
+            });
+        }
+        let destination = self
+            .destination
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&destination)
+    }
+
+    fn verdict(&self, shown: &str, mut answer: Response<Body>) -> Result<(), HandlerError> {
         let status = answer.status();
         let body = read(answer.body_mut());
         if status.is_success() {
             return Ok(());
         }
-        let reason = self.reason(status, &body);
+        let reason = reason(shown, status, &body);
         if self.dead_statuses.contains(&status.as_u16()) {
             return Err(HandlerError::Permanent(reason));
         }
@@ -167,22 +261,18 @@ impl Http {
         .flatten();
         Err(HandlerError::Retry { reason, after })
     }
+}
 
-    fn reason(&self, status: StatusCode, body: &[u8]) -> String {
-        let name = status
-            .canonical_reason()
-            .map_or_else(String::new, |name| format!(" {name}"));
-        let body = String::from_utf8_lossy(body);
-        let body = body.trim();
-        let quote = first_bytes(body, QUOTE_BYTES_MAX);
-        let colon = if quote.is_empty() { "" } else { ": " };
-        let cut = if quote.len() < body.len() { "…" } else { "" };
-        format!(
-            "POST {}: {}{name}{colon}{quote}{cut}",
-            self.shown,
-            status.as_u16()
-        )
-    }
+fn reason(shown: &str, status: StatusCode, body: &[u8]) -> String {
+    let name = status
+        .canonical_reason()
+        .map_or_else(String::new, |name| format!(" {name}"));
+    let body = String::from_utf8_lossy(body);
+    let body = body.trim();
+    let quote = first_bytes(body, QUOTE_BYTES_MAX);
+    let colon = if quote.is_empty() { "" } else { ": " };
+    let cut = if quote.len() < body.len() { "…" } else { "" };
+    format!("POST {shown}: {}{name}{colon}{quote}{cut}", status.as_u16())
 }
 
 /// Reads an answer up to the limits; what came before an error counts.
@@ -240,6 +330,8 @@ fn text_of(err: &Error, timeout: Duration) -> String {
         format!("timed out after {}", in_words(timeout))
     } else if let Error::Io(err) = err {
         err.to_string()
+    } else if let Error::Other(err) = err {
+        err.to_string()
     } else if let Error::BadUri(_) = err {
         // Its text repeats the URL.
         "the URL is not valid".to_owned()
@@ -250,28 +342,17 @@ fn text_of(err: &Error, timeout: Duration) -> String {
 
 /// The certificates that receivers are checked against, read once and only when an https route is there.
 #[derive(Default)]
-pub(super) struct Roots(Option<RootCerts>);
+pub(super) struct Roots(Option<Arc<Trust>>);
 
 impl Roots {
-    fn get(&mut self) -> RootCerts {
-        self.0.get_or_insert_with(load_roots).clone()
+    fn get(&mut self) -> Result<Arc<Trust>, String> {
+        if let Some(trust) = &self.0 {
+            return Ok(Arc::clone(trust));
+        }
+        let trust = Arc::new(Trust::load()?);
+        self.0 = Some(Arc::clone(&trust));
+        Ok(trust)
     }
-}
-
-fn load_roots() -> RootCerts {
-    let loaded = rustls_native_certs::load_native_certs();
-    for err in &loaded.errors {
-        ::log::warn!("could not read a trusted certificate: {err}");
-    }
-    if loaded.certs.is_empty() {
-        return RootCerts::WebPki;
-    }
-    RootCerts::from(
-        loaded
-            .certs
-            .iter()
-            .map(|der| Certificate::from_der(der).to_owned()),
-    )
 }
 
 #[cfg(test)]

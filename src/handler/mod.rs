@@ -51,6 +51,8 @@ mod process;
 mod receiver;
 mod route;
 pub mod sample;
+pub mod transport;
+mod url_file;
 
 use std::fmt;
 use std::sync::Arc;
@@ -59,6 +61,7 @@ use std::time::Duration;
 use crate::event::Event;
 
 pub use outcome::{REASON_BYTES_MAX, no_route_reason, outcome_of};
+pub use receiver::shown_url;
 pub use route::{Route, RouteError, Routes, check_pattern, covers, parse_route};
 
 /// Delivers one event. Called from several threads at once.

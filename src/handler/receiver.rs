@@ -9,7 +9,7 @@ use ureq::http::uri::{Authority, PathAndQuery, Scheme};
 pub(super) struct Receiver {
     /// Where to connect and what to ask for; without user and password.
     pub(super) url: Uri,
-    /// For people: without user, password and query.
+    /// For people: scheme, host and port. Path and query are `…`, since a path may be the credential, too.
     pub(super) shown: String,
     /// The `Authorization` header that the URL asks for.
     pub(super) authorization: Option<String>,
@@ -42,11 +42,13 @@ impl Receiver {
         if host.host().is_empty() || host.port_u16() == Some(0) || !has_valid_port(&host) {
             return Err(refused("the URL has no valid host or port"));
         }
-        let path = parts
-            .path_and_query
-            .as_ref()
-            .map_or("/", PathAndQuery::path);
-        let shown = format!("{scheme}://{host}{path}");
+        let path = parts.path_and_query.as_ref().map(PathAndQuery::as_str);
+        let path = if path.is_some_and(|path| path.len() > 1) {
+            "…"
+        } else {
+            ""
+        };
+        let shown = format!("{scheme}://{host}/{path}");
         parts.authority = Some(host);
         Ok(Receiver {
             url: Uri::from_parts(parts).map_err(|_| refused("the URL is not valid"))?,
@@ -54,6 +56,11 @@ impl Receiver {
             authorization: user.map(basic),
         })
     }
+}
+
+/// Shows a URL without what may be secret in it: user, password, path and query.
+pub fn shown_url(url: &str) -> String {
+    Receiver::parse(url).map_or_else(|_| "…".to_owned(), |receiver| receiver.shown)
 }
 
 /// `host:` and `host:99999` are taken by the parser, as a host without port.
@@ -96,7 +103,7 @@ mod tests {
             Receiver::parse("https://me%40x:p%3A@[::1]:8443/hook?token=t#f").expect("a valid URL");
 
         assert_eq!(receiver.url.to_string(), "https://[::1]:8443/hook?token=t");
-        assert_eq!(receiver.shown, "https://[::1]:8443/hook");
+        assert_eq!(receiver.shown, "https://[::1]:8443/…");
         assert_eq!(
             receiver.authorization,
             Some(format!("Basic {}", BASE64_STANDARD.encode("me@x:p:")))

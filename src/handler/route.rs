@@ -11,7 +11,7 @@ use super::exec::Exec;
 use super::http::{DEAD_STATUSES, Http, Roots};
 use super::{Handler, HandlerError, Handlers, Run, log, sample};
 use crate::backoff::RetryPolicy;
-use crate::config::{Config, HandlerSpec, RouteSpec};
+use crate::config::{Config, HandlerSpec, RouteSpec, UrlSource};
 use crate::event::Event;
 use crate::nearest::did_you_mean;
 
@@ -141,9 +141,13 @@ impl Route {
         let target = match &spec.handler {
             HandlerSpec::Log => Target::Log,
             HandlerSpec::Exec { command } => Target::Exec(Exec::new(command).map_err(wrong)?),
-            HandlerSpec::Http { url, dead_statuses } => {
+            HandlerSpec::Http {
+                url,
+                url_source,
+                dead_statuses,
+            } => {
                 let runners = spec.max_parallel.unwrap_or(config.max_parallel);
-                let http = Http::new(url, dead_statuses, spec.timeout, runners, roots);
+                let http = Http::new(url, url_source, dead_statuses, spec.timeout, runners, roots);
                 Target::Http(Box::new(http.map_err(wrong)?))
             }
             HandlerSpec::Library { name } => {
@@ -243,6 +247,7 @@ pub fn parse_route(text: &str) -> Result<(String, HandlerSpec), RouteError> {
     } else if handler.starts_with("https://") || handler.starts_with("http://") {
         HandlerSpec::Http {
             url: handler.to_owned(),
+            url_source: UrlSource::Route,
             dead_statuses: DEAD_STATUSES.to_vec(),
         }
     } else if is_name(handler) && !BUILT_IN.contains(&handler) {
@@ -364,6 +369,7 @@ mod tests {
             "order.*",
             HandlerSpec::Http {
                 url: "https://host/hook?a=b".to_owned(),
+                url_source: UrlSource::Route,
                 dead_statuses: vec![400, 410, 413, 415, 422],
             },
         );

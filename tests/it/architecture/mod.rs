@@ -93,17 +93,23 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("argh", &["cli"]),
     ("env_logger", &["logging"]),
-    ("httparse", &["http"]),
+    // The API's requests are parsed by it, and receivers' answers.
+    ("httparse", &["http", "handler"]),
     ("postgres", &["store", "cluster"]),
     ("prometheus", &["metrics", "http"]),
     ("r2d2", &["store"]),
     ("r2d2_postgres", &["store"]),
+    // Receivers are spoken to in TLS by it.
+    ("rustls", &["handler"]),
+    ("rustls_native_certs", &["handler"]),
     ("sha2", &["http"]),
     ("signal_hook", &["signal"]),
     ("tiny_http", &["http"]),
     ("toml", &["cli"]),
     // Handlers deliver by it; `status` asks a daemon.
     ("ureq", &["handler", "cli"]),
+    ("webpki", &["handler"]),
+    ("webpki_roots", &["handler"]),
 ];
 
 /// Paths that no file may use, with the reason.

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use dispatchbox::backoff::RetryPolicy;
 use dispatchbox::cli::settings::{self, Env};
-use dispatchbox::config::{Config, HandlerSpec};
+use dispatchbox::config::{Config, HandlerSpec, UrlSource};
 use dispatchbox::event::Event;
 use dispatchbox::handler::Handlers;
 
@@ -141,6 +141,7 @@ fn the_routes_of_a_file_are_read_with_their_limits() {
         http.handler,
         HandlerSpec::Http {
             url: "https://crm.example/hooks".to_owned(),
+            url_source: UrlSource::Route,
             dead_statuses: vec![404, 410]
         }
     );
@@ -165,6 +166,66 @@ fn the_routes_of_a_file_are_read_with_their_limits() {
         (20, None, inherited)
     );
     assert_eq!(log.handler, HandlerSpec::Log);
+}
+
+#[test]
+fn a_url_may_stand_in_a_file_or_a_variable_and_is_shown_nowhere_then() {
+    let directory = TestDir::new();
+    let url = "https://me:s3cr3t@hooks.example/services/s3cr3t?key=s3cr3t";
+    fs::write(directory.file("url"), format!("{url}\n")).unwrap();
+    fs::write(directory.file("bad"), "s3cr3t\n").unwrap();
+    fs::write(directory.file("empty"), " \n").unwrap();
+    let path = directory.file("c.toml");
+    let explain = |key: &str| {
+        let text = format!("[[route]]\nevent_type = '*'\nhandler = 'http'\n{key}\n");
+        fs::write(&path, text).unwrap();
+        let args = run_args(&["--dsn=host=h", "--config", &path]);
+        let env = Env::from([("HOOK".to_owned(), url.to_owned())]);
+        settings::explain(&args, &env, &Handlers::default())
+    };
+    let file = |name: &str| format!("url_file = '{}'", directory.file(name));
+
+    for (key, source) in [
+        ("url_env = 'HOOK'".to_owned(), UrlSource::Environment),
+        (file("url"), UrlSource::File(directory.file("url"))),
+    ] {
+        let (settings, effective) = explain(&key).unwrap();
+        let expected = HandlerSpec::Http {
+            url: url.to_owned(),
+            url_source: source,
+            dead_statuses: vec![400, 410, 413, 415, 422],
+        };
+        assert_eq!(settings.config.routes[0].handler, expected);
+        let route = effective.iter().find(|one| one.name == "route").unwrap();
+        assert_eq!(route.value, "*=https://hooks.example/…");
+    }
+    for (name, expected) in [
+        ("bad", "the URL has no scheme that can be used"),
+        ("empty", "it is empty"),
+    ] {
+        let refusal = explain(&file(name)).unwrap_err().to_string();
+        assert!(refusal.contains(expected), "{refusal}");
+        assert!(!refusal.contains("s3cr3t"), "{refusal}");
+    }
+}
+
+#[test]
+fn a_proxy_of_the_environment_that_is_not_used_is_told_of() {
+    let warnings = |route: &str, variable: (&str, &str)| {
+        let settings = resolve(&[route], &[variable]).unwrap();
+        settings.warnings.join("\n")
+    };
+    let proxy = ("https_proxy", "http://me:s3cr3t@proxy:3128");
+
+    let told = warnings("--route=*=http://host/", proxy);
+    assert!(
+        told.contains("https_proxy in the environment has no effect"),
+        "{told}"
+    );
+    assert!(!told.contains("s3cr3t"), "{told}");
+    assert_eq!(warnings("--route=*=log", proxy), "");
+    assert_eq!(warnings("--route=*=http://host/", ("https_proxy", "")), "");
+    assert_eq!(warnings("--route=*=http://host/", ("no_proxy", "*")), "");
 }
 
 #[test]
@@ -231,7 +292,30 @@ fn a_route_that_cannot_work_is_refused() {
     );
     let of =
         |handler: &str, more: &str| route(&format!("event_type='*'\nhandler='{handler}'\n{more}"));
-    check_file_refused(&of("http", ""), "route 1 needs `url = \"…\"` (in FILE)");
+    check_file_refused(
+        &of("http", ""),
+        "route 1 needs `url = \"…\"`, or `url_file` or `url_env` where the URL is a secret (in FILE)",
+    );
+    check_file_refused(
+        &of("http", "url='http://x'\nurl_env='X'"),
+        "route 1 has `url` and `url_env`, of which one alone may say where to (in FILE)",
+    );
+    check_file_refused(
+        &of("http", "url_env='X'"),
+        "route 1 has `url_env`, but the variable `X` is not set (in FILE)",
+    );
+    check_file_refused(
+        &of("http", "url_file='/nonexistent'"),
+        "route 1 has `url_file`, but `/nonexistent` cannot be used: No such file or directory (os error 2) (in FILE)",
+    );
+    check_file_refused(
+        &of("http", "url_file=3"),
+        "route 1 needs `url_file = \"…\"` (in FILE)",
+    );
+    check_file_refused(
+        &of("exec", "url_file='/x'\ncommand=['/bin/true']"),
+        "route 1 has `url_file`, which the handler `exec` does not take (in FILE)",
+    );
     check_file_refused(
         &of("exec", ""),
         "route 1 needs `command = [\"PROGRAM\", \"ARGUMENT\"]` (in FILE)",
@@ -246,7 +330,7 @@ fn a_route_that_cannot_work_is_refused() {
     );
     check_file_refused(
         &of("log", "timout_seconds=1"),
-        "route 1 has the unknown key `timout_seconds`; did you mean `timeout_seconds`?; known are event_type, handler, url, dead_statuses, command, timeout_seconds, max_parallel, retry (in FILE)",
+        "route 1 has the unknown key `timout_seconds`; did you mean `timeout_seconds`?; known are event_type, handler, url, url_file, url_env, dead_statuses, command, timeout_seconds, max_parallel, retry (in FILE)",
     );
     check_file_refused(
         &of("log", "max_parallel=0"),

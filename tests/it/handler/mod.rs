@@ -2,9 +2,12 @@
 
 mod exec;
 mod http;
+mod receivers;
 mod routes;
 mod server;
 mod tls;
+mod transport;
+mod url_file;
 
 use std::num::NonZeroU16;
 use std::time::Duration;

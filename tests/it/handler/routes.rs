@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dispatchbox::config::{HandlerSpec, RouteSpec};
+use dispatchbox::config::{HandlerSpec, RouteSpec, UrlSource};
 use dispatchbox::event::{Event, Outcome};
 use dispatchbox::handler::{
     Handler, HandlerError, Handlers, Route, Routes, Run, no_route_reason, outcome_of,
@@ -198,6 +198,7 @@ fn what_is_wrong_with_a_route_is_told_with_its_pattern() {
     };
     let http = |url: &str, status| HandlerSpec::Http {
         url: url.to_owned(),
+        url_source: UrlSource::Route,
         dead_statuses: vec![status],
     };
     let none = Handlers::default;

@@ -5,8 +5,10 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use dispatchbox::config::HandlerSpec;
+use dispatchbox::config::{HandlerSpec, UrlSource};
 use dispatchbox::handler::http::DEAD_STATUSES;
+
+use crate::support::wait_until;
 
 /// Listens on a port of its own until it is dropped; each connection is one call of the test's closure.
 pub struct Server {
@@ -63,18 +65,23 @@ impl Connection {
         self.reader = BufReader::new(Box::new(rustls::StreamOwned::new(tls, socket)));
     }
 
-    /// Reads one request; `None` when the client has closed.
-    pub fn read_request(&mut self) -> Option<Request> {
+    /// Reads the head of a request; `None` when the client has closed.
+    pub fn read_head(&mut self) -> Option<Request> {
         let line = self.read_line()?;
         let mut headers = Vec::new();
         while let Some((name, value)) = self.read_line()?.split_once(':') {
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut request = Request {
+        Some(Request {
             line,
             headers,
             body: String::new(),
-        };
+        })
+    }
+
+    /// Reads one request; `None` when the client has closed.
+    pub fn read_request(&mut self) -> Option<Request> {
+        let mut request = self.read_head()?;
         let length: usize = request.header("content-length")?.parse().unwrap();
         let mut body = vec![0; length];
         self.reader.read_exact(&mut body).ok()?;
@@ -93,6 +100,13 @@ impl Connection {
     pub fn read_some(&mut self, n: usize) -> Option<()> {
         let n = self.reader.read(&mut vec![0; n]).ok()?;
         (n > 0).then_some(())
+    }
+
+    /// Reads the body that belongs to a head, and gives its length.
+    pub fn read_body(&mut self, request: &Request) -> Option<usize> {
+        let length: usize = request.header("content-length")?.parse().unwrap();
+        self.reader.read_exact(&mut vec![0; length]).ok()?;
+        Some(length)
     }
 
     /// Writes as it is; `None` when the client has closed.
@@ -118,6 +132,21 @@ impl Connection {
     /// Waits until the client closes.
     pub fn wait_closed(mut self) {
         let _ = std::io::copy(&mut self.reader, &mut std::io::sink());
+    }
+
+    /// Waits until the client closes, reading nothing of what it sends.
+    pub fn wait_shut(&self) {
+        wait_until("the client has closed", || {
+            // A write to a socket whose peer is gone is what tells it.
+            (&self.socket).write(b"\r\n").is_err()
+        });
+    }
+
+    /// Waits until the client has closed, reading nothing of what it sends and writing nothing.
+    pub fn wait_reset(&self) {
+        wait_until("the client has closed", || {
+            self.socket.take_error().unwrap().is_some()
+        });
     }
 
     /// Waits for a request and closes with it unread, which resets the connection.
@@ -179,6 +208,13 @@ impl Server {
         })
     }
 
+    /// Closes all connections at once, as a restart does.
+    pub fn close_connections(&self) {
+        for (_, stream) in self.state.lock().unwrap().open.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
     pub fn n_connections(&self) -> usize {
         self.state.lock().unwrap().n_connections
     }
@@ -205,6 +241,7 @@ impl Drop for Server {
 pub fn post_to(url: &str) -> HandlerSpec {
     HandlerSpec::Http {
         url: url.to_owned(),
+        url_source: UrlSource::Route,
         dead_statuses: DEAD_STATUSES.to_vec(),
     }
 }

@@ -1,0 +1,93 @@
+//! The connections of an http route, which bear what receivers do.
+//!
+//! The HTTP client keeps its pool, its protocol and its deadlines; how bytes get to the receiver and what of an answer the client gets to see is
+//! decided here: [`addresses`] connects, [`tls`] encrypts as [`trust`] says, [`wire`] moves bytes without waiting, and [`mend`] makes good what
+//! receivers do, with the answers' heads read by [`head`].
+//!
+//! Why not the client's own transport: it sends to the end before it reads, and it takes neither a verifier of ours nor a connection's age.
+//! Why not another client: reqwest loses the early answer and the same events at closing connections, and it brings a runtime.
+
+mod addresses;
+mod head;
+mod mend;
+mod tls;
+mod trust;
+mod wait;
+mod wire;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ureq::Error;
+use ureq::unversioned::transport::{ConnectionDetails, Connector, LazyBuffers};
+
+use addresses::Addresses;
+use mend::Habits;
+use tls::Encrypted;
+use wait::Deadline;
+use wire::Wire;
+
+pub use mend::{Mend, Stale};
+pub use trust::Trust;
+
+/// How long a connection is used. A name may move to another address while a busy route never lets its connections go idle; a minute is what
+/// common name servers let an answer be kept for.
+pub const LIFE: Duration = Duration::from_mins(1);
+
+/// Makes the connections to one receiver.
+pub struct Connections {
+    addresses: Addresses,
+    /// For https.
+    trust: Option<Arc<Trust>>,
+    habits: Arc<Habits>,
+    life: Duration,
+}
+
+impl Connections {
+    /// Makes connections that are used for up to `life`, encrypted where the URL says so and `trust` is there.
+    pub fn new(trust: Option<Arc<Trust>>, life: Duration) -> Connections {
+        Connections {
+            addresses: Addresses::default(),
+            trust,
+            habits: Arc::default(),
+            life,
+        }
+    }
+}
+
+impl Connector for Connections {
+    type Out = Mend;
+
+    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Mend>, Error> {
+        let deadline = Deadline::of(details.timeout);
+        let socket = self.addresses.connect(&details.addrs, deadline)?;
+        socket.set_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        let wire = match &self.trust {
+            Some(trust) if details.needs_tls() => {
+                let host = details.uri.host().unwrap_or_default();
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                Wire::Tls(Box::new(Encrypted::connect(socket, host, trust, deadline)?))
+            }
+            _ => Wire::Plain(socket),
+        };
+        let buffers = LazyBuffers::new(
+            details.config.input_buffer_size(),
+            details.config.output_buffer_size(),
+        );
+        let ends_at = Instant::now() + self.life;
+        Ok(Some(Mend::new(
+            wire,
+            Arc::clone(&self.habits),
+            ends_at,
+            buffers,
+        )))
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").finish_non_exhaustive()
+    }
+}

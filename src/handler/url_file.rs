@@ -1,0 +1,107 @@
+//! A file that holds a URL, because the URL is the secret. Read at the start, and again when it changes.
+
+use std::fs::{self, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Longest URL that a file may hold.
+const URL_BYTES_MAX: u64 = 64 * 1024;
+
+/// How long a look at the file counts: long beside a busy route's pace, short beside the time in which a secret is exchanged.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The file of one route.
+#[derive(Debug)]
+pub(super) struct UrlFile {
+    path: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    looked_at: Option<Instant>,
+    /// The file as it was when its URL was taken.
+    taken: Option<Stamp>,
+    /// The last complaint, which is told once.
+    complaint: Option<String>,
+}
+
+/// What tells a changed file: a new file in its place, or other bytes in it.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    changed_at: (i64, i64),
+    n_bytes: u64,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Stamp {
+        Stamp {
+            file: (metadata.dev(), metadata.ino()),
+            changed_at: (metadata.ctime(), metadata.ctime_nsec()),
+            n_bytes: metadata.len(),
+        }
+    }
+}
+
+impl UrlFile {
+    pub(super) fn new(path: &str) -> UrlFile {
+        UrlFile {
+            path: path.to_owned(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Hands a changed URL to `take`, which may refuse it. A file that cannot be used changes nothing: it may be half written, and is looked at
+    /// again.
+    pub(super) fn look(&self, take: impl FnOnce(&str) -> Result<(), String>) {
+        // Another runner is looking.
+        let Ok(mut state) = self.state.try_lock() else {
+            return;
+        };
+        if state
+            .looked_at
+            .is_some_and(|before| before.elapsed() < LOOK_EVERY)
+        {
+            return;
+        }
+        state.looked_at = Some(Instant::now());
+        let result = fs::metadata(&self.path).and_then(|metadata| {
+            let stamp = Stamp::of(&metadata);
+            if state.taken.as_ref() == Some(&stamp) {
+                return Ok(());
+            }
+            take(&read(&self.path)?).map_err(io::Error::other)?;
+            state.taken = Some(stamp);
+            Ok(())
+        });
+        let complaint = result.err().map(|err| err.to_string());
+        if let Some(complaint) = &complaint
+            && state.complaint.as_ref() != Some(complaint)
+        {
+            ::log::warn!(
+                "could not use the url file `{}`, the url before stays: {complaint}",
+                self.path
+            );
+        }
+        state.complaint = complaint;
+    }
+}
+
+/// Reads a URL from a file. An error shows nothing of the file.
+pub(super) fn read(path: &str) -> io::Result<String> {
+    let mut text = String::new();
+    let n_bytes = fs::File::open(path)?
+        .take(URL_BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
+    if u64::try_from(n_bytes).unwrap_or(u64::MAX) > URL_BYTES_MAX {
+        return Err(io::Error::other("it is larger than 64 KiB"));
+    }
+    let url = text.trim();
+    if url.is_empty() {
+        return Err(io::Error::other("it is empty"));
+    }
+    Ok(url.to_owned())
+}
