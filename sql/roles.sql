@@ -80,6 +80,7 @@ begin
   end loop;
   for role, func in values ('dispatchbox_daemon', 'outbox_leases_1'),  ('dispatchbox_daemon', 'outbox_claim_1'),
                            ('dispatchbox_daemon', 'outbox_settle_1'),  ('dispatchbox_daemon', 'outbox_renew_1'),
+                           ('dispatchbox_daemon', 'outbox_settle_each_1'),
                            ('dispatchbox_daemon', 'outbox_requeue_1'), ('dispatchbox_daemon', 'outbox_discard_1'),
                            ('dispatchbox_archivist', 'archive_outbox_events'), ('dispatchbox_archivist', 'outbox_leases_1') loop
     for granted in select p.oid from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = home and p.proname = func loop

@@ -231,9 +231,10 @@ do $$ begin
 end $$;
 
 -- Writes what the handling of leased events came to, and returns the events that the leases still named: with `written` true those whose
--- outcome stands now, and in a second row with false, unless all were written, every one that is not released. So an event that comes back
--- with false alone is gone or was finished otherwise, and one that does not come back at all is named by no lease of this worker any more
--- and was left alone. (To tell exactly in one row cost 5 % of claim and settle together.)
+-- outcome stands now, and in a second row, unless all were written, every one that is not released: with false where it is gone or was
+-- finished otherwise, with null where the row waits as before although the update went through, because a trigger or a policy swallows
+-- it. Such an event stays named by its lease, or it would be handed out again at once, for ever. One that does not come back at all is
+-- named by no lease of this worker any more and was left alone.
 --
 -- outcomes: done | retry | dead | released. delays: seconds until a retry is due. errors: for last_error, null keeps it. `ended`: leases
 -- that have nothing left to settle. `expired` makes it a sweep on behalf of a worker that is gone: only where the lease is really over.
@@ -241,6 +242,10 @@ end $$;
 -- Sent twice it changes nothing the second time, even while the lease names other events and somebody else has claimed the event since:
 -- what was not done is cut from the lease, and what was done is fenced by its status (so a lease is rewritten only when something
 -- failed). Locks: leases by token, then events.
+--
+-- What stands is asked of the row as it was stored, since a trigger that returns the old row makes an update that is counted as one. A retry
+-- of what was one before shows in its times alone, which their columns may round. The attempts end where their column's type does, and
+-- an event whose smallint counts no further is dead: it would be tried for ever.
 --
 -- Events are found by their ids alone: with the bare column a planner that believes the backlog to be empty, as after a vacuum while all was
 -- done, reads all of outbox_event_due for each batch.
@@ -251,9 +256,10 @@ returns table (id bigint, written boolean)
 language plpgsql set search_path from current set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
-  held      bigint[];
-  cut       bigint[];
-  n_written int;
+  held  bigint[];
+  cut   bigint[];
+  stand bigint[];
+  kept  bigint[] := '{}';
 begin
   with held_leases as materialized (
          select token, event_ids from outbox_lease
@@ -267,28 +273,96 @@ begin
     from unnest(tokens, ids, outcomes, delays, errors) as u (token, id, outcome, delay, error)
     join named n on n.token = u.token and n.id = u.id;
 
-  if ended <> '{}' then
-    delete from outbox_lease where token = any (ended) and token = any (held);
-  end if;
-  if cut <> '{}' then
-    update outbox_lease set event_ids = array(select unnest(event_ids) except select unnest(cut))
-     where token = any (tokens) and token = any (held) and token <> all (ended);
-  end if;
-
-  return query
+  with changed as (
     update outbox_event e set
-        status = u.outcome,
-        attempts = least(greatest(e.attempts, 0), 2147483646) + 1,
+        status = case when u.outcome = 'retry' and pg_column_size(e.attempts) = 2 and e.attempts >= 32766 then 'dead' else u.outcome end,
+        attempts = least(greatest(e.attempts, 0), case pg_column_size(e.attempts) when 2 then 32766 else 2147483646 end) + 1,
         next_run_at = case when u.outcome = 'retry' then now() + make_interval(secs => least(u.delay, 1e9)) else e.next_run_at end,
         last_error = coalesce(u.error, e.last_error),
-        last_error_at = case when u.error is null then e.last_error_at else now() end,
+        last_error_at = case when u.outcome = 'done' and u.error is null then e.last_error_at else now() end,
         finished_at = case when u.outcome in ('done', 'dead') then now() end
       from unnest(ids, outcomes, delays, errors) as u (id, outcome, delay, error)
      where e.id = u.id and u.outcome <> 'released' and e.status || '' in ('pending', 'retry')
-    returning e.id, true;
-  get diagnostics n_written = row_count;
-  if n_written < cardinality(ids) then
-    return query select u.id, u.outcome = 'released' from unnest(ids, outcomes) as u (id, outcome);
+    returning e.id, case when e.status not in ('pending', 'retry') then true
+                         when u.outcome = 'retry' then e.last_error_at in (now(), now()::timestamptz(3), now()::timestamptz(0))
+                                                       or e.next_run_at > now() and e.next_run_at = now() + make_interval(secs => least(u.delay, 1e9))
+                    end as stands)
+  select array_agg(id) into stand from changed where stands;
+  return query select unnest(stand), true;
+  if coalesce(cardinality(stand), 0) < cardinality(ids) then
+    kept := array(select e.id from unnest(ids, outcomes) as u (id, outcome) join outbox_event e on e.id = u.id
+                   where u.outcome <> 'released' and u.id <> all (coalesce(stand, '{}')) and e.status || '' in ('pending', 'retry'));
+    return query select u.id, case when u.id <> all (kept) then u.outcome = 'released' end from unnest(ids, outcomes) as u (id, outcome);
+  end if;
+
+  if ended <> '{}' then
+    delete from outbox_lease where token = any (ended) and token = any (held) and not event_ids && kept;
+  end if;
+  if kept <> '{}' then
+    update outbox_lease set event_ids = array(select unnest(event_ids) intersect select unnest(kept))
+     where token = any (ended) and token = any (held);
+  end if;
+  if cut <> '{}' then
+    update outbox_lease set event_ids = array(select unnest(event_ids) except (select unnest(cut) except select unnest(kept)))
+     where token = any (tokens) and token = any (held) and token <> all (ended);
+  end if;
+end $$;
+
+-- Does what outbox_settle_1 does, outcome by outcome, so that one whose row is locked, refused by a trigger or a constraint, or too slow
+-- stops no other: what went wrong comes back beside its event, as SQLSTATE and words, in a row that says nothing about `written`. For a
+-- batch that failed as a whole; it costs a subtransaction per event. A lease of `ended` that has something left does not end.
+--
+-- The statement's time runs out only once: the row that was being written then is to blame, and those behind it come back untried, with
+-- an empty SQLSTATE. No row is begun in the second half of that time, so the one to blame has had the first. Untried, too, comes back
+-- what is behind the fifth locked row: the whole table may be. What concerns no row, a full disk for example, fails the call.
+-- step: function outbox_settle_each_1
+create or replace function outbox_settle_each_1(worker text, tokens bigint[], ids bigint[], outcomes text[], delays float8[], errors text[],
+                                                ended bigint[], expired boolean)
+returns table (id bigint, written boolean, code text, cause text)
+language plpgsql set search_path from current as $$
+#variable_conflict use_column
+declare
+  locked_max constant int := 5;
+  patience   constant interval := nullif(current_setting('statement_timeout')::interval, '0') / 2;
+  n_locked   int := 0;
+  is_over    boolean := false;
+  open       bigint[] := '{}';   -- leases with something left
+begin
+  for i in 1..coalesce(cardinality(ids), 0) loop
+    id := ids[i];
+    code := null;
+    cause := null;
+    if is_over then
+      written := null;
+      code := '';
+    else
+      begin
+        select s.written into written
+          from outbox_settle_1(worker, tokens[i:i], ids[i:i], outcomes[i:i], delays[i:i], errors[i:i], '{}', expired) s;
+        if not found then
+          continue;              -- no lease of this worker names it
+        end if;
+      exception
+        when disk_full or read_only_sql_transaction then
+          raise;
+        when others or query_canceled then
+          written := null;
+          code := sqlstate;
+          -- In SQL_ASCII any bytes can be in it, and what is no UTF-8 does not reach the client.
+          cause := left(case current_setting('server_encoding') when 'SQL_ASCII' then regexp_replace(sqlerrm, '[^ -~]', '?', 'g') else sqlerrm end, 1000);
+          n_locked := n_locked + (code = '55P03')::int;
+          is_over := code = '57014' or n_locked >= locked_max;
+      end;
+    end if;
+    is_over := is_over or coalesce(clock_timestamp() > statement_timestamp() + patience, false);
+    if written is null then
+      open := open || tokens[i];
+    end if;
+    return next;
+  end loop;
+  ended := array(select t from unnest(ended) t where t <> all (open));
+  if ended <> '{}' then
+    perform outbox_settle_1(worker, '{}', '{}', '{}', '{}', '{}', ended, expired);
   end if;
 end $$;
 

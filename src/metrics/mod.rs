@@ -12,7 +12,7 @@ mod table;
 use prometheus::core::Collector;
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use crate::event::Outcome;
@@ -102,6 +102,11 @@ const WORKER_METRICS: &[(&str, Kind, &str)] = &[
         "Outcomes that were not written because the event's row was gone or already finished by somebody else.",
     ),
     (
+        "dispatchbox_events_set_aside",
+        Kind::Gauge,
+        "Events whose outcome the database does not take now, by reason: it is kept and tried again.",
+    ),
+    (
         "dispatchbox_lease_sweeps_total",
         Kind::Counter,
         "Leases that were ended on behalf of a worker that is gone.",
@@ -159,6 +164,7 @@ pub struct WorkerMetrics {
     /// How long renewing the leases in hand takes.
     pub renew_seconds: prometheus::Histogram,
     db_errors: IntCounterVec,
+    set_aside: IntGaugeVec,
     routes: Vec<RouteMetrics>,
 }
 
@@ -229,6 +235,8 @@ impl WorkerMetrics {
         let db_errors = counter_vec(&registry, "dispatchbox_db_errors_total", &["reason"])?;
         // A rate over a series that appears with its first error would miss that error.
         let _ = db_errors.with_label_values(&["connection"]);
+        let set_aside = gauge_vec(&registry, "dispatchbox_events_set_aside", &["reason"])?;
+        let _ = set_aside.with_label_values(&["refused"]);
         Ok(WorkerMetrics {
             claimed: counter(&registry, "dispatchbox_events_claimed_total")?,
             in_flight: gauge(&registry, "dispatchbox_events_in_flight")?,
@@ -251,6 +259,7 @@ impl WorkerMetrics {
             settle_seconds: calls.with_label_values(&["settle"]),
             renew_seconds: calls.with_label_values(&["renew"]),
             db_errors,
+            set_aside,
             routes,
             registry,
         })
@@ -273,6 +282,12 @@ impl WorkerMetrics {
     /// Counts a failed database call.
     pub fn db_error(&self, reason: &str) {
         self.db_errors.with_label_values(&[reason]).inc();
+    }
+
+    /// How many events are set aside for this reason now.
+    pub fn set_aside(&self, reason: &str, events: usize) {
+        let events = i64::try_from(events).unwrap_or(i64::MAX);
+        self.set_aside.with_label_values(&[reason]).set(events);
     }
 
     /// The values now, for a report.
@@ -340,6 +355,17 @@ fn counter_vec(
 
 fn gauge(registry: &Registry, name: &str) -> Result<IntGauge, prometheus::Error> {
     register(registry, IntGauge::new(name, help(name))?)
+}
+
+fn gauge_vec(
+    registry: &Registry,
+    name: &str,
+    labels: &[&str],
+) -> Result<IntGaugeVec, prometheus::Error> {
+    register(
+        registry,
+        IntGaugeVec::new(Opts::new(name, help(name)), labels)?,
+    )
 }
 
 fn histogram(

@@ -4,7 +4,6 @@
 //! person has to set something right. The driver's own text is only "db error", so the causes are walked here; what is shown is the
 //! server's one line, never a detail that quotes row values, and never a part of the DSN.
 
-use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::io;
 use std::time::Duration;
@@ -66,7 +65,7 @@ impl StoreError {
         error
     }
 
-    /// Judges a name that was not found or a knock that was not answered.
+    /// Judges a knock that was not answered.
     pub(super) fn of_knock(err: &io::Error, limit: Duration) -> StoreError {
         if is_time_out(err) {
             return StoreError::no_answer(limit);
@@ -76,41 +75,8 @@ impl StoreError {
 
     /// Nobody has answered for as long as we were to wait.
     pub(super) fn no_answer(limit: Duration) -> StoreError {
-        // Rounded up: the first moments of it are gone already.
-        let hundredths = (limit.as_secs_f64() * 100.0 - 1e-6).ceil();
-        let cause = format!("no answer within {} s", hundredths / 100.0);
+        let cause = format!("no answer within {} s", limit.as_secs_f64());
         StoreError::timed_out(DOING_CONNECT, cause)
-    }
-
-    /// A server that takes connections and no writes.
-    pub(super) fn only_reads(doing: &'static str) -> StoreError {
-        StoreError {
-            doing,
-            kind: kind_of(SqlState::READ_ONLY_SQL_TRANSACTION.code()),
-            code: Some(SqlState::READ_ONLY_SQL_TRANSACTION),
-            cause: "the server only reads".to_owned(),
-        }
-    }
-
-    /// What no address of several has given. Waiting can help where it can help with one of them; each tells its cause.
-    pub(super) fn of_addresses(mut failures: Vec<(String, StoreError)>) -> StoreError {
-        let causes: BTreeSet<&String> = failures.iter().map(|(_, error)| &error.cause).collect();
-        let cause = match (causes.first(), causes.len()) {
-            (Some(cause), 1) => (*cause).clone(),
-            (None, _) => "no host is named".to_owned(),
-            _ => {
-                let told = failures
-                    .iter()
-                    .map(|(address, error)| format!("{address}: {}", error.cause));
-                told.collect::<Vec<_>>().join("; ")
-            }
-        };
-        // What a server has said tells more than that another one is not there.
-        failures.sort_by_key(|(_, error)| (!error.is_transient(), error.code.is_none()));
-        match failures.into_iter().next() {
-            Some((_, error)) => StoreError { cause, ..error },
-            None => StoreError::unavailable(DOING_CONNECT, cause),
-        }
     }
 
     /// A connection description that the driver does not take.
@@ -175,6 +141,26 @@ impl StoreError {
         }
     }
 
+    /// What the server said of one row, while the statement as a whole went through.
+    pub(crate) fn of_row(doing: &'static str, code: &str, cause: String) -> StoreError {
+        StoreError {
+            doing,
+            kind: kind_of(code),
+            code: Some(SqlState::from_code(code)),
+            cause,
+        }
+    }
+
+    /// The update of a row went through, and the row is what it was.
+    pub(crate) fn kept(doing: &'static str) -> StoreError {
+        StoreError {
+            doing,
+            kind: StoreErrorKind::Rejected(SqlState::NO_DATA.code().to_owned()),
+            code: None,
+            cause: "a trigger or a policy of the table keeps the row as it was".to_owned(),
+        }
+    }
+
     /// What we stopped waiting for.
     pub(crate) fn timed_out(doing: &'static str, cause: String) -> StoreError {
         StoreError {
@@ -235,21 +221,40 @@ impl StoreError {
             || self.has_code(&SqlState::T_R_SERIALIZATION_FAILURE)
     }
 
-    /// Says whether some of the rows written may be to blame, so that a part of the batch could succeed: a row is locked by somebody
-    /// else, or refused by a trigger or a constraint.
+    /// Says whether some of the rows read or written may be to blame, so that a part of the batch could succeed: a row is locked by
+    /// another session, refused by a trigger or a constraint, holds what no text can hold, or is damaged.
     pub fn is_about_a_row(&self) -> bool {
-        let is_refused = matches!(&self.kind, StoreErrorKind::Rejected(_))
-            && !(self.is_transient() || self.is_schema() || self.is_configuration());
-        self.is_lock_timeout() || self.is_conflict() || is_refused
+        let StoreErrorKind::Rejected(code) = &self.kind else {
+            return false;
+        };
+        // Memory, limits of the program, files, the inside of the server: a value that is too large, or a page that is damaged.
+        let is_of_a_value = code == "53200"
+            || ["54", "58", "XX"]
+                .iter()
+                .any(|class| code.starts_with(class));
+        let is_refused = !(self.is_transient() || self.is_schema() || self.is_configuration());
+        self.is_lock_timeout() || self.is_conflict() || is_of_a_value || is_refused
     }
 
-    /// Says whether a statement took longer than it may, or broke off inside the server: a smaller part may get through.
+    /// Says whether a row is refused for what it is: neither locked, nor undone because of another transaction.
+    pub fn is_refusal(&self) -> bool {
+        self.is_about_a_row() && !self.is_lock_timeout() && !self.is_conflict()
+    }
+
+    /// Says whether a statement took longer than it may: a smaller part may get through.
     pub fn is_statement_timeout(&self) -> bool {
         self.has_code(&SqlState::QUERY_CANCELED)
-            || self
-                .code
-                .as_ref()
-                .is_some_and(|code| code.code().starts_with("XX"))
+    }
+
+    /// Says whether a value was refused for what it is, by a type or by a constraint: another value may be taken.
+    pub fn is_about_a_value(&self) -> bool {
+        matches!(&self.kind, StoreErrorKind::Rejected(code) if code.starts_with("22") || code.starts_with("23"))
+    }
+
+    /// Says whether a text holds a character that the encoding of the database, or of the connection, lacks.
+    pub fn is_untranslatable(&self) -> bool {
+        self.has_code(&SqlState::UNTRANSLATABLE_CHARACTER)
+            || self.has_code(&SqlState::CHARACTER_NOT_IN_REPERTOIRE)
     }
 
     /// Says whether a text was refused because it is no JSON that the server can keep.
@@ -271,12 +276,6 @@ impl StoreError {
     pub fn is_configuration(&self) -> bool {
         matches!(&self.kind, StoreErrorKind::Rejected(code)
             if code.starts_with("28") || code == SqlState::INVALID_CATALOG_NAME.code())
-    }
-
-    /// Says whether user or password were refused; a pooler says so by a code of its own.
-    pub(super) fn is_login_refused(&self) -> bool {
-        self.has_code(&SqlState::PROTOCOL_VIOLATION)
-            || matches!(&self.kind, StoreErrorKind::Rejected(code) if code.starts_with("28"))
     }
 
     /// Says whether a table, column, function or schema is not there: `dispatchbox migrate` helps.

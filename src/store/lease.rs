@@ -113,6 +113,17 @@ impl Session {
         )
     }
 
+    /// Lets a lease that is over expire again after `wait`: what is left of it cannot be written now. No effect on one that was renewed.
+    pub fn postpone_lease(&mut self, lease: &Lease, wait: Duration) -> Result<(), StoreError> {
+        self.query(
+            "postpone a lease",
+            include_str!("../../sql/postpone_lease.sql"),
+            &[&lease.token, &lease.worker, &wait.as_secs_f64()],
+            |_| Ok(()),
+        )
+        .map(drop)
+    }
+
     /// Reads what a sweep has to know of events; those that are gone do not come back.
     pub fn events_brief(&mut self, ids: &[i64]) -> Result<Vec<EventBrief>, StoreError> {
         self.query(

@@ -7,7 +7,6 @@
 //! Every call is one statement in its own transaction: nothing is left open between two calls, so a lost connection never leaves half of
 //! something behind.
 
-pub mod addresses;
 pub mod bulk_change;
 pub mod claim;
 pub mod connect;
@@ -22,14 +21,14 @@ pub mod out_of_reach;
 pub mod pool;
 pub mod publish;
 pub mod readiness;
+mod repertoire;
 pub mod schema;
 pub mod settle;
 pub mod stats;
 
-pub use addresses::{Resolver, system_resolver};
 pub use bulk_change::BulkChange;
 pub use claim::{ClaimQuery, ClaimedEvents, Filter, Position};
-pub use connect::{Session, Timeouts, connect, connect_by};
+pub use connect::{Limits, Session, Timeouts, connect};
 pub use dead::{DEAD_BATCH, DeadChange, DeadEvent, DeadFilter};
 pub use dead_cursor::DeadCursor;
 pub(crate) use error::io_cause;
@@ -40,5 +39,5 @@ pub use out_of_reach::OutOfReach;
 pub use pool::{Pool, PooledSession};
 pub use publish::NewEvent;
 pub use readiness::Lack;
-pub use settle::{EventState, SettleBatch, Settlement, Written};
+pub use settle::{EventState, SettleBatch, Settlement, Verdict, Written};
 pub use stats::{Backlog, DeadByType, NotDue};

@@ -4,13 +4,21 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use postgres::Row;
+
 use super::claim::attempts;
 use super::connect::Session;
 use super::error::StoreError;
+use super::repertoire::Repertoire;
 use crate::event::Outcome;
+
+const DOING_SETTLE: &str = "settle events";
 
 /// Longest text kept in `last_error`: enough for the answer of a receiver, small enough that a million dead letters stay small.
 const ERROR_BYTES_MAX: usize = 4096;
+
+/// Characters asked about for one batch, at a round trip each; more of them are replaced unasked.
+const ASKED_MAX: usize = 500;
 
 /// Longest delay of a retry, some 30 years: an interval that the database can still add to any date.
 const DELAY_MAX: Duration = Duration::from_secs(1_000_000_000);
@@ -46,6 +54,24 @@ pub struct Written {
     pub event_id: i64,
     /// Its outcome stands in the table now; false when the row was gone, or finished before: by this same batch sent earlier, by a person.
     pub written: bool,
+    /// The row waits as before although the update went through: a trigger keeps it as it was. The lease still names the event.
+    pub kept: bool,
+}
+
+/// What came of one outcome of a batch that was written one by one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The same as in a batch that is written as a whole.
+    Known(Written),
+    /// The database does not take it now; the lease still names the event.
+    Refused {
+        /// Which event.
+        event_id: i64,
+        /// Why not.
+        error: StoreError,
+    },
+    /// The call was over before its turn.
+    Untried(i64),
 }
 
 /// How an event stands in the table.
@@ -60,9 +86,76 @@ pub struct EventState {
 }
 
 impl Session {
-    /// Writes a batch of outcomes and returns what the leases still named, by id; an event that does not come back was lost: no lease of this worker names it any more. The same batch
-    /// sent again changes nothing.
+    /// Writes a batch of outcomes and returns what the leases still named, by id; an event that does not come back was lost: no lease
+    /// of this worker names it any more. The same batch sent again changes nothing.
     pub fn settle(&mut self, batch: &SettleBatch<'_>) -> Result<Vec<Written>, StoreError> {
+        let sql = include_str!("../../sql/settle.sql");
+        let rows = self.send_outcomes(sql, batch, |row| {
+            Ok((row.try_get(0)?, row.try_get::<_, Option<bool>>(1)?))
+        })?;
+        let mut settled: BTreeMap<i64, Written> = BTreeMap::new();
+        for (event_id, written) in rows {
+            let known = settled.entry(event_id).or_insert(Written {
+                event_id,
+                written: false,
+                kept: false,
+            });
+            known.written |= written == Some(true);
+            known.kept |= written.is_none();
+        }
+        Ok(settled.into_values().collect())
+    }
+
+    /// The same, one outcome after the other: what the database does not take comes back with the reason, and all others are written.
+    /// A lease of `ended` that has something left does not end.
+    pub fn settle_each(&mut self, batch: &SettleBatch<'_>) -> Result<Vec<Verdict>, StoreError> {
+        let sql = include_str!("../../sql/settle_each.sql");
+        self.send_outcomes(sql, batch, |row| {
+            let event_id = row.try_get(0)?;
+            let written: Option<bool> = row.try_get(1)?;
+            let code: Option<&str> = row.try_get(2)?;
+            Ok(match code {
+                None => Verdict::Known(Written {
+                    event_id,
+                    written: written == Some(true),
+                    kept: written.is_none(),
+                }),
+                Some("") => Verdict::Untried(event_id),
+                Some(code) => {
+                    let cause: Option<String> = row.try_get(3)?;
+                    let error = StoreError::of_row(DOING_SETTLE, code, cause.unwrap_or_default());
+                    Verdict::Refused { event_id, error }
+                }
+            })
+        })
+    }
+
+    /// Where a reason holds what the encoding of the database lacks, the text gives way, and the outcome does not.
+    fn send_outcomes<T>(
+        &mut self,
+        sql: &'static str,
+        batch: &SettleBatch<'_>,
+        read: impl Fn(&Row) -> Result<T, postgres::Error>,
+    ) -> Result<Vec<T>, StoreError> {
+        match self.try_outcomes(sql, batch, &read) {
+            Err(error) if error.is_untranslatable() => {
+                let reasons = batch.outcomes.iter().filter_map(|one| one.outcome.reason());
+                if self.ask_repertoire(reasons)? {
+                    self.try_outcomes(sql, batch, &read)
+                } else {
+                    Err(error)
+                }
+            }
+            result => result,
+        }
+    }
+
+    fn try_outcomes<T>(
+        &mut self,
+        sql: &'static str,
+        batch: &SettleBatch<'_>,
+        read: impl Fn(&Row) -> Result<T, postgres::Error>,
+    ) -> Result<Vec<T>, StoreError> {
         let outcomes = batch.outcomes;
         let tokens: Vec<i64> = outcomes.iter().map(|one| one.token).collect();
         let ids: Vec<i64> = outcomes.iter().map(|one| one.event_id).collect();
@@ -70,13 +163,14 @@ impl Session {
         let delays: Vec<f64> = outcomes.iter().map(|one| delay(&one.outcome)).collect();
         let errors: Vec<Option<Cow<'_, str>>> = outcomes
             .iter()
-            .map(|one| one.outcome.reason().map(clean_error))
+            .map(|one| one.outcome.reason().filter(|reason| !reason.is_empty()))
+            .map(|reason| reason.map(|reason| clean_error(reason, self.repertoire())))
             .collect();
         let errors: Vec<Option<&str>> = errors.iter().map(Option::as_deref).collect();
 
-        let rows: Vec<(i64, bool)> = self.query(
-            "settle events",
-            include_str!("../../sql/settle.sql"),
+        self.query(
+            DOING_SETTLE,
+            sql,
             &[
                 &batch.worker,
                 &tokens,
@@ -87,16 +181,32 @@ impl Session {
                 &batch.ended,
                 &batch.expired,
             ],
-            |row| Ok((row.try_get(0)?, row.try_get(1)?)),
-        )?;
-        let mut written = BTreeMap::new();
-        for (event_id, is_written) in rows {
-            *written.entry(event_id).or_insert(false) |= is_written;
+            read,
+        )
+    }
+
+    /// Asks the server about the characters of these texts; says whether it lacks one that was not known before.
+    fn ask_repertoire<'a>(
+        &mut self,
+        texts: impl Iterator<Item = &'a str>,
+    ) -> Result<bool, StoreError> {
+        let mut is_news = false;
+        let unknown = self.repertoire_mut().unknown(texts);
+        for (asked, char) in unknown.into_iter().enumerate() {
+            let is_there = asked < ASKED_MAX && self.has_character(char)?;
+            is_news |= !is_there;
+            self.repertoire_mut().learn(char, is_there);
         }
-        Ok(written
-            .into_iter()
-            .map(|(event_id, written)| Written { event_id, written })
-            .collect())
+        Ok(is_news)
+    }
+
+    fn has_character(&mut self, char: char) -> Result<bool, StoreError> {
+        let (text, sql) = (char.to_string(), "select $1::text is not null");
+        match self.query("ask for a character", sql, &[&text], |_| Ok(())) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_untranslatable() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads how events stand; those that are gone do not come back.
@@ -123,12 +233,13 @@ fn delay(outcome: &Outcome) -> f64 {
     }
 }
 
-/// Makes a text fit for the column: no NUL, which PostgreSQL refuses in any text, and not longer than it needs to be.
-fn clean_error(text: &str) -> Cow<'_, str> {
+/// Makes a text fit for the column: no NUL, which PostgreSQL refuses in any text, nothing that the database's encoding is known to lack,
+/// and not longer than it needs to be.
+fn clean_error<'a>(text: &'a str, repertoire: &Repertoire) -> Cow<'a, str> {
     let cut = &text[..text.floor_char_boundary(ERROR_BYTES_MAX)];
     if cut.contains('\0') {
-        Cow::Owned(cut.replace('\0', ""))
+        Cow::Owned(repertoire.fit(&cut.replace('\0', "")).into_owned())
     } else {
-        Cow::Borrowed(cut)
+        repertoire.fit(cut)
     }
 }

@@ -23,7 +23,7 @@ use crate::pause::pause;
 use crate::store::dsn::Dsn;
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, Settlement};
-use crate::store::{self, Session, StoreError, Timeouts};
+use crate::store::{self, Limits, Session, StoreError, Timeouts};
 
 /// How often a dead worker is looked at until nothing of it is left.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -31,6 +31,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Dead workers watched at once. Those of a crash loop hold no lease, so what does not fit is left to a later look for in-hand files,
 /// or to the expiry of its leases.
 const WATCHED_MAX: usize = 256;
+
+/// Longest wait for a lock.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+
+/// Longest time of a call.
+const CALL_LIMIT: Duration = Duration::from_secs(3);
 
 /// A worker that died.
 pub(super) struct Dead {
@@ -183,6 +189,11 @@ impl Sweep {
             )?);
         }
         let session = self.session.as_mut().expect("it was just connected");
+        // A row that is locked, or whose trigger takes its time, holds up no other for long: it is tried again in a second.
+        session.wait_no_longer(Limits {
+            lock: Some(LOCK_WAIT.min(self.timeouts.query / 2)),
+            statement: Some(CALL_LIMIT.min(self.timeouts.query)),
+        })?;
         // In this order: what a back end commits before it is gone is visible to the look at the leases.
         let has_backend = session.has_backend(&dead.owner.application_name)?;
         let leases = session.leases_of(&dead.owner.worker)?;
@@ -254,6 +265,9 @@ fn end(
         match settle(session, std::slice::from_ref(&charge), is_last) {
             Err(error) if error.is_connection_lost() => return Err(error),
             Err(error) => failed = Some(error),
+            Ok(written) if written.iter().any(|written| written.kept) => {
+                failed = Some(StoreError::kept("charge an attempt"));
+            }
             Ok(written) if written.iter().any(|written| written.written) => {
                 n_charged += 1;
                 let attempt = brief.attempts.saturating_add(1);

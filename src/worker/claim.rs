@@ -43,6 +43,27 @@ pub(super) struct Finished {
     pub(super) claimed: Instant,
     /// It was sent to the database, and no answer came: it may have been written.
     pub(super) is_in_doubt: bool,
+    /// How often the database did not take it.
+    pub(super) n_refusals: u32,
+    /// Why it did not take it the last time.
+    pub(super) last_refusal: Option<Reason>,
+    /// It is to be written without the text of its reason.
+    pub(super) is_bare: bool,
+}
+
+/// Why an outcome is not written yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// Its row, or its lease, is locked by another session.
+    Locked,
+    /// A trigger or a constraint refuses it, or a value does not fit.
+    Refused,
+    /// Its update went through, and the row is as it was.
+    Swallowed,
+    /// Its update takes too long.
+    Slow,
+    /// It was not its turn yet.
+    Untried,
 }
 
 impl Claim {
@@ -58,6 +79,9 @@ impl Claim {
             age: self.age,
             claimed: self.claimed,
             is_in_doubt: false,
+            n_refusals: 0,
+            last_refusal: None,
+            is_bare: false,
         }
     }
 }

@@ -5,24 +5,38 @@
 
 use std::time::{Duration, Instant};
 
-use crate::store::{Pool, PooledSession, Session, StoreError};
+use crate::store::{Limits, Pool, PooledSession, Session, StoreError};
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
 
-/// How long a call waits for what somebody else has locked.
+/// How long a call waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
     /// As long as every session of ours.
     Usual,
-    /// For what has already met a lock: it is tried again later, and holds up nobody meanwhile.
-    Short,
+    /// For a batch, whose other rows wait for its slowest: a statement ends after this time.
+    Batch(Duration),
+    /// For a part of a batch that failed: it is tried again later, and holds up no other row meanwhile. Besides, a statement ends after
+    /// this time.
+    Part(Duration),
 }
 
+/// Longest wait for a lock of what has met one before.
+const LOCK_WAIT: Duration = Duration::from_millis(100);
+
 impl Patience {
-    fn limit(self) -> Option<Duration> {
+    fn limits(self, query_timeout: Duration) -> Limits {
+        let statement = |limit: Duration| (limit < query_timeout).then_some(limit);
         match self {
-            Patience::Usual => None,
-            Patience::Short => Some(Duration::from_millis(100)),
+            Patience::Usual => Limits::default(),
+            Patience::Batch(limit) => Limits {
+                lock: None,
+                statement: statement(limit),
+            },
+            Patience::Part(limit) => Limits {
+                lock: Some(LOCK_WAIT),
+                statement: statement(limit),
+            },
         }
     }
 }
@@ -86,15 +100,18 @@ impl<'a> Link<'a> {
                 Some(session) => self.session.insert(session),
                 None => self.session.insert(self.pool.get()?),
             };
-            session.wait_for_locks(patience.limit())?;
+            session.wait_no_longer(patience.limits(self.shared.config.query_timeout))?;
             call(session)
         });
         if let Err(error) = &result {
             self.shared.metrics.db_error(error.reason());
             let opened = self.session.as_ref().map(|session| session.opened());
-            self.shared
-                .outage
-                .failed(self.stage, error, opened.unwrap_or(began));
+            // What one row is refused for is told with its event's name.
+            if !(matches!(self.stage, Stage::Settler) && error.is_refusal()) {
+                self.shared
+                    .outage
+                    .failed(self.stage, error, opened.unwrap_or(began));
+            }
             if error.is_connection_lost() {
                 self.session = None;
             }

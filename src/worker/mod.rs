@@ -5,6 +5,7 @@
 //! is disconnected and drops its end of the queue, the runners return when the queue is disconnected and empty, and the settler
 //! when the last sender of outcomes is gone. A stage that ends before it was asked to ends the worker: there is no half-dead one.
 
+mod aside;
 mod claim;
 mod claim_size;
 mod fetcher;
@@ -13,6 +14,7 @@ mod lane;
 mod leases;
 mod link;
 mod outage;
+mod pace;
 mod pulse;
 mod refusals;
 mod reporter;

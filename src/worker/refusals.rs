@@ -36,7 +36,7 @@ struct Refusal {
 impl Refusals {
     /// Notes that the database does not take this outcome.
     pub(super) fn refused(&mut self, finished: &Finished, error: &StoreError) {
-        if error.is_lock_timeout() || error.is_conflict() {
+        if !(error.is_refusal() || error.is_statement_timeout()) {
             return;
         }
         let (now, cause) = (Instant::now(), error.to_string());

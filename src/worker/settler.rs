@@ -4,32 +4,27 @@
 //! the event's lease is gone. A batch whose answer never came is sent again before any later one; what the repetition does not
 //! write is read back, since it may have been written the first time.
 //!
-//! A batch that cannot be written because of one of its rows, locked by somebody else or refused by a trigger, is halved until
-//! the culprit stands alone. It is set aside and tried again each second, with little patience, so that it holds up nobody.
-//!
-//! It is never given up while the worker lives, however long that takes: its handler has run, and an outcome that is let go of would
-//! make it run again. Its lease is renewed like any other, and it counts as in flight, so where every row is refused the worker claims
-//! no more once its limit is reached. A drain waits for it as long as a drain may take; then the worker is ended, its event is released
-//! uncharged, and another one runs the handler again.
+//! A batch that cannot be written because of one of its rows is narrowed down: parts of it are written as a whole, and small ones
+//! outcome by outcome, with little patience, until only those are left that the database does not take. These are set aside
+//! ([`Aside`]). A batch that takes too long goes outcome by outcome at once: each part that holds a slow row would cost its whole time
+//! again. A round of narrowing is bounded in time; what it does not come to is left for the next, so that new outcomes get their turn.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use log::{debug, warn};
+use log::warn;
 
 use crate::event::{Outcome, obituary};
 use crate::pause::{Waits, pause};
-use crate::store::StoreError;
-use crate::store::settle::{SettleBatch, Settlement, Written};
+use crate::store::settle::{SettleBatch, Settlement, Verdict, Written};
+use crate::store::{Session, StoreError};
+use crate::worker::aside::{Aside, bare};
 use crate::worker::claim::Finished;
 use crate::worker::link::{Link, Patience};
+use crate::worker::pace::{Pace, Round};
 use crate::worker::pulse::Stage;
-use crate::worker::refusals::Refusals;
 use crate::worker::shared::Shared;
-
-/// Outcomes per write: a larger batch saves next to nothing, and a failure repeats all of it.
-const BATCH_EVENTS: usize = 500;
 
 /// Longest time that an outcome waits for company.
 const BATCH_WAIT: Duration = Duration::from_millis(20);
@@ -37,16 +32,22 @@ const BATCH_WAIT: Duration = Duration::from_millis(20);
 /// While outcomes pour in, the settler looks at this rhythm instead of being woken by each of them.
 const BATCH_STEP: Duration = Duration::from_millis(1);
 
-/// How often what was set aside is tried again.
+/// Rhythm in which a drain tries again what is set aside.
 const ASIDE_EVERY: Duration = Duration::from_secs(1);
 
-/// Failed writes per round of halving: enough to isolate two culprits among 500; a locked table fails them all.
-const HALVINGS_MAX: usize = 40;
+/// Longest time for a part of a batch that has failed; a row that takes more than half of it is slow.
+const PART_LIMIT: Duration = Duration::from_secs(1);
 
-/// A batch that the server cannot finish in time may be too large, for slow triggers for instance; once is bad luck.
-const TOO_LONG_MAX: usize = 2;
+/// Parts that a batch which was refused is cut into.
+const PARTS: usize = 4;
 
-/// Longest wait before such a repetition; chance decides, so that the two do not meet again.
+/// Outcomes that are written one by one as soon as they were refused as a part.
+const PART_MIN: usize = 16;
+
+/// Outcomes written one by one in a call: each is a subtransaction, and the server keeps so many of them at hand.
+const EACH_MAX: usize = 60;
+
+/// Longest wait before a write that a conflict undid is repeated; chance decides, so that the two do not meet again.
 const CONFLICT_WAIT: Duration = Duration::from_millis(50);
 
 /// Repetitions of a write that a deadlock or a serialization failure undid.
@@ -57,15 +58,17 @@ pub(super) fn run(finished: Receiver<Finished>, shared: &Shared) {
     let mut settler = Settler {
         link: Link::new(shared, Stage::Settler, &shared.pool),
         shared,
-        aside: Vec::new(),
-        aside_tried: Instant::now(),
-        refusals: Refusals::default(),
+        aside: Aside::new(shared),
+        pace: Pace::default(),
+        round: Round::new(),
     };
     while let Some(batch) = settler.gather(&finished) {
         settler.settle(batch);
+        settler.aside.tell();
     }
     while !settler.aside.is_empty() {
         pause(ASIDE_EVERY);
+        settler.aside.hurry();
         settler.retry_aside();
     }
 }
@@ -73,47 +76,41 @@ pub(super) fn run(finished: Receiver<Finished>, shared: &Shared) {
 struct Settler<'a> {
     link: Link<'a>,
     shared: &'a Shared,
-    /// Outcomes whose rows are locked or refused.
-    aside: Vec<Finished>,
-    aside_tried: Instant,
-    refusals: Refusals,
-}
-
-/// What the database says about a batch.
-enum Answer {
-    Known(Vec<Written>),
-    /// Some row of the batch is in the way.
-    RowInTheWay(StoreError),
-    /// The server could not finish it in the time that a statement has.
-    TooLong,
+    /// Outcomes that the database does not take now.
+    aside: Aside<'a>,
+    pace: Pace,
+    round: Round,
 }
 
 impl Settler<'_> {
     /// Waits for outcomes; `None` when no more can come.
     fn gather(&mut self, finished: &Receiver<Finished>) -> Option<Vec<Finished>> {
+        let mut is_tried = false;
         let first = loop {
-            if self.aside.is_empty() {
+            let Some(wait) = self.aside.wait() else {
                 break finished.recv().ok()?;
-            }
-            if self.aside_tried.elapsed() >= ASIDE_EVERY {
-                // Also while outcomes pour in, when no wait would ever end without one.
+            };
+            if wait.is_zero() && !is_tried {
+                // Also while outcomes pour in, when no wait would ever end without one; but these have a turn, too.
                 self.retry_aside();
+                is_tried = true;
                 continue;
             }
-            match finished.recv_timeout(ASIDE_EVERY.saturating_sub(self.aside_tried.elapsed())) {
+            match finished.recv_timeout(wait) {
                 Ok(first) => break first,
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => is_tried = false,
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         };
-        let mut batch = Vec::with_capacity(BATCH_EVENTS);
+        let batch_max = self.pace.batch_max();
+        let mut batch = Vec::with_capacity(batch_max);
         batch.push(first);
         let deadline = Instant::now() + BATCH_WAIT;
         loop {
-            batch.extend(finished.try_iter().take(BATCH_EVENTS - batch.len()));
+            batch.extend(finished.try_iter().take(batch_max - batch.len()));
             // Nothing else is in flight: waiting longer could bring no company.
             let is_alone = self.shared.in_flight() <= batch.len() + self.aside.len();
-            if batch.len() >= BATCH_EVENTS || is_alone || Instant::now() >= deadline {
+            if batch.len() >= batch_max || is_alone || Instant::now() >= deadline {
                 return Some(batch);
             }
             pause(BATCH_STEP);
@@ -122,23 +119,36 @@ impl Settler<'_> {
 
     /// Writes a batch, in parts where it cannot be written at once.
     fn settle(&mut self, mut batch: Vec<Finished>) {
-        for _ in 0..TOO_LONG_MAX {
-            match self.send(&mut batch, Patience::Usual) {
-                Answer::Known(written) => return self.account(&batch, &written),
-                Answer::RowInTheWay(_) => break,
-                Answer::TooLong => {}
+        let patience = Patience::Batch(self.pace.limit());
+        match self.send(&mut batch, patience, Session::settle) {
+            Ok(written) => {
+                self.pace.went_well();
+                self.account(batch, &written);
+            }
+            Err(error) => {
+                self.round = Round::new();
+                if error.is_statement_timeout() {
+                    self.pace.took_too_long(batch.len());
+                    self.each(batch, PART_LIMIT);
+                } else {
+                    self.narrow(batch);
+                }
             }
         }
-        self.halve(batch);
     }
 
-    /// Sends a batch until the database says something about it.
-    fn send(&mut self, batch: &mut [Finished], patience: Patience) -> Answer {
+    /// Sends a batch until the database says something about it, or until it says that a row is in the way or that it takes too long.
+    fn send<T>(
+        &mut self,
+        batch: &mut [Finished],
+        patience: Patience,
+        settle: impl Fn(&mut Session, &SettleBatch<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let mut waits = Waits::new();
         let mut n_conflicts = 0;
         loop {
-            match self.write(batch, patience) {
-                Ok(written) => return Answer::Known(written),
+            match self.write(batch, patience, &settle) {
+                Ok(answer) => return Ok(answer),
                 Err(error) if error.is_connecting() => pause(waits.take()),
                 Err(error) if error.is_connection_lost() => {
                     for finished in &mut *batch {
@@ -150,24 +160,35 @@ impl Settler<'_> {
                     n_conflicts += 1;
                     pause(CONFLICT_WAIT.mul_f64(fastrand::f64()));
                 }
-                Err(error) if error.is_about_a_row() => return Answer::RowInTheWay(error),
-                Err(error) if error.is_statement_timeout() => return Answer::TooLong,
+                // What a trigger of some rows misses, and what our own schema lacks, look alike here.
+                Err(error)
+                    if error.is_about_a_row()
+                        || error.is_statement_timeout()
+                        || error.is_schema() =>
+                {
+                    return Err(error);
+                }
                 Err(_) => pause(waits.take()),
             }
         }
     }
 
-    fn write(
+    fn write<T>(
         &mut self,
         batch: &[Finished],
         patience: Patience,
-    ) -> Result<Vec<Written>, StoreError> {
+        settle: impl Fn(&mut Session, &SettleBatch<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let outcomes: Vec<Settlement> = batch
             .iter()
             .map(|finished| Settlement {
                 token: finished.lease.token,
                 event_id: finished.event_id,
-                outcome: finished.outcome.clone(),
+                outcome: if finished.is_bare {
+                    bare(&finished.outcome)
+                } else {
+                    finished.outcome.clone()
+                },
             })
             .collect();
         let ended = ended_by(batch);
@@ -179,55 +200,112 @@ impl Settler<'_> {
         };
         let seconds = &self.shared.metrics.settle_seconds;
         self.link.call_with(patience, |session| {
-            seconds.observe_closure_duration(|| session.settle(&batch))
+            seconds.observe_closure_duration(|| settle(session, &batch))
         })
     }
 
-    /// Writes what can be written, smaller and smaller parts of it, and sets the rest aside.
-    fn halve(&mut self, batch: Vec<Finished>) {
-        let mut parts = vec![batch];
-        let mut n_failed = 0;
-        while let Some(mut part) = parts.pop() {
-            if n_failed >= HALVINGS_MAX {
-                self.set_aside(part);
+    /// Writes what can be written, smaller and smaller parts of it, of a batch that was refused.
+    fn narrow(&mut self, batch: Vec<Finished>) {
+        let mut refused = vec![batch];
+        while let Some(mut batch) = refused.pop() {
+            if batch.len() <= PART_MIN {
+                self.each(batch, PART_LIMIT);
                 continue;
             }
-            let answer = self.send(&mut part, Patience::Short);
-            if let Answer::Known(written) = answer {
-                self.account(&part, &written);
-                continue;
+            let part_len = batch.len().div_ceil(PARTS);
+            while !batch.is_empty() {
+                let mut part = batch.split_off(batch.len().saturating_sub(part_len));
+                if self.round.is_over() {
+                    self.aside.untried(part);
+                    continue;
+                }
+                match self.send(&mut part, Patience::Part(PART_LIMIT), Session::settle) {
+                    Ok(written) => self.account(part, &written),
+                    Err(error) if error.is_statement_timeout() => self.each(part, PART_LIMIT),
+                    Err(error) => {
+                        self.round.refused(&error);
+                        refused.push(part);
+                    }
+                }
             }
-            n_failed += 1;
-            if part.len() > 1 {
-                let half = part.split_off(part.len() / 2);
-                parts.extend([part, half]);
-                continue;
-            }
-            if let Answer::RowInTheWay(error) = answer {
-                self.refusals.refused(&part[0], &error);
-            }
-            self.set_aside(part);
         }
     }
 
-    fn set_aside(&mut self, part: Vec<Finished>) {
-        debug!(
-            "set {} outcomes aside: their rows are locked or refused",
-            part.len()
-        );
-        self.aside.extend(part);
-        self.aside_tried = Instant::now();
+    /// Writes outcome by outcome, and sets aside what the database does not take.
+    fn each(&mut self, mut rest: Vec<Finished>, limit: Duration) {
+        // Leases are locked in this order everywhere.
+        rest.sort_by_key(|finished| finished.lease.token);
+        while !rest.is_empty() {
+            if self.round.is_over() {
+                return self.aside.untried(rest);
+            }
+            let later = rest.split_off(rest.len().min(EACH_MAX));
+            let sent = self.send(&mut rest, Patience::Part(limit), Session::settle_each);
+            let Ok(verdicts) = sent else {
+                // Nothing of it has a verdict: its lease is locked, its time was over between two rows, a function is missing.
+                self.aside.untried(rest);
+                return self.aside.untried(later);
+            };
+            rest = self.account_each(rest, verdicts);
+            rest.extend(later);
+        }
+    }
+
+    /// Takes the verdicts over outcomes that were written one by one; returns those that have none yet.
+    fn account_each(&mut self, batch: Vec<Finished>, verdicts: Vec<Verdict>) -> Vec<Finished> {
+        let mut known = Vec::new();
+        let mut refused = HashMap::new();
+        let mut untried = HashSet::new();
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Known(written) => known.push(written),
+                Verdict::Refused { event_id, error } => drop(refused.insert(event_id, error)),
+                Verdict::Untried(event_id) => drop(untried.insert(event_id)),
+            }
+        }
+        let (rest, batch): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|finished| untried.contains(&finished.event_id));
+        let (failed, batch): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|finished| refused.contains_key(&finished.event_id));
+        for finished in failed {
+            let error = &refused[&finished.event_id];
+            self.round.refused(error);
+            if error.is_statement_timeout() {
+                self.pace.slow_row();
+            }
+            self.aside.refused(finished, error);
+        }
+        self.account(batch, &known);
+        rest
     }
 
     fn retry_aside(&mut self) {
-        let aside = std::mem::take(&mut self.aside);
-        self.halve(aside);
-        self.aside_tried = Instant::now();
+        let (quick, slow) = self.aside.take_due();
+        self.round = Round::new();
+        self.each(quick, PART_LIMIT);
+        for finished in slow {
+            let limit = Aside::slow_limit(&finished);
+            self.each(vec![finished], limit);
+        }
+        self.aside.tell();
     }
 
     /// Counts what was written, and says what was not.
-    fn account(&mut self, batch: &[Finished], written: &[Written]) {
-        let written: HashMap<i64, bool> = written
+    fn account(&mut self, batch: Vec<Finished>, answer: &[Written]) {
+        let kept: HashSet<i64> = answer
+            .iter()
+            .filter(|written| written.kept)
+            .map(|written| written.event_id)
+            .collect();
+        let (swallowed, batch): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|finished| kept.contains(&finished.event_id));
+        for finished in swallowed {
+            self.aside.swallowed(finished);
+        }
+        let written: HashMap<i64, bool> = answer
             .iter()
             .map(|written| (written.event_id, written.written))
             .collect();
@@ -238,9 +316,9 @@ impl Settler<'_> {
             .filter(|finished| written.get(&finished.event_id) != Some(&true))
             .collect();
         let written_before = self.read_back(&doubted);
-        for finished in batch {
+        for finished in &batch {
             let id = finished.event_id;
-            self.refusals.is_over(finished);
+            self.aside.is_over(finished);
             match written.get(&id) {
                 Some(true) => self.count(finished),
                 _ if written_before.contains(&id) => self.count(finished),
@@ -261,7 +339,7 @@ impl Settler<'_> {
                 }
             }
         }
-        self.let_go(batch);
+        self.let_go(&batch);
     }
 
     /// Which of these events, whose write was never answered, were written all the same.

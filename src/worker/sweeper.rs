@@ -5,17 +5,36 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use log::{info, warn};
 
 use crate::event::{Outcome, obituary};
 use crate::store::lease::Lease;
-use crate::store::settle::{SettleBatch, Settlement, Written};
+use crate::store::settle::{SettleBatch, Settlement, Verdict, Written};
 use crate::store::{EventBrief, StoreError};
 use crate::worker::link::{Link, Patience};
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
+
+/// Longest time for all events of a lease in one.
+const LEASE_LIMIT: Duration = Duration::from_secs(4);
+
+/// Longest time for some of them one by one; one that takes more than half of it is left.
+const PART_LIMIT: Duration = Duration::from_secs(1);
+
+/// Events charged one by one in a call.
+const EACH_MAX: usize = 60;
+
+/// Locked events of a lease that are waited for in one look.
+const LOCKED_MAX: usize = 5;
+
+/// When a lease of which something is refused is looked at again.
+const POSTPONED: Duration = Duration::from_mins(1);
+
+/// Leases remembered as told; so many at once have one cause.
+const TOLD_MAX: usize = 1000;
 
 /// Sweeps what the keeper hands over until that has ended.
 pub(super) fn run(expired: Receiver<Vec<Lease>>, shared: &Shared) {
@@ -23,6 +42,7 @@ pub(super) fn run(expired: Receiver<Vec<Lease>>, shared: &Shared) {
         shared,
         link: Link::new(shared, Stage::Sweeper, &shared.pool),
         expired,
+        told: HashSet::new(),
     };
     while let Ok(leases) = sweeper.expired.recv() {
         if sweeper.sweep(leases).is_err() {
@@ -36,6 +56,8 @@ struct Sweeper<'a> {
     shared: &'a Shared,
     link: Link<'a>,
     expired: Receiver<Vec<Lease>>,
+    /// Leases of which the log knows that they cannot be swept.
+    told: HashSet<i64>,
 }
 
 /// What an event of an expired lease is charged.
@@ -69,7 +91,11 @@ impl Sweeper<'_> {
 
     /// Charges every event of an expired lease and deletes it, unless its worker renewed it at the last moment.
     fn end(&mut self, lease: &Lease, charges: &[Charge]) -> Result<(), StoreError> {
-        let written = self.charge(Patience::Usual, lease, charges, &[lease.token])?;
+        let patience = Patience::Batch(LEASE_LIMIT);
+        let written = self.charge(patience, lease, charges, &[lease.token])?;
+        if let Some(kept) = written.iter().find(|written| written.kept) {
+            return self.postpone(lease, kept.event_id, &StoreError::kept("charge an attempt"));
+        }
         if !written.is_empty() || lease.event_ids.is_empty() {
             self.shared.metrics.lease_sweeps.inc();
             info!(
@@ -81,19 +107,68 @@ impl Sweeper<'_> {
         Ok(())
     }
 
-    /// Charges the events of a lease one by one, with little patience; what cannot be written stays named for the next look.
+    /// Charges the events of a lease one by one, with little patience. What cannot be written stays named: what is locked for the next
+    /// look, and what is refused for a later one, so that no keeper tries it all the time.
     fn end_what_can_be(&mut self, lease: &Lease, charges: &[Charge]) -> Result<(), StoreError> {
-        for charge in charges {
-            if self.is_stopped() {
-                break;
-            }
-            let charges = std::slice::from_ref(charge);
-            match self.charge(Patience::Short, lease, charges, &[]) {
+        let mut rest: Vec<&Charge> = charges.iter().collect();
+        let (mut n_locked, mut in_the_way) = (0, None);
+        while !rest.is_empty() && n_locked < LOCKED_MAX && !self.is_stopped() {
+            let later = rest.split_off(rest.len().min(EACH_MAX));
+            let part = std::mem::replace(&mut rest, later);
+            let verdicts = match self.charge_each(lease, &part) {
                 Err(error) if error.is_connection_lost() => return Err(error),
-                Ok(_) | Err(_) => {}
+                Err(_) => break,
+                Ok(verdicts) => verdicts,
+            };
+            let mut known = Vec::new();
+            for verdict in verdicts {
+                match verdict {
+                    Verdict::Known(written) if written.kept => {
+                        let error = StoreError::kept("charge an attempt");
+                        in_the_way = Some((written.event_id, error));
+                    }
+                    Verdict::Known(written) => known.push(written),
+                    Verdict::Refused { event_id, error } => {
+                        self.shared.metrics.db_error(error.reason());
+                        if error.is_lock_timeout() {
+                            n_locked += 1;
+                        } else {
+                            in_the_way = Some((event_id, error));
+                        }
+                    }
+                    Verdict::Untried(event_id) => {
+                        let of_it = |charge: &&&Charge| charge.settlement.event_id == event_id;
+                        rest.extend(part.iter().find(of_it));
+                    }
+                }
             }
+            self.count(&part, &known);
         }
-        Ok(())
+        match in_the_way {
+            Some((event_id, error)) => self.postpone(lease, event_id, &error),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets a lease whose events cannot all be charged be looked at later, and says so once.
+    fn postpone(
+        &mut self,
+        lease: &Lease,
+        event: i64,
+        error: &StoreError,
+    ) -> Result<(), StoreError> {
+        if self.told.len() >= TOLD_MAX {
+            self.told.clear();
+        }
+        if self.told.insert(lease.token) {
+            warn!(
+                "event {event} of the expired lease of worker {}: {error}; it is tried again each {} s",
+                lease.worker,
+                POSTPONED.as_secs()
+            );
+        }
+        self.link
+            .call(|session| session.postpone_lease(lease, POSTPONED))
     }
 
     /// Writes charges and counts those that stand now.
@@ -114,6 +189,30 @@ impl Sweeper<'_> {
         let written = self
             .link
             .call_with(patience, |session| session.settle(&batch))?;
+        self.count(&charges.iter().collect::<Vec<_>>(), &written);
+        Ok(written)
+    }
+
+    /// Writes charges one by one.
+    fn charge_each(
+        &mut self,
+        lease: &Lease,
+        charges: &[&Charge],
+    ) -> Result<Vec<Verdict>, StoreError> {
+        let outcomes: Vec<Settlement> = charges.iter().map(|one| one.settlement.clone()).collect();
+        let batch = SettleBatch {
+            worker: &lease.worker,
+            outcomes: &outcomes,
+            ended: &[],
+            expired: true,
+        };
+        self.link.call_with(Patience::Part(PART_LIMIT), |session| {
+            session.settle_each(&batch)
+        })
+    }
+
+    /// Counts the charges that stand now.
+    fn count(&self, charges: &[&Charge], written: &[Written]) {
         let stands: HashSet<i64> = written
             .iter()
             .filter(|written| written.written)
@@ -133,7 +232,6 @@ impl Sweeper<'_> {
                 warn!("{}", obituary(settlement.event_id, *attempt, reason));
             }
         }
-        Ok(written)
     }
 
     fn charges(&mut self, lease: &Lease) -> Result<Vec<Charge>, StoreError> {

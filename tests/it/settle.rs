@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use dispatchbox::event::Outcome;
-use dispatchbox::store::SettleBatch;
+use dispatchbox::store::{Limits, SettleBatch, Verdict, Written};
 
 use crate::support::TestDb;
 use crate::support::session::{
@@ -215,6 +215,130 @@ fn an_empty_batch_ends_leases() {
 
     assert_eq!(session.leases_of("a").unwrap(), []);
     assert_eq!(session.leases_of("b").unwrap().len(), 1);
+}
+
+/// Goal: what a trigger keeps as it was is told apart from what was written, and stays named by its lease, whatever it was before.
+#[test]
+fn a_row_that_an_update_leaves_as_it_was_is_kept_by_its_lease() {
+    for what in ["null", "old"] {
+        let db = TestDb::with_events(6);
+        let mut session = session(&db);
+        let first = claim(&mut session, "a", 2).token;
+        settle_and_end(
+            &mut session,
+            "a",
+            first,
+            &[1, 2],
+            &retry(Duration::ZERO),
+            &[first],
+        );
+        db.execute(&format!(
+            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF new.id % 2 = 0 THEN RETURN {what}; END IF; RETURN new; END $$;
+             CREATE TRIGGER keep BEFORE UPDATE ON outbox_event FOR EACH ROW EXECUTE FUNCTION keep()"
+        ));
+        let token = claim(&mut session, "a", 6).token;
+        let outcomes = [
+            settlements(token, &[1, 2], &retry(Duration::ZERO)),
+            settlements(token, &[3, 4], &Outcome::Done),
+            settlements(token, &[5, 6], &dead()),
+        ]
+        .concat();
+        let batch = SettleBatch {
+            worker: "a",
+            outcomes: &outcomes,
+            ended: &[token],
+            expired: false,
+        };
+        let kept = |id| Written {
+            event_id: id,
+            written: false,
+            kept: true,
+        };
+        let expected = [
+            written(&[1]),
+            vec![kept(2)],
+            written(&[3]),
+            vec![kept(4)],
+            written(&[5]),
+            vec![kept(6)],
+        ]
+        .concat();
+
+        assert_eq!(session.settle(&batch).unwrap(), expected, "return {what}");
+        let leases = session.leases_of("a").unwrap();
+        assert_eq!(leases.len(), 1);
+        let mut named = leases[0].event_ids.clone();
+        named.sort_unstable();
+        assert_eq!(named, [2, 4, 6], "return {what}");
+
+        // Outcome by outcome it is the same.
+        let verdicts = session.settle_each(&batch).unwrap();
+        assert_eq!(verdicts, [2, 4, 6].map(|id| Verdict::Known(kept(id))));
+        db.execute("DROP TRIGGER keep ON outbox_event");
+        let verdicts = session.settle_each(&batch).unwrap();
+        assert_eq!(
+            verdicts,
+            [2, 4, 6].map(|id| Verdict::Known(written(&[id])[0]))
+        );
+        assert_eq!(db.leases(), 0);
+        assert_eq!(
+            db.number(
+                "SELECT sum(attempts) FROM outbox_event WHERE id IN (1, 2)",
+                &[]
+            ),
+            4
+        );
+    }
+}
+
+/// Goal: outcome by outcome, each row in the way is named with its reason, the others are written, and a lease ends with its last one.
+#[test]
+fn written_one_by_one_only_what_is_in_the_way_is_left() {
+    let db = TestDb::with_events(4);
+    let mut session = session(&db);
+    db.execute(
+        "CREATE FUNCTION veto() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF new.id = 2 THEN RAISE EXCEPTION 'not on sundays'; END IF; RETURN new; END $$;
+         CREATE TRIGGER veto BEFORE UPDATE ON outbox_event FOR EACH ROW EXECUTE FUNCTION veto()",
+    );
+    let token = claim(&mut session, "a", 4).token;
+    let outcomes = settlements(token, &[1, 2, 3, 4], &Outcome::Done);
+    let batch = SettleBatch {
+        worker: "a",
+        outcomes: &outcomes,
+        ended: &[token],
+        expired: false,
+    };
+    let mut client = db.client();
+    let mut person = client.transaction().unwrap();
+    person
+        .execute("SELECT 1 FROM outbox_event WHERE id = 3 FOR UPDATE", &[])
+        .unwrap();
+    session
+        .wait_no_longer(Limits {
+            lock: Some(Duration::from_millis(50)),
+            statement: None,
+        })
+        .unwrap();
+
+    let verdicts = session.settle_each(&batch).unwrap();
+
+    assert_eq!(verdicts[0], Verdict::Known(written(&[1])[0]));
+    assert_eq!(verdicts[3], Verdict::Known(written(&[4])[0]));
+    assert!(
+        matches!(&verdicts[1], Verdict::Refused { event_id: 2, error } if error.to_string() == "could not settle events: not on sundays"),
+        "{verdicts:?}"
+    );
+    assert!(
+        matches!(&verdicts[2], Verdict::Refused { event_id: 3, error } if error.is_lock_timeout()),
+        "{verdicts:?}"
+    );
+    assert_eq!(db.leases(), 1);
+    person.rollback().unwrap();
+    db.execute("DROP TRIGGER veto ON outbox_event");
+    assert_eq!(session.settle_each(&batch).unwrap().len(), 4);
+    assert_eq!((db.count("done"), db.leases()), (4, 0));
 }
 
 /// Goal: one row that a person holds stops only the batch it is in, and only for the lock timeout. Method: the others are settled and the

@@ -192,3 +192,49 @@ fn wait_look(db: &TestDb) -> i32 {
     });
     found.unwrap().get(0)
 }
+
+/// Goal: what a trigger refuses or swallows of a lost worker's lease is passed over, and its neighbours are charged and delivered.
+#[test]
+fn an_expired_lease_with_events_that_cannot_be_charged_frees_all_others() {
+    let db = TestDb::new();
+    db.execute(
+        "create table guard as select 1 as is_on;
+         create function hurdle() returns trigger language plpgsql as $$ begin
+             if exists (select from guard) then
+                 if new.id = 3 then raise exception 'not this one'; end if;
+                 if new.id = 4 then return null; end if;
+             end if;
+             return new; end $$;
+         create trigger hurdle before update on outbox_event for each row execute function hurdle()",
+    );
+    let ids = db.insert_events("order.created", 10);
+    let lost = "select count(*) from outbox_claim_1('gone/1', 10, '0 s', '-infinity', 0, null, null, 1000000)";
+    assert_eq!(db.number(lost, &[]), 10);
+    let recorder = Recorder::new();
+
+    let daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--lease-seconds", "4", "--retry-backoff-seconds", "0.05"])
+        .start();
+    wait_until_within(LIMIT, "the others are done", || db.count("done") == 8);
+    let left = "select count(*) from outbox_lease where expires_at > now() + interval '20 s' and event_ids <@ '{3,4}' and event_ids @> '{3,4}'";
+    wait_until_within(LIMIT, "the lease of the rest is postponed", || {
+        db.number(left, &[]) == 1
+    });
+    assert_eq!(recorder.history().len(), 8);
+    assert_eq!(
+        daemon
+            .log()
+            .matches("of the expired lease of worker gone/1")
+            .count(),
+        1,
+        "{}",
+        daemon.log()
+    );
+    db.execute("delete from guard");
+    db.expire_leases();
+
+    wait_until_within(LIMIT, "all are done", || db.count("done") == 10);
+    let exact = "select count(*) from outbox_event where attempts = 2";
+    assert_eq!(db.number(exact, &[]), i64::try_from(ids.len()).unwrap());
+}

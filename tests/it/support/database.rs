@@ -37,6 +37,26 @@ impl TestDb {
         db
     }
 
+    /// Makes a database with the schema, in an encoding other than UTF-8.
+    pub fn in_encoding(encoding: &str) -> TestDb {
+        let db = TestDb::new();
+        let cluster = shared().lock().unwrap_or_else(PoisonError::into_inner);
+        let mut server = cluster.client("postgres").unwrap();
+        server
+            .batch_execute(&format!("DROP DATABASE {}", db.name))
+            .unwrap();
+        server
+            .batch_execute(&format!(
+                "CREATE DATABASE {} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'",
+                db.name
+            ))
+            .unwrap();
+        drop(cluster);
+        let mut session = super::session::session(&db);
+        dispatchbox::store::schema::migrate(&mut session, &mut |_| {}).unwrap();
+        db
+    }
+
     /// Makes a database on a private server, which must outlive it.
     pub fn on(cluster: &Cluster) -> TestDb {
         static NEXT: AtomicU32 = AtomicU32::new(1);

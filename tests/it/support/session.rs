@@ -136,6 +136,7 @@ pub fn written(ids: &[i64]) -> Vec<Written> {
         .map(|&event_id| Written {
             event_id,
             written: true,
+            kept: false,
         })
         .collect()
 }
@@ -146,6 +147,7 @@ pub fn named_only(ids: &[i64]) -> Vec<Written> {
         .map(|&event_id| Written {
             event_id,
             written: false,
+            kept: false,
         })
         .collect()
 }

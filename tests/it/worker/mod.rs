@@ -6,6 +6,8 @@ mod fetcher;
 mod keeper;
 /// Outcomes whose rows are locked or refused.
 mod settler;
+/// Outcomes that do not fit, are swallowed, or take too long.
+mod sick;
 
 use crate::support::TestDir;
 

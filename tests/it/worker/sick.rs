@@ -1,0 +1,202 @@
+//! Outcomes that do not fit, are swallowed, or take too long: each keeps only itself waiting.
+
+use std::time::Duration;
+
+use crate::support::{Daemon, Receiver, Recorder, TestDb, wait_until, wait_until_within};
+
+/// Bounds what waits for narrowing and for growing waits.
+const LIMIT: Duration = Duration::from_mins(1);
+
+const SET_ASIDE: &str = "dispatchbox_events_set_aside";
+
+/// Makes a trigger on every update of an event.
+fn trigger(db: &TestDb, body: &str) {
+    db.execute(&format!(
+        "create function hurdle() returns trigger language plpgsql as $$ begin {body} end $$;
+         create trigger hurdle before update on outbox_event for each row execute function hurdle()"
+    ));
+}
+
+/// Goal: what the encoding of the database lacks is no reason to lose the outcome.
+#[test]
+fn a_reason_that_the_encoding_of_the_database_lacks_gives_way() {
+    let db = TestDb::in_encoding("LATIN1");
+    let receiver = Receiver::start();
+    receiver.set_status(500);
+    receiver.set_body("café \u{1F4A5} 5 €");
+    db.insert_events("order.created", 3);
+
+    let _daemon = Daemon::new(&db)
+        .route(receiver.route("*"))
+        .args(["--max-attempts", "2", "--retry-backoff-seconds", "0.05"])
+        .start();
+    wait_until("all are dead", || db.count("dead") == 3);
+
+    let told =
+        "select count(*) from outbox_event where attempts = 2 and last_error like '%café ? 5 ?%'";
+    assert_eq!(db.number(told, &[]), 3);
+}
+
+/// Goal: one row whose update takes longer than any statement may keeps only itself waiting, is named once, and is counted.
+#[test]
+fn a_row_that_is_slow_to_write_holds_up_no_other() {
+    let db = TestDb::new();
+    let ids = db.insert_events("order.created", 120);
+    let slow = ids[60];
+    trigger(
+        &db,
+        &format!(
+            "if new.id = {slow} and exists (select from lag) then perform pg_sleep(100); end if; return new;"
+        ),
+    );
+    db.execute("create table lag as select 1 as is_slow");
+    let recorder = Recorder::new();
+
+    let mut daemon = Daemon::new(&db).route(recorder.route("*")).start();
+    wait_until_within(LIMIT, "all the others are done", || db.count("done") == 119);
+    wait_until_within(LIMIT, "it is known as slow", || {
+        daemon.metric(SET_ASIDE, &[("reason", "slow")]) == Some(1.0)
+    });
+    let more = db.insert_events("order.created", 20);
+    wait_until_within(LIMIT, "later ones are done, too", || {
+        db.count("done") == 139
+    });
+    assert_eq!(
+        db.number("select count(*) from outbox_event where attempts <> 1", &[]),
+        1
+    );
+    db.execute("delete from lag");
+    wait_until_within(LIMIT, "it is done", || db.count("done") == 140);
+
+    assert_eq!(recorder.history().len(), 140);
+    recorder.history().assert_complete([ids, more].concat(), 0);
+    let named = format!("event {slow} (order.created): could not settle events");
+    assert_eq!(daemon.log().matches(&named).count(), 1, "{}", daemon.log());
+    assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
+}
+
+/// Goal: where a trigger keeps rows as they were, their events are neither delivered again nor lost.
+#[test]
+fn an_outcome_that_is_swallowed_is_kept_and_its_handler_runs_once() {
+    for kept in ["null", "old"] {
+        let db = TestDb::new();
+        trigger(
+            &db,
+            &format!(
+                "if new.event_type = 'bill.due' and exists (select from guard) then return {kept}; end if; return new;"
+            ),
+        );
+        db.execute("create table guard as select 1 as is_on");
+        let swallowed = db.insert_events("bill.due", 2);
+        db.insert_events("order.created", 20);
+        let recorder = Recorder::new();
+
+        let mut daemon = Daemon::new(&db)
+            .route(recorder.route("*"))
+            .args(["--lease-seconds", "4", "--poll-interval", "0.02"])
+            .start();
+        wait_until("the others are done", || db.count("done") == 20);
+        wait_until_within(LIMIT, "they were tried again", || {
+            daemon.metric(SET_ASIDE, &[("reason", "swallowed")]) == Some(2.0)
+                && daemon.metric("dispatchbox_db_errors_total", &[("reason", "other")]) >= Some(6.0)
+        });
+        assert_eq!(recorder.history().len(), 22, "return {kept}");
+        for id in &swallowed {
+            let named =
+                format!("event {id} (bill.due): could not settle events: a trigger or a policy");
+            assert_eq!(daemon.log().matches(&named).count(), 1, "{}", daemon.log());
+        }
+        assert_eq!(db.leases(), 1);
+        db.execute("delete from guard");
+        wait_until_within(LIMIT, "they are done", || db.count("done") == 22);
+
+        assert_eq!(recorder.history().len(), 22, "return {kept}");
+        assert_eq!(
+            db.number("select count(*) from outbox_event where attempts <> 1", &[]),
+            0
+        );
+        wait_until("none is set aside", || {
+            daemon.metric(SET_ASIDE, &[("reason", "swallowed")]) == Some(0.0)
+        });
+        assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
+        assert_eq!(db.leases(), 0);
+    }
+}
+
+/// Goal: whatever refuses some of the rows, the others are written at once, each with one attempt.
+#[test]
+fn rows_that_are_refused_in_any_way_keep_only_themselves_waiting() {
+    let db = TestDb::new();
+    trigger(
+        &db,
+        "case new.id % 10
+            when 1 then raise exception 'not this one';
+            when 2 then insert into gone values (1);
+            when 3 then perform 1 / (new.id - new.id);
+            when 4 then perform convert_from('\\xff', 'UTF8');
+            when 5 then perform repeat('x', 2000000000);
+            when 6 then new.status := 'odd';
+            else null; end case;
+         return new;",
+    );
+    let ids = db.insert_events("order.created", 100);
+    let recorder = Recorder::new();
+
+    let daemon = Daemon::new(&db).route(recorder.route("*")).start();
+    wait_until_within(LIMIT, "the sound ones are done", || db.count("done") == 40);
+    wait_until_within(LIMIT, "the others are set aside", || {
+        daemon.metric(SET_ASIDE, &[("reason", "refused")]) == Some(60.0)
+    });
+
+    let sound =
+        "select count(*) from outbox_event where attempts = 1 and (id % 10 = 0 or id % 10 > 6)";
+    assert_eq!(db.number(sound, &[]), 40);
+    assert_eq!(recorder.history().runs().len(), ids.len());
+}
+
+/// Goal: a column of the application's own that takes no text of ours does not keep the event.
+#[test]
+fn an_outcome_whose_text_a_constraint_refuses_is_written_without_it() {
+    let db = TestDb::new();
+    db.execute("alter table outbox_event add constraint short check (length(last_error) < 5)");
+    db.insert_events("order.created", 5);
+
+    let daemon = Daemon::new(&db)
+        .route("*=exec:/bin/false")
+        .args(["--max-attempts", "2", "--retry-backoff-seconds", "0.05"])
+        .start();
+    wait_until_within(LIMIT, "all are dead", || db.count("dead") == 5);
+
+    let exact = "select count(*) from outbox_event where attempts = 2 and last_error is null and last_error_at is not null";
+    assert_eq!(db.number(exact, &[]), 5, "{}", daemon.log());
+}
+
+/// Goal: a counter that is a smallint ends where it is full, and with it the event.
+#[test]
+fn an_event_whose_attempts_have_no_room_left_is_dead() {
+    let db = TestDb::new();
+    db.execute("alter table outbox_event alter attempts type smallint");
+    db.insert_events("order.created", 20);
+    db.execute("update outbox_event set attempts = 32767 where id = 7");
+
+    let _daemon = Daemon::new(&db)
+        .route("*=exec:/bin/false")
+        .args([
+            "--max-attempts",
+            "100000",
+            "--retry-backoff-seconds",
+            "3600",
+        ])
+        .start();
+    wait_until("all are written", || db.count("pending") == 0);
+
+    let dead = "select id from outbox_event where status = 'dead' and attempts = 32767";
+    assert_eq!(db.number(dead, &[]), 7);
+    assert_eq!(
+        db.number(
+            "select count(*) from outbox_event where status = 'retry' and attempts = 1",
+            &[]
+        ),
+        19
+    );
+}
