@@ -4,7 +4,7 @@
 use crate::cli::file;
 use crate::cli::layers::{Layers, Source};
 use crate::error::UsageError;
-use crate::store::dsn::{Dsn, Env};
+use crate::store::dsn::{self, Dsn, Env, Place};
 
 /// Variables of libpq that say where a database is; others, such as a password, only complete what something else says.
 const LIBPQ_PLACES: [&str; 6] = [
@@ -27,9 +27,13 @@ pub(super) fn resolve(layers: &mut Layers, env: &Env) -> Result<Dsn, UsageError>
 
 /// The same for who can do without: `None` when no place has one.
 pub(super) fn resolve_optional(layers: &mut Layers, env: &Env) -> Result<Option<Dsn>, UsageError> {
-    let Some((name, source, text)) = find(layers, env)? else {
+    let Some(found) = find(layers, env)? else {
         return Ok(None);
     };
+    let Found {
+        name, source, text, ..
+    } = &found;
+    let source = *source;
     warn_of_two(layers, source);
     let mut warnings = Vec::new();
     // A line end behind it comes from a file or an `echo`; libpq would take it for a part of a URL's database.
@@ -39,7 +43,8 @@ pub(super) fn resolve_optional(layers: &mut Layers, env: &Env) -> Result<Option<
         return Err(source.blame(format!("{name} is empty")));
     }
     let dsn = Dsn::resolve(text, env, &mut warnings)
-        .map_err(|err| source.blame(format!("could not use {name}: {err}")))?;
+        .map_err(|err| source.blame(format!("could not use {name}: {err}")))?
+        .with_source(dsn::Source::new(name.clone(), found.place.clone(), env));
     layers.warnings.append(&mut warnings);
     if source == Source::Flag && name == "--dsn" && text.is_some_and(Dsn::password_in_text) {
         layers.warnings.push(
@@ -64,34 +69,52 @@ fn warn_of_two(layers: &mut Layers, source: Source) {
 }
 
 /// What names the database, where that stands, and its text; none for libpq's variables, which need no text.
-type Found = (String, Source, Option<String>);
+struct Found {
+    name: String,
+    source: Source,
+    text: Option<String>,
+    /// Where it is read again.
+    place: Place,
+}
+
+impl Found {
+    fn text(name: String, source: Source, text: &str) -> Found {
+        Found {
+            name,
+            source,
+            text: Some(text.to_owned()),
+            place: Place::Text(text.to_owned()),
+        }
+    }
+}
 
 fn find(layers: &Layers, env: &Env) -> Result<Option<Found>, UsageError> {
     for source in [Source::Flag, Source::Environment, Source::File] {
         if let Some(text) = layers.given_by("dsn", source) {
-            return Ok(Some((
-                layers.named("dsn", source),
-                source,
-                Some(text.to_owned()),
-            )));
+            let name = layers.named("dsn", source);
+            return Ok(Some(Found::text(name, source, text)));
         }
         if let Some(path) = layers.given_by("dsn-file", source) {
             let name = format!("{} `{path}`", layers.named("dsn-file", source));
             let text = file::read_text(path)
                 .map_err(|err| source.blame(format!("could not read {name}: {err}")))?;
-            return Ok(Some((name, source, Some(text))));
+            return Ok(Some(Found {
+                name,
+                source,
+                text: Some(text),
+                place: Place::File(path.into()),
+            }));
         }
     }
     let set = |name: &&str| env.get(*name).is_some_and(|value| !value.is_empty());
     if let Some(url) = env.get("DATABASE_URL").filter(|url| !url.is_empty()) {
-        return Ok(Some((
-            "DATABASE_URL".to_owned(),
-            Source::Environment,
-            Some(url.clone()),
-        )));
+        let name = "DATABASE_URL".to_owned();
+        return Ok(Some(Found::text(name, Source::Environment, url)));
     }
-    Ok(LIBPQ_PLACES
-        .iter()
-        .any(set)
-        .then(|| ("the PG* variables".to_owned(), Source::Environment, None)))
+    Ok(LIBPQ_PLACES.iter().any(set).then(|| Found {
+        name: "the PG* variables".to_owned(),
+        source: Source::Environment,
+        text: None,
+        place: Place::Nowhere,
+    }))
 }

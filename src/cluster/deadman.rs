@@ -44,6 +44,7 @@ while read -r command argument; do
   case $command in
     init) "$binaries/initdb" -N -D "$directory/data" -U postgres -A trust -E UTF8 --locale=C </dev/null >&2 ;;
     copy) cp -Rp "$argument/data" "$directory/data" >&2 ;;
+    follow) "$binaries/pg_basebackup" -h "$argument" -U postgres -D "$directory/data" -R -N -c fast </dev/null >&2 ;;
     start) "$binaries/postgres" -D "$directory/data" "$@" </dev/null >&2 & server=$! ;;
     stop) kill -s "$argument" "$server"; wait "$server"; server=; true ;;
     keep) keep=1 ;;

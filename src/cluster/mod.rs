@@ -162,6 +162,14 @@ impl Cluster {
         Cluster::running(keeper)
     }
 
+    /// Starts a hot standby of `primary`, which follows it until it is promoted (`select pg_promote()`).
+    pub fn standby_of(primary: &Cluster, settings: &Settings) -> Result<Cluster, ClusterError> {
+        let mut keeper = Deadman::start(settings)?;
+        let order = format!("follow {}", primary.directory().display());
+        keeper.order("copy a running server", &order)?;
+        Cluster::running(keeper)
+    }
+
     /// Says where a database of this cluster is, in libpq's keyword form.
     pub fn dsn(&self, dbname: &str) -> String {
         let host = self.directory().display();

@@ -1,7 +1,7 @@
 //! One connection whose calls end.
 //!
 //! The driver bounds only the TCP connect: a server that accepts and stays silent holds its caller for ever, whatever is set, and a
-//! driver that waits cannot be stopped. So each host is knocked at first with a socket of our own, and the driver is sent only to one that
+//! driver that waits cannot be stopped. So each address is knocked at first with a socket of our own, and the driver is sent only to one that
 //! answers, in a thread of its own: the caller waits as long as it was told to and no longer. A thread that was given up ends when the
 //! server, which did answer, answers or goes away; the number of attempts under way is capped.
 //!
@@ -17,9 +17,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
+use postgres::config::TargetSessionAttrs;
 use postgres::types::ToSql;
-use postgres::{Client, Config, NoTls, Row, Statement};
+use postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, Statement};
 
+use super::addresses::{Failures, Resolver, Trial, Tried, system_resolver, try_each};
 use super::dsn::Dsn;
 use super::error::{DOING_CONNECT, StoreError};
 use super::knock::knock;
@@ -28,6 +30,9 @@ use super::repertoire::Repertoire;
 /// Connection attempts under way in this process, given up or not. Each holds a thread and a socket; a healthy process makes as many
 /// at once as it has threads that talk to the database.
 const ATTEMPTS_MAX: usize = 32;
+
+/// A server cuts the name of a connection there.
+const NAME_BYTES_MAX: usize = 63;
 
 /// Longest wait for a lock: what somebody else holds, an event row or the whole table, stops one batch for this long and others not.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -70,28 +75,84 @@ pub struct Session {
     is_broken: bool,
 }
 
-/// Opens a connection to the first host that takes it and sets its session up; ends within `timeouts.connect` for each host, even if it
-/// accepts and stays silent.
+/// Opens a connection to the first server of the description that takes it and sets its session up; ends within `timeouts.connect` for each
+/// host, even if it accepts and stays silent.
 pub fn connect(
     dsn: &Dsn,
     timeouts: &Timeouts,
     application_name: &str,
 ) -> Result<Session, StoreError> {
+    connect_by(system_resolver, dsn, timeouts, application_name)
+}
+
+/// The same with another way to find the addresses of a name.
+///
+/// A description whose login is refused is read again where it came from: the password may have been changed. What is read there then is
+/// used from now on where the database takes it, or at least does not refuse it, too.
+pub fn connect_by(
+    resolver: Resolver,
+    dsn: &Dsn,
+    timeouts: &Timeouts,
+    application_name: &str,
+) -> Result<Session, StoreError> {
+    let known = dsn.newest();
+    let refused = match connect_once(resolver, &known, timeouts, application_name)? {
+        Ok(session) => return Ok(session),
+        Err(failures) if failures.is_login_refused() => failures,
+        Err(failures) => return Err(failures.into_error()),
+    };
+    let Some(changed) = known.read_again() else {
+        return Err(refused.into_error());
+    };
+    match connect_once(resolver, &changed, timeouts, application_name)? {
+        Ok(session) => {
+            dsn.adopt(changed);
+            Ok(session)
+        }
+        Err(failures) => {
+            if !failures.is_login_refused() {
+                dsn.adopt(changed);
+            }
+            Err(failures.into_error())
+        }
+    }
+}
+
+/// Tries every address of every host.
+fn connect_once(
+    resolver: Resolver,
+    dsn: &Dsn,
+    timeouts: &Timeouts,
+    application_name: &str,
+) -> Result<Result<Session, Failures>, StoreError> {
     let hosts: Vec<Config> = dsn
         .each_host()
         .iter()
         .map(|host| configure(host, timeouts, application_name))
         .collect::<Result<_, _>>()?;
-    let limit = timeouts.connect_all(dsn);
+    let find = |name: &str, port: u16, limit: Duration| {
+        let name = name.to_owned();
+        within(limit, move || {
+            resolver(&name, port).map_err(|err| StoreError::of_knock(&err, limit))
+        })
+    };
     let timeouts = *timeouts;
-    let attempt = Attempt::begin()?;
+    let attempt = |trial: Trial| within(trial.limit, move || open(&trial, &timeouts));
+    Ok(try_each(dsn, hosts, timeouts.connect, find, attempt))
+}
 
+/// Does what cannot be interrupted in a thread of its own, and waits for it no longer than this.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let attempt = Attempt::begin()?;
     let (sender, result) = bounded(1);
     thread::Builder::new()
         .name("connect".to_owned())
         .spawn(move || {
             // When nobody waits any more the connection is closed again, by being dropped here.
-            let _ = sender.send(open_any(hosts, &timeouts));
+            let _ = sender.send(work());
             drop(attempt);
         })
         .map_err(|err| {
@@ -99,7 +160,7 @@ pub fn connect(
             StoreError::unavailable(DOING_CONNECT, cause)
         })?;
     match result.recv_timeout(limit) {
-        Ok(opened) => opened,
+        Ok(done) => done,
         Err(RecvTimeoutError::Timeout) => Err(StoreError::no_answer(limit)),
         Err(RecvTimeoutError::Disconnected) => {
             let cause = "the driver panicked".to_owned();
@@ -109,6 +170,33 @@ pub fn connect(
 }
 
 impl Session {
+    fn open(config: &Config, setup: String) -> Result<Session, StoreError> {
+        let mut client = config
+            .connect(NoTls)
+            .map_err(|err| StoreError::of_connect(&err))?;
+        client
+            .batch_execute(&setup)
+            .map_err(|err| StoreError::of_statement("set up the session", &err))?;
+        Ok(Session {
+            client,
+            statements: HashMap::new(),
+            setup,
+            limits: Limits::default(),
+            repertoire: Repertoire::default(),
+            opened: Instant::now(),
+            is_broken: false,
+        })
+    }
+
+    /// Says whether the server is a standby, or takes no writes for another reason.
+    fn only_reads(&mut self) -> Result<bool, StoreError> {
+        let result = self.client.simple_query("show transaction_read_only");
+        let messages = self.judge("look whether the server can be written to", result)?;
+        Ok(messages.iter().any(
+            |message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on")),
+        ))
+    }
+
     /// Says whether this connection has to be discarded.
     pub fn is_broken(&self) -> bool {
         self.is_broken || self.client.is_closed()
@@ -223,47 +311,42 @@ impl Drop for Attempt {
 
 fn configure(dsn: &Dsn, timeouts: &Timeouts, application_name: &str) -> Result<Config, StoreError> {
     let mut config = dsn.to_postgres().map_err(|err| StoreError::of_dsn(&err))?;
-    // Ours, whatever the DSN says: by this name it is known whether a back end of a worker that died still runs.
-    config.application_name(application_name);
+    let given = config.get_application_name().unwrap_or_default();
+    let name = full_name(given, application_name);
+    config.application_name(&name);
+    // Which server is of use is decided here, over all addresses.
+    config.target_session_attrs(TargetSessionAttrs::Any);
     // The DSN may ask for less; it has set the keepalives, too.
     let own = config.get_connect_timeout().copied();
     config.connect_timeout(own.map_or(timeouts.connect, |own| own.min(timeouts.connect)));
     Ok(config)
 }
 
-/// Tries the hosts in their order.
-fn open_any(hosts: Vec<Config>, timeouts: &Timeouts) -> Result<Session, StoreError> {
-    let mut last = Err(StoreError::unavailable(
-        DOING_CONNECT,
-        "no host is named".to_owned(),
-    ));
-    for mut host in hosts {
-        last = knock(&mut host, timeouts.connect)
-            .map_err(|err| StoreError::of_knock(&err, timeouts.connect))
-            .and_then(|()| open(&host, setup_sql(timeouts)));
-        if last.is_ok() {
-            break;
-        }
+/// Puts our name behind the one that the description gives: a person finds his application by the one, and by the other it is known whether
+/// a back end of a worker that died still runs. So ours is kept whole, and only what the server would show as it is stands before it.
+fn full_name(given: &str, ours: &str) -> String {
+    let given = given.trim();
+    let room = NAME_BYTES_MAX.saturating_sub(ours.len() + 1);
+    let given: String = given
+        .chars()
+        .map(|c| if matches!(c, ' '..='~') { c } else { '?' })
+        .take(room)
+        .collect();
+    match given.trim_end() {
+        "" => ours.to_owned(),
+        given => format!("{given} {ours}"),
     }
-    last
 }
 
-fn open(config: &Config, setup: String) -> Result<Session, StoreError> {
-    let mut client = config
-        .connect(NoTls)
-        .map_err(|err| StoreError::of_connect(&err))?;
-    client
-        .batch_execute(&setup)
-        .map_err(|err| StoreError::of_statement("set up the session", &err))?;
-    Ok(Session {
-        client,
-        statements: HashMap::new(),
-        setup,
-        limits: Limits::default(),
-        repertoire: Repertoire::default(),
-        opened: Instant::now(),
-        is_broken: false,
-    })
+/// Opens a session at one address, and looks whether it can be written to where that matters.
+fn open(trial: &Trial, timeouts: &Timeouts) -> Result<Tried<Session>, StoreError> {
+    knock(&trial.address, trial.knock_limit)
+        .map_err(|err| StoreError::of_knock(&err, trial.knock_limit))?;
+    let mut session = Session::open(&trial.config, setup_sql(timeouts))?;
+    if trial.is_choosy && session.only_reads()? {
+        return Ok(Tried::OnlyReads(session));
+    }
+    Ok(Tried::Fit(session))
 }
 
 /// What every session of ours relies on, whatever the server, the database or the role has as its default: claims need READ COMMITTED,

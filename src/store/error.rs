@@ -4,6 +4,7 @@
 //! person has to set something right. The driver's own text is only "db error", so the causes are walked here; what is shown is the
 //! server's one line, never a detail that quotes row values, and never a part of the DSN.
 
+use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::io;
 use std::time::Duration;
@@ -65,7 +66,7 @@ impl StoreError {
         error
     }
 
-    /// Judges a knock that was not answered.
+    /// Judges a name that was not found or a knock that was not answered.
     pub(super) fn of_knock(err: &io::Error, limit: Duration) -> StoreError {
         if is_time_out(err) {
             return StoreError::no_answer(limit);
@@ -75,8 +76,41 @@ impl StoreError {
 
     /// Nobody has answered for as long as we were to wait.
     pub(super) fn no_answer(limit: Duration) -> StoreError {
-        let cause = format!("no answer within {} s", limit.as_secs_f64());
+        // Rounded up: the first moments of it are gone already.
+        let hundredths = (limit.as_secs_f64() * 100.0 - 1e-6).ceil();
+        let cause = format!("no answer within {} s", hundredths / 100.0);
         StoreError::timed_out(DOING_CONNECT, cause)
+    }
+
+    /// A server that takes connections and no writes.
+    pub(super) fn only_reads(doing: &'static str) -> StoreError {
+        StoreError {
+            doing,
+            kind: kind_of(SqlState::READ_ONLY_SQL_TRANSACTION.code()),
+            code: Some(SqlState::READ_ONLY_SQL_TRANSACTION),
+            cause: "the server only reads".to_owned(),
+        }
+    }
+
+    /// What no address of several has given. Waiting can help where it can help with one of them; each tells its cause.
+    pub(super) fn of_addresses(mut failures: Vec<(String, StoreError)>) -> StoreError {
+        let causes: BTreeSet<&String> = failures.iter().map(|(_, error)| &error.cause).collect();
+        let cause = match (causes.first(), causes.len()) {
+            (Some(cause), 1) => (*cause).clone(),
+            (None, _) => "no host is named".to_owned(),
+            _ => {
+                let told = failures
+                    .iter()
+                    .map(|(address, error)| format!("{address}: {}", error.cause));
+                told.collect::<Vec<_>>().join("; ")
+            }
+        };
+        // What a server has said tells more than that another one is not there.
+        failures.sort_by_key(|(_, error)| (!error.is_transient(), error.code.is_none()));
+        match failures.into_iter().next() {
+            Some((_, error)) => StoreError { cause, ..error },
+            None => StoreError::unavailable(DOING_CONNECT, cause),
+        }
     }
 
     /// A connection description that the driver does not take.
@@ -276,6 +310,12 @@ impl StoreError {
     pub fn is_configuration(&self) -> bool {
         matches!(&self.kind, StoreErrorKind::Rejected(code)
             if code.starts_with("28") || code == SqlState::INVALID_CATALOG_NAME.code())
+    }
+
+    /// Says whether user or password were refused; a pooler says so by a code of its own.
+    pub(super) fn is_login_refused(&self) -> bool {
+        self.has_code(&SqlState::PROTOCOL_VIOLATION)
+            || matches!(&self.kind, StoreErrorKind::Rejected(code) if code.starts_with("28"))
     }
 
     /// Says whether a table, column, function or schema is not there: `dispatchbox migrate` helps.

@@ -4,51 +4,48 @@
 //! know who asks. It costs the server a fork, once per connection and not per call.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::time::{Duration, Instant};
-
-use postgres::Config;
-use postgres::config::Host;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// SSLRequest: its length, then its code.
 const QUESTION: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
-/// The driver's default.
-const DEFAULT_PORT: u16 = 5432;
+/// Where one server may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Address {
+    /// The file of a socket.
+    Unix(PathBuf),
+    /// The other way.
+    Tcp(SocketAddr),
+}
 
-/// Returns when the configuration's only host has shown a sign of life, and binds the configuration to the address that did.
-pub(super) fn knock(config: &mut Config, limit: Duration) -> io::Result<()> {
-    let port = config.get_ports().first().copied().unwrap_or(DEFAULT_PORT);
-    if let Some(&address) = config.get_hostaddrs().first() {
-        return ask_tcp((address, port).into(), limit);
-    }
-    match config.get_hosts().first().cloned() {
-        Some(Host::Unix(directory)) => ask_unix(&directory, port, limit),
-        Some(Host::Tcp(name)) => {
-            let address = ask_each(&name, port, limit)?;
-            config.hostaddr(address.ip());
-            Ok(())
+impl Address {
+    /// An address whose zone the driver would lose is left to it as a name.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Address::Tcp(SocketAddr::V6(address)) if address.scope_id() != 0 => None,
+            Address::Tcp(address) => Some(address.ip()),
+            Address::Unix(_) => None,
         }
-        // The driver knows what is wrong with that.
-        None => Ok(()),
+    }
+
+    /// Names it in messages.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Address::Unix(path) => path.display().to_string(),
+            Address::Tcp(address) => address.to_string(),
+        }
     }
 }
 
-/// A name may have several addresses; the time is for all of them.
-fn ask_each(name: &str, port: u16, limit: Duration) -> io::Result<SocketAddr> {
-    let deadline = Instant::now() + limit;
-    let addresses: Vec<SocketAddr> = (name, port).to_socket_addrs()?.collect();
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for (address, n_left) in addresses.iter().zip((1..=addresses.len()).rev()) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match ask_tcp(*address, left / u32::try_from(n_left).unwrap_or(1)) {
-            Ok(()) => return Ok(*address),
-            Err(err) => last = err,
-        }
+/// Returns when a server at this address has shown a sign of life.
+pub(super) fn knock(address: &Address, limit: Duration) -> io::Result<()> {
+    match address {
+        Address::Unix(path) => ask_unix(path, limit),
+        Address::Tcp(address) => ask_tcp(*address, limit),
     }
-    Err(last)
 }
 
 fn ask_tcp(address: SocketAddr, limit: Duration) -> io::Result<()> {
@@ -60,9 +57,9 @@ fn ask_tcp(address: SocketAddr, limit: Duration) -> io::Result<()> {
     ask(&mut stream)
 }
 
-fn ask_unix(directory: &Path, port: u16, limit: Duration) -> io::Result<()> {
+fn ask_unix(path: &Path, limit: Duration) -> io::Result<()> {
     let limit = limit.max(Duration::from_millis(1));
-    let mut stream = UnixStream::connect(directory.join(format!(".s.PGSQL.{port}")))?;
+    let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
     ask(&mut stream)

@@ -7,6 +7,7 @@
 //! Every call is one statement in its own transaction: nothing is left open between two calls, so a lost connection never leaves half of
 //! something behind.
 
+pub mod addresses;
 pub mod bulk_change;
 pub mod claim;
 pub mod connect;
@@ -26,9 +27,10 @@ pub mod schema;
 pub mod settle;
 pub mod stats;
 
+pub use addresses::{Resolver, system_resolver};
 pub use bulk_change::BulkChange;
 pub use claim::{ClaimQuery, ClaimedEvents, Filter, Position};
-pub use connect::{Limits, Session, Timeouts, connect};
+pub use connect::{Limits, Session, Timeouts, connect, connect_by};
 pub use dead::{DEAD_BATCH, DeadChange, DeadEvent, DeadFilter};
 pub use dead_cursor::DeadCursor;
 pub(crate) use error::io_cause;

@@ -121,7 +121,7 @@ impl Identity {
             directory: directory.to_owned(),
             in_hand_name: format!("worker-{slot:02}-{random:016x}"),
             config: config.clone(),
-            dsn: dsn.clone(),
+            dsn: dsn.newest(),
         }
     }
 }

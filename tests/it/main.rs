@@ -20,6 +20,8 @@
 /// The shared and private servers, a database per test, the daemon, recording handlers, waiting.
 mod support;
 
+/// Several hosts and addresses, standbys among them: each is tried.
+mod addresses;
 /// The layers, and who may name which crate.
 mod architecture;
 /// What is moved to the archive, and what stays.
@@ -96,6 +98,8 @@ mod readme;
 mod reports;
 /// The roles of sql/roles.sql: enough for their work and no more, and what a start says of a role that lacks some.
 mod roles;
+/// A password that changes while the program runs.
+mod rotation;
 /// The sample events that ship with the program, and their generator.
 mod sample_data;
 /// By psql and by migrate, on nothing, on the table of the predecessor in use, and again.

@@ -165,7 +165,7 @@ fn unescaped(text: &str) -> String {
     plain
 }
 
-fn read(path: &Path) -> std::io::Result<String> {
+pub(super) fn read(path: &Path) -> std::io::Result<String> {
     if fs::metadata(path)?.len() > FILE_BYTES_MAX {
         return Err(std::io::Error::other("it is larger than 1 MiB"));
     }

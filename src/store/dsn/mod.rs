@@ -1,4 +1,4 @@
-//! Where the database is, said libpq's way and resolved once, at the start.
+//! Where the database is, said libpq's way; resolved at the start, and again when the login is refused.
 //!
 //! The driver's own parser knows fewer keywords than libpq, none of its variables and files, and no default for the host; what works
 //! with `psql` must work here. So the order is libpq's: the text (keywords or URL), then the service, then the environment, then
@@ -12,34 +12,45 @@
 mod driver;
 mod files;
 mod keywords;
+mod known;
+mod source;
 mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use files::variable;
-use keywords::KEYWORDS;
+use known::Known;
+use source::Learned;
+pub use source::{Place, Source};
 
 /// The environment of the process.
 pub type Env = BTreeMap<String, String>;
 
-/// Where Debian's servers have their sockets, and where those built from source do.
-const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
-
-/// PostgreSQL's port unless something else is said.
-const DEFAULT_PORT: &str = "5432";
-
 /// A resolved connection description. It holds the password, so it is neither `Display` nor in any error; it travels to the workers
 /// on their standard input.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Dsn {
     /// libpq's keywords in libpq's order; hosts and ports as lists of equal length.
     params: Vec<(String, String)>,
+    /// By host, where the passfile has different ones.
+    passwords: Vec<String>,
+    /// Where to read it again.
+    source: Option<Source>,
+    /// What this process has learned since; shared by all copies.
+    #[serde(skip)]
+    learned: Learned,
 }
+
+impl PartialEq for Dsn {
+    fn eq(&self, other: &Dsn) -> bool {
+        self.params == other.params && self.passwords == other.passwords
+    }
+}
+
+impl Eq for Dsn {}
 
 /// Why a connection description was refused; never shows a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +70,15 @@ impl fmt::Debug for Dsn {
 }
 
 impl Dsn {
+    fn new(params: Vec<(String, String)>, passwords: Vec<String>) -> Dsn {
+        Dsn {
+            params,
+            passwords,
+            source: None,
+            learned: Learned::default(),
+        }
+    }
+
     /// Resolves a text by itself, without environment and files.
     pub fn parse(text: &str) -> Result<Dsn, DsnError> {
         Dsn::resolve(Some(text), &Env::new(), &mut Vec::new())
@@ -78,7 +98,7 @@ impl Dsn {
         known.add_environment(env);
         known.add_defaults()?;
         known.check_meanings()?;
-        known.add_password(env, warnings)?;
+        known.add_password(env, warnings);
         let dsn = known.into_dsn();
         dsn.to_postgres()?;
         Ok(dsn)
@@ -111,18 +131,31 @@ impl Dsn {
 
     /// The same description for each of its hosts alone, in the order in which they are to be tried.
     pub(super) fn each_host(&self) -> Vec<Dsn> {
-        let mut each: Vec<Dsn> = self.hosts().map(|host| self.with_host(host)).collect();
-        if self.get("load_balance_hosts") == "random" {
-            // Where to begin is enough to spread the load.
-            let random = RandomState::new().hash_one(0);
-            let start = random % each.len() as u64;
-            each.rotate_left(usize::try_from(start).unwrap_or(0));
-        }
+        let hosts = self.hosts().enumerate();
+        let mut each: Vec<Dsn> = hosts.map(|(at, host)| self.with_host(at, host)).collect();
+        self.balance(&mut each);
         each
     }
 
-    fn with_host(&self, host: Host<'_>) -> Dsn {
-        let is_one_of_several = self.n_hosts() > 1;
+    /// Begins a list anywhere, where that is asked for: enough to spread the load.
+    pub(super) fn balance<T>(&self, list: &mut [T]) {
+        if self.get("load_balance_hosts") == "random" && !list.is_empty() {
+            let random = RandomState::new().hash_one(0);
+            let start = random % list.len() as u64;
+            list.rotate_left(usize::try_from(start).unwrap_or(0));
+        }
+    }
+
+    /// What a server has to be, so that it is of use.
+    pub(super) fn wanted(&self) -> Wanted {
+        match self.get("target_session_attrs") {
+            "any" => Wanted::Any,
+            "" if self.n_hosts() == 1 => Wanted::WritableFirst,
+            _ => Wanted::Writable,
+        }
+    }
+
+    fn with_host(&self, at: usize, host: Host<'_>) -> Dsn {
         let mut params = self.params.clone();
         for (keyword, value) in &mut params {
             match keyword.as_str() {
@@ -132,11 +165,10 @@ impl Dsn {
                 _ => {}
             }
         }
-        if is_one_of_several && self.get("target_session_attrs").is_empty() {
-            params.retain(|(keyword, _)| keyword != "target_session_attrs");
-            params.push(("target_session_attrs".to_owned(), "read-write".to_owned()));
+        if let Some(password) = self.passwords.get(at).filter(|one| !one.is_empty()) {
+            params.push(("password".to_owned(), password.clone()));
         }
-        Dsn { params }
+        Dsn::new(params, Vec::new())
     }
 
     fn get(&self, name: &str) -> &str {
@@ -160,6 +192,18 @@ impl Dsn {
                 port,
             })
     }
+}
+
+/// What a server has to be, so that it is of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// The first that answers.
+    Any,
+    /// One that can be written to, and no other.
+    Writable,
+    /// One that can be written to, and where none can, one that answers: it may become the other kind, and meanwhile the error of a call
+    /// says more than a connection that was never made.
+    WritableFirst,
 }
 
 /// One host of a connection description; name or address may be empty, not both.
@@ -187,213 +231,4 @@ impl Host<'_> {
             format!("{name}:{}", self.port)
         }
     }
-}
-
-/// What is known so far, by keyword: the value, and how errors name the place where it stands. A keyword that was given an empty
-/// value is known, too: it keeps the environment out, and its default applies.
-#[derive(Default)]
-struct Known(BTreeMap<&'static str, (String, String)>);
-
-impl Known {
-    fn set(&mut self, name: &'static str, value: String, shown: String) {
-        self.0.insert(name, (value, shown));
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .get(name)
-            .map(|(value, _)| value.as_str())
-            .filter(|value| !value.is_empty())
-    }
-
-    /// Names a keyword as the place does where it stands.
-    fn shown<'a>(&'a self, name: &'a str) -> &'a str {
-        self.0.get(name).map_or(name, |(_, shown)| shown)
-    }
-
-    fn add_service(&mut self, env: &Env) -> Result<(), DsnError> {
-        let Some(name) = self.get("service").or_else(|| variable(env, "PGSERVICE")) else {
-            return Ok(());
-        };
-        let file = self
-            .get("servicefile")
-            .or_else(|| variable(env, "PGSERVICEFILE"));
-        for (keyword, value) in files::service(name, file, env)? {
-            if !self.0.contains_key(keyword.name) {
-                let shown = format!("{} of the service", keyword.name);
-                self.set(keyword.name, value, shown);
-            }
-        }
-        Ok(())
-    }
-
-    fn add_environment(&mut self, env: &Env) {
-        for keyword in KEYWORDS {
-            let Some((name, value)) = keyword
-                .variable
-                .and_then(|name| Some((name, variable(env, name)?)))
-            else {
-                continue;
-            };
-            if !self.0.contains_key(keyword.name) {
-                self.set(keyword.name, value.to_owned(), name.to_owned());
-            }
-        }
-        if variable(env, "PGREQUIRESSL").is_some_and(|value| value.starts_with('1'))
-            && !self.0.contains_key("sslmode")
-        {
-            self.set("sslmode", "require".to_owned(), "PGREQUIRESSL".to_owned());
-        }
-    }
-
-    fn add_defaults(&mut self) -> Result<(), DsnError> {
-        if self.get("user").is_none() {
-            let user = whoami::username().map_err(|_| {
-                DsnError::new("no user is named, and the user of this process has no name")
-            })?;
-            self.set("user", user, "user".to_owned());
-        }
-        if self.get("dbname").is_none() {
-            let user = self.get("user").unwrap_or_default().to_owned();
-            self.set("dbname", user, "dbname".to_owned());
-        }
-        self.complete_hosts()
-    }
-
-    /// Brings hosts, addresses and ports to lists of equal length.
-    fn complete_hosts(&mut self) -> Result<(), DsnError> {
-        let list = |name| -> Vec<String> {
-            let text = self.get(name);
-            text.map_or_else(Vec::new, |text| {
-                text.split(',').map(str::to_owned).collect()
-            })
-        };
-        let (mut hosts, addresses, mut ports) = (list("host"), list("hostaddr"), list("port"));
-        let n_hosts = hosts.len().max(addresses.len()).max(1);
-        if !addresses.is_empty() && !hosts.is_empty() && addresses.len() != hosts.len() {
-            return Err(mismatch("hostaddr", addresses.len(), hosts.len()));
-        }
-        if ports.len() > 1 && ports.len() != n_hosts {
-            return Err(mismatch("port", ports.len(), n_hosts));
-        }
-        let port = ports.first().cloned().unwrap_or_default();
-        ports.resize(n_hosts, port);
-        for port in &mut ports {
-            if port.is_empty() {
-                DEFAULT_PORT.clone_into(port);
-            }
-        }
-        hosts.resize(n_hosts, String::new());
-        for (at, host) in hosts.iter_mut().enumerate() {
-            if host.is_empty() && addresses.get(at).is_none_or(String::is_empty) {
-                *host = default_host(&ports[at]);
-            }
-        }
-        for (name, list) in [("host", hosts), ("port", ports)] {
-            let shown = self.shown(name).to_owned();
-            self.set(name, list.join(","), shown);
-        }
-        Ok(())
-    }
-
-    fn check_meanings(&self) -> Result<(), DsnError> {
-        for keyword in KEYWORDS {
-            if let Some(value) = self.get(keyword.name) {
-                keywords::check(keyword, value, self.shown(keyword.name))?;
-                driver::check(keyword.name, value, self.shown(keyword.name))?;
-            }
-        }
-        self.check_tls()
-    }
-
-    /// libpq ignores `sslmode` over a unix socket; here it is refused there, too: taking it back is easy to do, and nobody can
-    /// mistake what was ignored for something that was done.
-    fn check_tls(&self) -> Result<(), DsnError> {
-        let asks = match self.get("sslmode") {
-            Some("require" | "verify-ca" | "verify-full") => "sslmode",
-            _ if self.get("channel_binding") == Some("require") => "channel_binding",
-            _ if self.get("sslrootcert") == Some("system") => "sslrootcert",
-            _ => return Ok(()),
-        };
-        let (value, shown) = (self.get(asks).unwrap_or_default(), self.shown(asks));
-        Err(DsnError::new(format!(
-            "{shown}={value} asks for TLS, which this version does not have, and it does not go on without; where a unix socket or \
-             a trusted network makes that right, use sslmode=prefer"
-        )))
-    }
-
-    fn add_password(&mut self, env: &Env, warnings: &mut Vec<String>) -> Result<(), DsnError> {
-        if self.get("password").is_some() {
-            return Ok(());
-        }
-        let key = |name| self.get(name).unwrap_or_default();
-        let addresses = key("hostaddr").split(',').chain(std::iter::repeat(""));
-        let mut passwords: Vec<String> = Vec::new();
-        for ((host, port), address) in key("host")
-            .split(',')
-            .zip(key("port").split(','))
-            .zip(addresses)
-        {
-            let host = match host {
-                "" => address,
-                // Only the directory that libpq was built with is called so; others stand in the file as they are.
-                host if host == SOCKET_DIRECTORIES[0] => "localhost",
-                host => host,
-            };
-            let key = [host, port, key("dbname"), key("user")];
-            passwords.extend(files::password(self.get("passfile"), env, key, warnings));
-        }
-        passwords.dedup();
-        if passwords.len() > 1 {
-            return Err(DsnError::new(
-                "the passfile has different passwords for the hosts, and this version takes one for all",
-            ));
-        }
-        if let Some(password) = passwords.pop() {
-            self.set("password", password, "passfile".to_owned());
-        }
-        Ok(())
-    }
-
-    /// What led to other keywords is done with; what is ignored need not travel.
-    fn into_dsn(self) -> Dsn {
-        let params = KEYWORDS
-            .iter()
-            .filter(|keyword| matches!(keyword.meaning, keywords::Meaning::Used))
-            .filter(|keyword| {
-                !matches!(
-                    keyword.name,
-                    "service" | "servicefile" | "passfile" | "sslrootcert"
-                )
-            })
-            .filter_map(|keyword| {
-                let value = self.get(keyword.name)?;
-                Some((keyword.name.to_owned(), value.to_owned()))
-            })
-            .collect();
-        Dsn { params }
-    }
-}
-
-fn mismatch(name: &str, n: usize, n_hosts: usize) -> DsnError {
-    DsnError::new(format!(
-        "{name} has {n} values for {n_hosts} {}",
-        if n_hosts == 1 { "host" } else { "hosts" }
-    ))
-}
-
-/// libpq knows one directory, the one it was built with. Servers of either kind should be found: the directory where a socket is,
-/// else Debian's if it exists (the server may start later), else TCP.
-fn default_host(port: &str) -> String {
-    let socket = format!(".s.PGSQL.{port}");
-    SOCKET_DIRECTORIES
-        .iter()
-        .find(|directory| Path::new(directory).join(&socket).exists())
-        .or_else(|| {
-            SOCKET_DIRECTORIES[..1]
-                .iter()
-                .find(|directory| Path::new(directory).is_dir())
-        })
-        .unwrap_or(&"localhost")
-        .to_string()
 }

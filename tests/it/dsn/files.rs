@@ -139,16 +139,6 @@ fn the_passfile_has_the_password_of_the_first_line_that_fits() {
     );
     assert_eq!(password("host=h dbname=d user=v"), None);
     assert_eq!(password("host=h dbname=d user=u password=own"), some("own"));
-    let err = Dsn::resolve(
-        Some("host=h,k port=1 dbname=d user=u"),
-        &env,
-        &mut Vec::new(),
-    )
-    .unwrap_err();
-    assert_eq!(
-        err.to_string(),
-        "the passfile has different passwords for the hosts, and this version takes one for all"
-    );
 }
 
 #[test]

@@ -21,7 +21,7 @@ const LISTENING: &str = "listening on http://";
 
 /// How a daemon is to be started: `dispatchbox run --dsn … --http-host 127.0.0.1 --http-port 0` and what is added here.
 pub struct Daemon {
-    dsn: String,
+    dsn: [String; 2],
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     host: String,
@@ -33,7 +33,7 @@ impl Daemon {
     /// A daemon on this database.
     pub fn new(db: &TestDb) -> Daemon {
         Daemon {
-            dsn: db.dsn(),
+            dsn: ["--dsn".to_owned(), db.dsn()],
             args: Vec::new(),
             env: Vec::new(),
             host: "127.0.0.1".to_owned(),
@@ -45,7 +45,14 @@ impl Daemon {
     /// Reaches the database by another way.
     #[must_use]
     pub fn dsn(mut self, dsn: String) -> Daemon {
-        self.dsn = dsn;
+        self.dsn = ["--dsn".to_owned(), dsn];
+        self
+    }
+
+    /// Reads in a file where the database is.
+    #[must_use]
+    pub fn dsn_file(mut self, path: &str) -> Daemon {
+        self.dsn = ["--dsn-file".to_owned(), path.to_owned()];
         self
     }
 
@@ -95,7 +102,7 @@ impl Daemon {
         let directory = TestDir::new();
         let mut child = Command::new(&self.program)
             .arg("run")
-            .args(["--dsn", &self.dsn])
+            .args(&self.dsn)
             .args(["--http-host", &self.host, "--http-port", &self.port])
             .args(&self.args)
             .env_remove("RUNTIME_DIRECTORY")

@@ -1,0 +1,183 @@
+//! Where a connection description came from, so that it can be read again: a password that was changed is picked up while the program runs.
+//!
+//! It is read again when the database refuses the login, and not before: what works is not touched. What cannot be used, an empty file or
+//! one that is half written, changes nothing: the last description that was good is tried on. So is one that leads to another database:
+//! the leases in hand belong to this one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use log::{info, warn};
+use serde::{Deserialize, Serialize};
+
+use super::files::read;
+use super::keywords::KEYWORDS;
+use super::{Dsn, DsnError, Env};
+
+/// Variables beside those of the keywords that a resolution reads.
+const FURTHER_VARIABLES: [&str; 3] = ["HOME", "PGSYSCONFDIR", "PGREQUIRESSL"];
+
+/// Where a description came from. It may hold the password.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Source {
+    /// How messages name it: ``--dsn-file `/run/secrets/dsn` ``.
+    name: String,
+    place: Place,
+    env: Env,
+}
+
+/// What holds the text of a description.
+#[derive(Clone, Serialize, Deserialize)]
+pub enum Place {
+    /// None is needed, the variables are enough.
+    Nowhere,
+    /// An option, a variable or a setting; the service file and the passfile complete it.
+    Text(String),
+    /// A file of its own.
+    File(PathBuf),
+}
+
+impl Source {
+    /// Remembers of the environment what a resolution reads.
+    pub fn new(name: String, place: Place, env: &Env) -> Source {
+        let names: BTreeSet<&str> = KEYWORDS
+            .iter()
+            .filter_map(|keyword| keyword.variable)
+            .chain(FURTHER_VARIABLES)
+            .collect();
+        let env = env
+            .iter()
+            .filter(|(name, _)| names.contains(name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        Source { name, place, env }
+    }
+
+    fn read(&self) -> Result<Dsn, DsnError> {
+        let text = match &self.place {
+            Place::Nowhere => None,
+            Place::Text(text) => Some(text.clone()),
+            Place::File(path) => Some(file_text(path)?),
+        };
+        let text = text.as_deref().map(str::trim);
+        if text.is_some_and(str::is_empty) {
+            return Err(DsnError::new("it is empty"));
+        }
+        let mut warnings = Vec::new();
+        let dsn = Dsn::resolve(text, &self.env, &mut warnings)?;
+        match warnings.pop() {
+            Some(warning) => Err(DsnError::new(warning)),
+            None => Ok(dsn),
+        }
+    }
+}
+
+/// A pipe, as a shell's `<(…)` makes one, gives its text once; to open it again may wait for ever.
+fn file_text(path: &Path) -> Result<String, DsnError> {
+    let metadata = fs::metadata(path).map_err(|err| DsnError::new(err.to_string()))?;
+    if !metadata.is_file() {
+        return Err(DsnError::new(
+            "it is no plain file, so it cannot be read a second time",
+        ));
+    }
+    read(path).map_err(|err| DsnError::new(err.to_string()))
+}
+
+/// What the copies of a description in one process have learned.
+#[derive(Clone, Default)]
+pub(super) struct Learned(Arc<Mutex<Facts>>);
+
+#[derive(Default)]
+struct Facts {
+    /// The description that was read last and that the database took.
+    newest: Option<Dsn>,
+    /// Why the source could not be used, as the log was told.
+    complaint: Option<String>,
+    /// By host and port: the address that answered last.
+    good: BTreeMap<String, IpAddr>,
+}
+
+impl Learned {
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dsn {
+    /// Says where it came from, so that it can be read again.
+    #[must_use]
+    pub fn with_source(mut self, source: Source) -> Dsn {
+        self.source = Some(source);
+        self
+    }
+
+    /// The description as it was good last in this process.
+    #[must_use]
+    pub fn newest(&self) -> Dsn {
+        let newest = self.learned.facts().newest.clone();
+        Dsn {
+            source: self.source.clone(),
+            learned: self.learned.clone(),
+            ..newest.unwrap_or_else(|| self.clone())
+        }
+    }
+
+    /// Reads the description again after a refused login; `None` where that leads to nothing new.
+    pub(in crate::store) fn read_again(&self) -> Option<Dsn> {
+        let source = self.source.as_ref()?;
+        let read = source.read().and_then(|dsn| self.check_successor(dsn));
+        let complaint = match read {
+            Ok(dsn) => {
+                self.learned.facts().complaint = None;
+                return (dsn != *self).then_some(dsn);
+            }
+            Err(err) => Some(err.to_string()),
+        };
+        let mut facts = self.learned.facts();
+        if facts.complaint != complaint {
+            facts.complaint.clone_from(&complaint);
+            warn!(
+                "the database refuses the login, and {} could not be used again: {}; trying on with what it said before",
+                source.name,
+                complaint.unwrap_or_default()
+            );
+        }
+        None
+    }
+
+    fn check_successor(&self, dsn: Dsn) -> Result<Dsn, DsnError> {
+        if dsn.identity() != self.identity() {
+            return Err(DsnError::new(format!(
+                "it leads to another database now, {}: that needs a restart",
+                dsn.identity()
+            )));
+        }
+        let has_password = |dsn: &Dsn| !dsn.get("password").is_empty() || !dsn.passwords.is_empty();
+        if has_password(self) && !has_password(&dsn) {
+            return Err(DsnError::new("it has no password any more"));
+        }
+        Ok(dsn)
+    }
+
+    /// Notes that what was read again is good.
+    pub(in crate::store) fn adopt(&self, newest: Dsn) {
+        self.learned.facts().newest = Some(newest);
+        if let Some(source) = &self.source {
+            info!("{} was read again: the login has changed", source.name);
+        }
+    }
+
+    /// Which of a host's addresses answered last.
+    pub(in crate::store) fn good_address(&self, host: &str) -> Option<IpAddr> {
+        self.learned.facts().good.get(host).copied()
+    }
+
+    /// Notes the address of a host that has answered.
+    pub(in crate::store) fn note_address(&self, host: &str, address: IpAddr) {
+        let mut facts = self.learned.facts();
+        facts.good.insert(host.to_owned(), address);
+    }
+}
