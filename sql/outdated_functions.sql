@@ -2,5 +2,5 @@
 -- schema than the one they are in (which was renamed, for example).
 select f.name
   from unnest($1::text[], $2::text[]) as f (name, body)
-  join pg_proc p on p.proname = f.name and p.pronamespace = current_schema()::regnamespace
+  join pg_proc p on p.proname = f.name and p.pronamespace = (select oid from pg_namespace where nspname = current_schema())
  where p.prosrc <> f.body or 'search_path=' || current_setting('search_path') <> all (p.proconfig)

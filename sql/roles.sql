@@ -8,7 +8,7 @@
 --
 --   dispatchbox_daemon     `dispatchbox run`, `dead-events`, `explain` and `status`
 --   dispatchbox_producer   applications and `publish`: insert events, and see no other's
---   dispatchbox_archivist  whoever calls archive_outbox_events, from cron for example
+--   dispatchbox_archivist  calls archive_outbox_events or outbox_archive_1, from cron for example
 --
 -- `dispatchbox migrate` belongs to the owner of the tables. The daemon looks at the start whether it may do what it has to
 -- (sql/privileges.sql), and ends with exit code 78 when it may not.
@@ -76,15 +76,19 @@ begin
   -- Whoever calls them needs the privileges on the tables anyway; without this one a stranger's call would only fail later.
   for granted in select p.oid from pg_proc p join pg_namespace n on n.oid = p.pronamespace
                   where n.nspname = home and p.proname like '%outbox\_%' loop
-    execute format('revoke execute on function %s from public', granted);
+    execute format('revoke execute on routine %s from public', granted);
   end loop;
   for role, func in values ('dispatchbox_daemon', 'outbox_leases_1'),  ('dispatchbox_daemon', 'outbox_claim_1'),
                            ('dispatchbox_daemon', 'outbox_settle_1'),  ('dispatchbox_daemon', 'outbox_renew_1'),
                            ('dispatchbox_daemon', 'outbox_settle_each_1'),
                            ('dispatchbox_daemon', 'outbox_requeue_1'), ('dispatchbox_daemon', 'outbox_discard_1'),
-                           ('dispatchbox_archivist', 'archive_outbox_events'), ('dispatchbox_archivist', 'outbox_leases_1') loop
+                           ('dispatchbox_daemon', 'outbox_discard_2'), ('dispatchbox_daemon', 'outbox_move_1'),
+                           ('dispatchbox_daemon', 'outbox_warn_1'), ('dispatchbox_archivist', 'outbox_warn_1'),
+                           ('dispatchbox_archivist', 'archive_outbox_events'), ('dispatchbox_archivist', 'outbox_archive_1'),
+                           ('dispatchbox_archivist', 'outbox_archive_part_1'), ('dispatchbox_archivist', 'outbox_move_1'),
+                           ('dispatchbox_archivist', 'outbox_leases_1') loop
     for granted in select p.oid from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = home and p.proname = func loop
-      execute format('grant execute on function %s to %I', granted, role);
+      execute format('grant execute on routine %s to %I', granted, role);
     end loop;
   end loop;
 

@@ -52,23 +52,44 @@ create index if not exists outbox_event_due on outbox_event (next_run_at, id) wh
 -- step: index outbox_event_dead
 create index if not exists outbox_event_dead on outbox_event (created_at desc, id desc) where status = 'dead';
 
--- Where retention moves what is finished, and discard what is given up.
--- step: table outbox_event_archive (id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at, archived_at)
-create table if not exists outbox_event_archive (
-  id             bigint primary key,
-  aggregate_type text not null,
-  aggregate_id   text not null,
-  event_type     text not null,
-  payload        jsonb not null,
-  status         text not null,
-  attempts       int not null,
-  next_run_at    timestamptz not null,
-  created_at     timestamptz not null,
-  archived_at    timestamptz not null default now()
-);
+-- Where retention moves what is finished, and discard what is given up. A new archive also gets the further columns of the application,
+-- and for the payload the type that it has in outbox_event (json keeps what jsonb refuses), so that an archived event is whole.
+-- step: table outbox_event_archive (id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at)
+do $$
+declare
+  source record;
+begin
+  if to_regclass('outbox_event_archive') is null then
+    create table outbox_event_archive (
+      id             bigint primary key,
+      aggregate_type text not null,
+      aggregate_id   text not null,
+      event_type     text not null,
+      payload        jsonb not null,
+      status         text not null,
+      attempts       int not null,
+      next_run_at    timestamptz not null,
+      created_at     timestamptz not null,
+      archived_at    timestamptz not null default now()
+    );
+    for source in
+      select e.attname as name, format_type(e.atttypid, e.atttypmod) as type, a.attname is null as is_further
+        from pg_attribute e
+        left join pg_attribute a on a.attrelid = 'outbox_event_archive'::regclass and a.attname = e.attname
+       where e.attrelid = 'outbox_event'::regclass and e.attnum > 0 and not e.attisdropped order by e.attnum
+    loop
+      if source.is_further then
+        execute format('alter table outbox_event_archive add column %I %s', source.name, source.type);
+      elsif source.name = 'payload' then
+        execute format('alter table outbox_event_archive alter column payload type %s', source.type);
+      end if;
+    end loop;
+  end if;
+end $$;
 
--- step: columns outbox_event_archive (last_error, last_error_at, finished_at, headers)
+-- step: columns outbox_event_archive (archived_at, last_error, last_error_at, finished_at, headers)
 alter table outbox_event_archive
+  add column if not exists archived_at   timestamptz not null default now(),
   add column if not exists last_error    text,
   add column if not exists last_error_at timestamptz,
   add column if not exists finished_at   timestamptz,
@@ -390,32 +411,236 @@ begin
     returning e.id;
 end $$;
 
--- Moves dead events to the archive, payload and error included, and returns those that were moved. Left alone is what outbox_requeue_1
--- leaves alone, for the same reasons, and an event whose id is in the archive already (after TRUNCATE … RESTART IDENTITY ids come again):
--- nothing is destroyed. What a table of another origin has as null is archived as the claim would read it.
--- step: function outbox_discard_1
-create or replace function outbox_discard_1(ids bigint[]) returns setof bigint
+-- Moves those of these events that have the status to the archive, with all their columns, and returns those that stay, each with the
+-- reason in words.
+--
+-- One event stops no other: a part that fails is undone and tried again in halves, until the event is alone that a foreign key, a trigger
+-- or a constraint keeps. What concerns no single event, a missing privilege for example, fails first, with the empty part. Events that a
+-- foreign key refers to are looked for before that where the role may read the other table: this costs less than the halves.
+--
+-- Nothing is lost. An event stays whose id is in the archive already, and one that a trigger swallows on its way. While an event has a value
+-- that the archive has no column for, nothing is moved. A null in one of the first nine columns is archived as a claim would read it.
+--
+-- A row that another transaction has locked is waited for briefly. Once a few were met, a part that meets one stays as a whole until the
+-- next call. (SKIP LOCKED needs a privilege to update, which a role that archives has no use for.)
+-- step: function outbox_move_1
+create or replace function outbox_move_1(ids bigint[], status text) returns table (id bigint, reason text)
 language plpgsql set search_path from current set enable_seqscan = off as $$
 #variable_conflict use_column
+declare
+  event        constant regclass := 'outbox_event'::regclass;
+  archive      constant regclass := 'outbox_event_archive'::regclass;
+  lock_wait    constant text := '100ms';
+  locked_max   constant int := 10;
+  lock_timeout constant text := current_setting('lock_timeout');
+  n_locked     int := 0;
+  targets   text;     -- columns of the archive, and what is written to each
+  sources   text;
+  homeless  text;     -- columns of the event that the archive has no column for
+  names     text;
+  remedy    text;
+  is_found  boolean;
+  moving    text;
+  deferred  text;     -- constraints that would be checked only at the commit, where no part can be undone
+  reference record;
+  kept      bigint[];
+  lows      int[];    -- the parts to be tried, as places in `ids`; the next one first
+  highs     int[];
+  low       int;
+  high      int;
+  gone      bigint[];
+  arrived   bigint[];
+  failure   text;
+begin
+  with source as (
+    select e.attname as name, e.attnum as place, format_type(e.atttypid, e.atttypmod) as type,
+           a.attgenerated = '' and e.attname <> 'archived_at' as is_written,
+           -- claim_token: by which older programs knew what they had claimed.
+           e.attgenerated = '' and e.attname <> 'claim_token' and (a.attname is null or e.attname = 'archived_at') as is_homeless
+      from pg_attribute e
+      left join pg_attribute a on a.attrelid = archive and a.attname = e.attname and not a.attisdropped
+     where e.attrelid = event and e.attnum > 0 and not e.attisdropped)
+  select string_agg(format('%I', name), ', ' order by place) filter (where is_written),
+         string_agg(format(case when instead is null then 'm.%I' else 'coalesce(m.%I, %L)' end, name, instead), ', ' order by place)
+           filter (where is_written),
+         string_agg(format('m.%I', name), ', ' order by place) filter (where is_homeless),
+         string_agg(name, ', ' order by place) filter (where is_homeless),
+         string_agg(case when name = 'archived_at' then 'alter table outbox_event rename column archived_at to …'
+                         else format('alter table outbox_event_archive add column %I %s', name, type) end, '; ' order by place)
+           filter (where is_homeless)
+    into targets, sources, homeless, names, remedy
+    from source
+    left join (values ('aggregate_type', ''), ('aggregate_id', ''), ('event_type', ''), ('payload', 'null'), ('attempts', '0'),
+                      ('next_run_at', 'infinity'), ('created_at', 'infinity')) as nulls (name, instead) using (name);
+  if homeless is not null then
+    execute format('select exists (select from outbox_event m join unnest($1) as u (id) on u.id = m.id where num_nonnulls(%s) > 0)', homeless)
+      into is_found using ids;
+    if is_found then
+      raise exception 'outbox_event_archive has no column for the values of % in outbox_event: %', names, remedy
+        using errcode = 'object_not_in_prerequisite_state';
+    end if;
+  end if;
+  select string_agg(format('%I', a.attname), ', ') into names
+    from pg_attribute a
+   where a.attrelid = archive and a.attnum > 0 and not a.attisdropped and a.attnotnull and not a.atthasdef
+     and a.attidentity = '' and a.attgenerated = '' and a.attname <> 'archived_at'
+     and not exists (select from pg_attribute e where e.attrelid = event and e.attname = a.attname and not e.attisdropped);
+  if names is not null then
+    raise exception 'outbox_event_archive demands %, which no event has: give it a default, or drop its not null', names
+      using errcode = 'object_not_in_prerequisite_state';
+  end if;
+
+  kept := array(select a.id from unnest(ids) u (id) join outbox_event_archive a on a.id = u.id);
+  return query select u.id, 'its id is in the archive already' from unnest(kept) u (id);
+  ids := array(select unnest(ids) except select unnest(kept) order by 1);
+  for reference in
+    select c.conname as name, format('%I.%I', n.nspname, r.relname) as relation, a.attname as attribute
+      from pg_constraint c
+      join pg_class r on r.oid = c.conrelid
+      join pg_namespace n on n.oid = r.relnamespace
+      join pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[1]
+      join pg_attribute e on e.attrelid = event and e.attnum = c.confkey[1]
+     where c.contype = 'f' and c.confrelid = event and c.conrelid <> event and c.conparentid = 0 and c.confdeltype in ('a', 'r')
+       and cardinality(c.conkey) = 1 and e.attname = 'id'
+       and has_schema_privilege(n.oid, 'USAGE') and has_column_privilege(r.oid, a.attnum, 'SELECT')
+  loop
+    execute format('select array(select u.id from unnest($1) u (id) where exists (select from %s r where r.%I = u.id))',
+                   reference.relation, reference.attribute)
+      into kept using ids;
+    return query select u.id, format('%s refers to it (foreign key %I)', reference.relation, reference.name) from unnest(kept) u (id);
+    ids := array(select unnest(ids) except select unnest(kept) order by 1);
+  end loop;
+
+  moving := format('with moved as (delete from outbox_event e using unnest($1) as u (id) where e.id = u.id and e.status || '''' = $2 returning e.*),
+                         stored as (insert into outbox_event_archive (archived_at, %s) overriding system value
+                                    select now(), %s from moved m returning id)
+                    select array(select id from moved), array(select id from stored)', targets, sources);
+  execute moving into gone, arrived using '{}'::bigint[], status;
+  select string_agg(format('%I.%I', n.nspname, c.conname), ', ') into deferred
+    from pg_constraint c join pg_namespace n on n.oid = c.connamespace
+   where c.condeferred and (c.confrelid = event or c.conrelid in (event, archive));
+  if deferred is not null then
+    execute format('set constraints %s immediate', deferred);
+  end if;
+
+  if ids <> '{}' then
+    lows := array[1];
+    highs := array[cardinality(ids)];
+  end if;
+  perform set_config('lock_timeout', lock_wait, true);
+  while cardinality(lows) > 0 loop
+    low := lows[1];
+    high := highs[1];
+    lows := lows[2:];
+    highs := highs[2:];
+    failure := null;
+    begin
+      execute moving into gone, arrived using ids[low:high], status;
+      -- A trigger may as well have put it into a child table.
+      if cardinality(arrived) < cardinality(gone)
+         and exists (select from unnest(gone) u (id) where not exists (select from outbox_event_archive a where a.id = u.id)) then
+        raise exception 'a trigger of outbox_event_archive swallows it';
+      end if;
+    exception when others then
+      -- The connection, another transaction, the server's room: nothing that halves would help.
+      if left(sqlstate, 2) in ('08', '25', '40', '57') or left(sqlstate, 2) = '53' and sqlstate <> '53200' then
+        raise;
+      end if;
+      failure := case when sqlstate = '55P03' then 'another transaction has locked it' else left(sqlerrm, 300) end;
+      n_locked := n_locked + (sqlstate = '55P03' and low = high)::int;
+    end;
+    if failure is not null and low < high and not (n_locked >= locked_max and failure = 'another transaction has locked it') then
+      lows := array[low, (low + high) / 2 + 1] || lows;
+      highs := array[(low + high) / 2, high] || highs;
+    elsif failure is not null then
+      return query select unnest(ids[low:high]), failure;
+    elsif cardinality(gone) <= high - low then
+      return query select u.id, 'a trigger or a policy of outbox_event keeps it'
+                     from (select unnest(ids[low:high]) as id except select unnest(gone)) u
+                     join outbox_event e on e.id = u.id and e.status || '' = outbox_move_1.status;
+    end if;
+  end loop;
+  perform set_config('lock_timeout', lock_timeout, true);
+  if deferred is not null then
+    execute format('set constraints %s deferred', deferred);
+  end if;
+end $$;
+
+-- Warns of the events that stay in the table, grouped by the reason, the most frequent ones first.
+-- step: function outbox_warn_1
+create or replace function outbox_warn_1(ids bigint[], reasons text[]) returns void language plpgsql as $$
+declare
+  ids_shown_max     constant int := 10;
+  reasons_shown_max constant int := 10;
+  n_rest            bigint := cardinality(ids);
+  stay              record;
+begin
+  for stay in
+    select k.reason, count(*) as n, array_agg(k.id order by k.id) as ids
+      from unnest(ids, reasons) as k (id, reason) group by k.reason order by 2 desc, 1 limit reasons_shown_max
+  loop
+    if stay.n = 1 then
+      raise warning 'event % stays in outbox_event: %', stay.ids[1], stay.reason;
+    else
+      raise warning '% events (%) stay in outbox_event: %', stay.n,
+                    array_to_string(stay.ids[:ids_shown_max], ', ') || case when stay.n > ids_shown_max then ', …' else '' end, stay.reason;
+    end if;
+    n_rest := n_rest - stay.n;
+  end loop;
+  if n_rest > 0 then
+    raise warning 'further events stay in outbox_event for other reasons: %', n_rest;
+  end if;
+end $$;
+
+-- Moves dead events to the archive, payload and error included, and returns each event that was dead: with null where it was moved, or else
+-- with the reason in words. Left alone is what outbox_requeue_1 leaves alone, for the same reasons, and what outbox_move_1 does.
+-- step: function outbox_discard_2
+create or replace function outbox_discard_2(ids bigint[]) returns table (id bigint, reason text)
+language plpgsql set search_path from current set enable_seqscan = off as $$
+#variable_conflict use_column
+declare
+  locked  bigint[];
+  leased  bigint[];
+  kept    bigint[];
+  reasons text[];
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'discarding needs the isolation level read committed, not %', current_setting('transaction_isolation')
       using errcode = 'invalid_transaction_state';
   end if;
-  ids := array(select e.id from (select distinct unnest(ids) as id) u join outbox_event e on e.id = u.id
-                where e.status || '' = 'dead' for update of e skip locked);
-  ids := array(select id from unnest(ids) id
-                where id not in (select unnest(event_ids) from outbox_leases_1())
-                  and not exists (select from outbox_event_archive a where a.id = id.id));
+  ids := array(select distinct unnest(ids));
+  locked := array(select e.id from unnest(ids) u (id) join outbox_event e on e.id = u.id
+                   where e.status || '' = 'dead' for update of e skip locked);
   return query
-    with moved as (delete from outbox_event e using unnest(ids) as u (id) where e.id = u.id returning e.*)
-    insert into outbox_event_archive (id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at,
-                                      last_error, last_error_at, finished_at, headers)
-    select m.id, coalesce(m.aggregate_type, ''), coalesce(m.aggregate_id, ''), coalesce(m.event_type, ''), coalesce(m.payload, 'null'),
-           m.status, coalesce(m.attempts, 0), coalesce(m.next_run_at, 'infinity'), coalesce(m.created_at, 'infinity'),
-           m.last_error, m.last_error_at, m.finished_at, m.headers
-      from moved m
-    returning outbox_event_archive.id;
+    select e.id, 'another transaction has locked it'
+      from (select unnest(ids) as id except select unnest(locked)) u join outbox_event e on e.id = u.id where e.status || '' = 'dead';
+  leased := array(select unnest(locked) intersect select unnest(event_ids) from outbox_leases_1());
+  return query select u.id, 'a lease still names it' from unnest(leased) u (id);
+  locked := array(select unnest(locked) except select unnest(leased));
+  begin
+    select coalesce(array_agg(m.id), '{}'), coalesce(array_agg(m.reason), '{}') into kept, reasons from outbox_move_1(locked, 'dead') m;
+  exception when object_not_in_prerequisite_state then
+    kept := locked;
+    reasons := array_fill(sqlerrm, array[cardinality(locked)]);
+  end;
+  return query select u.id, k.reason from unnest(locked) u (id) left join unnest(kept, reasons) k (id, reason) on k.id = u.id;
+end $$;
+
+-- The same for psql, and for older versions of the program: returns those that were moved, and warns of the others.
+-- step: function outbox_discard_1
+create or replace function outbox_discard_1(ids bigint[]) returns setof bigint
+language plpgsql set search_path from current as $$
+#variable_conflict use_column
+declare
+  moved   bigint[];
+  kept    bigint[];
+  reasons text[];
+begin
+  select array_agg(d.id) filter (where d.reason is null), array_agg(d.id) filter (where d.reason is not null),
+         array_agg(d.reason) filter (where d.reason is not null)
+    into moved, kept, reasons from outbox_discard_2(ids) d;
+  perform outbox_warn_1(kept, reasons);
+  return query select unnest(moved);
 end $$;
 
 -- Renews those of the leases in hand that stand; a token that does not come back is lost, or locked at this moment: ask again.
@@ -444,34 +669,66 @@ do $$ begin
   end if;
 end $$;
 
--- Moves events that have been done for `retention_days` to the archive: in windows along the primary key, because looking each time for
--- the next rows to move, from the start of the table, costs three times as much. All in one transaction; a large backlog is better
--- left to the daemon's retention, which commits each window. Events that a lease names stay, and so does an event whose id is in the
--- archive already: nothing is destroyed.
--- step: function archive_outbox_events
-create or replace function archive_outbox_events(retention_days int default 7) returns void
+-- Moves those of the next 10,000 events behind the id `after` that have been done for `retention_days` to the archive, warns of each that
+-- stays and why, and returns the last id it has looked at; null where there was none. In windows along the primary key, because looking
+-- each time for the next rows to move, from the start of the table, costs three times as much. Events that a lease names stay without a
+-- warning: their time comes.
+-- step: function outbox_archive_part_1
+create or replace function outbox_archive_part_1(retention_days int, after bigint) returns bigint
 language plpgsql set search_path from current set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
   ids_max constant int := 10000;
-  lower   bigint := -9223372036854775808;
   upper   bigint;
+  ids     bigint[];
+  kept    bigint[];
+  reasons text[];
 begin
-  loop
-    select max(id) into upper from (select id from outbox_event where id > lower order by id limit ids_max) w;
-    exit when upper is null;
-    with moved as (
-      delete from outbox_event e
-       where e.id > lower and e.id <= upper and e.status = 'done'
-         and coalesce(e.finished_at, e.created_at) < now() - make_interval(days => retention_days)
-         and e.id not in (select unnest(event_ids) from outbox_leases_1())
-         and not exists (select from outbox_event_archive a where a.id = e.id)
-      returning *)
-    insert into outbox_event_archive (id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at,
-                                      last_error, last_error_at, finished_at, headers)
-    select id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at,
-           last_error, last_error_at, finished_at, headers from moved;
-    lower := upper;
+  select max(id) into upper from (select id from outbox_event where id > after order by id limit ids_max) w;
+  if upper is null then
+    if after = -9223372036854775808 and row_security_active('outbox_event') then
+      raise warning 'the role % sees no event in outbox_event, which has row-level security', current_user;
+    end if;
+    return null;
+  end if;
+  ids := array(select e.id from outbox_event e
+                where e.id > after and e.id <= upper and e.status = 'done'
+                  and coalesce(e.finished_at, e.created_at) < now() - make_interval(days => retention_days)
+                  and e.id not in (select unnest(event_ids) from outbox_leases_1()) order by e.id);
+  if ids <> '{}' then
+    select array_agg(m.id), array_agg(m.reason) into kept, reasons from outbox_move_1(ids, 'done') m;
+    perform outbox_warn_1(kept, reasons);
+  end if;
+  return upper;
+end $$;
+
+-- Moves all that has been done for `retention_days` to the archive. All in one transaction; for a large backlog there is outbox_archive_1.
+-- step: function archive_outbox_events
+create or replace function archive_outbox_events(retention_days int default 7) returns void
+language plpgsql set search_path from current as $$
+declare
+  after bigint := -9223372036854775808;
+begin
+  while after is not null loop
+    after := outbox_archive_part_1(retention_days, after);
+  end loop;
+end $$;
+
+-- The same with a commit after each part, so that no lock is held for long and an interruption loses nothing: `call outbox_archive_1(7)`,
+-- outside of a transaction. A procedure that commits cannot be bound to its schema by a setting; it learns it from its own name in the
+-- call stack, where PostgreSQL leaves the schema out if the search_path leads there.
+-- step: function outbox_archive_1
+create or replace procedure outbox_archive_1(retention_days int default 7) language plpgsql as $$
+declare
+  after bigint := -9223372036854775808;
+  stack text;
+  home  text;
+begin
+  get diagnostics stack = pg_context;
+  home := coalesce(substring(stack from '("(?:[^"]|"")+"\.|\S+\.)outbox_archive_1\('), '');
+  while after is not null loop
+    execute format('select %soutbox_archive_part_1($1, $2)', home) into after using retention_days, after;
+    commit;
   end loop;
 end $$;
 

@@ -140,6 +140,7 @@ fn report(flaws: &Flaws, page: &mut Page) -> ExitCode {
         ("missing", &flaws.missing),
         ("outdated", &flaws.outdated),
         ("unfit", &flaws.unfit),
+        ("unfit", &flaws.hidden),
     ] {
         for name in names {
             page.print(&format!("{what}: {name}\n"));

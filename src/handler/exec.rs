@@ -24,7 +24,7 @@ use rustix::io::Errno;
 
 use super::process::{End, Process};
 use super::{HandlerError, REASON_BYTES_MAX, Run, in_words, last_bytes};
-use crate::event::Event;
+use crate::event::{Event, one_line};
 use crate::process::MARK;
 
 /// Exit status that says that no attempt can succeed: `EX_DATAERR` of sysexits.h.
@@ -85,7 +85,7 @@ impl Exec {
                 HandlerError::retry(format!("could not start `{}`: {err}", self.program))
             })?;
         (run.on_group)(process.group());
-        let mut input = event.to_json();
+        let mut input = one_line(event.to_json());
         // So that `read line` in a shell script works.
         input.push('\n');
         let (end, output) = process

@@ -4,18 +4,18 @@
 //! goes in batches, each its own transaction: what is done is done, and the answer says how much that is.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::body::{self, Selection};
 use super::calls::{BATCHES_MAX, CallError, Calls, FIRST_BATCH_MAX, come_again};
 use super::exchange::{Incoming, Reply};
 use super::query;
 use super::route::{DeadRoute, NO_EVENT_ID, Whom};
-use crate::store::{BulkChange, DeadChange, Session, StoreError};
+use crate::store::{BulkChange, Changed, DeadChange, LeftAlone, Session, StoreError};
 
 /// A list ends early behind so many bytes of payloads: a thousand large ones at a time no supervisor could hold. Counted as text and not as
 /// they are stored, since a payload of a megabyte may take eleven kilobytes in the table.
@@ -23,6 +23,8 @@ const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The first batch of a change of many: where the database is slow, one of full size would take all the time that a statement has.
 const FIRST_BATCH: u32 = 1000;
+/// Events that were left alone that an answer names.
+const LEFT_SHOWN_MAX: usize = 20;
 
 /// Answers one request.
 pub(super) fn answer(route: DeadRoute, request: &Incoming, calls: &Calls) -> Reply {
@@ -100,15 +102,19 @@ fn are_ids(session: &mut Session, ids: &[i64]) -> Result<bool, StoreError> {
 }
 
 fn change_one(change: DeadChange, id: i64, calls: &Calls) -> Result<Reply, Reply> {
-    let (is_changed, is_id) = calls.make(move |session| {
-        let is_changed = !session.change_dead(change, &[id])?.is_empty();
-        let is_id = is_changed || are_ids(session, &[id])?;
-        Ok((is_changed, is_id))
+    let (changed, is_id) = calls.make(move |session| {
+        let changed = session.change_dead(change, &[id])?;
+        let is_id = changed != Changed::default() || are_ids(session, &[id])?;
+        Ok((changed, is_id))
     })?;
     if !is_id {
         return Err(bad_request(NO_EVENT_ID.to_owned()));
     }
-    if !is_changed {
+    if let Some(left) = changed.left.first() {
+        let error = format!("Event {id} is not {}: {}", change.done(), left.reason);
+        return Ok(Reply::error(409, &error));
+    }
+    if changed.ids.is_empty() {
         let error = format!("Dead event {id} not found or already processed");
         return Ok(Reply::error(404, &error));
     }
@@ -143,12 +149,12 @@ fn change_batch(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Reply,
             Rest::Failed(error) => progress.refuse(calls.judge(&error)),
         });
     }
-    let processed = progress.processed();
+    let (processed, left) = (progress.processed(), progress.left_text());
     let message = format!("{processed} event(s) {}", change.done());
     Ok(Reply::json(
         200,
         format!(
-            r#"{{"status":"success","message":{},"requested":{requested},"processed":{processed}}}"#,
+            r#"{{"status":"success","message":{},"requested":{requested},"processed":{processed}{left}}}"#,
             json!(message)
         ),
     ))
@@ -184,12 +190,12 @@ fn change_matching(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Rep
         Some(Rest::Failed(error)) => return Err(progress.refuse(calls.judge(&error))),
         Some(Rest::NoIds) | None => r#""complete":true"#.to_owned(),
     };
-    let processed = progress.processed();
+    let (processed, left) = (progress.processed(), progress.left_text());
     let message = format!("{processed} event(s) {}", change.done());
     Ok(Reply::json(
         200,
         format!(
-            r#"{{"status":"success","message":{},"dry_run":false,"processed":{processed},{end}}}"#,
+            r#"{{"status":"success","message":{},"dry_run":false,"processed":{processed},{end}{left}}}"#,
             json!(message)
         ),
     ))
@@ -207,7 +213,11 @@ impl DeadChange {
 
 /// How far a change in batches has come. Shared, so that a request whose call does not return in time is told so, too.
 #[derive(Clone, Default)]
-struct Progress(Arc<AtomicUsize>);
+struct Progress {
+    processed: Arc<AtomicUsize>,
+    /// The first of the dead events that were left alone.
+    left: Arc<Mutex<Vec<LeftAlone>>>,
+}
 
 /// Why events are left.
 enum Rest {
@@ -233,13 +243,34 @@ impl Progress {
                 Err(error) => Err(error),
             };
             match step {
-                Ok(Some(changed)) => drop(self.0.fetch_add(changed.len(), Ordering::Relaxed)),
+                Ok(Some(changed)) => self.count(changed),
                 // Too slow: the next one is smaller.
                 Ok(None) => {}
                 Err(error) if self.processed() == 0 => return Err(error),
                 Err(error) => return Ok(Some(Rest::Failed(error))),
             }
         }
+    }
+
+    fn count(&self, changed: Changed) {
+        self.processed
+            .fetch_add(changed.ids.len(), Ordering::Relaxed);
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = LEFT_SHOWN_MAX.saturating_sub(left.len());
+        left.extend(changed.left.into_iter().take(room));
+    }
+
+    /// The last key of an answer, with its comma: which events were left alone, and why. Nothing where none was.
+    fn left_text(&self) -> String {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        if left.is_empty() {
+            return String::new();
+        }
+        let left: Value = left
+            .iter()
+            .map(|left| json!({ "event_id": left.id, "reason": left.reason }))
+            .collect();
+        format!(r#","left":{left}"#)
     }
 
     fn is_out_of_time(&self, began: Instant) -> bool {
@@ -252,7 +283,7 @@ impl Progress {
     }
 
     fn processed(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.processed.load(Ordering::Relaxed)
     }
 
     /// The reply where an answer of success would say that all is done; the same request again does the rest.

@@ -302,7 +302,7 @@ fn try_look(dsn: &Dsn, session: &mut Option<Session>) -> Result<Option<Finding>,
     };
     let trouble = match lack {
         Lack::Schema(_) | Lack::OutOfReach(_) | Lack::Types(_) => Trouble::Schema,
-        Lack::Privileges { .. } => Trouble::PermissionDenied,
+        Lack::Privileges { .. } | Lack::RowSecurity(_) => Trouble::PermissionDenied,
     };
     Ok(Some(Finding {
         trouble,

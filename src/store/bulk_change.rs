@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::connect::Session;
-use super::dead::{DEAD_BATCH, DeadChange, DeadFilter};
+use super::dead::{Changed, DEAD_BATCH, DeadChange, DeadFilter};
 use super::dead_cursor::DeadCursor;
 use super::error::StoreError;
 
@@ -90,13 +90,13 @@ impl BulkChange {
         }
     }
 
-    /// Changes the batch that was found last, and returns those of it that were changed; `None` when it was too slow, and the next one that
+    /// Changes the batch that was found last, and returns what came of it; `None` when it was too slow, and the next one that
     /// is found is a part of it.
     pub fn apply(
         &mut self,
         session: &mut Session,
         batch: &[i64],
-    ) -> Result<Option<Vec<i64>>, StoreError> {
+    ) -> Result<Option<Changed>, StoreError> {
         let began = Instant::now();
         match session.change_dead(self.change, batch) {
             Ok(changed) => {

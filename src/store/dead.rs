@@ -116,6 +116,24 @@ pub enum DeadChange {
     Discard,
 }
 
+/// What came of a change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// The events that it was done to.
+    pub ids: Vec<i64>,
+    /// Those that were left alone, as far as the database says why.
+    pub left: Vec<LeftAlone>,
+}
+
+/// An event that a change left alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftAlone {
+    /// Its id.
+    pub id: i64,
+    /// Why, in words that complete "was left alone:".
+    pub reason: String,
+}
+
 impl Session {
     /// Lists one page of the dead letters; it ends early behind `bytes_max` bytes of payloads and headers, but not before its first event.
     pub fn dead_events(
@@ -267,10 +285,13 @@ impl Session {
         Ok(found.first().copied().unwrap_or_default())
     }
 
-    /// Does this to dead events, and returns those that it was done to.
-    pub fn change_dead(&mut self, change: DeadChange, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
+    /// Does this to dead events.
+    pub fn change_dead(&mut self, change: DeadChange, ids: &[i64]) -> Result<Changed, StoreError> {
         match change {
-            DeadChange::Requeue => self.requeue(ids),
+            DeadChange::Requeue => self.requeue(ids).map(|ids| Changed {
+                ids,
+                ..Changed::default()
+            }),
             DeadChange::Discard => self.discard(ids),
         }
     }
@@ -286,15 +307,23 @@ impl Session {
         )
     }
 
-    /// Moves dead events to the archive, and returns those that were: not what [`Session::requeue`] leaves alone, and not an event whose id
-    /// is in the archive already.
-    pub fn discard(&mut self, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
-        self.query(
+    /// Moves dead events to the archive: not what [`Session::requeue`] leaves alone, not an event whose id is in the archive already, and
+    /// not one that a foreign key, a trigger or a constraint keeps.
+    pub fn discard(&mut self, ids: &[i64]) -> Result<Changed, StoreError> {
+        let rows: Vec<(i64, Option<String>)> = self.query(
             "discard dead events",
             include_str!("../../sql/discard.sql"),
             &[&ids],
-            |row| row.try_get(0),
-        )
+            |row| Ok((row.try_get(0)?, row.try_get(1)?)),
+        )?;
+        let mut changed = Changed::default();
+        for (id, reason) in rows {
+            match reason {
+                None => changed.ids.push(id),
+                Some(reason) => changed.left.push(LeftAlone { id, reason }),
+            }
+        }
+        Ok(changed)
     }
 }
 

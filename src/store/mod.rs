@@ -31,7 +31,7 @@ pub use addresses::{Resolver, system_resolver};
 pub use bulk_change::BulkChange;
 pub use claim::{ClaimQuery, ClaimedEvents, Filter, Position};
 pub use connect::{Limits, Session, Timeouts, connect, connect_by};
-pub use dead::{DEAD_BATCH, DeadChange, DeadEvent, DeadFilter};
+pub use dead::{Changed, DEAD_BATCH, DeadChange, DeadEvent, DeadFilter, LeftAlone};
 pub use dead_cursor::DeadCursor;
 pub(crate) use error::io_cause;
 pub use error::{StoreError, StoreErrorKind};

@@ -23,8 +23,10 @@ pub enum Lack {
     Schema(Vec<String>),
     /// The tables stand in a schema that the search_path does not reach.
     OutOfReach(OutOfReach),
-    /// Columns of the application's table have a type that nothing here can work with: `column outbox_event.id is integer, must be bigint`.
+    /// The application's tables have what nothing here can work with: `column outbox_event.id is integer, must be bigint`.
     Types(Vec<String>),
+    /// Row-level security hides rows from the role, which no statement would ever tell; each table with its remedy.
+    RowSecurity(Vec<String>),
 }
 
 /// The remedy first: the list may be long.
@@ -47,6 +49,7 @@ impl fmt::Display for Lack {
                 "change the table: {}",
                 shortened(unfit.iter().map(String::as_str), unfit.len())
             ),
+            Lack::RowSecurity(hidden) => f.write_str(&hidden.join("; ")),
         }
     }
 }
@@ -58,13 +61,28 @@ impl Session {
         if let Some(lack) = self.lacking_privileges()? {
             return Ok(Some(lack));
         }
+        // A migration refuses such a table, too.
+        let unfit = self.unfit_columns()?;
+        if !unfit.is_empty() {
+            return Ok(Some(Lack::Types(unfit)));
+        }
         let missing = self.missing_schema()?;
         if !missing.is_empty() {
             let found = self.out_of_reach()?;
             return Ok(Some(found.map_or(Lack::Schema(missing), Lack::OutOfReach)));
         }
-        let unfit = self.unfit_columns()?;
-        Ok((!unfit.is_empty()).then_some(Lack::Types(unfit)))
+        let hidden = self.hidden_rows()?;
+        Ok((!hidden.is_empty()).then_some(Lack::RowSecurity(hidden)))
+    }
+
+    /// Lists in words the tables whose row-level security hides rows from this role.
+    pub(super) fn hidden_rows(&mut self) -> Result<Vec<String>, StoreError> {
+        self.query(
+            "look at the row-level security",
+            include_str!("../../sql/row_security.sql"),
+            &[],
+            |row| row.try_get(0),
+        )
     }
 
     /// Fails where the role may not even look into the schema that holds the tables: everything in it would seem to be missing.

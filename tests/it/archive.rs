@@ -1,6 +1,10 @@
 //! The archive: what is moved there, and what stays.
 
+use std::sync::{Arc, Mutex};
+
 use dispatchbox::event::Outcome;
+use dispatchbox::store::LeftAlone;
+use dispatchbox::store::schema::migrate;
 
 use crate::support::TestDb;
 use crate::support::session::{claim, session, settle};
@@ -46,4 +50,225 @@ fn only_what_has_long_been_done_is_archived() {
         client.query_one(left, &[]).unwrap().get::<_, Vec<i64>>(0),
         [2, 4, 8]
     );
+}
+
+/// Runs statements and returns the warnings that they brought.
+fn warnings(db: &TestDb, sql: &str) -> Vec<String> {
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let listener = Arc::clone(&warnings);
+    let mut config: postgres::Config = db.dsn().parse().unwrap();
+    config
+        .notice_callback(move |notice| listener.lock().unwrap().push(notice.message().to_owned()));
+    let mut client = config.connect(postgres::NoTls).unwrap();
+    client.batch_execute(sql).unwrap();
+    warnings.lock().unwrap().clone()
+}
+
+/// `n` events that were done yesterday.
+fn with_done(n: u32) -> TestDb {
+    let db = TestDb::with_events(n);
+    db.execute("UPDATE outbox_event SET status = 'done', attempts = 1, finished_at = now() - interval '1 day'");
+    db
+}
+
+fn left(db: &TestDb) -> Vec<i64> {
+    ids_of(db, "SELECT id FROM outbox_event ORDER BY id")
+}
+
+fn ids_of(db: &TestDb, sql: &str) -> Vec<i64> {
+    let rows = db.client().query(sql, &[]).unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Goal: what an application refers to stays, and stops no other. Method: one key is checked at once, one at the commit, one is of two columns,
+/// and one belongs to a table that the role that archives may not read.
+#[test]
+fn events_that_foreign_keys_refer_to_stay_and_are_named() {
+    let db = with_done(20);
+    db.execute(
+        "CREATE TABLE receipt (event_id bigint REFERENCES outbox_event (id)); INSERT INTO receipt VALUES (7), (7);
+         CREATE TABLE late (event_id bigint REFERENCES outbox_event (id) DEFERRABLE INITIALLY DEFERRED); INSERT INTO late VALUES (9);
+         ALTER TABLE outbox_event ADD UNIQUE (id, event_type);
+         CREATE TABLE pair (event_id bigint, event_type text, CONSTRAINT of_two FOREIGN KEY (event_id, event_type)
+            REFERENCES outbox_event (id, event_type)); INSERT INTO pair VALUES (11, 'order.created');
+         CREATE TABLE heap (event_id bigint REFERENCES outbox_event (id) ON DELETE CASCADE); INSERT INTO heap VALUES (13)",
+    );
+
+    let named = warnings(&db, "SELECT archive_outbox_events(0)");
+
+    assert_eq!(left(&db), [7, 9, 11]);
+    assert_eq!(
+        named,
+        [
+            "event 9 stays in outbox_event: public.late refers to it (foreign key late_event_id_fkey)",
+            "event 7 stays in outbox_event: public.receipt refers to it (foreign key receipt_event_id_fkey)",
+            "event 11 stays in outbox_event: update or delete on table \"outbox_event\" violates foreign key constraint \"of_two\" on table \"pair\"",
+        ]
+    );
+    assert_eq!(
+        db.number("SELECT count(*) FROM outbox_event_archive", &[]),
+        17
+    );
+    db.execute("DELETE FROM receipt; DELETE FROM late; DELETE FROM pair");
+    assert_eq!(warnings(&db, "SELECT archive_outbox_events(0)"), [""; 0]);
+    assert_eq!(left(&db), [0; 0]);
+}
+
+/// Goal: no trigger and no constraint on either side loses an event, and each stops only what it concerns.
+#[test]
+fn what_triggers_and_constraints_keep_stays_alone() {
+    let db = with_done(30);
+    db.execute(
+        "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF old.id = 3 THEN RAISE 'legal hold'; END IF;
+           RETURN CASE WHEN old.id <> 5 THEN old END; END $$;
+         CREATE TRIGGER hold BEFORE DELETE ON outbox_event FOR EACH ROW EXECUTE FUNCTION hold();
+         CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN new.id <> 8 THEN new END; END $$;
+         CREATE TRIGGER swallow BEFORE INSERT ON outbox_event_archive FOR EACH ROW EXECUTE FUNCTION swallow();
+         ALTER TABLE outbox_event_archive ADD CONSTRAINT no_ten CHECK (id <> 10), ADD CONSTRAINT once UNIQUE (aggregate_id) DEFERRABLE INITIALLY DEFERRED;
+         UPDATE outbox_event SET aggregate_id = '1' WHERE id = 2",
+    );
+
+    let named = warnings(&db, "SELECT archive_outbox_events(0)");
+
+    assert_eq!(left(&db), [2, 3, 5, 8, 10]);
+    for part in [
+        "event 2 stays in outbox_event: duplicate key value violates unique constraint \"once\"",
+        "event 3 stays in outbox_event: legal hold",
+        "event 5 stays in outbox_event: a trigger or a policy of outbox_event keeps it",
+        "event 8 stays in outbox_event: a trigger of outbox_event_archive swallows it",
+        "event 10 stays in outbox_event: new row for relation \"outbox_event_archive\" violates check constraint \"no_ten\"",
+    ] {
+        assert!(named.iter().any(|one| one == part), "{part}: {named:#?}");
+    }
+    assert_eq!(named.len(), 5);
+}
+
+#[test]
+fn a_payload_that_is_null_is_archived() {
+    let db = with_done(3);
+    db.execute("ALTER TABLE outbox_event ALTER payload DROP NOT NULL, ALTER aggregate_id DROP NOT NULL; UPDATE outbox_event SET payload = null, aggregate_id = null WHERE id = 2");
+
+    db.execute("SELECT archive_outbox_events(0)");
+
+    assert_eq!(left(&db), [0; 0]);
+    let nulls = "SELECT id FROM outbox_event_archive WHERE payload = 'null' AND aggregate_id = ''";
+    assert_eq!(ids_of(&db, nulls), [2]);
+}
+
+/// Goal: nothing of an event is lost without a word. Method: the table gets a column after the archive was made; events without a value in it
+/// are moved, those with a value only when the archive has the column, too.
+#[test]
+fn a_column_that_the_archive_lacks_is_named_before_anything_is_moved() {
+    let db = with_done(4);
+    db.execute("ALTER TABLE outbox_event ADD COLUMN \"Tenant\" varchar(10), ADD COLUMN doubled bigint GENERATED ALWAYS AS (id * 2) STORED; UPDATE outbox_event SET \"Tenant\" = 'acme' WHERE id = 4");
+    let refusal = "outbox_event_archive has no column for the values of Tenant in outbox_event: alter table outbox_event_archive add column \"Tenant\" character varying(10)";
+
+    let error = db
+        .client()
+        .batch_execute("SELECT archive_outbox_events(0)")
+        .unwrap_err();
+
+    assert_eq!(error.as_db_error().unwrap().message(), refusal);
+    assert_eq!(left(&db), [1, 2, 3, 4]);
+    let advice = migrate(&mut session(&db), &mut |_| {}).unwrap().advice;
+    assert_eq!(advice.len(), 1, "{advice:?}");
+    assert!(
+        advice[0].ends_with(
+            "ALTER TABLE public.outbox_event_archive ADD COLUMN \"Tenant\" character varying(10)"
+        ),
+        "{advice:?}"
+    );
+    db.execute(
+        "UPDATE outbox_event SET status = 'dead' WHERE id = 4; SELECT archive_outbox_events(0)",
+    );
+    assert_eq!(left(&db), [4]);
+    let changed = session(&db).discard(&[4]).unwrap();
+    assert_eq!(
+        changed.left,
+        [LeftAlone {
+            id: 4,
+            reason: refusal.to_owned()
+        }]
+    );
+
+    db.execute("ALTER TABLE outbox_event_archive ADD COLUMN \"Tenant\" varchar(10)");
+    assert_eq!(session(&db).discard(&[4]).unwrap().ids, [4]);
+    let kept = "SELECT id FROM outbox_event_archive WHERE \"Tenant\" = 'acme'";
+    assert_eq!(ids_of(&db, kept), [4]);
+
+    db.execute("ALTER TABLE outbox_event_archive ADD COLUMN reviewer text NOT NULL DEFAULT ''; ALTER TABLE outbox_event_archive ALTER reviewer DROP DEFAULT");
+    db.insert_events("order.created", 1);
+    db.execute("UPDATE outbox_event SET status = 'done'");
+    let error = db
+        .client()
+        .batch_execute("SELECT archive_outbox_events(0)")
+        .unwrap_err();
+    assert_eq!(
+        error.as_db_error().unwrap().message(),
+        "outbox_event_archive demands reviewer, which no event has: give it a default, or drop its not null"
+    );
+}
+
+/// Goal: an archive that somebody has made like the table itself takes the events, whatever is generated there.
+#[test]
+fn an_archive_with_generated_columns_takes_the_events() {
+    let db = with_done(3);
+    db.execute(
+        "DROP TABLE outbox_event_archive;
+         ALTER TABLE outbox_event ADD COLUMN kind text GENERATED ALWAYS AS (split_part(event_type, '.', 1)) STORED, ADD COLUMN tenant text NOT NULL DEFAULT 'acme';
+         ALTER TABLE outbox_event ALTER id DROP DEFAULT, ALTER id ADD GENERATED ALWAYS AS IDENTITY (START 4);
+         CREATE TABLE outbox_event_archive (LIKE outbox_event INCLUDING ALL)",
+    );
+    migrate(&mut session(&db), &mut |_| {}).unwrap();
+
+    assert_eq!(warnings(&db, "SELECT archive_outbox_events(0)"), [""; 0]);
+
+    let whole = "SELECT id FROM outbox_event_archive WHERE kind = 'order' AND tenant = 'acme' AND archived_at IS NOT NULL ORDER BY id";
+    assert_eq!(ids_of(&db, whole), [1, 2, 3]);
+}
+
+/// Goal: a row lock of hours stops no other event. Method: the lock stands while the call ends.
+#[test]
+fn an_event_that_another_transaction_has_locked_waits_for_the_next_time() {
+    let db = with_done(2000);
+    let mut other = db.client();
+    let mut lock = other.transaction().unwrap();
+    lock.execute("SELECT FROM outbox_event WHERE id = 7 FOR KEY SHARE", &[])
+        .unwrap();
+
+    let named = warnings(&db, "SELECT archive_outbox_events(0)");
+
+    assert_eq!(
+        named,
+        ["event 7 stays in outbox_event: another transaction has locked it"]
+    );
+    assert_eq!(left(&db), [7]);
+    lock.commit().unwrap();
+    db.execute("SELECT archive_outbox_events(0)");
+    assert_eq!(left(&db), [0; 0]);
+}
+
+/// Goal: an interruption loses nothing of what was moved. Method: an event in the third part ends the call; the parts before it are there.
+#[test]
+fn the_procedure_commits_each_part() {
+    let db = with_done(25_000);
+    db.execute(
+        "CREATE FUNCTION away() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF old.id = 20007 THEN RAISE 'gone' USING errcode = 'admin_shutdown'; END IF; RETURN old; END $$;
+         CREATE TRIGGER away BEFORE DELETE ON outbox_event FOR EACH ROW EXECUTE FUNCTION away()",
+    );
+    let archived = "SELECT count(*) FROM outbox_event_archive";
+    let mut client = db.client();
+    client
+        .batch_execute("SET search_path = pg_catalog")
+        .unwrap();
+
+    let ended = client.batch_execute("CALL public.outbox_archive_1(0)");
+
+    assert_eq!(ended.unwrap_err().code().unwrap().code(), "57P01");
+    assert_eq!(db.number(archived, &[]), 20_000);
+    db.execute("DROP TRIGGER away ON outbox_event");
+    db.execute("CALL outbox_archive_1(0)");
+    assert_eq!(db.number(archived, &[]), 25_000);
 }

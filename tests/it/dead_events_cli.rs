@@ -300,6 +300,27 @@ fn discarded_events_go_to_the_archive() {
     );
 }
 
+/// Goal: an event that something of the application keeps stops no other, and a person reads which and why.
+#[test]
+fn events_that_cannot_be_discarded_are_named_and_the_others_are_discarded() {
+    let db = with_dead(90);
+    db.execute("CREATE TABLE receipt (event_id bigint REFERENCES outbox_event (id)); INSERT INTO receipt VALUES (7)");
+    let why =
+        "event 7 was left alone: public.receipt refers to it (foreign key receipt_event_id_fkey)\n";
+
+    cli(&db, &["discard", "--all", "--yes"])
+        .stdout("discarded 89 events\n")
+        .stderr(why)
+        .check();
+    cli(&db, &["discard", "7", "--yes"])
+        .stdout("discarded 0 events\n")
+        .stderr(why)
+        .status(1)
+        .check();
+
+    assert_eq!(db.count("dead"), 1);
+}
+
 #[test]
 fn a_person_is_asked_and_a_script_must_say_yes() {
     let db = with_dead(3);
@@ -440,6 +461,23 @@ fn an_export_holds_every_event_as_postgresql_prints_it() {
     assert!(csv.contains("\"a\u{1b}\"\"b,\n=1\""));
     // One field holds a line end.
     assert_eq!(csv.lines().count(), 2502);
+}
+
+#[test]
+fn a_payload_on_many_lines_is_one_line_of_an_export() {
+    let db = with_dead(2);
+    db.execute(
+        "ALTER TABLE outbox_event ALTER payload TYPE json; UPDATE outbox_event SET payload = E'{\\n \"n\": 1.00\\n}' WHERE id = 1",
+    );
+
+    let exported = cli(&db, &["export"]).run().stdout;
+
+    let lines: Vec<&str> = exported.lines().collect();
+    assert_eq!(lines.len(), 2, "{exported}");
+    assert!(
+        lines[0].contains(r#""payload":{  "n": 1.00 },"#),
+        "{exported}"
+    );
 }
 
 #[test]

@@ -219,7 +219,7 @@ fn a_walk_over_all_dead_letters_meets_each_once() {
     }
     let undated = session.dead_event(3).unwrap().unwrap();
     assert_eq!((undated.created_at, undated.next_run_at), (None, None));
-    assert_eq!(session.discard(&[3]).unwrap(), [3]);
+    assert_eq!(session.discard(&[3]).unwrap().ids, [3]);
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn a_discarded_event_stands_in_the_archive_with_its_error() {
     let before = text("outbox_event");
     let mut session = session(&db);
 
-    let discarded = session.discard(&[2, 2, 99]).unwrap();
+    let discarded = session.discard(&[2, 2, 99]).unwrap().ids;
 
     assert_eq!(discarded, [2]);
     assert_eq!(text("outbox_event_archive"), before);
@@ -288,7 +288,7 @@ fn a_discarded_event_stands_in_the_archive_with_its_error() {
     let now =
         "SELECT count(*) FROM outbox_event_archive WHERE archived_at > now() - interval '1 minute'";
     assert_eq!(db.number(now, &[]), 1);
-    assert_eq!(session.discard(&[2]).unwrap(), [0; 0]);
+    assert_eq!(session.discard(&[2]).unwrap().ids, [0; 0]);
 }
 
 /// After TRUNCATE … RESTART IDENTITY ids come again.
@@ -299,7 +299,7 @@ fn nothing_in_the_archive_is_overwritten_by_a_discard() {
         "INSERT INTO outbox_event_archive SELECT id, 'older', '1', 'older', '{}', 'done', 1, now(), now() FROM outbox_event WHERE id = 1",
     );
 
-    let discarded = session(&db).discard(&[1, 2]).unwrap();
+    let discarded = session(&db).discard(&[1, 2]).unwrap().ids;
 
     assert_eq!(discarded, [2]);
     assert_eq!(db.count("dead"), 1);
@@ -323,14 +323,14 @@ fn what_a_lease_still_names_is_neither_requeued_nor_discarded() {
     db.execute("UPDATE outbox_event SET status = 'dead', attempts = 5");
 
     assert_eq!(session.requeue(&[1, 2]).unwrap(), [0; 0]);
-    assert_eq!(session.discard(&[1, 2]).unwrap(), [0; 0]);
+    assert_eq!(session.discard(&[1, 2]).unwrap().ids, [0; 0]);
     // Expired or not: until it is swept its worker may still settle.
     db.expire_leases();
     assert_eq!(session.requeue(&[1]).unwrap(), [0; 0]);
 
     db.execute("DELETE FROM outbox_lease");
     assert_eq!(session.requeue(&[1]).unwrap(), [1]);
-    assert_eq!(session.discard(&[2]).unwrap(), [2]);
+    assert_eq!(session.discard(&[2]).unwrap().ids, [2]);
     assert_eq!(
         settle(&mut session, "a", token, &[1, 2], &Outcome::Done),
         []
@@ -346,7 +346,7 @@ fn a_stale_worker_changes_nothing_of_a_requeued_or_discarded_event() {
     // The lease goes on for event 3 alone: the two others died under it.
     settle(&mut stale, "a", token, &[1, 2], &dead());
     assert_eq!(other.requeue(&[1]).unwrap(), [1]);
-    assert_eq!(other.discard(&[2]).unwrap(), [2]);
+    assert_eq!(other.discard(&[2]).unwrap().ids, [2]);
     let before = table(&db);
 
     // The same batch again, as after an answer that never came, and another word about the same events.
@@ -373,7 +373,7 @@ fn an_event_that_somebody_has_locked_holds_up_no_other() {
     let mut session = session(&db);
 
     assert_eq!(session.requeue(&[1, 2]).unwrap(), [1]);
-    assert_eq!(session.discard(&[2, 3]).unwrap(), [3]);
+    assert_eq!(session.discard(&[2, 3]).unwrap().ids, [3]);
 
     held.rollback().unwrap();
     assert_eq!(session.requeue(&[2]).unwrap(), [2]);
@@ -401,7 +401,7 @@ fn many_at_once_change_each_event_once() {
                         changed.extend(if is_requeue {
                             session.requeue(ids).unwrap()
                         } else {
-                            session.discard(ids).unwrap()
+                            session.discard(ids).unwrap().ids
                         });
                     }
                     (is_requeue, changed)
@@ -458,7 +458,7 @@ fn a_lease_that_is_committed_while_a_requeue_begins_is_seen() {
 #[test]
 fn requeue_and_discard_refuse_an_isolation_in_which_leases_would_be_missed() {
     let db = with_dead(1);
-    for call in ["outbox_requeue_1", "outbox_discard_1"] {
+    for call in ["outbox_requeue_1", "outbox_discard_2"] {
         let sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT {call}('{{1}}')");
         let error = db.client().batch_execute(&sql).unwrap_err();
         assert_eq!(error.code().unwrap().code(), "25000", "{call}");
@@ -471,7 +471,7 @@ fn whoever_calls_from_another_search_path_gets_this_schemas_events() {
     let db = with_dead(2);
     db.execute(
         "CREATE SCHEMA other; CREATE TABLE other.outbox_event (LIKE outbox_event INCLUDING ALL);
-         SET search_path = other, pg_catalog; SELECT public.outbox_requeue_1('{1}'); SELECT public.outbox_discard_1('{2}')",
+         SET search_path = other, pg_catalog; SELECT public.outbox_requeue_1('{1}'); SELECT public.outbox_discard_2('{2}')",
     );
 
     assert_eq!(table(&db)[0].split(' ').nth(1), Some("pending"));
@@ -559,7 +559,7 @@ fn a_batch_by_a_filter_is_bounded() {
         if found.is_empty() {
             break;
         }
-        sizes.push(session.discard(&found).unwrap().len());
+        sizes.push(session.discard(&found).unwrap().ids.len());
     }
     assert_eq!(sizes, [DEAD_BATCH as usize, 1]);
     assert_eq!(session.claim(&query("a")).unwrap(), None);

@@ -12,7 +12,9 @@ use dispatchbox::store::{Session, SettleBatch, StoreError, connect};
 use rustix::process::Signal;
 
 use crate::support::session::{TIMEOUTS, dead, query, retry, settlements};
-use crate::support::{Cli, Daemon, Recorder, TestDb, cluster, psql, signal_pid, wait_until};
+use crate::support::{
+    Cli, Daemon, Recorder, TestDb, cluster, psql, signal_pid, wait_until, wait_until_within,
+};
 
 /// Each privilege of the daemon's role that delivering needs, as it is revoked, and as it is named when it lacks.
 const NEEDED: &[(&str, &str)] = &[
@@ -175,7 +177,7 @@ fn the_daemons_role_is_enough_for_all_that_a_daemon_does() {
         .args(["--lease-seconds", "2", "--poll-interval", "0.05"])
         .start();
     daemon.wait_ready();
-    crate::support::wait_until_within(
+    wait_until_within(
         Duration::from_secs(30),
         "all is settled, the lost lease's events, too",
         || db.count("done") == 30 && db.count("dead") == 4,
@@ -339,7 +341,7 @@ fn dead_events_are_requeued_and_discarded_under_the_daemons_role() {
     let mut session = roles.session("a_daemon");
 
     assert_eq!(session.requeue(&[1]), Ok(vec![1]));
-    assert_eq!(session.discard(&[2]), Ok(vec![2]));
+    assert_eq!(session.discard(&[2]).unwrap().ids, [2]);
     for privilege in ["delete on outbox_event", "insert on outbox_event_archive"] {
         roles
             .db
@@ -351,7 +353,7 @@ fn dead_events_are_requeued_and_discarded_under_the_daemons_role() {
             .db
             .execute(&format!("grant {privilege} to dispatchbox_daemon"));
     }
-    assert_eq!(session.discard(&[3]), Ok(vec![3]));
+    assert_eq!(session.discard(&[3]).unwrap().ids, [3]);
 }
 
 #[test]
@@ -411,7 +413,7 @@ fn the_file_of_the_roles_stops_at_what_is_wrong_and_names_it() {
         "create role app login; create role stranger login createrole; alter schema public owner to app; \
          do $$ declare name text; begin \
            for name in select format('table %I', relname) from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' \
-            union all select 'function ' || oid::regprocedure from pg_proc where pronamespace = 'public'::regnamespace loop \
+            union all select 'routine ' || oid::regprocedure from pg_proc where pronamespace = 'public'::regnamespace loop \
              execute 'alter ' || name || ' owner to app'; \
            end loop; end $$",
     );
@@ -481,4 +483,97 @@ fn the_file_of_the_roles_stops_at_what_is_wrong_and_names_it() {
     let dsn = db.dsn().replace("user=postgres", "user=a_daemon");
     let mut session = connect(&Dsn::parse(&dsn).unwrap(), &TIMEOUTS, "test").unwrap();
     assert_eq!(session.lack(), Ok(None));
+}
+
+/// Goal: row-level security that hides rows is told before the start, by `migrate --check` and while the daemon runs, with a remedy that works;
+/// policies that let all rows pass are none of that. Method: each policy of `cases` alone.
+#[test]
+fn row_level_security_that_hides_rows_is_named_with_its_remedy() {
+    let roles = Roles::new();
+    let db = &roles.db;
+    let hidden = || {
+        roles
+            .session("a_daemon")
+            .lack()
+            .unwrap()
+            .map(|lack| lack.to_string())
+    };
+    let remedy = |table: &str| {
+        format!(
+            "row-level security hides rows of {table} from the role a_daemon: create policy dispatchbox on {table} to a_daemon using (true)"
+        )
+    };
+    db.execute("alter table outbox_event enable row level security");
+    assert_eq!(hidden(), Some(remedy("outbox_event")));
+    assert_eq!(session_of_owner(db).lack(), Ok(None));
+
+    let checked = Cli::new(["migrate", "--check", "--dsn", &roles.dsn("a_daemon")]).run();
+    assert_eq!(checked.status, 78);
+    assert_eq!(
+        checked.stdout,
+        format!("unfit: {}\n", remedy("outbox_event"))
+    );
+    let started = Cli::new(["run", "--http-port", "0", "--dsn", &roles.dsn("a_daemon")]).run();
+    assert_eq!(started.status, 78);
+    assert!(
+        started
+            .stderr
+            .contains("could not start: row-level security hides"),
+        "{}",
+        started.stderr
+    );
+
+    let cases: [(&str, Option<String>); 8] = [
+        ("using (true)", None),
+        ("to a_producer using (true)", Some(remedy("outbox_event"))),
+        ("to dispatchbox_daemon using (true)", None),
+        ("for select using (true)", Some(remedy("outbox_event"))),
+        ("for all using (true) with check (status <> 'dead')", Some(remedy("outbox_event"))),
+        ("using (aggregate_type = 'order')", Some(remedy("outbox_event"))),
+        ("for select using (true); create policy p2 on outbox_event for update using (true)", None),
+        (
+            "using (true); create policy p2 on outbox_event as restrictive using (aggregate_type <> 'x')",
+            Some("row-level security hides rows of outbox_event from the role a_daemon: drop the restrictive policy p2, or alter role a_daemon bypassrls".to_owned()),
+        ),
+    ];
+    for (policy, told) in cases {
+        db.execute(&format!("create policy p1 on outbox_event {policy}"));
+        assert_eq!(hidden(), told, "{policy}");
+        db.execute("drop policy p1 on outbox_event; drop policy if exists p2 on outbox_event");
+    }
+    db.execute("alter role a_daemon bypassrls");
+    assert_eq!(hidden(), None);
+    db.execute(
+        "alter role a_daemon nobypassrls; alter table outbox_event disable row level security",
+    );
+
+    let daemon = Daemon::new(db)
+        .dsn(roles.dsn("a_daemon"))
+        .route("*=log")
+        .start();
+    daemon.wait_ready();
+    db.execute("alter table outbox_event enable row level security; alter table outbox_lease enable row level security");
+    wait_until_within(Duration::from_secs(30), "/ready says 503", || {
+        daemon.get("/ready").0 == 503
+    });
+    wait_until("the log names it", || {
+        daemon
+            .log()
+            .contains("row-level security hides rows of outbox_event")
+    });
+    db.insert_events("order.created", 3);
+    let told = hidden().unwrap();
+    assert_eq!(
+        told,
+        format!("{}; {}", remedy("outbox_event"), remedy("outbox_lease"))
+    );
+    for part in told.split("; ") {
+        db.execute(part.split_once(": ").unwrap().1);
+    }
+    daemon.wait_ready();
+    wait_until("the events are done", || db.count("done") == 3);
+}
+
+fn session_of_owner(db: &TestDb) -> Session {
+    connect(&Dsn::parse(&db.dsn()).unwrap(), &TIMEOUTS, "test").unwrap()
 }

@@ -121,10 +121,15 @@ fn what_is_missing_is_listed_in_words() {
         "function outbox_settle_1",
         "function outbox_settle_each_1",
         "function outbox_requeue_1",
+        "function outbox_move_1",
+        "function outbox_warn_1",
+        "function outbox_discard_2",
         "function outbox_discard_1",
         "function outbox_renew_1",
         "function outbox_truncated_1",
         "trigger outbox_event_truncated",
+        "function outbox_archive_part_1",
+        "function outbox_archive_1",
     ];
     assert_eq!(before, expected);
     assert_eq!(session.missing_schema().unwrap(), [""; 0]);
@@ -312,13 +317,17 @@ fn two_migrations_at_once_come_one_after_the_other() {
 }
 
 #[test]
-fn a_column_that_cannot_be_added_is_reported_as_missing() {
+fn a_table_that_lacks_a_column_of_its_producers_is_left_as_it_is() {
     let db = predecessor();
     db.execute("ALTER TABLE outbox_event DROP COLUMN attempts");
+    let before = shape(&db);
 
     let report = run(&mut session(&db));
 
-    assert_eq!(report.left.missing, ["column outbox_event.attempts"]);
+    let unfit = ["column outbox_event.attempts is missing, must be integer"];
+    assert_eq!(report.left.unfit, unfit);
+    assert_eq!(report.done, [""; 0]);
+    assert_eq!(shape(&db), before);
 }
 
 #[test]
@@ -375,7 +384,14 @@ fn a_function_that_was_altered_or_moved_is_put_right() {
         .iter()
         .filter(|what| what.starts_with("replace function "))
         .count();
-    assert_eq!((replaced, report.done.len()), (9, 9), "{:?}", report.done);
+    // Two are bound to no schema.
+    let n_functions = SCHEMA.matches("-- step: function ").count() - 2;
+    assert_eq!(
+        (replaced, report.done.len()),
+        (n_functions, n_functions),
+        "{:?}",
+        report.done
+    );
     assert_eq!(claim_all(&mut session, "a"), [1]);
 }
 

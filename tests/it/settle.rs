@@ -404,7 +404,7 @@ fn a_few_events_are_found_without_reading_all_that_wait() {
         "outbox_settle_1('w', array_fill(1::bigint, array[50]), ids, array_fill('done'::text, array[50]), \
          array_fill(0::float8, array[50]), array_fill(null::text, array[50]), '{}', false)",
         "outbox_requeue_1(ids)",
-        "outbox_discard_1(ids)",
+        "outbox_discard_2(ids)",
     ] {
         let ids = if call.contains("settle") {
             "(SELECT event_ids FROM outbox_lease WHERE token = 1)"

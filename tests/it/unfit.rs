@@ -112,6 +112,218 @@ fn a_column_that_cannot_be_worked_with_is_named_and_nothing_is_started() {
     }
 }
 
+/// What `migrate`, `migrate --check` and `run` say of tables made by these statements: one line, code 78, and nothing is touched.
+#[track_caller]
+fn check_refused(sql: &str, flaw: &str) {
+    let db = TestDb::new();
+    db.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    db.execute(sql);
+    let n_things = || {
+        db.number("SELECT (SELECT count(*) FROM pg_class) + (SELECT count(*) FROM pg_attribute) + (SELECT count(*) FROM pg_proc)", &[])
+    };
+    let before = n_things();
+    let unfit = format!("unfit: {flaw}\n");
+
+    for command in [&["migrate"][..], &["migrate", "--check"]] {
+        let said = Cli::new(command).env("DISPATCHBOX_DSN", db.dsn()).run();
+        assert_eq!(said.status, 78, "{sql}");
+        assert!(said.stdout.ends_with(&unfit), "{sql}: {}", said.stdout);
+    }
+    let started = Cli::new(["run", "--http-port", "0", "--dsn", &db.dsn()]).run();
+    assert_eq!(started.status, 78, "{sql}");
+    let why = format!("could not start: change the table: {flaw}\n");
+    assert!(started.stderr.contains(&why), "{}", started.stderr);
+    assert_eq!(n_things(), before, "{sql}");
+}
+
+/// The columns of producers but the id.
+const OTHERS: &str = "aggregate_type text NOT NULL, aggregate_id text NOT NULL, event_type text NOT NULL, payload jsonb, \
+    status text NOT NULL DEFAULT 'pending', attempts int NOT NULL DEFAULT 0, next_run_at timestamptz NOT NULL DEFAULT now(), \
+    created_at timestamptz NOT NULL DEFAULT now()";
+
+#[test]
+fn what_is_no_ordinary_table_is_refused_before_anything_is_touched() {
+    let table = format!("CREATE TABLE outbox_event (id bigint PRIMARY KEY, {OTHERS}");
+    check_refused(
+        &format!(
+            "{table}) PARTITION BY RANGE (id); CREATE TABLE first PARTITION OF outbox_event DEFAULT"
+        ),
+        "table outbox_event is partitioned, must be an ordinary table",
+    );
+    let renamed = table.replace("outbox_event", "events");
+    check_refused(
+        &format!("{renamed}); CREATE VIEW outbox_event AS SELECT * FROM events"),
+        "table outbox_event is a view, must be an ordinary table",
+    );
+    check_refused(
+        &format!("{renamed}); CREATE MATERIALIZED VIEW outbox_event AS SELECT * FROM events"),
+        "table outbox_event is a materialized view, must be an ordinary table",
+    );
+    check_refused(
+        &format!(
+            "CREATE FOREIGN DATA WRAPPER elsewhere; CREATE SERVER other FOREIGN DATA WRAPPER elsewhere; \
+                  CREATE FOREIGN TABLE outbox_event (id bigint, {OTHERS}) SERVER other"
+        ),
+        "table outbox_event is a foreign table, must be an ordinary table",
+    );
+    check_refused(
+        &format!("{table}); CREATE VIEW outbox_event_archive AS SELECT * FROM outbox_event"),
+        "table outbox_event_archive is a view, must be an ordinary table",
+    );
+    check_refused(
+        &format!(
+            "{table}); CREATE TABLE outbox_event_archive (archived_at timestamptz) INHERITS (outbox_event)"
+        ),
+        "table outbox_event has the child table outbox_event_archive, must have none",
+    );
+}
+
+/// The outcome of an event is written by its id alone: of two events with one id the second would be lost.
+#[test]
+fn ids_that_no_index_keeps_unique_are_refused() {
+    let flaw = "column outbox_event.id has no unique index of its own, must have one: create unique index concurrently on outbox_event (id)";
+    for key in [
+        "PRIMARY KEY (id, created_at)",
+        "PRIMARY KEY (aggregate_id)",
+        "UNIQUE (id, status)",
+        "CHECK (id > 0)",
+    ] {
+        let table = format!("CREATE TABLE outbox_event (id bigserial, {OTHERS}, {key})");
+        check_refused(&table, flaw);
+    }
+    let table = format!(
+        "CREATE TABLE outbox_event (id bigserial, {OTHERS}); CREATE UNIQUE INDEX ON outbox_event (id) WHERE status = 'pending'"
+    );
+    check_refused(&table, flaw);
+    check_refused(
+        &format!("CREATE TABLE outbox_event (id bigint UNIQUE, {OTHERS})"),
+        "column outbox_event.id accepts null, must be not null",
+    );
+}
+
+#[test]
+fn a_composite_key_beside_a_unique_index_works() {
+    let db = TestDb::new();
+    db.execute("ALTER TABLE outbox_event DROP CONSTRAINT outbox_event_pkey; ALTER TABLE outbox_event ADD PRIMARY KEY (id, created_at); CREATE UNIQUE INDEX ON outbox_event (id)");
+    db.insert_events("order.created", 3);
+    assert_eq!(check(&mut session(&db)).unwrap(), Flaws::default());
+
+    let _daemon = Daemon::new(&db).route("*=log").start();
+
+    wait_until("all are done", || db.count("done") == 3);
+    db.execute("SELECT archive_outbox_events(0)");
+    assert_eq!(
+        db.number("SELECT count(*) FROM outbox_event_archive", &[]),
+        3
+    );
+}
+
+#[test]
+fn columns_that_cannot_hold_an_outcome_are_refused() {
+    let table = |further: &str| {
+        format!("CREATE TABLE outbox_event (id bigserial PRIMARY KEY, {OTHERS}{further})")
+    };
+    check_refused(
+        &table(", finished_at timestamptz NOT NULL DEFAULT now()"),
+        "column outbox_event.finished_at is not null, must accept null",
+    );
+    check_refused(
+        &table(", last_error_at timestamptz GENERATED ALWAYS AS (created_at) STORED"),
+        "column outbox_event.last_error_at is generated, must be one that can be written",
+    );
+    check_refused(
+        &table("")
+            .replace("status text", "status varchar(5)")
+            .replace("'pending'", "'retry'"),
+        "column outbox_event.status is character varying(5), must be text",
+    );
+    for (type_of, made) in [
+        ("text", ""),
+        ("bytea", ""),
+        ("state", "CREATE TYPE state AS ENUM ('a');"),
+        (
+            "numbers",
+            "CREATE DOMAIN number AS int; CREATE DOMAIN numbers AS number;",
+        ),
+    ] {
+        check_refused(
+            &format!("{made} {}", table(&format!(", headers {type_of}"))),
+            &format!("column outbox_event.headers is {type_of}, must be jsonb"),
+        );
+    }
+    check_refused(
+        &format!(
+            "CREATE TYPE state AS ENUM ('pending', 'retry', 'done', 'dead'); {}",
+            table("").replace("status text", "status state")
+        ),
+        "column outbox_event.status is state, must be text",
+    );
+}
+
+/// A table as Rails would have it, in a schema whose name needs quotes, owned by another role: all that is asked of it works.
+#[test]
+fn an_applications_own_table_is_served_as_it_is() {
+    let db = TestDb::new();
+    db.execute(&format!(
+        "DROP SCHEMA public CASCADE; CREATE SCHEMA \"My Shop\"; ALTER DATABASE {} SET search_path = \"My Shop\"",
+        db.name()
+    ));
+    db.execute(&format!(
+        "CREATE DOMAIN word AS text CHECK (VALUE <> ''); CREATE DOMAIN kind AS word;
+         CREATE TABLE outbox_event (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {}, updated_at timestamp NOT NULL DEFAULT now(),
+            tenant text NOT NULL DEFAULT 'acme', caused_by bigint REFERENCES outbox_event (id), total int GENERATED ALWAYS AS (attempts * 2) STORED);
+         CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.updated_at := '2040-01-01'; RETURN new; END $$;
+         CREATE TRIGGER touch BEFORE UPDATE ON outbox_event FOR EACH ROW EXECUTE FUNCTION touch()",
+        OTHERS.replace("event_type text", "event_type kind").replace("payload jsonb", "payload json").replace("attempts int", "attempts smallint")
+    ));
+    db.execute(
+        "CREATE TABLE outbox_lease (token bigint PRIMARY KEY, worker text NOT NULL, expires_at timestamptz NOT NULL, event_ids bigint[] NOT NULL);
+         INSERT INTO outbox_event (aggregate_type, aggregate_id, event_type, payload) VALUES ('order', '1', 'order.created', E'{\\n\"a\": \"\\\\u0000\", \"n\": 1.0}');
+         INSERT INTO outbox_event (aggregate_type, aggregate_id, event_type, caused_by) VALUES ('order', '1', 'order.paid', 1)",
+    );
+    let migrated = Cli::new(["migrate", "--dsn", &db.dsn()]).run();
+    assert_eq!(
+        migrated.status, 0,
+        "{} {}",
+        migrated.stdout, migrated.stderr
+    );
+    assert!(!migrated.stdout.contains("advice"), "{}", migrated.stdout);
+    let again = Cli::new(["migrate", "--dsn", &db.dsn()]).run();
+    assert!(
+        again.stdout.ends_with("nothing to do\n"),
+        "{}",
+        again.stdout
+    );
+
+    let _daemon = Daemon::new(&db).route("*=log").start();
+    wait_until("both are done", || db.count("done") == 2);
+    db.execute("SET search_path = pg_catalog; SELECT \"My Shop\".archive_outbox_events(0)");
+    db.client()
+        .batch_execute("CALL \"My Shop\".outbox_archive_1(0)")
+        .unwrap();
+
+    let whole = "SELECT count(*) FROM outbox_event_archive WHERE tenant = 'acme' AND updated_at = '2040-01-01' AND total = attempts * 2 \
+                 AND payload::text IN (E'{\\n\"a\": \"\\\\u0000\", \"n\": 1.0}', 'null')";
+    assert_eq!(db.number(whole, &[]), 2);
+    assert_eq!(db.number("SELECT count(*) FROM outbox_event", &[]), 0);
+}
+
+#[test]
+fn an_unlogged_table_is_advised_against() {
+    let db = TestDb::new();
+    db.execute("ALTER TABLE outbox_event SET UNLOGGED");
+
+    let report = migrate(&mut session(&db), &mut |_| {}).unwrap();
+
+    assert_eq!(report.left, Flaws::default());
+    assert_eq!(
+        report.advice,
+        [
+            "outbox_event is unlogged: PostgreSQL empties it when the server crashes; if that is not meant: ALTER TABLE public.outbox_event SET LOGGED"
+        ]
+    );
+}
+
 #[test]
 fn a_function_of_another_version_is_outdated() {
     let db = TestDb::new();

@@ -1,6 +1,6 @@
 //! Changing many dead letters: batch after batch, until all are done, somebody interrupts, or the database fails.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -67,6 +67,8 @@ struct Tally {
     n_left: u64,
     /// The first of those left alone.
     left: Vec<i64>,
+    /// Why, as far as the database has said.
+    reasons: BTreeMap<i64, String>,
     interrupted: Option<&'static str>,
 }
 
@@ -116,7 +118,7 @@ pub(super) fn change(
         format!("{} {}\n", change.past(), events(n_changed))
     });
     if tally.n_left > 0 {
-        explain_left(session, change, &tally)?;
+        explain_left(session, &tally)?;
     }
     if let Some(signal) = tally.interrupted {
         say(&format!(
@@ -143,8 +145,12 @@ fn change_all(
         if batch.is_empty() {
             break;
         }
-        if let Some(changed) = work.apply(session, &batch)? {
-            let changed: BTreeSet<i64> = changed.into_iter().collect();
+        if let Some(done) = work.apply(session, &batch)? {
+            let changed: BTreeSet<i64> = done.ids.into_iter().collect();
+            if tally.left.len() < LEFT_SHOWN_MAX {
+                let reasons = done.left.into_iter().map(|left| (left.id, left.reason));
+                tally.reasons.extend(reasons);
+            }
             tally.n_changed += changed.len() as u64;
             let left = batch.iter().filter(|id| !changed.contains(id));
             tally.n_left += left.clone().count() as u64;
@@ -162,22 +168,18 @@ fn change_all(
 }
 
 /// Says of each event that was left alone what it is now.
-fn explain_left(
-    session: &mut Session,
-    change: DeadChange,
-    tally: &Tally,
-) -> Result<(), StoreError> {
+fn explain_left(session: &mut Session, tally: &Tally) -> Result<(), StoreError> {
     let found = session.read_back(&tally.left)?;
     for id in &tally.left {
         let state = found.iter().find(|state| state.event_id == *id);
-        let why = match state.map(|state| state.status.as_str()) {
-            None => "there is no such event".to_owned(),
-            Some("dead") => match change {
-                DeadChange::Requeue => "a lease still names it, or somebody has locked it".to_owned(),
-                DeadChange::Discard => "a lease still names it, somebody has locked it, or its id is in the archive already".to_owned(),
-            },
-            Some(status) => format!("its status is `{status}`"),
-        };
+        let why =
+            match state.map(|state| state.status.as_str()) {
+                None => "there is no such event".to_owned(),
+                Some("dead") => tally.reasons.get(id).cloned().unwrap_or_else(|| {
+                    "a lease still names it, or somebody has locked it".to_owned()
+                }),
+                Some(status) => format!("its status is `{status}`"),
+            };
         say(&format!("event {id} was left alone: {why}\n"));
     }
     let n_more = tally.n_left - tally.left.len() as u64;

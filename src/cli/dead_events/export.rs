@@ -19,6 +19,7 @@ use crate::cli::settings::Env;
 use crate::cli::terminal::{self, events};
 use crate::cli::{say, values};
 use crate::error::UsageError;
+use crate::event::one_line;
 use crate::logging;
 use crate::signal::{self, SignalThread};
 use crate::store::{DeadCursor, DeadEvent, DeadFilter, Session, io_cause};
@@ -76,7 +77,7 @@ impl Format {
         match self {
             Format::Json if is_first => format!("\n{}", event.to_json()),
             Format::Json => format!(",\n{}", event.to_json()),
-            Format::JsonLines => event.to_json() + "\n",
+            Format::JsonLines => one_line(event.to_json()) + "\n",
             Format::Csv => csv::line(event),
         }
     }

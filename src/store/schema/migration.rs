@@ -61,6 +61,11 @@ impl<'a> Migration<'a> {
     pub(super) fn run(mut self) -> Result<MigrateReport, StoreError> {
         self.set_up()?;
         self.wait_for_turn()?;
+        // Before anything is touched: a table that nothing here can work with stays as it is.
+        self.report.left.unfit = self.session.unfit_columns()?;
+        if !self.report.left.unfit.is_empty() {
+            return Ok(self.report);
+        }
         let there = inventory(self.session)?;
         let outdated = outdated_functions(self.session)?;
         for step in steps() {
@@ -245,16 +250,12 @@ impl<'a> Migration<'a> {
     }
 
     fn advise(&mut self) -> Result<(), StoreError> {
-        let found: Vec<String> = self.session.query(
-            "look for the predecessor's index",
-            "select format('%I.%I', schemaname, indexname) from pg_indexes \
-             where schemaname = current_schema() and tablename = 'outbox_event' and indexname = $1::text",
+        self.report.advice = self.session.query(
+            "look what else might be done",
+            include_str!("../../../sql/table_advice.sql"),
             &[&PREDECESSORS_INDEX],
             |row| row.try_get(0),
         )?;
-        self.report.advice.extend(found.iter().map(|index| {
-            format!("nothing here uses the index {index}, and each insert pays for it; if no other program does: DROP INDEX CONCURRENTLY {index}")
-        }));
         Ok(())
     }
 }

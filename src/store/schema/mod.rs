@@ -23,8 +23,11 @@ pub struct Flaws {
     pub missing: Vec<String>,
     /// `function outbox_settle_1`, which is there with the body of another version; a migration replaces it.
     pub outdated: Vec<String>,
-    /// `column outbox_event.id is integer, must be bigint`; only the owner of the table can mend it.
+    /// `column outbox_event.id is integer, must be bigint`; only the owner of the table can mend it. Nothing else is looked for then: a migration
+    /// changes nothing before this is mended.
     pub unfit: Vec<String>,
+    /// Rows that row-level security hides from the session's role, with the remedy.
+    pub hidden: Vec<String>,
 }
 
 /// What a migration did.
@@ -62,7 +65,9 @@ pub fn check(session: &mut Session) -> Result<Flaws, StoreError> {
 impl Flaws {
     /// Says whether all is as it should be.
     pub fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.outdated.is_empty() && self.unfit.is_empty()
+        [&self.missing, &self.outdated, &self.unfit, &self.hidden]
+            .iter()
+            .all(|names| names.is_empty())
     }
 }
 
@@ -77,7 +82,7 @@ impl Session {
             .collect())
     }
 
-    /// Lists in words which columns of the application's own table have a type that this program cannot work with.
+    /// Lists in words what this program cannot work with in the application's own tables: their kind, types, a missing unique index.
     pub fn unfit_columns(&mut self) -> Result<Vec<String>, StoreError> {
         self.query(
             "look at the columns",
@@ -100,13 +105,21 @@ fn choose(session: &mut Session) -> Result<Option<String>, StoreError> {
 }
 
 fn flaws(session: &mut Session) -> Result<Flaws, StoreError> {
+    let unfit = session.unfit_columns()?;
+    if !unfit.is_empty() {
+        return Ok(Flaws {
+            unfit,
+            ..Flaws::default()
+        });
+    }
     Ok(Flaws {
         missing: session.missing_schema()?,
         outdated: outdated_functions(session)?
             .into_iter()
             .map(|name| format!("function {name}"))
             .collect(),
-        unfit: session.unfit_columns()?,
+        unfit,
+        hidden: session.hidden_rows()?,
     })
 }
 

@@ -93,7 +93,10 @@ mod tests {
         };
         assert_eq!(brings("table"), creates("table"));
         assert_eq!(brings("index"), creates("index"));
-        assert_eq!(brings("function"), creates("or replace function"));
+        assert_eq!(
+            brings("function"),
+            creates("or replace function") + creates("or replace procedure")
+        );
         assert_eq!(brings("trigger"), creates("trigger"));
     }
 

@@ -50,6 +50,29 @@ fn status_0_is_done_and_the_program_has_read_the_event_as_one_line() {
     assert_eq!(fs::read_to_string(&got).unwrap(), event.to_json());
 }
 
+/// A column of type `json` keeps line ends between its tokens.
+#[test]
+fn a_payload_on_many_lines_is_one_line_for_the_program() {
+    let dir = TestDir::new();
+    let got = dir.file("got");
+    let mut event = event("order.created");
+    event.payload = "{\r\n  \"n\": 1.00,\n  \"text\": \"a\\nb\"\n}".to_owned();
+    event.headers = Some("{\n}".to_owned());
+
+    let result = Only::new(script(&format!(
+        "read -r line; printf %s \"$line\" > {got}; cat >> {got}"
+    )))
+    .run(&event);
+
+    assert_eq!(result, Ok(()));
+    let expected = event.to_json().replace(['\r', '\n'], " ");
+    assert_eq!(fs::read_to_string(&got).unwrap(), expected);
+    assert!(
+        expected.contains(r#"{    "n": 1.00,   "text": "a\nb" }"#),
+        "{expected}"
+    );
+}
+
 #[test]
 fn status_65_is_dead_at_once_with_what_the_program_said() {
     let result = Only::new(script("echo no such customer; exit 65")).run(&event("a"));

@@ -72,6 +72,30 @@ fn those_of_a_list_that_are_dead_are_discarded() {
     assert_eq!((db.number(DISCARDED, &[]), db.count("dead")), (2, 1));
 }
 
+/// Goal: an event that something of the application keeps stops no other, and each answer says which and why.
+#[test]
+fn events_that_cannot_be_discarded_are_named_in_the_answer() {
+    let db = with_dead(3);
+    db.execute("CREATE TABLE receipt (event_id bigint REFERENCES outbox_event (id)); INSERT INTO receipt VALUES (1)");
+    let holding = Holding::on(&db);
+    let why = "public.receipt refers to it (foreign key receipt_event_id_fkey)";
+
+    let answer = format!(r#"{{"error":"Event 1 is not discarded: {why}"}}"#);
+    holding.check("POST", "/api/dead-events/1/discard", "", 409, &answer);
+    let left = format!(r#""left":[{{"event_id":1,"reason":"{why}"}}]"#);
+    let answer = format!(
+        r#"{{"status":"success","message":"1 event(s) discarded","requested":3,"processed":1,{left}}}"#
+    );
+    let body = r#"{"event_ids": [1, 2, 77]}"#;
+    holding.check("POST", "/api/dead-events/discard-batch", body, 200, &answer);
+    let answer = format!(
+        r#"{{"status":"success","message":"1 event(s) discarded","dry_run":false,"processed":1,"complete":true,{left}}}"#
+    );
+    let body = r#"{"all": true}"#;
+    holding.check("POST", "/api/dead-events/discard", body, 200, &answer);
+    assert_eq!((db.number(DISCARDED, &[]), db.count("dead")), (2, 1));
+}
+
 #[test]
 fn what_a_description_lets_pass_is_counted_and_then_requeued() {
     let db = with_dead(5);

@@ -1,0 +1,18 @@
+-- Called by store/schema/migration.rs when all is done, in a session that is bound to the schema: what the owner of the tables might do.
+select format('nothing here uses the index %I.%I, and each insert pays for it; if no other program does: DROP INDEX CONCURRENTLY %I.%I',
+              schemaname, indexname, schemaname, indexname)
+  from pg_indexes where schemaname = current_schema() and tablename = 'outbox_event' and indexname = $1::text
+union all
+select format('%s is unlogged: PostgreSQL empties it when the server crashes; if that is not meant: ALTER TABLE %I.%s SET LOGGED',
+              relname, current_schema(), relname)
+  from pg_class
+ where relnamespace = (select oid from pg_namespace where nspname = current_schema()) and relkind = 'r' and relpersistence = 'u'
+   and relname in ('outbox_event', 'outbox_event_archive')
+union all
+select format('outbox_event_archive has no column %I, and an event with a value there is not archived: ALTER TABLE %I.outbox_event_archive ADD COLUMN %I %s',
+              e.attname, current_schema(), e.attname, format_type(e.atttypid, e.atttypmod))
+  from pg_attribute e
+ where e.attrelid = to_regclass('outbox_event') and e.attnum > 0 and not e.attisdropped and e.attgenerated = ''
+   and e.attname <> 'claim_token'
+   and not exists (select from pg_attribute a
+                    where a.attrelid = to_regclass('outbox_event_archive') and a.attname = e.attname and not a.attisdropped)
