@@ -135,7 +135,7 @@ impl Default for Config {
             max_batch_bytes: 64 * 1024 * 1024,
             routes: Vec::new(),
             http: Some(HttpConfig {
-                host: "0.0.0.0".to_owned(),
+                host: None,
                 port: 8080,
             }),
             log_level: LogLevel::Info,
@@ -165,8 +165,8 @@ pub fn connect_timeout_for(lease: Duration) -> Duration {
 /// Where the HTTP endpoints listen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpConfig {
-    /// Address or name to bind.
-    pub host: String,
+    /// Address or name to bind; all addresses, of IPv4 and IPv6, where none is given.
+    pub host: Option<String>,
     /// Port to bind; 0 takes any free one.
     pub port: u16,
 }

@@ -269,9 +269,19 @@ pub fn private_directory(directory: &Path) -> io::Result<()> {
     }
     let found = fs::symlink_metadata(directory)?;
     let ours = rustix::process::geteuid().as_raw();
-    if !found.is_dir() || found.uid() != ours || found.mode() & 0o022 != 0 {
-        return Err(io::Error::other(
-            "it is not a directory that belongs to this user and that only this user may write to",
+    let (owner, mode) = (found.uid(), found.mode() & 0o7777);
+    let refused = |why: String| Err(io::Error::other(why));
+    if !found.is_dir() {
+        return refused("it is no directory".to_owned());
+    }
+    if owner != ours {
+        return refused(format!(
+            "it belongs to user {owner} and not to user {ours}, who runs this: `chown {ours}` it"
+        ));
+    }
+    if mode & 0o022 != 0 {
+        return refused(format!(
+            "other users may write to it (mode {mode:04o}): `chmod go-w` it"
         ));
     }
     Ok(())

@@ -144,11 +144,13 @@ pub fn main_with(handlers: Handlers) -> ExitCode {
     let handlers = bench::with_noop(handlers);
     let parsed = front::parse(std::env::args_os().skip(1))
         .and_then(|parsed| Ok((parsed, cli::environment(std::env::vars_os())?)));
-    match parsed {
+    let code = match parsed {
         Ok((Parsed::Text(text), _)) => cli::output::finish(&text, ExitCode::SUCCESS),
         Ok((Parsed::Command(command), env)) => dispatch(*command, &env, handlers),
         Err(err) => cli::complain(&err),
-    }
+    };
+    logging::flush();
+    code
 }
 
 fn dispatch(command: Command, env: &Env, handlers: Handlers) -> ExitCode {
@@ -176,7 +178,7 @@ fn supervise(settings: cli::settings::RunSettings, handlers: &Handlers) -> ExitC
         access,
         warnings,
     } = settings;
-    logging::init(config.log_level, "supervisor");
+    logging::init_daemon(config.log_level, "supervisor");
     for warning in &warnings {
         log::warn!("{warning}");
     }
@@ -203,7 +205,7 @@ fn run_daemon(
     let listener = config
         .http
         .as_ref()
-        .map(|http| http::bind(&http.host, http.port))
+        .map(|http| http::bind(http.host.as_deref(), http.port))
         .transpose()
         .map_err(failed)?;
     let published = Published::new(config.processes.get());

@@ -68,7 +68,7 @@ pub struct RunArgs {
     /// bound of one statement [default: 30, or half of a short lease]
     pub query_timeout: Option<String>,
     #[argh(option, arg_name = "address")]
-    /// where /health, /ready and /metrics listen [default: 0.0.0.0]
+    /// where /health, /ready and /metrics listen [default: 0.0.0.0 and ::]
     pub http_host: Option<String>,
     #[argh(option, arg_name = "port")]
     /// and at which port; 0 takes any free one and logs it [default: 8080]

@@ -185,9 +185,12 @@ fn query_timeout(layers: &mut Layers, lease: Duration) -> Result<Duration, Usage
     Ok(query_timeout)
 }
 
+/// How it is shown that no address was given.
+const ALL_ADDRESSES: &str = "0.0.0.0 and ::";
+
 fn http(layers: &mut Layers) -> Result<Option<HttpConfig>, UsageError> {
-    let default = Config::default().http.unwrap_or_else(|| HttpConfig {
-        host: String::new(),
+    let default = Config::default().http.unwrap_or(HttpConfig {
+        host: None,
         port: 0,
     });
     let host = layers.read(
@@ -198,14 +201,14 @@ fn http(layers: &mut Layers) -> Result<Option<HttpConfig>, UsageError> {
                 && !text
                     .chars()
                     .any(|c| c.is_whitespace() || c.is_control() || c == '/');
-            is_fit.then(|| text.to_owned()).ok_or_else(|| {
+            is_fit.then(|| Some(text.to_owned())).ok_or_else(|| {
                 format!(
                     "must be an address or a host name, not {}",
                     values::quoted(text)
                 )
             })
         },
-        String::clone,
+        |host| host.as_deref().unwrap_or(ALL_ADDRESSES).to_owned(),
     )?;
     let port = layers.read(
         "http-port",

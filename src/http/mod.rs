@@ -17,6 +17,7 @@ mod endpoints;
 mod exchange;
 mod guard;
 mod lane;
+mod listener;
 mod page;
 mod probe;
 mod query;
@@ -26,7 +27,7 @@ mod status;
 mod token;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ use backend::{Backend, Running};
 use calls::Calls;
 use endpoints::Endpoints;
 use guard::Guard;
+pub use listener::bind;
 use probe::Probe;
 pub use token::ApiToken;
 
@@ -49,18 +51,6 @@ const STOP_MAX: Duration = Duration::from_millis(100);
 pub struct HttpServer {
     guard: Guard,
     running: Running,
-}
-
-/// Binds `host:port`; the error names the address. Done before any worker starts, so that a second daemon fails at once.
-pub fn bind(host: &str, port: u16) -> Result<TcpListener, String> {
-    let name = if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    };
-    let failed = |error: io::Error| format!("could not listen on `{name}`: {error}");
-    let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(failed)?.collect();
-    TcpListener::bind(addresses.as_slice()).map_err(failed)
 }
 
 impl HttpServer {

@@ -126,6 +126,11 @@ const WORKER_METRICS: &[(&str, Kind, &str)] = &[
         Kind::Counter,
         "Failed database calls, by reason.",
     ),
+    (
+        "dispatchbox_log_lines_dropped_total",
+        Kind::Counter,
+        "Lines of the log that were dropped because nothing read them in time.",
+    ),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +170,7 @@ pub struct WorkerMetrics {
     pub renew_seconds: prometheus::Histogram,
     db_errors: IntCounterVec,
     set_aside: IntGaugeVec,
+    log_lines_dropped: IntCounter,
     routes: Vec<RouteMetrics>,
 }
 
@@ -260,6 +266,7 @@ impl WorkerMetrics {
             renew_seconds: calls.with_label_values(&["renew"]),
             db_errors,
             set_aside,
+            log_lines_dropped: counter(&registry, "dispatchbox_log_lines_dropped_total")?,
             routes,
             registry,
         })
@@ -288,6 +295,12 @@ impl WorkerMetrics {
     pub fn set_aside(&self, reason: &str, events: usize) {
         let events = i64::try_from(events).unwrap_or(i64::MAX);
         self.set_aside.with_label_values(&[reason]).set(events);
+    }
+
+    /// So many lines of this process's log have been dropped since its start.
+    pub fn log_lines_dropped(&self, n_lines: u64) {
+        let counter = &self.log_lines_dropped;
+        counter.inc_by(n_lines.saturating_sub(counter.get()));
     }
 
     /// The values now, for a report.

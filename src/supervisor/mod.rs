@@ -31,6 +31,7 @@ use crate::directory::PrivateDirectory;
 use crate::error::{EXIT_CONFIG, EXIT_FAILED};
 use crate::health::DaemonPhase;
 use crate::in_hand;
+use crate::logging;
 use crate::process;
 use crate::report::Report;
 use crate::signal::{self, SignalThread};
@@ -235,6 +236,7 @@ impl Supervisor {
         let has_slept = now.duration_since(self.last_look) >= SLEPT;
         self.last_look = now;
         self.publisher.look_back(now);
+        self.publisher.log_lines_dropped(logging::n_dropped());
         let mut gone = Vec::new();
         for slot in &mut self.slots {
             let Some(worker) = &mut slot.worker else {

@@ -15,14 +15,25 @@ use crate::supervisor::summary::Summary;
 pub(super) struct Publisher {
     published: Published,
     summary: Summary,
+    /// What is counted in this process.
+    own: WorkerMetrics,
 }
 
 impl Publisher {
     /// Writes to what others read; `swept` is what the sweeper counts.
     pub(super) fn new(published: Published, swept: WorkerMetrics) -> Publisher {
-        published.fleet().count_also(swept);
+        published.fleet().count_also(swept.clone());
         let summary = Summary::new(Instant::now());
-        Publisher { published, summary }
+        Publisher {
+            published,
+            summary,
+            own: swept,
+        }
+    }
+
+    /// So many lines of this process's log have been dropped.
+    pub(super) fn log_lines_dropped(&self, n_lines: u64) {
+        self.own.log_lines_dropped(n_lines);
     }
 
     /// The daemon is in another phase.

@@ -37,14 +37,14 @@ impl SelfProbe {
     /// Asks at once and from then on.
     pub(super) fn start(listening_on: SocketAddr, published: Published) -> io::Result<SelfProbe> {
         let (stop, stopped) = bounded::<()>(0);
-        let address = reachable(listening_on);
+        let addresses = reachable(listening_on);
         tell(&published, false);
         thread::Builder::new()
             .name("self-probe".into())
             .spawn(move || {
                 let mut n_failed = 0;
                 loop {
-                    match ask(address) {
+                    match ask_any(&addresses) {
                         Ok(()) => {
                             if n_failed >= FAILURES {
                                 info!("the HTTP port answers again");
@@ -52,7 +52,7 @@ impl SelfProbe {
                             n_failed = 0;
                             tell(&published, true);
                         }
-                        Err(error) => {
+                        Err((address, error)) => {
                             n_failed += 1;
                             if n_failed == FAILURES {
                                 error!(
@@ -78,17 +78,44 @@ fn tell(published: &Published, is_up: bool) {
     published.fleet().http_is_up(is_up);
 }
 
-/// Where a listener can be reached from this host: one on all addresses by the loopback of its kind.
-fn reachable(listening_on: SocketAddr) -> SocketAddr {
-    let ip = match listening_on.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+/// Where a listener can be reached from this host: one on all addresses by the loopback of its kind. One for both families may stand on a
+/// host whose loopback has no address of IPv6.
+fn reachable(listening_on: SocketAddr) -> Vec<SocketAddr> {
+    let ips: Vec<IpAddr> = match listening_on.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => vec![Ipv4Addr::LOCALHOST.into()],
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]
+        }
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => vec![ip],
     };
-    // The scope of a link-local address is kept.
-    let mut address = listening_on;
-    address.set_ip(ip);
-    address
+    let at = |ip| {
+        // The scope of a link-local address is kept.
+        let mut address = listening_on;
+        address.set_ip(ip);
+        address
+    };
+    ips.into_iter().map(at).collect()
+}
+
+/// Asks at the first address, and at the next one only where this host has no way to the first.
+fn ask_any(addresses: &[SocketAddr]) -> Result<(), (SocketAddr, io::Error)> {
+    let mut last = None;
+    for &address in addresses {
+        match ask(address) {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                let has_no_way = matches!(
+                    error.kind(),
+                    io::ErrorKind::AddrNotAvailable | io::ErrorKind::NetworkUnreachable
+                );
+                last = Some((address, error));
+                if !has_no_way {
+                    break;
+                }
+            }
+        }
+    }
+    last.map_or(Ok(()), Err)
 }
 
 /// One request, bounded as a whole.
@@ -129,14 +156,18 @@ mod tests {
     fn a_listener_on_all_addresses_is_asked_over_its_loopback() {
         let cases = [
             ("0.0.0.0:8080", "127.0.0.1:8080"),
-            ("[::]:8080", "[::1]:8080"),
+            ("[::]:8080", "[::1]:8080 127.0.0.1:8080"),
             ("127.0.0.1:80", "127.0.0.1:80"),
             ("192.0.2.7:80", "192.0.2.7:80"),
             ("[2001:db8::1]:80", "[2001:db8::1]:80"),
         ];
         for (listening_on, expected) in cases {
             let listening_on: SocketAddr = listening_on.parse().expect("it is an address");
-            assert_eq!(reachable(listening_on).to_string(), expected);
+            let asked: Vec<String> = reachable(listening_on)
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            assert_eq!(asked.join(" "), expected);
         }
     }
 }

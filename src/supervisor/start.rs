@@ -65,6 +65,9 @@ impl Supervisor {
         let signals = SignalThread::start()
             .map_err(|error| Refusal::failed(format!("could not listen to signals: {error}")))?;
         let directory = PrivateDirectory::find().map_err(Refusal::failed)?;
+        if let Some(warning) = &directory.warning {
+            warn!("{warning}");
+        }
         process::become_subreaper();
         let (sender, events) = bounded(EVENTS_MAX);
         let thread_failed = |error| Refusal::failed(format!("could not start a thread: {error}"));

@@ -71,13 +71,13 @@ pub fn main(handlers: &Handlers) -> ExitCode {
     let settings = match read_settings() {
         Ok(settings) => settings,
         Err(reason) => {
-            logging::init(LogLevel::Info, "worker");
+            logging::init_daemon(LogLevel::Info, "worker");
             error!("could not read the settings from standard input: {reason}");
             return ExitCode::FAILURE;
         }
     };
     let process = format!("worker-{:02}-pid{}", settings.slot, std::process::id());
-    logging::init(settings.config.log_level, &process);
+    logging::init_daemon(settings.config.log_level, &process);
     match Worker::start(settings, handlers) {
         Ok(worker) => worker.run(),
         Err(reason) => {
@@ -187,7 +187,9 @@ impl Worker {
     }
 
     fn run(self) -> ExitCode {
-        debug!("started as {}", self.shared.owner.worker);
+        // Each line of a worker begins with its name, and this one is always there: what reads the log learns who works in which slot.
+        info!("started");
+        debug!("its leases name it {}", self.shared.owner.worker);
         let looks = tick(LOOK_EVERY);
         loop {
             match self.next_event(&looks, &never()) {
@@ -321,6 +323,7 @@ impl Worker {
     fn give_up(&self) -> ! {
         self.shared.in_hand.kill_groups();
         process::kill_programs_of(&self.shared.owner.worker);
+        logging::flush();
         // Not by returning: dropping a connection to a stalled server could block for ever.
         std::process::exit(1)
     }

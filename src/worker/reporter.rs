@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use crate::logging;
 use crate::report::{Phase, Report};
 use crate::worker::shared::Shared;
 
@@ -34,6 +35,7 @@ pub(super) fn run(asked: Receiver<()>, shared: &Shared) {
 }
 
 fn report(phase: Phase, shared: &Shared) -> Report {
+    shared.metrics.log_lines_dropped(logging::n_dropped());
     Report {
         phase,
         in_flight: shared.in_flight() as u64,

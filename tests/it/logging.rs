@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use dispatchbox::cluster::Cluster;
 
-use crate::support::{Cli, Daemon, TestDb, TestDir, cluster, wait_until};
+use crate::support::{Cli, Daemon, TestDb, TestDir, cluster, wait_until, wait_until_within};
 
 /// What nobody may read anywhere.
 const SECRET: &str = "hunter2";
@@ -226,4 +227,110 @@ fn a_log_that_cannot_be_written_harms_nothing() {
         .status()
         .unwrap();
     assert_eq!(status.code(), Some(78));
+}
+
+/// Goal: a log that nothing reads stops neither deliveries nor the answers of the port nor a drain, and what it lacks is counted.
+#[test]
+fn a_log_that_nothing_reads_stops_neither_deliveries_nor_a_drain() {
+    let db = TestDb::new();
+    let mut daemon = Daemon::new(&db).route("*=log").start();
+    daemon.wait_ready();
+
+    daemon.pause_log();
+    // A line for each: more than the pipe and the queue hold.
+    db.insert_events("order.created", 10_000);
+    wait_until_within(Duration::from_mins(1), "all are delivered", || {
+        db.count("done") == 10_000
+    });
+    assert_eq!(daemon.get("/health").0, 200);
+    wait_until("the metric counts what was dropped", || {
+        let n_dropped = daemon.metric("dispatchbox_log_lines_dropped_total", &[]);
+        n_dropped.is_some_and(|n_dropped| n_dropped > 1000.0)
+    });
+
+    assert_eq!(daemon.terminate(), 0);
+}
+
+/// Goal: whoever reads the log again learns how many lines are missing, where they are, and reads everything from then on.
+#[test]
+fn a_log_that_is_read_again_tells_how_many_lines_it_lacks() {
+    let db = TestDb::new();
+    let mut daemon = Daemon::new(&db).route("*=log").start();
+    daemon.wait_ready();
+    daemon.pause_log();
+    db.insert_events("order.created", 10_000);
+    wait_until_within(Duration::from_mins(1), "all are delivered", || {
+        db.count("done") == 10_000
+    });
+
+    daemon.resume_log();
+    wait_until("the log tells of it", || {
+        daemon.log().contains("lines of the log were dropped")
+    });
+    db.insert_events("order.later", 1);
+    wait_until("the last one is delivered", || db.count("done") == 10_001);
+    assert_eq!(daemon.terminate(), 0);
+
+    wait_until("the last line is read", || {
+        daemon.log().contains("drained in")
+    });
+    let log = daemon.log();
+    let n_logged = log.matches(" order.created ").count();
+    let told = log
+        .lines()
+        .find_map(|line| {
+            line.strip_suffix(" lines of the log were dropped: nothing read them in time")
+        })
+        .unwrap();
+    let n_dropped: usize = told.rsplit(' ').next().unwrap().parse().unwrap();
+    assert_eq!(n_logged + n_dropped, 10_000, "{told}");
+    assert!(
+        log.contains("order.later"),
+        "a line after the gap is missing"
+    );
+    for line in log.lines() {
+        assert!(is_log_line(line), "{line:?}");
+    }
+}
+
+/// Goal: the last words of a process that ends by itself come out, in their order, however soon it ends.
+#[test]
+fn what_is_said_at_the_end_is_written() {
+    let db = TestDb::new();
+    for _ in 0..5 {
+        let mut daemon = Daemon::new(&db).route("*=log").start();
+        wait_until("a worker has started", || {
+            daemon.log().contains("-pid") && daemon.log().contains(" started\n")
+        });
+        assert_eq!(daemon.terminate(), 0);
+        wait_until("the last line is read", || {
+            daemon.log().contains("drained in")
+        });
+
+        let log = daemon.log();
+        let at = |text: &str| log.find(text).unwrap_or_else(|| panic!("{text} in {log}"));
+        assert!(at("SIGTERM received") < at("drained 0 events"), "{log}");
+        assert!(at("drained 0 events") < at("drained in"), "{log}");
+    }
+}
+
+#[test]
+fn each_worker_names_itself_at_its_start() {
+    let db = TestDb::new();
+    let daemon = Daemon::new(&db)
+        .args(["--processes", "2"])
+        .route("*=log")
+        .start();
+    let workers = daemon.wait_workers(2);
+
+    for pid in workers {
+        wait_until("the worker has named itself", || {
+            let log = daemon.log();
+            log.lines().any(|line| {
+                line.contains(" INFO  worker-0")
+                    && line.ends_with(" started")
+                    && line.contains(&format!("-pid{pid} "))
+            })
+        });
+    }
 }

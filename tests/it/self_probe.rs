@@ -60,6 +60,66 @@ fn a_daemon_on_all_addresses_reaches_its_own_port() {
     }
 }
 
+/// Goal: a client need not know which family a host name leads to. Method: no address is given, so the port answers both, and each client
+/// is judged by its own address.
+#[test]
+fn without_an_address_the_port_answers_both_families_alike() {
+    let db = TestDb::new();
+    let daemon = Daemon::new(&db).route("*=log").without_host().start();
+    daemon.wait_ready();
+    let loopbacks = ["127.0.0.1", "::1"];
+
+    for address in loopbacks
+        .into_iter()
+        .filter(|address| TcpListener::bind((*address, 0)).is_ok())
+    {
+        let status = |path| {
+            let host = "Host: localhost\r\n";
+            daemon.exchange(address, "GET", path, host, "").status
+        };
+        assert_eq!(status("/health"), 200, "{address}");
+        assert_eq!(status("/api/dead-events"), 200, "{address}");
+    }
+    wait_until("it reaches its own port", || {
+        daemon.metric("dispatchbox_http_up", &[]) == Some(1.0)
+    });
+
+    // A given address is meant as it is.
+    let daemon = Daemon::new(&db).route("*=log").host("0.0.0.0").start();
+    let port = daemon.http_port();
+    assert_eq!(daemon.get("/health").0, 200);
+    assert!(TcpStream::connect(("::1", port)).is_err());
+}
+
+/// Goal: what was possible with IPv4 alone stays possible where the port cannot be had by IPv6. Method: something else has it there.
+#[test]
+fn a_port_that_ipv6_does_not_give_is_opened_for_ipv4_and_nowhere_twice() {
+    let db = TestDb::new();
+    let Ok(other) = TcpListener::bind(("::1", 0)) else {
+        // No IPv6 here: then every other test has shown it.
+        return;
+    };
+    let port = other.local_addr().unwrap().port().to_string();
+
+    let start = || {
+        Daemon::new(&db)
+            .route("*=log")
+            .without_host()
+            .port(&port)
+            .start()
+    };
+    let daemon = start();
+    daemon.wait_ready();
+    let log = daemon.log();
+    assert!(log.contains("answers IPv4 alone"), "{log}");
+    drop(other);
+    let mut second = start();
+
+    assert_eq!(second.wait_exit(Duration::from_secs(10)).code(), Some(1));
+    let named = format!("could not listen on `0.0.0.0:{port}`: Address already in use");
+    wait_until("the second one says why", || second.log().contains(&named));
+}
+
 /// What a daemon that listens on this address answers.
 fn get_at(host: &str, port: u16, path: &str) -> Option<String> {
     let host = match host {

@@ -1,10 +1,15 @@
 //! Asking the daemon to leave, politely and less so.
 
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::{Daemon, Recorder, TestDb, process, signal_pid, wait_until};
+use crate::support::{Daemon, Recorder, TestDb, TestDir, process, signal_pid, wait_until};
 
 #[test]
 fn a_drain_finishes_what_runs_and_gives_back_what_does_not() {
@@ -254,4 +259,110 @@ fn ctrl_c_in_a_shell_reaches_the_supervisor_alone() {
     );
     assert_eq!(db.count("done"), 2);
     assert_eq!(recorder.history().len(), 2);
+}
+
+/// The program, started so that it ignores a signal, as `nohup` and shells without job control do it.
+fn ignoring(directory: &TestDir, signal: &str) -> PathBuf {
+    let path = PathBuf::from(directory.file("ignoring"));
+    let program = env!("CARGO_BIN_EXE_dispatchbox");
+    let script = format!("#!/bin/sh\ntrap '' {signal}\nexec {program} \"$@\"\n");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_hangup_drains() {
+    let db = TestDb::new();
+    let mut daemon = Daemon::new(&db).route("*=log").start();
+    daemon.wait_ready();
+
+    daemon.signal(Signal::HUP);
+
+    let status = daemon.wait_exit(Duration::from_secs(20));
+    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    assert!(daemon.log().contains("SIGHUP received: draining"));
+}
+
+#[test]
+fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
+    let db = TestDb::new();
+    let directory = TestDir::new();
+    let mut daemon = Daemon::new(&db)
+        .program(ignoring(&directory, "HUP"))
+        .route("*=log")
+        .start();
+    daemon.wait_ready();
+    let workers = daemon.wait_workers(1);
+
+    daemon.signal(Signal::HUP);
+    signal_pid(workers[0], Signal::HUP);
+    db.insert_events("order.created", 1);
+    wait_until("the event is done", || db.count("done") == 1);
+
+    assert_eq!(daemon.worker_pids(), workers);
+    assert_eq!(daemon.terminate(), 0);
+    assert!(!daemon.log().contains("SIGHUP"), "{}", daemon.log());
+}
+
+/// A terminal with one program in it, which ends with the terminal, however the test does.
+struct Terminal(Child);
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        for pid in process::children(self.0.id()) {
+            signal_pid(pid, Signal::KILL);
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Goal: what a script has put into the background survives the script's Ctrl-C, and ends when a process asks for it. Method: a terminal of
+/// its own, whose driver sends the signal.
+#[test]
+fn an_interrupt_that_was_ignored_at_the_start_counts_only_when_a_process_sends_it() {
+    let db = TestDb::new();
+    let directory = TestDir::new();
+    let log = directory.file("log");
+    let program = env!("CARGO_BIN_EXE_dispatchbox");
+    let call = format!(
+        "trap '' INT; exec {program} run --dsn '{}' --disable-http --route '*=log' 2>{log}",
+        db.dsn()
+    );
+    let terminal = Command::new("script")
+        .args(["-qefc", &call, "/dev/null"])
+        .env("SHELL", "/bin/sh")
+        .env("TMPDIR", directory.path())
+        .env_remove("RUNTIME_DIRECTORY")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = || fs::read_to_string(&log).unwrap_or_default();
+    let mut terminal = Terminal(terminal);
+    wait_until("a worker has started", || {
+        said().contains("worker-00 started")
+    });
+    let terminal = &mut terminal.0;
+    let daemon = process::children(terminal.id())[0];
+
+    let mut keys = terminal.stdin.take().unwrap();
+    keys.write_all(b"\x03").unwrap();
+    // The driver shows the key behind the signal that it sends for it.
+    let mut shown = [0; 2];
+    terminal
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut shown)
+        .unwrap();
+    assert_eq!(&shown, b"^C");
+    db.insert_events("order.created", 1);
+    wait_until("the event is done", || db.count("done") == 1);
+    assert!(!said().contains("SIGINT"), "{}", said());
+    signal_pid(daemon, Signal::INT);
+
+    assert_eq!(terminal.wait().unwrap().code(), Some(0), "{}", said());
+    assert!(said().contains("SIGINT received: draining"), "{}", said());
 }

@@ -1,6 +1,8 @@
 //! Workers that die, are killed, or never get on; and what a supervisor leaves to the next one.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::Command;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::support::{
-    Daemon, Recorder, TestDb, process, signal_pid, wait_until, wait_until_within,
+    Daemon, Recorder, TestDb, TestDir, process, signal_pid, wait_until, wait_until_within,
 };
 
 #[test]
@@ -343,4 +345,35 @@ fn a_dead_workers_programs_are_known_by_their_mark() {
 
 fn is_session_leader(pid: u32) -> bool {
     dispatchbox::process::Stat::of(pid).is_some_and(|stat| stat.session == pid)
+}
+
+/// Goal: a host without a usable place for temporary files, or with a runtime directory that is not safe, is told the remedy, and served.
+#[test]
+fn where_the_private_directory_cannot_be_another_safe_place_is_used() {
+    let db = TestDb::new();
+    let directory = TestDir::new();
+    let open = directory.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let missing = directory.path().join("missing");
+    let cases = [
+        ("TMPDIR", &missing, "No such file or directory"),
+        ("RUNTIME_DIRECTORY", &open, "`chmod go-w` it"),
+    ];
+
+    for (n_done, (variable, value, why)) in (1..).zip(cases) {
+        let mut daemon = Daemon::new(&db).route("*=log").env(variable, value).start();
+        daemon.wait_ready();
+        db.insert_events("order.created", 1);
+        wait_until("the event is done", || db.count("done") == n_done);
+
+        let log = daemon.log();
+        let warning = log.lines().find(|line| line.contains(" WARN ")).unwrap();
+        let begin = format!("could not use `{}", value.display());
+        assert!(warning.contains(&begin), "{warning}");
+        assert!(warning.contains(why), "{warning}");
+        assert!(warning.ends_with(" is used instead"), "{warning}");
+        assert_eq!(daemon.terminate(), 0);
+        assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+    }
 }

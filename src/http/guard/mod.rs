@@ -160,7 +160,8 @@ impl Door {
         let _ = client.set_nodelay(true);
         let connection = Connection {
             slot: self.slots.take(id, Arc::clone(&client)),
-            peer: peer.ip(),
+            // A client of IPv4 at a socket for both families is shown by its own address.
+            peer: peer.ip().to_canonical(),
             backend: Arc::clone(&self.backend),
             client,
         };

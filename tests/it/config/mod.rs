@@ -42,7 +42,7 @@ const OPTIONS: &[(&str, &str, &str, &str, &str)] = &[
     ("pool-size",             "2",     "4",       "5",         "3"),
     ("connect-timeout",       "2",     "3",       "4",         "10"),
     ("query-timeout",         "2",     "3",       "4",         "30"),
-    ("http-host",             "::1",   "1.2.3.4", "'host'",    "0.0.0.0"),
+    ("http-host",             "::1",   "1.2.3.4", "'host'",    "0.0.0.0 and ::"),
     ("http-port",             "0",     "8081",    "8082",      "8080"),
     ("disable-http",          "",      "yes",     "true",      "false"),
     ("http-open-api",         "",      "yes",     "true",      "false"),

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ pub struct Daemon {
     dsn: [String; 2],
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
-    host: String,
+    host: Option<String>,
     port: String,
     program: PathBuf,
 }
@@ -36,7 +36,7 @@ impl Daemon {
             dsn: ["--dsn".to_owned(), db.dsn()],
             args: Vec::new(),
             env: Vec::new(),
-            host: "127.0.0.1".to_owned(),
+            host: Some("127.0.0.1".to_owned()),
             port: "0".to_owned(),
             program: env!("CARGO_BIN_EXE_dispatchbox").into(),
         }
@@ -73,7 +73,14 @@ impl Daemon {
     /// Listens at this address instead of 127.0.0.1.
     #[must_use]
     pub fn host(mut self, host: &str) -> Daemon {
-        host.clone_into(&mut self.host);
+        self.host = Some(host.to_owned());
+        self
+    }
+
+    /// Names no address to listen at.
+    #[must_use]
+    pub fn without_host(mut self) -> Daemon {
+        self.host = None;
         self
     }
 
@@ -103,7 +110,8 @@ impl Daemon {
         let mut child = Command::new(&self.program)
             .arg("run")
             .args(&self.dsn)
-            .args(["--http-host", &self.host, "--http-port", &self.port])
+            .args(self.host.iter().flat_map(|host| ["--http-host", host]))
+            .args(["--http-port", &self.port])
             .args(&self.args)
             .env_remove("RUNTIME_DIRECTORY")
             .env("TMPDIR", directory.path())
@@ -118,8 +126,11 @@ impl Daemon {
         let stderr = child.stderr.take().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let for_thread = Arc::clone(&log);
+        let pause = LogPause::default();
+        let its_pause = pause.clone();
         let logger = thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                its_pause.wait();
                 let mut log = for_thread.lock().unwrap_or_else(PoisonError::into_inner);
                 log.push_str(&String::from_utf8_lossy(&line));
                 log.push('\n');
@@ -129,6 +140,7 @@ impl Daemon {
             child,
             directory,
             log,
+            pause,
             logger: Some(logger),
         }
     }
@@ -153,11 +165,29 @@ impl Answer {
     }
 }
 
+/// Keeps the log from being read while it is set.
+#[derive(Clone, Default)]
+struct LogPause(Arc<(Mutex<bool>, Condvar)>);
+
+impl LogPause {
+    fn set(&self, is_paused: bool) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = is_paused;
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let paused = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.0.1.wait_while(paused, |is_paused| *is_paused);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
 /// A daemon that was started. Dropping it kills what is left of it, and prints its log if the test has failed.
 pub struct RunningDaemon {
     child: Child,
     directory: TestDir,
     log: Arc<Mutex<String>>,
+    pause: LogPause,
     logger: Option<JoinHandle<()>>,
 }
 
@@ -171,6 +201,16 @@ impl RunningDaemon {
     pub fn log(&self) -> String {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.clone()
+    }
+
+    /// Reads its stderr no more, until [`RunningDaemon::resume_log`].
+    pub fn pause_log(&self) {
+        self.pause.set(true);
+    }
+
+    /// Reads its stderr again.
+    pub fn resume_log(&self) {
+        self.pause.set(false);
     }
 
     /// Waits for the port and returns it.
@@ -368,6 +408,7 @@ impl Drop for RunningDaemon {
         for pid in self.processes() {
             signal_pid(pid, Signal::KILL);
         }
+        self.resume_log();
         if let Some(logger) = self.logger.take() {
             let _ = logger.join();
         }
