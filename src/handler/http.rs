@@ -28,7 +28,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::uri::Scheme;
-use ureq::http::{HeaderMap, Response, StatusCode, Uri, header};
+use ureq::http::{HeaderMap, Response, StatusCode, header};
 use ureq::{Agent, Body, Error, Timeout};
 
 use super::lookup::Lookup;
@@ -85,10 +85,7 @@ struct Settings {
 /// Where a route's events go, and the connections there.
 struct Destination {
     agent: Agent,
-    url: Uri,
-    /// The URL without its secrets.
-    shown: String,
-    authorization: Option<String>,
+    receiver: Receiver,
 }
 
 impl Destination {
@@ -116,9 +113,7 @@ impl Destination {
         let connections = Connections::new(trust.clone(), LIFE);
         Destination {
             agent: Agent::with_parts(config, connections, Lookup::default()),
-            url: receiver.url,
-            shown: receiver.shown,
-            authorization: receiver.authorization,
+            receiver,
         }
     }
 
@@ -150,12 +145,12 @@ impl Destination {
     ) -> Result<Response<Body>, Error> {
         let mut request = self
             .agent
-            .post(self.url.clone())
+            .post(self.receiver.url.clone())
             .content_type("application/json")
             .header("Dispatchbox-Event-Id", event.id)
             .header("Dispatchbox-Event-Type", header_text(&event.event_type))
             .header("Dispatchbox-Attempt", event.attempt);
-        if let Some(authorization) = &self.authorization {
+        if let Some(authorization) = &self.receiver.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
         if let Some(timeout) = timeout {
@@ -214,11 +209,12 @@ impl Http {
     /// Sends `event` once.
     pub(super) fn run(&self, event: &Event, run: &Run<'_>) -> Result<(), HandlerError> {
         let destination = self.destination();
-        let shown = &destination.shown;
+        let receiver = &destination.receiver;
         match destination.post(event, run.timeout, self.timeout) {
-            Ok(answer) => self.verdict(shown, answer),
+            Ok(answer) => self.verdict(receiver, answer),
             Err(err) => Err(HandlerError::retry(format!(
-                "POST {shown}: {}",
+                "POST {}: {}",
+                receiver.shown,
                 text_of(&err, run.timeout)
             ))),
         }
@@ -243,13 +239,13 @@ impl Http {
         Arc::clone(&destination)
     }
 
-    fn verdict(&self, shown: &str, mut answer: Response<Body>) -> Result<(), HandlerError> {
+    fn verdict(&self, receiver: &Receiver, mut answer: Response<Body>) -> Result<(), HandlerError> {
         let status = answer.status();
         let body = read(answer.body_mut());
         if status.is_success() {
             return Ok(());
         }
-        let reason = reason(shown, status, &body);
+        let reason = reason(receiver, status, &body);
         if self.dead_statuses.contains(&status.as_u16()) {
             return Err(HandlerError::Permanent(reason));
         }
@@ -263,16 +259,21 @@ impl Http {
     }
 }
 
-fn reason(shown: &str, status: StatusCode, body: &[u8]) -> String {
+fn reason(receiver: &Receiver, status: StatusCode, body: &[u8]) -> String {
     let name = status
         .canonical_reason()
         .map_or_else(String::new, |name| format!(" {name}"));
-    let body = String::from_utf8_lossy(body);
+    // Masked before it is cut: half a secret would stay.
+    let body = receiver.masked(&String::from_utf8_lossy(body));
     let body = body.trim();
     let quote = first_bytes(body, QUOTE_BYTES_MAX);
     let colon = if quote.is_empty() { "" } else { ": " };
     let cut = if quote.len() < body.len() { "…" } else { "" };
-    format!("POST {shown}: {}{name}{colon}{quote}{cut}", status.as_u16())
+    format!(
+        "POST {}: {}{name}{colon}{quote}{cut}",
+        receiver.shown,
+        status.as_u16()
+    )
 }
 
 /// Reads an answer up to the limits; what came before an error counts.

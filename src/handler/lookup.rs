@@ -2,7 +2,8 @@
 //!
 //! The HTTP client asks for the addresses before every request, also when it goes on to use an open connection, and its own
 //! resolver starts a thread for each question and panics when it gets none. Here a literal address needs no thread, a busy route
-//! asks once in [`KEPT`], and a name server that hangs costs one thread per route, however many runners wait.
+//! asks once in [`KEPT`], and a name server that hangs costs one thread per route, however many runners wait. A name server that fails or
+//! hangs for a moment costs no attempt while an earlier answer is at hand.
 
 use std::fmt;
 use std::io;
@@ -17,8 +18,16 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 use ureq::{Error, Timeout};
 
+use super::transport::LIFE;
+
 /// How long an answer is used: short beside any time a person waits for a change of addresses, long beside a busy route's pace.
 const KEPT: Duration = Duration::from_secs(2);
+
+/// How long an answer stands in for one that cannot be had: as long as a connection may live.
+const STANDS_IN: Duration = LIFE;
+
+/// How long an answer is waited for where an earlier one can stand in.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The resolver of one route; it serves one host.
 #[derive(Default)]
@@ -34,10 +43,21 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    is_asking: bool,
+    /// Since when a question is under way.
+    asking_since: Option<Instant>,
     /// Number of answers so far, so that who waits can tell a new one.
     answers: u64,
     last: Option<Answer>,
+    /// The last answer that had addresses.
+    good: Option<(Instant, Vec<SocketAddr>)>,
+}
+
+impl State {
+    /// Addresses that may stand in for an answer that cannot be had.
+    fn stand_in(&self) -> Option<&Vec<SocketAddr>> {
+        let (at, addresses) = self.good.as_ref()?;
+        (at.elapsed() < STANDS_IN).then_some(addresses)
+    }
 }
 
 struct Answer {
@@ -53,8 +73,11 @@ impl Shared {
 
     fn answer(&self, addresses: io::Result<Vec<SocketAddr>>) {
         let mut state = self.lock();
-        state.is_asking = false;
+        state.asking_since = None;
         state.answers += 1;
+        if let Ok(addresses) = &addresses {
+            state.good = Some((Instant::now(), addresses.clone()));
+        }
         state.last = Some(Answer {
             at: Instant::now(),
             addresses: addresses.map_err(|err| (err.kind(), err.to_string())),
@@ -82,15 +105,22 @@ impl Lookup {
             return Ok(addresses.clone());
         }
         let before = state.answers;
-        if !state.is_asking {
+        if state.asking_since.is_none() {
             let shared = Arc::clone(&self.shared);
             thread::Builder::new()
                 .name("lookup".to_owned())
                 .spawn(move || shared.answer(ask()))?;
-            state.is_asking = true;
+            state.asking_since = Some(started);
         }
         while state.answers == before {
-            let left = limit.saturating_sub(started.elapsed());
+            let mut left = limit.saturating_sub(started.elapsed());
+            if let Some(addresses) = state.stand_in() {
+                let since = state.asking_since.unwrap_or(started);
+                left = left.min(PATIENCE.saturating_sub(since.elapsed()));
+                if left.is_zero() {
+                    return Ok(addresses.clone());
+                }
+            }
             if left.is_zero() {
                 return Err(Error::Timeout(reason));
             }
@@ -103,6 +133,7 @@ impl Lookup {
         }
         match state.last.as_ref().map(|answer| &answer.addresses) {
             Some(Ok(addresses)) => Ok(addresses.clone()),
+            Some(Err(_)) if let Some(addresses) = state.stand_in() => Ok(addresses.clone()),
             Some(Err((kind, text))) => Err(Error::Io(io::Error::new(*kind, text.clone()))),
             None => Err(Error::HostNotFound),
         }
@@ -184,6 +215,36 @@ mod tests {
         assert_eq!(first, Err("io: no such name".to_owned()));
         assert_eq!(second, Ok(address()));
         assert_eq!(third, Ok(address()));
+    }
+
+    /// Makes the last answer too old to be used as it is.
+    fn age(lookup: &Lookup) {
+        if let Some(answer) = lookup.shared.lock().last.as_mut() {
+            answer.at -= 2 * KEPT;
+        }
+    }
+
+    #[test]
+    fn an_earlier_answer_stands_in_while_the_name_server_fails_or_hangs() {
+        let lookup = Lookup::default();
+        let (tell, told) = sync_channel::<()>(0);
+        let fails = || Err(io::Error::other("no such name"));
+        assert_eq!(find(&lookup, || Ok(address())), Ok(address()));
+
+        age(&lookup);
+        assert_eq!(find(&lookup, fails), Ok(address()));
+        assert_eq!(find(&lookup, fails), Ok(address()));
+        let hangs = move || {
+            let _ = told.recv();
+            Ok(Vec::new())
+        };
+        let started = Instant::now();
+        assert_eq!(find(&lookup, hangs), Ok(address()));
+        for _ in 0..100 {
+            assert_eq!(find(&lookup, fails), Ok(address()));
+        }
+        assert!(started.elapsed() < LONG);
+        drop(tell);
     }
 
     #[test]

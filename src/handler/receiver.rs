@@ -13,7 +13,12 @@ pub(super) struct Receiver {
     pub(super) shown: String,
     /// The `Authorization` header that the URL asks for.
     pub(super) authorization: Option<String>,
+    /// Parts of the URL that an answer may repeat, longer ones first.
+    secrets: Vec<String>,
 }
+
+/// Shortest part of a path or a query that is taken for a secret, if it is no word either.
+const SECRET_BYTES_MIN: usize = 12;
 
 impl Receiver {
     /// The errors do not repeat the URL, because it may hold secrets.
@@ -49,13 +54,52 @@ impl Receiver {
             ""
         };
         let shown = format!("{scheme}://{host}/{path}");
+        let authorization = user.map(basic);
+        let secrets = secrets_of(
+            parts.path_and_query.as_ref(),
+            user,
+            authorization.as_deref(),
+        );
         parts.authority = Some(host);
         Ok(Receiver {
             url: Uri::from_parts(parts).map_err(|_| refused("the URL is not valid"))?,
             shown,
-            authorization: user.map(basic),
+            authorization,
+            secrets,
         })
     }
+
+    /// Replaces what an answer repeats of the URL: many receivers name the path that they do not know.
+    pub(super) fn masked(&self, text: &str) -> String {
+        let mask = |text: String, secret: &String| text.replace(secret, "…");
+        self.secrets.iter().fold(text.to_owned(), mask)
+    }
+}
+
+/// The parts of a URL that are to be shown nowhere: long parts of path and query, the password, and the header made of it.
+fn secrets_of(
+    path: Option<&PathAndQuery>,
+    user: Option<&str>,
+    authorization: Option<&str>,
+) -> Vec<String> {
+    let path = path.map_or("", PathAndQuery::as_str);
+    let parts = path.split(['/', '?', '&', '=', ';']);
+    let password = user.and_then(|user| user.split_once(':'));
+    let is_no_word = |part: &&str| {
+        part.bytes()
+            .any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
+    };
+    let mut secrets: Vec<String> = parts
+        .filter(is_no_word)
+        .chain([path, path.split('?').next().unwrap_or_default()])
+        .filter(|part| part.len() >= SECRET_BYTES_MIN)
+        .chain(password.map(|(_, password)| password))
+        .chain(authorization.and_then(|header| header.strip_prefix("Basic ")))
+        .filter(|part| !part.is_empty())
+        .map(str::to_owned)
+        .collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets
 }
 
 /// Shows a URL without what may be secret in it: user, password, path and query.
@@ -108,6 +152,29 @@ mod tests {
             receiver.authorization,
             Some(format!("Basic {}", BASE64_STANDARD.encode("me@x:p:")))
         );
+    }
+
+    #[test]
+    fn what_an_answer_repeats_of_a_url_is_masked() {
+        let receiver =
+            Receiver::parse("https://me:hunter2@host/services/T000/XyZs3cr3tXyZ?key=0123456789ab")
+                .expect("a valid URL");
+
+        for (text, masked) in [
+            (
+                "Cannot POST /services/T000/XyZs3cr3tXyZ?key=0123456789ab",
+                "Cannot POST …",
+            ),
+            ("no /services/T000/XyZs3cr3tXyZ here", "no … here"),
+            ("unknown hook XyZs3cr3tXyZ", "unknown hook …"),
+            (
+                "key 0123456789ab, Basic bWU6aHVudGVyMg==, hunter2",
+                "key …, Basic …, …",
+            ),
+            ("no services for T000", "no services for T000"),
+        ] {
+            assert_eq!(receiver.masked(text), masked);
+        }
     }
 
     #[test]

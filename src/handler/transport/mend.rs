@@ -4,8 +4,9 @@
 //! send. Between it and the wire, this transport
 //!
 //! - holds back the request's head until the first part of the body follows: one packet for a small event;
-//! - looks for an answer while it sends. A final one ends the sending: the rest is swallowed, and the client reads the answer. The same holds
-//!   when the receiver stops taking the request: it may have answered before;
+//! - looks for an answer while it sends. A final one that is no success ends the sending: the rest is swallowed, and the client reads the answer.
+//!   The same holds when the receiver stops taking the request: it may have answered before. A success, said before it can have seen the whole
+//!   event, does not spare it the rest;
 //! - reads the answer's head by itself, drops interim answers, and passes on what the client needs ([`super::head`]);
 //! - tells a connection that was closed in the moment of its next use ([`Stale`]) from a receiver that took a request and broke off;
 //! - is open for another request only where the answer's end was certain, nothing lies behind it, and the connection is not too old.
@@ -28,6 +29,9 @@ const REQUEST_TIMEOUT: u16 = 408;
 
 /// How much is read at once before a head is complete.
 const READ_BYTES: usize = 8 * 1024;
+
+/// How much of an answer's body is kept while the request is still being sent.
+const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// A connection that had carried a request before ended, or was useless, before a byte of this request's answer came: the receiver has most
 /// probably closed it without having seen the request.
@@ -93,7 +97,8 @@ struct Exchange {
 impl Exchange {
     /// Says whether sending on would serve nothing.
     fn is_decided(&self) -> bool {
-        self.head.is_some() || self.is_ended || self.failure.is_some()
+        let is_refused = self.head.as_ref().is_some_and(|head| head.status >= 300);
+        is_refused || self.is_ended || self.failure.is_some()
     }
 }
 
@@ -156,7 +161,7 @@ impl Mend {
         Ok(())
     }
 
-    /// Reads without waiting until a final answer's head is there.
+    /// Reads without waiting, until it is clear that the rest of the request is not wanted.
     fn read_what_is_there(&mut self) -> Result<(), Error> {
         while !self.exchange.is_decided() {
             let result = self.read_more();
@@ -165,11 +170,20 @@ impl Mend {
             }
             match result {
                 Ok(0) => self.exchange.is_ended = true,
+                Ok(_) if self.exchange.head.is_some() => self.limit_body(),
                 Ok(_) => self.look_for_head()?,
                 Err(err) => self.exchange.failure = Some(err),
             }
         }
         Ok(())
+    }
+
+    /// Throws away what is more of a body than anything quotes: its receiver writes while it reads, and would wait for us as we for it.
+    fn limit_body(&mut self) {
+        if self.incoming.len() > BODY_BYTES_MAX {
+            self.incoming.truncate(BODY_BYTES_MAX);
+            self.is_unfit = true;
+        }
     }
 
     fn read_more(&mut self) -> io::Result<usize> {

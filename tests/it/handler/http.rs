@@ -454,6 +454,27 @@ fn secrets_of_the_url_reach_the_receiver_and_no_reason() {
 }
 
 #[test]
+fn an_answer_that_repeats_the_url_brings_no_secret_into_a_reason() {
+    let server = Server::start(|mut connection| {
+        let request = connection.read_request().unwrap();
+        let line = request.line.replace(" HTTP/1.1", "");
+        connection.answer("404 Not Found", &format!("Cannot {line}"));
+    });
+    let url = format!(
+        "http://127.0.0.1:{}/services/T000/XyZs3cr3tXyZ?key=t0k3n-t0k3n",
+        server.port()
+    );
+
+    let reason = retry_reason(Only::new(post_to(&url)).run(&event("a")));
+
+    let port = server.port();
+    assert_eq!(
+        reason,
+        format!("POST http://127.0.0.1:{port}/…: 404 Not Found: Cannot POST …")
+    );
+}
+
+#[test]
 fn a_run_may_be_given_less_time_than_its_route() {
     let server = Server::start(|mut connection| {
         connection.read_request();

@@ -101,6 +101,37 @@ fn an_answer_that_comes_before_the_body_was_sent_decides() {
     }
 }
 
+/// Goal: an event that a receiver has not got whole is never taken for delivered.
+#[test]
+fn a_success_that_comes_before_the_body_was_sent_does_not_end_the_sending() {
+    let (tell, got) = mpsc::channel();
+    let server = Server::start(move |mut connection| {
+        while let Some(request) = connection.read_head() {
+            connection.answer("200 OK", "ok");
+            tell.send(connection.echo(&request, 0)).unwrap();
+        }
+    });
+    let only = Only::new(server.handler());
+    for _ in 0..2 {
+        assert_eq!(only.run(&big_event()), Ok(()));
+        let n_bytes = got.recv_timeout(PROMPT).unwrap();
+        assert!(n_bytes > BIG, "{n_bytes}");
+    }
+    assert_eq!(server.n_connections(), 1);
+
+    // One that writes as it reads, and more than all buffers hold.
+    let server = Server::start(|mut connection| {
+        while let Some(request) = connection.read_head() {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {BIG}\r\n\r\n");
+            connection.write(&head);
+            connection.echo(&request, BIG);
+        }
+    });
+    let started = Instant::now();
+    assert_eq!(Only::new(server.handler()).run(&big_event()), Ok(()));
+    assert!(started.elapsed() < PROMPT);
+}
+
 #[test]
 fn an_interim_answer_does_not_end_the_sending() {
     let server = Server::start(|mut connection| {

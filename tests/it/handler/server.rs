@@ -109,6 +109,24 @@ impl Connection {
         Some(length)
     }
 
+    /// Reads the body that belongs to a head, gives its length, and writes `n_bytes` meanwhile.
+    pub fn echo(&mut self, request: &Request, mut n_bytes: usize) -> usize {
+        const CHUNK: usize = 64 * 1024;
+        let length: usize = request.header("content-length").unwrap().parse().unwrap();
+        let mut n_read = 0;
+        while n_read < length {
+            let mut chunk = vec![0; CHUNK.min(length - n_read)];
+            match self.reader.read(&mut chunk) {
+                Ok(n) if n > 0 => n_read += n,
+                _ => break,
+            }
+            let n = CHUNK.min(n_bytes);
+            n_bytes -= n;
+            self.write(&"y".repeat(n));
+        }
+        n_read
+    }
+
     /// Writes as it is; `None` when the client has closed.
     pub fn write(&mut self, text: &str) -> Option<()> {
         let stream = self.reader.get_mut();
