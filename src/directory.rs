@@ -23,6 +23,10 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// Only the owner of an entry may rename or remove it.
 const STICKY: u32 = 0o1000;
 
+/// What helps in any case.
+const REMEDY: &str =
+    "RUNTIME_DIRECTORY names another one, which must belong to this user (mode 0700)";
+
 /// The same place for the next supervisor on this host, so that it finds what the one before left.
 pub struct PrivateDirectory {
     /// Its path.
@@ -104,8 +108,9 @@ fn find_among(places: Vec<Place>) -> Result<PrivateDirectory, String> {
         let why = match check(&path, is_ours && !is_last) {
             Ok(()) => {
                 return Ok(PrivateDirectory {
-                    warning: passed_over
-                        .map(|why| format!("{why}; `{}` is used instead", path.display())),
+                    warning: passed_over.map(|why| {
+                        format!("{why}; `{}` is used instead; {REMEDY}", path.display())
+                    }),
                     path,
                     is_ours,
                 });
@@ -121,9 +126,7 @@ fn find_among(places: Vec<Place>) -> Result<PrivateDirectory, String> {
         });
     }
     let why = passed_over.unwrap_or_default();
-    Err(format!(
-        "{why}; no other place is usable: set RUNTIME_DIRECTORY to a directory that belongs to this user and that no other user may write to (mode 0700)"
-    ))
+    Err(format!("{why}; no other place is usable; {REMEDY}"))
 }
 
 /// Makes a directory where there is none, and says why it cannot be used.
@@ -205,7 +208,7 @@ mod tests {
         fs::create_dir(root.join("elsewhere"))?;
         symlink(root.join("elsewhere"), temporary.join(&own))?;
         let refused = found(None, &temporary).expect_err("a link is not followed");
-        assert!(refused.contains("set RUNTIME_DIRECTORY"), "{refused}");
+        assert!(refused.ends_with(REMEDY), "{refused}");
         assert!(fs::read_dir(root.join("elsewhere"))?.next().is_none());
 
         // There is no directory for temporary files.

@@ -14,6 +14,7 @@
 //!  ├─ sweeper     ends the leases of a worker that died
 //!  ├─ surveyor    counts backlog and dead events
 //!  ├─ self-probe  asks our own /health over the public port
+//!  ├─ log         writes what is logged, so that only it waits for a reader that has stalled (workers run this thread, too)
 //!  └─ worker-00 (process)   stdin: settings, then its end = "drain"   stdout: reports   stderr: log
 //!       ├─ fetcher   claims only what has room ──▶ bounded queue
 //!       ├─ runner ×max_parallel   handler → outcome ──▶ bounded queue

@@ -40,8 +40,9 @@ const CALLS: usize = calls::CALLS_MAX + 2;
 /// Requests that wait for a thread of their lane; each takes its turn in no time while nothing is stuck.
 const WAITING: usize = 16;
 
-/// Requests that wait for a call: as many as the guard has connections.
-const CALLS_WAITING: usize = 64;
+/// Requests that wait for a call. With those in a call they leave some of the guard's 64 connections to others, whatever wants to be called;
+/// a further request is refused and not cut off.
+const CALLS_WAITING: usize = 48;
 
 /// Between two tries to listen again.
 const RETRY: Duration = Duration::from_millis(100);

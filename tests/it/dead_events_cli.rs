@@ -709,3 +709,23 @@ fn an_event_with_an_id_below_one_is_shown_retried_and_discarded_by_name() {
     );
     assert_eq!((db.count("pending"), db.count("dead")), (4, 3));
 }
+
+#[test]
+fn a_batch_that_is_too_slow_for_the_database_is_changed_in_smaller_ones() {
+    let db = with_dead(300);
+    db.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.01); RETURN NULL; END $$;
+         CREATE TRIGGER slow AFTER UPDATE ON outbox_event FOR EACH ROW EXECUTE FUNCTION slow()",
+    );
+    let args = ["retry-batch", "--all", "--yes", "--query-timeout", "1"];
+
+    let said = cli(&db, &args).run();
+
+    assert_eq!(
+        (said.status, said.stdout.as_str()),
+        (0, "requeued 300 events\n"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!((db.count("pending"), db.count("dead")), (300, 0));
+}

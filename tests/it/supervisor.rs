@@ -372,7 +372,10 @@ fn where_the_private_directory_cannot_be_another_safe_place_is_used() {
         let begin = format!("could not use `{}", value.display());
         assert!(warning.contains(&begin), "{warning}");
         assert!(warning.contains(why), "{warning}");
-        assert!(warning.ends_with(" is used instead"), "{warning}");
+        assert!(
+            warning.contains(" is used instead; RUNTIME_DIRECTORY "),
+            "{warning}"
+        );
         assert_eq!(daemon.terminate(), 0);
         assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
     }

@@ -38,13 +38,16 @@ const TOO_MANY: &str = r#"{"error":"too many API calls at the same time"}"#;
 
 const TOO_SLOW: &str = r#"{"error":"database did not answer in time"}"#;
 
-/// No place becomes free: the answer comes when a request has waited for one long enough, and not when the calls that hold them end.
+/// No place becomes free in time. On a machine that is very busy the request may come so late that one does, and then it is stuck itself.
 #[track_caller]
 fn check_no_place(daemon: &RunningDaemon, path: &str) {
     let host = "Host: localhost\r\n";
     let answer = daemon.exchange("127.0.0.1", "GET", path, host, "");
-    let got = (answer.status, answer.body.as_str());
-    assert_eq!(got, (503, TOO_MANY), "{path}");
+    assert_eq!(answer.status, 503, "{path} {}", answer.body);
+    assert!(
+        [TOO_MANY, TOO_SLOW].contains(&answer.body.as_str()),
+        "{answer:?}"
+    );
     assert_eq!(answer.header("Retry-After"), Some("1"));
 }
 
@@ -69,6 +72,38 @@ fn four_hundred_requests_fifty_at_a_time_are_all_answered() {
 
     let first = failures.first();
     assert_eq!(failures.len(), 0, "{first:?}");
+}
+
+/// Goal: those who wait for a call do not take all connections: whoever comes then is refused at once and in words, and `/health` has its
+/// place.
+#[test]
+fn more_requests_than_may_wait_are_refused_in_words() {
+    let db = with_dead(1);
+    let holding = Holding::on(&db);
+    let daemon = &holding.daemon;
+    daemon.http_port();
+    let mut client = db.client();
+    let mut lock = client.transaction().unwrap();
+    lock.batch_execute("LOCK TABLE outbox_event").unwrap();
+
+    // With the one for /health no more than the guard has places for.
+    let answers: Vec<Option<(u16, String)>> = thread::scope(|scope| {
+        let ask = || daemon.try_request("GET", "/api/dead-events", "", "");
+        let clients: Vec<_> = (0..62).map(|_| scope.spawn(ask)).collect();
+        for _ in 0..5 {
+            check_at_once(daemon, "/health", 200, r#"{"status":"ok"}"#);
+        }
+        let answers = clients.into_iter().map(|client| client.join().unwrap());
+        answers.collect()
+    });
+
+    let mut n_at_once = 0;
+    for answer in answers {
+        let (status, body) = answer.expect("an answer, and no end without one");
+        assert_eq!(status, 503, "{body}");
+        n_at_once += u32::from(body.contains("too many requests at once"));
+    }
+    assert!(n_at_once > 0);
 }
 
 /// Goal: while all calls are stuck, each further request hears so once it has waited for a place, however many wait, and `/health` does not
@@ -97,8 +132,8 @@ fn requests_that_find_no_place_are_refused_together_and_not_one_after_the_other(
         for call in refused {
             call.join().unwrap();
         }
-        // One after the other they would take half a minute.
-        assert!(since.elapsed() < Duration::from_secs(12));
+        // One after the other they would take a minute.
+        assert!(since.elapsed() < Duration::from_secs(25));
         lock.rollback().unwrap();
         for call in stuck {
             call.join().unwrap();
