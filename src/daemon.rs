@@ -4,8 +4,10 @@
 //! So a demo that is killed leaves no daemon behind, which would look for its database for ever.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Write};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 
@@ -47,6 +49,8 @@ pub struct Launch<'a> {
     pub libpq: &'a BTreeMap<String, String>,
     /// Further arguments of `run`.
     pub args: &'a [&'a str],
+    /// The file that gets its log; without one our standard error does.
+    pub log: Option<&'a Path>,
 }
 
 /// A running `dispatchbox run`. Dropping it lets it drain, and waits for that.
@@ -59,8 +63,12 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the same program with `run`. Its log goes to our standard error.
+    /// Starts the same program with `run`.
     pub fn start(launch: &Launch<'_>) -> io::Result<Daemon> {
+        let log: Box<dyn Write + Send> = match launch.log {
+            Some(path) => Box::new(File::create(path)?),
+            None => Box::new(io::stderr()),
+        };
         // Not `/proc/self/exe`, which the shell would take for itself; not the path, behind which another version may stand by now.
         let program = format!("/proc/{}/exe", std::process::id());
         let mut command = Command::new("/bin/sh");
@@ -90,7 +98,7 @@ impl Daemon {
         let (sender, urls) = bounded(1);
         let log = thread::Builder::new()
             .name("daemon-log".to_owned())
-            .spawn(move || pass_on(stderr, &sender))?;
+            .spawn(move || pass_on(stderr, log, &sender))?;
         Ok(Daemon {
             shell,
             log: Some(log),
@@ -138,11 +146,11 @@ impl Drop for Daemon {
 }
 
 /// Passes the log on until its end, and the URL in it to whoever waits for that.
-fn pass_on(stderr: ChildStderr, urls: &Sender<String>) {
+fn pass_on(stderr: ChildStderr, mut log: impl Write, urls: &Sender<String>) {
     for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
-        // Whoever closed our standard error does not want to know.
-        let _ = writeln!(io::stderr(), "{line}");
+        // Whoever closed our standard error does not want to know; a full disk is no reason to stop the daemon.
+        let _ = writeln!(log, "{line}");
         if let Some((_, rest)) = line.split_once(LISTENING)
             && let Some(url) = rest.split_whitespace().next()
         {

@@ -1,10 +1,13 @@
 //! `dispatchbox demo`: a throwaway PostgreSQL, sample events, and the real daemon at work on them.
 //!
 //! It promises that an interrupt, a kill or `--exit-after` leaves no process and no directory behind. Some of the events fail on purpose,
-//! so that there is something to see of each status.
+//! so that there is something to see of each status. The daemon's log goes to a file, since a line for each event would push away what the
+//! demo has to show: the counts, and what to try, stand last on the screen and stay there.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -27,6 +30,12 @@ const HANDLED_MAX: Duration = Duration::from_mins(1);
 
 /// Pause between two looks at the table, and the longest that an interrupt has to wait for the answer.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// The daemon's log, in the directory of the server, with which it goes.
+const LOG: &str = "daemon.log";
+
+/// Lines of the log that tell why a daemon has ended.
+const LAST_LINES: usize = 15;
 
 /// Names the columns of the counts.
 const TABLE_HEAD: &str = "                  pending    retry     done     dead\n";
@@ -114,18 +123,23 @@ fn show(options: &DemoOptions) -> Result<(), DemoError> {
     say(&demo.row("sample events")?);
     let port = options.http_port.to_string();
     let args = [ARGS, &["--http-port", &port]].concat();
+    let log = cluster.directory().join(LOG);
     let daemon = Daemon::start(&Launch {
         dsn: &cluster.dsn(DBNAME),
         libpq: &BTreeMap::new(),
         args: &args,
+        log: Some(&log),
     })
     .map_err(DemoError::Daemon)?;
     // Without `?` from here to the end of the daemon: it is to drain in any case.
     let watched = demo.watch(&daemon, &signals, options.exit_after);
     let stopped = daemon.stop();
     watched?;
-    stopped.map_err(DemoError::Ended)?;
-    say(TABLE_HEAD);
+    if let Err(why) = stopped {
+        let _ = write!(io::stderr(), "{}", last_lines(&log));
+        return Err(DemoError::Ended(why));
+    }
+    say(&format!("\n{TABLE_HEAD}"));
     say(&demo.row("in the end")?);
     say(&format!("removing {} …\n", cluster.directory().display()));
     drop(demo);
@@ -217,8 +231,10 @@ impl<'a> Demo<'a> {
             },
         );
         let psql = format!("psql '{}'", self.cluster.dsn(DBNAME));
+        let log = self.cluster.directory().join(LOG);
+        let log = log.display();
         say(&format!(
-            "{TABLE_HEAD}{handled}
+            "{handled}
 Orders were logged, invoices wait for a receiver that is down, registrations were refused for good.
 Dispatchbox listens on {url}. Open {url}/ in a browser; in another terminal, try:
 
@@ -229,9 +245,9 @@ Dispatchbox listens on {url}. Open {url}/ in a browser; in another terminal, try
   curl -X POST {url}/api/dead-events/{dead}/retry
   {psql} -c 'SELECT id, event_type, status, attempts, last_error FROM outbox_event ORDER BY id'
   {psql} -c \"INSERT INTO outbox_event (aggregate_type, aggregate_id, event_type, payload) VALUES ('order', '1', 'order.created', '{{}}')\"
+  tail -f {log}
 
 {end}
-
 "
         ));
         Ok(())
@@ -266,6 +282,14 @@ Dispatchbox listens on {url}. Open {url}/ in a browser; in another terminal, try
             .query("look for a dead event", sql, &[], |row| row.try_get(0))?;
         Ok(ids.first().copied().unwrap_or(0))
     }
+}
+
+/// What the daemon said last.
+fn last_lines(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let n_lines = text.lines().count();
+    let last = text.lines().skip(n_lines.saturating_sub(LAST_LINES));
+    last.flat_map(|line| [line, "\n"]).collect()
 }
 
 fn connect(cluster: &Cluster, dbname: &str) -> Result<Session, StoreError> {

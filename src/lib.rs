@@ -165,7 +165,7 @@ fn dispatch(command: Command, env: &Env, handlers: Handlers) -> ExitCode {
         Command::Status(args) => cli::status::run(&args, env),
         Command::DeadEvents(command) => cli::dead_events::run(&command, env),
         Command::Explain(args) => cli::explain::run(&args, env, &handlers),
-        Command::Publish(args) => cli::publish::run(&args, env),
+        Command::Publish(args) => cli::publish::run(&args, env, &handlers),
         Command::Demo(args) => cli::demo::run(&args),
         Command::Bench(args) => cli::bench::run(&args),
         Command::Worker => worker::main(&handlers),
@@ -178,10 +178,14 @@ fn supervise(settings: cli::settings::RunSettings, handlers: &Handlers) -> ExitC
         dsn,
         access,
         warnings,
+        hints,
     } = settings;
     logging::init_daemon(config.log_level, "supervisor");
     for warning in &warnings {
         log::warn!("{warning}");
+    }
+    for hint in &hints {
+        log::info!("{hint}");
     }
     match run_daemon(config, dsn, access, handlers) {
         Ok(code) => ExitCode::from(code),

@@ -3,19 +3,23 @@
 /// Longest word that is compared: nothing that we know is longer, and the comparison is quadratic.
 const WORD_CHARS_MAX: usize = 64;
 
-/// Finds the known word that was probably meant, if one is near enough.
+/// Finds the known word that was probably meant, if one is near enough: one slip in three letters, the dashes of an option not among them.
+/// With more slips the hint would mislead: `dead` is no slip of `demo`, nor `--host` of `--route`.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word: Vec<char> = word.to_lowercase().chars().collect();
+    let word: Vec<char> = bare(word).to_lowercase().chars().collect();
     if word.len() > WORD_CHARS_MAX {
         return None;
     }
     known
         .into_iter()
-        .map(|candidate| (distance(&word, candidate), candidate))
-        // One slip in three letters; with more, the hint would rather mislead.
-        .filter(|(distance, candidate)| *distance <= word.len().max(candidate.len()).div_ceil(3))
+        .map(|candidate| (distance(&word, bare(candidate)), candidate))
+        .filter(|(distance, candidate)| *distance <= word.len().max(bare(candidate).len()) / 3)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+fn bare(word: &str) -> &str {
+    word.trim_start_matches('-')
 }
 
 /// Finds the known word that can hardly have been anything else: one or two letters off, or other separators.
@@ -73,6 +77,23 @@ mod tests {
             assert_eq!(nearest(slip, KNOWN), Some("processes"), "{slip}");
         }
         assert_eq!(nearest("prot", KNOWN), Some("port"));
+    }
+
+    #[test]
+    fn a_word_that_is_not_close_finds_nothing() {
+        for (word, known) in [
+            ("dead", "demo"),
+            ("host", "port"),
+            ("--host", "--route"),
+            ("--url", "--dsn"),
+            ("log", "exec"),
+            ("ls", "run"),
+            ("x", "y"),
+        ] {
+            assert_eq!(nearest(word, [known]), None, "{word}");
+        }
+        assert_eq!(nearest("--rotue", ["--route"]), Some("--route"));
+        assert_eq!(nearest("lgo", ["log"]), Some("log"));
     }
 
     #[test]

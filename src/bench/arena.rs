@@ -81,8 +81,25 @@ impl Arena {
             schema: Some(schema),
             _cluster: None,
         };
+        arena.check_schema()?;
         load_schema(&mut arena.session)?;
         Ok(arena)
+    }
+
+    /// Fails where the tables would stand in another schema: the bench empties them. The DSN's own `options` stand above ours, and a pooler may
+    /// drop both.
+    fn check_schema(&mut self) -> Result<(), BenchError> {
+        let found: Vec<Option<String>> = self.session.query(
+            "look at the search_path",
+            "SELECT current_schema()::text",
+            &[],
+            |row| row.try_get(0),
+        )?;
+        let found = found.into_iter().next().flatten();
+        if found == self.schema {
+            return Ok(());
+        }
+        Err(BenchError::OtherSchema(found.unwrap_or_default()))
     }
 
     /// Opens one more connection.

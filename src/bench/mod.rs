@@ -59,6 +59,10 @@ pub(crate) enum BenchError {
     Store(#[from] StoreError),
     #[error("could not use --dsn: {0}")]
     Dsn(#[from] DsnError),
+    #[error(
+        "the bench would work in the schema `{0}` and not in one of its own: leave `options` out of --dsn, and go past a pooler"
+    )]
+    OtherSchema(String),
     #[error("could not start {what}: {source}")]
     Start {
         what: &'static str,

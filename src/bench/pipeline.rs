@@ -87,6 +87,7 @@ fn start(arena: &Arena, options: &BenchOptions) -> Result<Daemon, BenchError> {
             "--log-level",
             "WARNING",
         ],
+        log: None,
     })
     .map_err(|source| BenchError::Start {
         what: "the daemon",

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::bench::BenchOptions;
 use crate::bench::pipeline::PipelineRun;
-use crate::figure::grouped;
+use crate::figure::{counted, grouped};
 
 /// One pair of runs.
 #[derive(Debug, Clone, Copy)]
@@ -49,9 +49,9 @@ impl Summary {
     /// Renders the table.
     pub(super) fn table(&self) -> String {
         let mut text = format!(
-            "{} events, {} processes, batch {}\n\n  pair   daemon events/s   bare events/s   ratio\n",
+            "{} events, {}, batch {}\n\n  pair   daemon events/s   bare events/s   ratio\n",
             grouped(f64::from(self.events)),
-            self.processes,
+            counted(self.processes, "process"),
             self.batch_size
         );
         let mut line = |name: &str, pipeline: f64, bare: f64, ratio: f64| {

@@ -1,44 +1,79 @@
 //! `dispatchbox config check`: says what would be effective, and whether `run` would start with it. It does not connect.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
+
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::cli::output::finish;
 use crate::cli::run::RunArgs;
 use crate::cli::settings::{self, Effective, Env};
-use crate::cli::{complain, warn};
+use crate::cli::{complain, say, terminal, warn};
 use crate::handler::Handlers;
 use crate::logging;
+
+/// Between two columns.
+const GAP: &str = "  ";
+
+/// On a narrower terminal lines wrap: values in shorter pieces could not be read.
+const VALUE_LEAST: usize = 20;
 
 /// Checks the settings of `run` and prints each with its source.
 pub fn check(args: &RunArgs, env: &Env, handlers: &Handlers) -> ExitCode {
     match settings::explain(args, env, handlers) {
         Ok((settings, effective)) => {
             warn(&settings.warnings);
-            finish(&table(&effective), ExitCode::SUCCESS)
+            for hint in &settings.hints {
+                say(&format!("hint: {hint}\n"));
+            }
+            finish(&table(&effective, terminal::width()), ExitCode::SUCCESS)
         }
         Err(err) => complain(&err),
     }
 }
 
-fn table(effective: &[Effective]) -> String {
-    let mut text = String::new();
-    for Effective {
-        name,
-        value,
-        source,
-    } in effective
-    {
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{name:22} {:32} {}",
-            logging::escape(value),
-            source.name()
-        );
-    }
+/// Three columns, as wide as what stands in them: a value is never cut, since a person compares it. On a terminal a long one goes on below its
+/// beginning.
+fn table(effective: &[Effective], width: Option<usize>) -> String {
+    let mut rows: Vec<[String; 3]> = effective
+        .iter()
+        .map(|setting| {
+            let value = logging::escape(&setting.value).into_owned();
+            [setting.name, &value, setting.source.name()].map(str::to_owned)
+        })
+        .collect();
     if !effective.iter().any(|setting| setting.name == "route") {
-        let _ = writeln!(text, "{:22} {:32} default", "route", "the sample routes");
+        rows.push(["route", "the sample routes", "default"].map(str::to_owned));
+    }
+    let widest = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].width())
+            .max()
+            .unwrap_or(0)
+    };
+    let (names, sources) = (widest(0), widest(2));
+    let room = width.map_or(usize::MAX, |width| {
+        width
+            .saturating_sub(names + sources + 2 * GAP.len())
+            .max(VALUE_LEAST)
+    });
+    let values = widest(1).min(room);
+    let mut text = String::new();
+    for [name, value, source] in &rows {
+        for (at, part) in terminal::wrapped(value, room).iter().enumerate() {
+            let (name, source) = if at == 0 {
+                (name.as_str(), source.as_str())
+            } else {
+                ("", "")
+            };
+            let blanks = |text: &str, width: usize| " ".repeat(width.saturating_sub(text.width()));
+            let line = format!(
+                "{name}{}{GAP}{part}{}{GAP}{source}",
+                blanks(name, names),
+                blanks(part, values)
+            );
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
     }
     text
 }

@@ -75,9 +75,14 @@ pub fn complain(err: &UsageError) -> ExitCode {
 /// Writes why a one-shot command could not do its work in the database, and gives the exit code; `why` is what is known of something that
 /// is missing.
 pub fn database_failed(err: &StoreError, dsn: &Dsn, why: Option<String>) -> ExitCode {
-    let hint = why
-        .or_else(|| remedy(err).map(str::to_owned))
-        .unwrap_or_else(|| format!("the database is {}", dsn.display()));
+    let place = format!("the database is {}", dsn.display());
+    let hint = match (why, remedy(err)) {
+        (Some(why), _) => why,
+        // It may be another database than was meant.
+        (None, Some(remedy)) if err.is_schema() => format!("{remedy}; {place}"),
+        (None, Some(remedy)) => remedy.to_owned(),
+        (None, None) => place,
+    };
     say(&format!("error: {err}\nhint: {hint}\n"));
     ExitCode::from(match err.kind() {
         _ if is_unreachable(err) => EXIT_UNAVAILABLE,

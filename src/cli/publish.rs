@@ -11,9 +11,12 @@ use serde::de::IgnoredAny;
 
 use crate::cli::one_shot::{self, Failure, one_shot_args};
 use crate::cli::output::print;
-use crate::cli::settings::Env;
-use crate::cli::values;
+use crate::cli::run::RunArgs;
+use crate::cli::settings::{self, Env};
+use crate::cli::{values, warn};
 use crate::error::UsageError;
+use crate::handler::{Handlers, covers};
+use crate::nearest::did_you_mean;
 use crate::store::{NewEvent, StoreError};
 
 /// Most bytes that are read from standard input: PostgreSQL stores no larger value.
@@ -46,9 +49,10 @@ one_shot_args! {
     }
 }
 
-/// Runs the command.
-pub fn run(args: &PublishArgs, env: &Env) -> ExitCode {
+/// Runs the command; `handlers` are those that the program itself brings.
+pub fn run(args: &PublishArgs, env: &Env, handlers: &Handlers) -> ExitCode {
     let read = || event(args);
+    let unrouted = unrouted(args, env, handlers);
     one_shot::run("publish", args.given(), env, read, |session, event| {
         let id = session
             .publish(&event)
@@ -60,8 +64,43 @@ pub fn run(args: &PublishArgs, env: &Env) -> ExitCode {
             format!("{id}\n")
         })
         .map_err(|err| err.but(&format!("the event is written, its id is {id}")))?;
+        warn(unrouted.as_slice());
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Says that no route takes the event type, where routes are known: from the configuration file, or brought along by the program. A daemon may
+/// have others on its command line, so this is a warning; without any route known there is nothing to say.
+fn unrouted(args: &PublishArgs, env: &Env, handlers: &Handlers) -> Option<String> {
+    let as_run = RunArgs {
+        dsn: args.dsn.clone(),
+        dsn_file: args.dsn_file.clone(),
+        config: args.config.clone(),
+        ..RunArgs::default()
+    };
+    // What is wrong with the settings of `run` is for `run` to say.
+    let (settings, effective) = settings::read_all(&as_run, env, handlers).ok()?;
+    let in_file = settings
+        .config
+        .routes
+        .iter()
+        .map(|route| route.pattern.as_str());
+    let patterns: Vec<&str> = handlers.patterns().chain(in_file).collect();
+    let is_taken = |pattern: &&str| covers(pattern, &args.event_type);
+    if patterns.is_empty() || patterns.iter().any(is_taken) {
+        return None;
+    }
+    let file = effective.iter().find(|setting| setting.name == "config");
+    let whose = file.map_or_else(String::new, |file| format!(" in `{}`", file.value));
+    let types = patterns
+        .iter()
+        .copied()
+        .filter(|pattern| !pattern.ends_with('*'));
+    Some(format!(
+        "no route{whose} takes the event type {}{}; a daemon with these routes alone fails each of its attempts",
+        values::quoted(&args.event_type),
+        did_you_mean(&args.event_type, types)
+    ))
 }
 
 fn event(args: &PublishArgs) -> Result<NewEvent, UsageError> {

@@ -236,10 +236,14 @@ fn dead_statuses_of(table: &toml::Table) -> Result<Vec<u16>, String> {
 }
 
 fn required<'a>(table: &'a toml::Table, key: &str) -> Result<&'a str, String> {
-    table
-        .get(key)
-        .and_then(toml::Value::as_str)
-        .ok_or_else(|| format!("needs `{key} = \"…\"`"))
+    match table.get(key) {
+        None => Err(format!("needs `{key} = \"…\"`")),
+        Some(toml::Value::String(text)) => Ok(text),
+        Some(value) => Err(format!(
+            "has `{key}`, which must be one text in quotes, not of the type {}",
+            value.type_str()
+        )),
+    }
 }
 
 fn scalar(table: &toml::Table, key: &str) -> Result<Option<String>, String> {

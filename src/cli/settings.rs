@@ -32,6 +32,8 @@ pub struct RunSettings {
     pub access: Access,
     /// What is allowed but looks wrong: to be logged once the log is up.
     pub warnings: Vec<String>,
+    /// What is allowed and right, and has a consequence that a person should know: likewise.
+    pub hints: Vec<String>,
 }
 
 /// Resolves the settings of `run`; `handlers` are those that the program itself brings.
@@ -70,6 +72,9 @@ pub(super) fn read_all(
     let of_proxy = routes::proxy_warning(&config.routes, env);
     layers.warnings.extend(of_proxy);
     let settings = RunSettings {
+        hints: hint_of_long_handlers(&config, handlers)
+            .into_iter()
+            .collect(),
         config,
         dsn,
         access,
@@ -331,6 +336,28 @@ fn warn_of_slow_connects(layers: &mut Layers, config: &Config, dsn: &Dsn) {
             values::seconds_text(config.lease),
         ));
     }
+}
+
+/// A handler may run for longer than a lease, since its worker renews that meanwhile.
+fn hint_of_long_handlers(config: &Config, handlers: &Handlers) -> Option<String> {
+    let of_routes = config.routes.iter();
+    let of_routes = of_routes.map(|route| (Some(route.pattern.as_str()), route.timeout));
+    let has_others = config.routes.is_empty() || handlers.has_routes();
+    let of_others = has_others.then_some((None, config.handler_timeout));
+    let (pattern, longest) = of_routes
+        .chain(of_others)
+        .max_by_key(|(_, timeout)| *timeout)?;
+    if longest <= config.lease {
+        return None;
+    }
+    let whose = pattern.map_or_else(String::new, |pattern| format!(" of the route `{pattern}`"));
+    let seconds = values::seconds_text;
+    Some(format!(
+        "a handler{whose} may take {} s but a lease lasts {} s: its worker renews the lease meanwhile; only where it cannot for that long, since \
+         the database or the worker is stopped for example, another worker takes the event, and it may be delivered twice",
+        seconds(longest),
+        seconds(config.lease)
+    ))
 }
 
 /// A drain that is shorter than a handler may take is allowed: whoever restarts in a hurry accepts that attempts are cut short.

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::error::UsageError;
+use crate::figure::counted;
 use crate::logging;
 
 /// Width where the terminal does not tell its own.
@@ -165,6 +166,24 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     kept
 }
 
+/// Divides a text into lines of at most `width` columns of the terminal; there is always one.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for c in text.chars() {
+        let columns = c.width().unwrap_or(0);
+        if used + columns > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        used += columns;
+        if let Some(line) = lines.last_mut() {
+            line.push(c);
+        }
+    }
+    lines
+}
+
 /// Shows a time of the API to the second: `2025-01-02 03:04:05Z`; other texts, such as `infinity`, as they are.
 pub(super) fn short_time(text: &str) -> String {
     match (text.get(..10), text.get(10..11), text.get(11..19)) {
@@ -200,7 +219,7 @@ pub(super) fn fields(lines: &[(&str, String)]) -> String {
 
 /// `1 event`, `2 events`.
 pub(super) fn events(n: u64) -> String {
-    format!("{n} event{}", if n == 1 { "" } else { "s" })
+    counted(n, "event")
 }
 
 /// Makes JSON safe to be shown: what could do something to a terminal stands outside strings nowhere, so it is written as its escape.
@@ -316,6 +335,18 @@ mod tests {
         assert!(drawn.contains(&format!("{long}  first\n")), "{drawn}");
         let second = format!("{:COLUMN_MOST$}  second\n", "short");
         assert!(drawn.contains(&second), "{drawn}");
+    }
+
+    #[test]
+    fn a_wrapped_text_is_whole_and_no_line_is_too_wide() {
+        for text in ["", "short", "受信者は忙しいです、あとで", &"x".repeat(95)] {
+            for width in 2..30 {
+                let lines = wrapped(text, width);
+                assert_eq!(lines.concat(), text);
+                assert!(lines.iter().all(|line| line.width() <= width), "{lines:?}");
+            }
+        }
+        assert_eq!(wrapped("", 10).len(), 1);
     }
 
     #[test]

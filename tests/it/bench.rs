@@ -49,6 +49,24 @@ fn a_bench_in_a_given_database_leaves_it_as_it_was() {
     assert_eq!(bench_schemas(&db), 0);
 }
 
+/// Goal: the bench empties its tables before each run, and these are never anybody's own.
+#[test]
+fn a_bench_never_works_in_a_schema_that_is_not_its_own() {
+    let db = TestDb::with_events(7);
+    let dsn = format!("{} options=-csearch_path=public", db.dsn());
+
+    let output = bench(&[&SMALL[..], &["--dsn", &dsn, "--processes", "1"]].concat());
+
+    assert_eq!(db.count("pending"), 7);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("the bench would work in the schema `public` and not in one of its own"),
+        "{said}"
+    );
+    assert_eq!(bench_schemas(&db), 0);
+}
+
 #[test]
 fn an_interrupted_bench_leaves_a_given_database_as_it_was() {
     let db = TestDb::new();

@@ -63,8 +63,32 @@ fn the_list_is_a_table_or_the_object_of_the_api() {
             "id  written               event type     aggregate  attempts  last error\n\
              \u{20}2  2025-01-02 03:04:05Z  order.created  order/2           5  receiver said 503\n",
         )
-        .stderr("events 2 to 2 of 3; --offset 2 shows the next\n")
+        .stderr("event 2 of 3; --offset 2 shows the next\n")
         .check();
+    for (args, said) in [
+        (
+            &["--limit", "2"][..],
+            "events 1 to 2 of 3; --offset 2 shows the next\n",
+        ),
+        (&["--limit", "3"], "events 1 to 3 of 3\n"),
+        (&["--offset", "2"], ""),
+        (
+            &["--offset", "3"],
+            "--offset 3 is behind the last of 3 dead events\n",
+        ),
+        (&["--offset", "1", "--error", "503"], ""),
+        (
+            &["--offset", "2", "--error", "503"],
+            "--offset 2 is behind the last of 2 dead events, all that the filter lets pass\n",
+        ),
+    ] {
+        let listed = cli(&db, &["list"]).args(args.iter().copied()).run();
+        assert_eq!(
+            (listed.status, listed.stderr.as_str()),
+            (0, said),
+            "{args:?}"
+        );
+    }
     let page = json(&db, &["list", "--limit", "2"]);
     assert_eq!(page["count"], 2);
     assert_eq!((&page["limit"], &page["offset"]), (&2.into(), &0.into()));

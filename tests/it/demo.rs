@@ -173,9 +173,33 @@ fn what_a_demo_suggests_works() {
     }
 
     assert!(suggested("psql").len() >= 2 && suggested("curl").len() >= 4);
+    let log = suggested("tail").remove(0);
+    let log = log.strip_prefix("tail -f ").unwrap();
     wait_until("the suggested event is handled", || {
-        demo.output().contains("event 101 order.created")
+        std::fs::read_to_string(log)
+            .unwrap()
+            .contains("event 101 order.created")
     });
+}
+
+/// Goal: a newcomer sees what came of the events and what to try, without a line of the log before, between or behind.
+#[test]
+fn the_table_and_what_to_try_stand_last_and_no_log_pushes_them_away() {
+    let demo = Demo::start(&[]);
+    demo.wait_introduced();
+
+    let output = demo.output();
+    assert!(!output.contains("INFO"), "{output}");
+    let lines: Vec<&str> = output.lines().filter(|line| !line.is_empty()).collect();
+    assert!(lines.len() <= 20, "{output}");
+    let place = |words: &str| lines.iter().position(|line| line.starts_with(words));
+    assert_eq!(place("sample events"), Some(2), "{output}");
+    assert_eq!(place("handled"), Some(3), "{output}");
+    assert_eq!(
+        place("Ctrl-C ends the demo"),
+        Some(lines.len() - 1),
+        "{output}"
+    );
 }
 
 #[test]
@@ -252,6 +276,8 @@ fn a_demo_whose_daemon_dies_says_so_and_leaves_nothing() {
     wait_until("it says so", || {
         demo.output().contains("error: the daemon ended")
     });
+    // The last that it said, since its log goes with the demo.
+    assert!(demo.output().contains("worker-01"), "{}", demo.output());
     demo.assert_nothing_is_left();
 }
 

@@ -42,6 +42,8 @@ mod cli;
 mod cluster;
 /// Flag before environment before file before default; limits; the file's errors.
 mod config;
+/// What `config check` prints: columns that hold, and what the settings mean together.
+mod config_check;
 /// Connections and the pool: they end in time, say why, and are replaced.
 mod connect;
 /// The option `--event-type` of the commands `dead-events …`: exact, or a pattern as in routes.

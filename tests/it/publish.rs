@@ -1,6 +1,6 @@
 //! The command `publish`: what goes into the row, and what is refused.
 
-use crate::support::{Cli, Daemon, TestDb, wait_until};
+use crate::support::{Cli, Daemon, TestDb, TestDir, wait_until};
 
 const EVENT: [&str; 7] = [
     "publish",
@@ -143,4 +143,49 @@ fn what_names_the_event_must_not_be_empty() {
             "--headers must be a JSON object, such as `{\"trace\": \"x\"}`",
         );
     }
+}
+
+#[test]
+fn a_type_that_no_known_route_takes_is_said_and_written_nevertheless() {
+    let db = TestDb::new();
+    let directory = TestDir::new();
+    let path = directory.file("c.toml");
+    let routes = "[[route]]\nevent_type = 'order.created'\nhandler = 'log'\n[[route]]\nevent_type = 'mail.*'\nhandler = 'log'\n";
+    let config = format!("dsn = '{}'\n{routes}", db.dsn());
+    std::fs::write(&path, &config).unwrap();
+    let publish = |event_type: &str| {
+        let said = Cli::new([
+            "publish",
+            "--aggregate-type=order",
+            "--aggregate-id=1",
+            "--config",
+            &path,
+            "--event-type",
+            event_type,
+        ])
+        .run();
+        assert_eq!(said.status, 0, "{}", said.stderr);
+        said.stderr
+    };
+
+    assert_eq!(publish("order.created"), "");
+    assert_eq!(publish("mail.sent"), "");
+    assert_eq!(
+        publish("order.creatd"),
+        format!(
+            "warning: no route in `{path}` takes the event type `order.creatd`; did you mean `order.created`?; \
+             a daemon with these routes alone fails each of its attempts\n"
+        )
+    );
+    assert_eq!(
+        publish("invoice.paid"),
+        format!(
+            "warning: no route in `{path}` takes the event type `invoice.paid`; \
+             a daemon with these routes alone fails each of its attempts\n"
+        )
+    );
+    // Where no route is known, a daemon's command line may name any.
+    std::fs::write(&path, format!("dsn = '{}'\n", db.dsn())).unwrap();
+    assert_eq!(publish("order.creatd"), "");
+    assert_eq!(db.count("pending"), 5);
 }

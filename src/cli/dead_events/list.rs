@@ -8,6 +8,7 @@ use crate::cli::settings::Env;
 use crate::cli::terminal::{self, Table};
 use crate::cli::{one_shot, say, values};
 use crate::error::UsageError;
+use crate::figure::counted;
 use crate::store::DeadEvent;
 
 /// Events on a page unless told otherwise: what a person looks through.
@@ -44,26 +45,53 @@ pub(super) fn run(args: &ListArgs, env: &Env) -> ExitCode {
             print(&json(&events, limit, offset))?;
             return Ok(ExitCode::SUCCESS);
         }
+        let is_page_full = events.len() == limit as usize;
+        let total = if is_page_full || events.is_empty() && offset > 0 {
+            session.count_dead(&filter)?
+        } else {
+            offset + events.len() as u64
+        };
         if events.is_empty() {
-            say(if is_filtered {
-                "no dead event matches the filter\n"
-            } else {
-                "no dead events\n"
-            });
+            say(&nothing(total, offset, is_filtered));
             return Ok(ExitCode::SUCCESS);
         }
         print(&table(&events).render(terminal::width()))?;
-        if events.len() == limit as usize {
-            let total = session.count_dead(&filter)?;
-            say(&format!(
-                "events {} to {} of {total}; --offset {} shows the next\n",
-                offset + 1,
-                offset + u64::from(limit),
-                offset + u64::from(limit),
-            ));
+        if is_page_full {
+            say(&place(total, offset, events.len() as u64));
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Says why a page is empty: an offset behind the last event must not look like good news.
+fn nothing(total: u64, offset: u64, is_filtered: bool) -> String {
+    let whose = if is_filtered {
+        ", all that the filter lets pass"
+    } else {
+        ""
+    };
+    match (total, is_filtered) {
+        (0, true) => "no dead event matches the filter\n".to_owned(),
+        (0, false) => "no dead events\n".to_owned(),
+        _ => format!(
+            "--offset {offset} is behind the last of {}{whose}\n",
+            counted(total, "dead event")
+        ),
+    }
+}
+
+/// Says which part of all events a full page shows, and how the next one is had.
+fn place(total: u64, offset: u64, n_shown: u64) -> String {
+    let last = offset + n_shown;
+    let which = match n_shown {
+        1 => format!("event {last}"),
+        _ => format!("events {} to {last}", offset + 1),
+    };
+    if last >= total {
+        format!("{which} of {total}\n")
+    } else {
+        format!("{which} of {total}; --offset {last} shows the next\n")
+    }
 }
 
 fn page(args: &ListArgs) -> Result<(u32, u64), UsageError> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cli::explain::{RouteFacts, Story, Taken};
 use crate::cli::terminal;
+use crate::figure::counted;
 use crate::handler::no_route_reason;
 use crate::logging;
 use crate::store::{EventLease, Inspection};
@@ -37,10 +38,9 @@ impl Story {
             "dead" => verdict(
                 "dead",
                 format!(
-                    "it has been dead since {} after {} attempt{}: {error}; `dispatchbox dead-events retry {}` makes it due again",
+                    "it has been dead since {} after {}: {error}; `dispatchbox dead-events retry {}` makes it due again",
                     at(&event.finished_at),
-                    event.attempts,
-                    if event.attempts == 1 { "" } else { "s" },
+                    counted(event.attempts, "attempt"),
                     self.id
                 ),
             ),
@@ -63,11 +63,10 @@ impl Story {
             Some(archived) => verdict(
                 "archived",
                 format!(
-                    "it is in the archive since {}, as {} after {} attempt{}",
+                    "it is in the archive since {}, as {} after {}",
                     terminal::short_time(&archived.archived_at),
                     archived.status,
-                    archived.attempts,
-                    if archived.attempts == 1 { "" } else { "s" }
+                    counted(archived.attempts, "attempt")
                 ),
             ),
             None => verdict(
@@ -107,11 +106,16 @@ impl Story {
             Taken::By(route) if self.is_full(route) => verdict(
                 "route_full",
                 format!(
-                    "{since}, and its route `{}` seems to be full: {} of its events are claimed, and each of {} workers takes {}",
+                    "{since}, and its route `{}` seems to be full: {} of its events {} claimed, and a worker takes {} ({} with leases)",
                     route.pattern,
                     self.n_route_claimed,
-                    self.n_leasing,
-                    route.max_parallel.unwrap_or(0)
+                    if self.n_route_claimed == 1 {
+                        "is"
+                    } else {
+                        "are"
+                    },
+                    route.max_parallel.unwrap_or(0),
+                    counted(self.n_leasing, "worker")
                 ),
             ),
             Taken::By(_) | Taken::Unknown => verdict(

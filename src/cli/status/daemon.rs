@@ -14,6 +14,9 @@ use crate::error::UsageError;
 use crate::http::ApiToken;
 use crate::logging;
 
+/// What is asked for, below the address.
+const STATUS_PATH: &str = "/api/status";
+
 /// A daemon answers from memory: one that takes longer is stuck, or its host is.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -76,7 +79,7 @@ impl DaemonClient {
             .build();
         Ok(DaemonClient {
             agent: config.into(),
-            url: format!("{base}/api/status"),
+            url: format!("{base}{STATUS_PATH}"),
             shown: logging::redact(&base).into_owned(),
             token: token.transpose()?,
         })
@@ -117,7 +120,7 @@ impl DaemonClient {
                 Err(Silence::Refused(format!("refused with 403: {why}")))
             }
             (status, _) => Err(Silence::Nobody(format!(
-                "what listens there is no daemon of this version: it answered {status}"
+                "what listens there is no daemon of this version: it answered {status} to {STATUS_PATH}"
             ))),
         }
     }

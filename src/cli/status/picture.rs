@@ -114,15 +114,12 @@ impl Picture<'_> {
     /// Backlog and dead events, and how long ago they were counted; those that are not known only where `is_all`.
     fn levels(&self, is_all: bool) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
-        let unknown = || "unknown".to_owned();
-        let backlog = &self.status["backlog"];
-        let survey_age = &backlog["survey_age_seconds"];
-        let counted = match survey_age.as_f64() {
-            Some(seconds) if seconds > COUNTS_FRESH_SECONDS => {
-                format!(" ({} ago)", age(survey_age))
-            }
-            Some(_) | None => String::new(),
+        let unknown = || match self.status["reason"].as_str() {
+            Some(reason) => format!("unknown: {reason}"),
+            None => "unknown".to_owned(),
         };
+        let backlog = &self.status["backlog"];
+        let counted = self.counted();
         if !backlog.is_null() {
             let oldest = match backlog["events"].as_u64() {
                 Some(0) | None => String::new(),
@@ -143,7 +140,7 @@ impl Picture<'_> {
                 None => String::new(),
             };
             let events = capped(&not_due["events"], not_due);
-            lines.push(("not due yet", format!("{events}{first}")));
+            lines.push(("not due yet", format!("{events}{counted}{first}")));
         }
         let dead = &self.status["dead"];
         if !dead.is_null() {
@@ -153,6 +150,17 @@ impl Picture<'_> {
             lines.push(("dead", unknown()));
         }
         lines
+    }
+
+    /// How long ago the table was counted, where that is no longer now: ` (12 s ago)`.
+    fn counted(&self) -> String {
+        let survey_age = &self.status["backlog"]["survey_age_seconds"];
+        match survey_age.as_f64() {
+            Some(seconds) if seconds > COUNTS_FRESH_SECONDS => {
+                format!(" ({} ago)", age(survey_age))
+            }
+            Some(_) | None => String::new(),
+        }
     }
 
     fn workers(&self) -> Table {
@@ -197,7 +205,12 @@ impl Picture<'_> {
         for one in by_type.iter().take(TYPES_SHOWN) {
             table.row([count(&one["count"]), text(&one["event_type"])]);
         }
-        let mut picture = format!("\n{}", table.render(self.width));
+        let mut picture = String::from("\n");
+        let counted = self.counted();
+        if !counted.is_empty() {
+            picture.push_str(&self.cut(&format!("dead events by type{counted}\n")));
+        }
+        picture.push_str(&table.render(self.width));
         if by_type.len() > TYPES_SHOWN {
             picture.push_str("…  `dispatchbox dead-events stats` names all\n");
         }
@@ -342,6 +355,25 @@ mod tests {
             "{old}"
         );
         assert!(old.contains("dead           1,000 (12 s ago)\n"), "{old}");
+        let all_old = drawn(json!({
+            "backlog": {"events": 0, "survey_age_seconds": 40.0},
+            "not_due": {"events": 3, "first_in_seconds": 9},
+            "dead": {"total": 1, "by_type": [{"event_type": "order.created", "count": 1}]},
+        }));
+        for line in [
+            "backlog        0 (40 s ago)\n",
+            "not due yet    3 (40 s ago), the first due in 9 s\n",
+            "dead           1 (40 s ago)\n",
+            "\ndead events by type (40 s ago)\ndead  event type\n",
+        ] {
+            assert!(all_old.contains(line), "{line}: {all_old}");
+        }
+        let away =
+            drawn(json!({"ready": false, "reason": "database not connected", "backlog": null}));
+        assert!(
+            away.contains("backlog        unknown: database not connected\n"),
+            "{away}"
+        );
         let fresh = drawn(json!({"backlog": {"events": 0, "survey_age_seconds": 1.9}}));
         assert!(fresh.contains("backlog        0\n"), "{fresh}");
         assert!(fresh.contains("dead           unknown\n"), "{fresh}");

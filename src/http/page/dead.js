@@ -9,8 +9,8 @@ const TITLE_MAX = 1_000;
 const RETRY_MEANS = "become pending again, with their attempts at 0, and are due at once.";
 const DISCARD_MEANS = "move to the table outbox_event_archive, with payload and error, and are not delivered. Nothing is destroyed.";
 
-/** What the list shows: the filter as applied, the page, the rows, and how many match. */
-const list = { filter: {}, offset: 0, events: [], total: 0, loads: 0, survey: null };
+/** What the list shows: the filter as applied, the page, the rows, how many match, and when that was so; the number of all of them, in words. */
+const list = { filter: {}, offset: 0, events: [], total: 0, loads: 0, survey: null, loadedAt: null, isLost: false, count: "" };
 
 /** The type that a chip put into its field. The field shows it escaped, and would drop its line breaks; the daemon gets the true one. */
 const chosen = { shown: "", type: "" };
@@ -39,6 +39,7 @@ async function loadDead() {
     if (load !== list.loads) return;
     list.events = elements(members(page).get("events")).map(deadEvent);
     list.total = JSON.parse(stats).total;
+    Object.assign(list, { loadedAt: Date.now(), isLost: false });
     if (list.events.length === 0 && list.offset > 0 && list.total > 0) {
       list.offset = Math.floor((list.total - 1) / PAGE_SIZE) * PAGE_SIZE;
       await loadDead();
@@ -65,7 +66,8 @@ function showDead() {
   // Where nothing has failed there is nothing to choose from.
   byId("filters").hidden = total === 0 && !hasFilter();
   byId("bulk").hidden = byId("filters").hidden;
-  if (!hasFilter()) byId("dead-count").textContent = total === 0 ? "none" : counted(total, "event");
+  if (!hasFilter()) list.count = total === 0 ? "none" : counted(total, "event");
+  markDead();
   setText("dead-note", hasFilter() ? `${counted(total, "event")} match${total === 1 ? "es" : ""} the filter` : "");
   const all = total === 1 ? "it" : `all ${integers.format(total)}`;
   for (const [id, verb] of [["retry-all", "Retry"], ["discard-all", "Discard"]]) {
@@ -83,7 +85,16 @@ function showEmpty(text) {
   byId("dead-empty").firstElementChild.textContent = text ?? "";
 }
 
+/** Says of what is no longer read anew at what time it was so. */
+function markDead() {
+  const isOld = list.loadedAt !== null && (list.isLost || contact.isStale);
+  byId("dead").toggleAttribute("data-stale", isOld);
+  setText("dead-count", isOld && list.count !== "" ? `${list.count}, as of ${clock.format(list.loadedAt)}` : list.count);
+}
+
 function showDeadTrouble(error) {
+  list.isLost = true;
+  markDead();
   if (list.events.length > 0) {
     byId("dead-note").textContent = `Not refreshed: ${sentence(error.message)}`;
   } else {

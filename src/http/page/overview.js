@@ -9,6 +9,9 @@ const STALE_MS = 10_000;
 /** The table is counted every two seconds where that is cheap; a count that is much older is marked, too: the database may be away. */
 const SURVEY_STALE_SECONDS = 55;
 
+/** While the daemon is not ready a count is marked sooner: what has not been counted anew by then cannot be. */
+const SURVEY_STALE_UNREADY_SECONDS = 6;
+
 /** A worker reports once a second; one that has not for this long is worth a word. */
 const QUIET_SECONDS = 5;
 
@@ -136,6 +139,7 @@ function tick() {
 function showStale(isStale) {
   contact.isStale = isStale;
   for (const id of ["charts", "workers"]) byId(id).toggleAttribute("data-stale", isStale);
+  markDead();
   if (!isStale || contact.status === null) return;
   for (const chart of Object.values(charts)) chart.freeze(clock.format(contact.heardAt));
   showWorkers(contact.status.workers);
@@ -158,17 +162,19 @@ function showStatus(status) {
   showDeadSurvey(status.dead);
 }
 
-function showFigures({ rates, backlog, not_due: notDue, in_flight: inFlight }) {
-  const isOld = backlog !== null && backlog.survey_age_seconds > SURVEY_STALE_SECONDS;
-  for (const id of ["backlog", "oldest"]) byId(id).toggleAttribute("data-stale", isOld);
+function showFigures({ ready, reason, phase, rates, backlog, not_due: notDue, in_flight: inFlight }) {
+  const isOld = backlog !== null && backlog.survey_age_seconds > (ready ? SURVEY_STALE_SECONDS : SURVEY_STALE_UNREADY_SECONDS);
+  for (const id of ["backlog", "oldest", "dead-types"]) byId(id).toggleAttribute("data-stale", isOld);
   setCard("throughput", figure(rates.done), legend("main", "done"), legend("warn", `${figure(rates.retry)}/s retried`), legend("bad", `${figure(rates.dead)}/s dead`));
   if (backlog === null) {
-    for (const id of ["backlog", "oldest"]) setCard(id, "–", "Not counted yet");
+    for (const id of ["backlog", "oldest"]) setCard(id, "–", ready ? "Not counted yet" : `Not known: ${reason ?? phase}`);
     return;
   }
   const countedAt = ago(Date.now() - backlog.survey_age_seconds * 1000);
   setCard("backlog", `${integers.format(backlog.events)}${backlog.capped ? "+" : ""}`, element("span", {}, `${integers.format(inFlight)} in flight, counted `, countedAt));
-  if (backlog.events === 0) setCard("oldest", "none", `Nothing is due${waiting(notDue)}`);
+  document.querySelector("#backlog .unit").textContent = backlog.events === 1 && !backlog.capped ? "due event" : "due events";
+  const seen = isOld ? [", counted ", countedAt.cloneNode(true)] : [];
+  if (backlog.events === 0) setCard("oldest", "none", element("span", {}, `Nothing is due${waiting(notDue)}`, ...seen));
   else setCard("oldest", span(backlog.oldest_due_age_seconds), element("span", {}, "seen ", countedAt.cloneNode(true)));
 }
 
@@ -177,7 +183,8 @@ function waiting(notDue) {
   if (notDue === null || notDue.events === 0) return "";
   const { events, capped, first_in_seconds: firstIn } = notDue;
   const first = firstIn === null ? "" : `, the first is due in ${span(firstIn)}`;
-  return `; ${integers.format(events)}${capped ? "+" : ""} wait for their time${first}`;
+  const wait = events === 1 && !capped ? "waits for its time" : "wait for their time";
+  return `; ${integers.format(events)}${capped ? "+" : ""} ${wait}${first}`;
 }
 
 /** A colored mark with its word: the line of the chart that it names. */

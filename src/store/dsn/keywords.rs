@@ -133,7 +133,7 @@ pub(super) fn find(name: &str) -> Result<&'static Keyword, DsnError> {
         .all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     if !is_word || !(1..=SHOWN_BYTES_MAX).contains(&name.len()) {
         return Err(DsnError::new(
-            "there is an unknown keyword; a value that holds blanks needs quotes: password='…'",
+            "there is an unknown keyword; a value that holds blanks needs quotes: application_name='my shop'",
         ));
     }
     let known = KEYWORDS.iter().map(|keyword| keyword.name);

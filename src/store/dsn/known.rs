@@ -7,6 +7,7 @@ use std::path::Path;
 use super::files::{self, variable};
 use super::keywords::{self, KEYWORDS};
 use super::{Dsn, DsnError, Env, driver};
+use crate::figure::counted;
 
 /// Where Debian's servers have their sockets, and where those built from source do.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
@@ -207,8 +208,9 @@ impl Known {
 
 fn mismatch(name: &str, n: usize, n_hosts: usize) -> DsnError {
     DsnError::new(format!(
-        "{name} has {n} values for {n_hosts} {}",
-        if n_hosts == 1 { "host" } else { "hosts" }
+        "{name} has {} for {}",
+        counted(n, "value"),
+        counted(n_hosts, "host")
     ))
 }
 

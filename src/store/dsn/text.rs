@@ -40,7 +40,7 @@ fn parse_keywords(text: &str) -> Result<Words, DsnError> {
             .strip_prefix('=')
             .ok_or_else(|| {
                 DsnError::new(format!(
-                    "word {} has no `=`; a value that holds blanks needs quotes: password='…'",
+                    "word {} has no `=`; a value that holds blanks needs quotes: application_name='my shop'",
                     words.len() + 1
                 ))
             })?;

@@ -356,9 +356,10 @@ fn a_daemon_that_is_gone_is_told_and_found_again() {
     browser.wait_text("#banner", "The daemon has not answered since ");
     browser.wait_text("#banner", "What is shown is as of ");
     assert_eq!(
-        browser.count("#charts[data-stale], #workers[data-stale]"),
-        2
+        browser.count("#charts[data-stale], #workers[data-stale], #dead[data-stale]"),
+        3
     );
+    browser.wait_text("#dead-count", "1 event, as of ");
     assert_eq!(browser.script(STALE), json!([false, [], []]));
     browser.click("[aria-label='Retry event 1']");
     browser.wait_text("#messages", "not retried: The daemon does not answer.");
@@ -368,7 +369,9 @@ fn a_daemon_that_is_gone_is_told_and_found_again() {
     wait_until_within(Duration::from_secs(40), "the page has found it", || {
         browser.text("#state") == "Ready" && browser.count("#banner[hidden]") == 1
     });
-    assert_eq!(browser.count("[data-stale]"), 0);
+    wait_until("nothing is marked as old", || {
+        browser.count("[data-stale]") == 0 && browser.text("#dead-count") == "1 event"
+    });
 }
 
 #[test]
@@ -385,10 +388,41 @@ fn a_database_that_is_away_is_told_beside_what_was_there() {
     browser.wait_text("#state-detail", "could not connect to the database");
     browser.wait_text("#dead-note", "Not refreshed: database unavailable.");
     browser.wait_text("#dead-table", "order.created");
+    browser.wait_text("#dead-count", "1 event, as of ");
+    wait_until_within(
+        Duration::from_secs(30),
+        "its figures are marked as old",
+        || {
+            browser.count("#backlog[data-stale], #oldest[data-stale], #dead-types[data-stale], #dead[data-stale]") == 4
+        },
+    );
+    browser.wait_text("#oldest .aside", "Nothing is due, counted ");
 
     server.start_again().unwrap();
     browser.wait_text("#state", "Ready");
-    wait_until_within(Duration::from_secs(20), "the list is fresh again", || {
-        browser.text("#dead-note").is_empty()
+    wait_until_within(Duration::from_secs(20), "all is fresh again", || {
+        browser.text("#dead-note").is_empty() && browser.count("[data-stale]") == 0
     });
+}
+
+#[test]
+fn one_event_is_no_plural() {
+    let db = TestDb::with_events(1);
+    let mut other = db.client();
+    let mut lock = other.transaction().unwrap();
+    lock.execute("SELECT FROM outbox_event FOR UPDATE", &[])
+        .unwrap();
+    let daemon = Daemon::new(&db).route("*=log").start();
+    let browser = visit(&daemon);
+
+    wait_until("it is counted", || {
+        browser.text("#backlog .value") == "1 due event"
+    });
+
+    lock.commit().unwrap();
+    wait_until_within(Duration::from_secs(30), "none is left", || {
+        browser.text("#backlog .value") == "0 due events"
+    });
+    db.execute("UPDATE outbox_event SET status = 'retry', next_run_at = now() + interval '1 hour'");
+    browser.wait_text("#oldest .aside", "Nothing is due; 1 waits for its time");
 }

@@ -310,7 +310,11 @@ fn a_route_that_cannot_work_is_refused() {
     );
     check_file_refused(
         &of("http", "url_file=3"),
-        "route 1 needs `url_file = \"…\"` (in FILE)",
+        "route 1 has `url_file`, which must be one text in quotes, not of the type integer (in FILE)",
+    );
+    check_file_refused(
+        &route("event_type=['a', 'b']\nhandler='log'"),
+        "route 1 has `event_type`, which must be one text in quotes, not of the type array (in FILE)",
     );
     check_file_refused(
         &of("exec", "url_file='/x'\ncommand=['/bin/true']"),

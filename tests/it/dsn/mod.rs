@@ -106,7 +106,7 @@ fn the_url_form_is_read_with_its_codes_and_hosts() {
 
 #[test]
 fn what_cannot_be_read_is_refused_without_its_values() {
-    let quotes = "a value that holds blanks needs quotes: password='…'";
+    let quotes = "a value that holds blanks needs quotes: application_name='my shop'";
     check_refused("host", &format!("word 1 has no `=`; {quotes}"));
     check_refused(
         "password=my secret",
@@ -171,7 +171,7 @@ fn what_cannot_be_read_is_refused_without_its_values() {
         "unknown keyword `usr`; did you mean `user`?",
     );
     check_refused("host=a\0b", "it holds a NUL character");
-    check_refused("host=a,b hostaddr=::1", "hostaddr has 1 values for 2 hosts");
+    check_refused("host=a,b hostaddr=::1", "hostaddr has 1 value for 2 hosts");
     check_refused("host=a,b,c port=1,2", "port has 2 values for 3 hosts");
     check_refused("hostaddr=localhost", "hostaddr must be an IP address");
     check_refused(
