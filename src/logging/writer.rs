@@ -237,16 +237,24 @@ mod tests {
         (level, format!("{number:>1000}\n"))
     }
 
+    /// Pushes more lines than pipe and queue hold. The pipe is full before the queue is filled, so that no line is taken out in between, and only
+    /// the newest are dropped.
+    fn stall(writer: &Writer) {
+        for number in 0..2000 {
+            if number == 200 {
+                writer.flush();
+            }
+            let (level, text) = line(Level::Info, number);
+            writer.push(level, text);
+        }
+    }
+
     /// Goal: a reader that stalls stops no caller, costs the newest lines, and learns how many they were, where they would have stood.
     #[test]
     fn a_reader_that_stalls_costs_lines_which_are_counted_where_they_are_missing() -> io::Result<()>
     {
         let (reader, writer) = on_a_pipe()?;
-        // More than pipe and queue hold.
-        for number in 0..2000 {
-            let (level, text) = line(Level::Info, number);
-            writer.push(level, text);
-        }
+        stall(&writer);
         let n_dropped = writer.n_dropped();
         assert!((500..1500).contains(&n_dropped), "{n_dropped}");
         // What matters more still has room.
@@ -277,10 +285,7 @@ mod tests {
     #[test]
     fn a_count_that_no_line_follows_is_told_by_itself() -> io::Result<()> {
         let (reader, writer) = on_a_pipe()?;
-        for number in 0..2000 {
-            let (level, text) = line(Level::Info, number);
-            writer.push(level, text);
-        }
+        stall(&writer);
 
         let told = reader.lines().map_while(Result::ok);
         let mut told = told.skip_while(|line| !line.starts_with("dropped "));
