@@ -18,7 +18,9 @@ pub struct OutOfReach {
     pub current: Option<String>,
     /// The connection itself named the schemas to look in, so that a migration may make an outbox there.
     pub is_asked_for: bool,
-    /// Schemas with a table outbox_event; never empty.
+    /// The schema of a table of that name which the search_path reaches, and which is no outbox.
+    pub other: Option<String>,
+    /// Schemas with an outbox; never empty.
     pub schemas: Vec<String>,
 }
 
@@ -32,10 +34,16 @@ impl OutOfReach {
             n if n > SCHEMAS_MAX => ("schemas", format!(" and {} more", n - SCHEMAS_MAX)),
             _ => ("schemas", String::new()),
         };
-        format!(
-            "the table outbox_event stands in the {noun} {told}{more}, which the search_path ({}) does not reach",
-            self.search_path
-        )
+        let path = &self.search_path;
+        match &self.other {
+            None => format!(
+                "the table outbox_event stands in the {noun} {told}{more}, which the search_path ({path}) does not reach"
+            ),
+            Some(other) => format!(
+                "the table outbox_event stands in the {noun} {told}{more}; \
+                 the search_path ({path}) reaches another table of that name, in {other}"
+            ),
+        }
     }
 
     /// Says how a connection reaches them.
@@ -51,7 +59,8 @@ impl OutOfReach {
 
     /// What a person who wants to migrate can do.
     pub fn remedy_of_migrate(&self) -> String {
-        let second = self.current.as_ref().map_or_else(String::new, |current| {
+        let current = self.current.as_ref().filter(|_| self.other.is_none());
+        let second = current.map_or_else(String::new, |current| {
             format!(
                 "; for a second outbox in the schema {current}: {}",
                 option(current)
@@ -98,7 +107,8 @@ impl Session {
                     search_path: row.try_get(0)?,
                     current: row.try_get(1)?,
                     is_asked_for: row.try_get(2)?,
-                    schemas: row.try_get(3)?,
+                    other: row.try_get(3)?,
+                    schemas: row.try_get(4)?,
                 })
             },
         )?;
@@ -142,6 +152,7 @@ mod tests {
             search_path: "\"$user\", public".to_owned(),
             current: Some("public".to_owned()),
             is_asked_for: false,
+            other: None,
             schemas: schemas.iter().map(|&name| name.to_owned()).collect(),
         }
     }

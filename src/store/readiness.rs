@@ -64,7 +64,9 @@ impl Session {
         // A migration refuses such a table, too.
         let unfit = self.unfit_columns()?;
         if !unfit.is_empty() {
-            return Ok(Some(Lack::Types(unfit)));
+            // It may be another table of that name.
+            let found = self.out_of_reach()?;
+            return Ok(Some(found.map_or(Lack::Types(unfit), Lack::OutOfReach)));
         }
         let missing = self.missing_schema()?;
         if !missing.is_empty() {

@@ -48,6 +48,7 @@ impl Summary {
         }
         let backlog = match survey {
             None => "backlog unknown".to_owned(),
+            Some(survey) if survey.backlog == 0 => "backlog 0".to_owned(),
             Some(survey) => format!(
                 "backlog {}{}, oldest due for {:.0} s",
                 survey.backlog,

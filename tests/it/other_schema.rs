@@ -181,3 +181,39 @@ fn tables_that_move_under_a_running_daemon_are_named() {
     db.execute("DROP SCHEMA public; ALTER SCHEMA shop RENAME TO public");
     daemon.wait_ready();
 }
+
+/// Goal: a table of the same name that is no outbox, as other tools make it, is not taken for one, and not migrated.
+#[test]
+fn a_table_of_that_name_that_is_no_outbox_does_not_hide_the_one_that_is() {
+    let db = with_shop();
+    db.execute(
+        "CREATE TABLE public.outbox_event (id uuid, aggregatetype text, type text, payload jsonb)",
+    );
+    let fact = r#"the table outbox_event stands in the schema shop; the search_path ("$user", public) reaches another table of that name, in public"#;
+
+    let mut daemon = Daemon::new(&db).route("*=log").start();
+    assert_eq!(daemon.wait_exit(Duration::from_secs(10)).code(), Some(78));
+    wait_until("the log names it", || {
+        daemon
+            .log()
+            .contains(&format!("could not start: {REMEDY}: {fact}"))
+    });
+    let said = Cli::new(["migrate", "--dsn", &db.dsn()]).run();
+    assert_eq!(said.status, 78);
+    assert_eq!(
+        said.stderr,
+        format!("error: could not choose the schema: {fact}\nhint: {REMEDY}\n")
+    );
+    let said = Cli::new(["dead-events", "list", "--dsn", &db.dsn()]).run();
+    assert!(
+        said.stderr.ends_with(&format!("hint: {REMEDY}: {fact}\n")),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(tables_in_public(&db), 1);
+
+    // The other way round: such a table elsewhere keeps nobody from an outbox.
+    db.execute("DROP SCHEMA shop CASCADE; CREATE SCHEMA cdc; ALTER TABLE public.outbox_event SET SCHEMA cdc");
+    let said = Cli::new(["migrate", "--dsn", &db.dsn()]).run();
+    assert_eq!(said.status, 0, "{}", said.stderr);
+}

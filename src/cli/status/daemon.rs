@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::error::UsageError;
 use crate::http::ApiToken;
 use crate::logging;
+use crate::store::io_cause;
 
 /// What is asked for, below the address.
 const STATUS_PATH: &str = "/api/status";
@@ -175,10 +176,8 @@ fn in_words(err: &ureq::Error) -> String {
     if text.contains("InvalidContentType") {
         return "it speaks no TLS: use http://".to_owned();
     }
-    if let ureq::Error::Io(err) = err
-        && err.kind() == std::io::ErrorKind::ConnectionRefused
-    {
-        return "connection refused".to_owned();
+    if let ureq::Error::Io(err) = err {
+        return io_cause(err);
     }
     text
 }

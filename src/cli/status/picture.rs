@@ -41,7 +41,7 @@ impl Picture<'_> {
         let status = self.status;
         let ready = match (status["ready"].as_bool(), status["reason"].as_str()) {
             (Some(true), _) => "ready".to_owned(),
-            (_, Some(reason)) => format!("not ready: {reason}"),
+            (_, Some(reason)) => format!("not ready ({reason})"),
             (_, None) => "not ready".to_owned(),
         };
         let rates = &status["rates"];
