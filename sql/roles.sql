@@ -1,9 +1,9 @@
--- Roles with no more than they need, for psql: psql -d … -f sql/roles.sql, as the owner of the tables, who may create roles.
+-- Roles with no more than they need, for psql: psql -d ... -f sql/roles.sql, as the owner of the tables, who may create roles.
 --
 -- Apply it after schema.sql or `dispatchbox migrate`, and again after each later one, which may bring functions. It may be repeated, and
 -- takes away only what PUBLIC could do with our functions. Nobody logs in with these roles; they are given to those who do:
 --
---   create role dispatchbox_on_vm1 login password '…' in role dispatchbox_daemon;
+--   create role dispatchbox_on_vm1 login password '...' in role dispatchbox_daemon;
 --   grant dispatchbox_producer to shop;
 --
 --   dispatchbox_daemon     `dispatchbox run`, `dead-events`, `explain` and `status`
@@ -29,7 +29,7 @@ begin
     select string_agg(n.nspname, ', ' order by n.nspname) into others
       from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relname = 'outbox_event' and c.relkind in ('r', 'p');
     raise exception 'the search_path (%) reaches no table outbox_event', current_setting('search_path')
-      using hint = coalesce('It stands in the schema ' || others || ': name that in the environment, PGOPTIONS=-csearch_path=…',
+      using hint = coalesce('It stands in the schema ' || others || ': name that in the environment, PGOPTIONS=-csearch_path=...',
                             'Apply sql/schema.sql or `dispatchbox migrate` first, and look whether this is the right database.');
   end if;
   -- Everything below is in the schema of the table, whatever the search_path says first.
@@ -78,7 +78,7 @@ begin
                   where n.nspname = home and p.proname like '%outbox\_%' loop
     execute format('revoke execute on routine %s from public', granted);
   end loop;
-  for role, func in values ('dispatchbox_daemon', 'outbox_leases_1'),  ('dispatchbox_daemon', 'outbox_claim_1'),
+  for role, func in values ('dispatchbox_daemon', 'outbox_leases_1'),  ('dispatchbox_daemon', 'outbox_claim_2'),
                            ('dispatchbox_daemon', 'outbox_settle_1'),  ('dispatchbox_daemon', 'outbox_renew_1'),
                            ('dispatchbox_daemon', 'outbox_settle_each_1'),
                            ('dispatchbox_daemon', 'outbox_requeue_1'), ('dispatchbox_daemon', 'outbox_discard_1'),

@@ -7,7 +7,7 @@
 -- Everything goes to the first schema of the search_path, and the functions look only there, whoever calls them: several outboxes can
 -- live in one database.
 --
--- `migrate` reads this same file: a line `-- step: …` says what the statement below it brings, and a step is run where a part of that is
+-- `migrate` reads this same file: a line `-- step: ...` says what the statement below it brings, and a step is run where a part of that is
 -- missing. What stands before the first step and after the last is for psql alone.
 
 do $$ begin
@@ -43,7 +43,7 @@ alter table outbox_event
   add column if not exists finished_at   timestamptz,
   add column if not exists headers       jsonb;
 
--- The claim walks this one; its predicate must stay word for word what outbox_claim_1 asks for. (Not partial on (status, next_run_at)
+-- The claim walks this one; its predicate must stay word for word what outbox_claim_2 asks for. (Not partial on (status, next_run_at)
 -- costs four times as much.)
 -- step: index outbox_event_due
 create index if not exists outbox_event_due on outbox_event (next_run_at, id) where status in ('pending', 'retry');
@@ -169,25 +169,40 @@ begin
   return query select * from unnest(standing);
 end $$;
 
--- Claims up to `events_max` due events behind the position (after_at, after_id), in the order (next_run_at, id), and leases them to
--- `worker`. `leave_out` names event types that are not wanted, `take_only` the only wanted ones; null means no such list. The payloads
--- together stay below `bytes_max`, except that one event is always taken.
+-- Looks at due events behind the position (after_at, after_id), in the order (next_run_at, id), claims what it finds for `worker` under a new
+-- lease, and says how far it came.
+--
+-- A look is bounded: it reads at most `stretch` entries of outbox_event_due, whatever it may take of them, and null means no such limit. So the
+-- events of a route that may not run now cost one pass, never a pass for each claim. (A bound costs a second look at each row, by its
+-- place: a tenth of a claim; a caller that takes whatever it finds needs none. An upper bound as a condition of the index would be free, but a
+-- row comparison ends no index scan while its first columns are equal.)
+--
+-- What may be taken is said by segments. `bounds`, sorted in the collation "C", cut the event types into segments; `groups` names the group
+-- of each segment (one more than there are bounds; 0: not to be taken). `takes` is the most that each group may take now, null for as much as
+-- there is. Without `takes` no group has a limit, without `bounds` all types are one group. Patterns are not matched here: one binary
+-- search per row (width_bucket) replaces them, so 20 routes cost what one does.
+--
+-- At most `events_max` events are claimed, and their payloads and headers stay below `bytes_max` together, except that one event is always taken.
 --
 -- SKIP LOCKED guards the moment of claiming, the lease the time of handling:
--- 1. Lock due events that no lease names and nobody else is just claiming. Nothing here waits for a row.
--- 2. With a snapshot taken after the locks, drop those that a lease committed in between names. From then on nobody can lease ours.
+-- 1. Lock due events that no lease names and no other claim has locked. Nothing here waits for a row.
+-- 2. With a snapshot taken after the locks, drop those that a lease committed in between names. From then on no other claim can lease ours.
 -- 3. Insert the lease. 4. Read the events.
 -- Step 2 needs READ COMMITTED: with one snapshot for all steps two claims get the same events.
 -- An event comes back with its attempts so far, never below 0; unknown statuses are never due.
 --
+-- Rows without a token say how far the look came. The one without a group: everything up to (next_run_at, id), or up to the end of what is due
+-- where these are null, was looked at. One with a group: that group has taken all it may, and more of it may lie behind this position.
+--
 -- The settings keep the planner on outbox_event_due. With another index on next_run_at in place (the predecessor's) and unlucky
 -- statistics it read all due events and sorted them; and a plan that is taken although it is switched off looks dear enough to be compiled.
--- step: function outbox_claim_1
-create or replace function outbox_claim_1(worker text, events_max int, lease interval, after_at timestamptz, after_id bigint,
-                                          leave_out text[], take_only text[], bytes_max bigint)
-returns table (token bigint, id bigint, aggregate_type text, aggregate_id text, event_type text, payload text, attempts int,
+-- step: function outbox_claim_2
+create or replace function outbox_claim_2(worker text, events_max int, bytes_max bigint, lease interval, after_at timestamptz, after_id bigint,
+                                          stretch int, bounds text[], groups int[], takes int[])
+returns table (token bigint, group_no int, id bigint, aggregate_type text, aggregate_id text, event_type text, payload text, attempts int,
                next_run_at timestamptz, created_at timestamptz, headers text)
-language plpgsql set search_path from current set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
+language plpgsql set search_path from current set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_hashjoin = off
+                 set enable_mergejoin = off set jit = off as $$
 #variable_conflict use_column
 declare
   small   constant int := 2048;   -- bytes up to which a payload counts as it is: measuring its text would cost as much as sending it
@@ -195,9 +210,14 @@ declare
   ids     bigint[];
   bytes   bigint;
   largest int;
-  size    int;
+  size    bigint;
   kept    int := 0;
   tok     bigint;
+  upto_at timestamptz;            -- the last position that this look has seen, null for the end of what is due
+  upto_id bigint;
+  full_no int[];                  -- groups that took all they may
+  full_at timestamptz[];
+  full_id bigint[];
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'claiming needs the isolation level read committed, not %', current_setting('transaction_isolation')
@@ -206,48 +226,119 @@ begin
   if events_max is null or events_max not between 1 and 900 then
     raise exception 'a claim takes 1 to 900 events, not %', events_max using errcode = 'invalid_parameter_value';
   end if;
+  if stretch < 1 or (stretch is null and groups is not null) then
+    raise exception 'a look reads at least 1 entry, not %', stretch using errcode = 'invalid_parameter_value';
+  end if;
   for turn in 1..4 loop
-    select coalesce(array_agg(c.id), '{}'), sum(c.bytes), max(c.bytes) into ids, bytes, largest
-      from (select e.id, pg_column_size(e.payload) as bytes from outbox_event e
-             where e.status in ('pending', 'retry') and e.next_run_at <= now() and (e.next_run_at, e.id) > (after_at, after_id)
-               and coalesce(e.event_type <> all (leave_out), true) and coalesce(e.event_type = any (take_only), take_only is null)
-               and e.id not in (select unnest(event_ids) from outbox_leases_1())
-             order by e.next_run_at, e.id limit events_max for no key update skip locked) c;
+    if takes is not null then
+      with read as materialized (
+             select e.id, e.next_run_at, groups[1 + width_bucket(coalesce(e.event_type::text, '') collate "C", bounds)] as group_no
+               from outbox_event e
+              where e.status in ('pending', 'retry') and e.next_run_at <= now() and (e.next_run_at, e.id) > (after_at, after_id)
+              order by e.next_run_at, e.id limit stretch),
+           ranked as materialized (
+             select id, next_run_at, group_no, row_number() over (partition by group_no order by next_run_at, id) as place,
+                    count(*) over (partition by group_no) as n
+               from read where group_no <> 0 and id not in (select unnest(event_ids) from outbox_leases_1())),
+           chosen as materialized (
+             select id, next_run_at from ranked where place <= coalesce(takes[group_no], events_max) order by next_run_at, id limit events_max),
+           -- By id alone, so that no other index is thought of; what changed meanwhile is looked at again.
+           locked as materialized (
+             select c.id, c.next_run_at, l.bytes
+               from chosen c
+               cross join lateral (select pg_column_size(e.payload) + coalesce(pg_column_size(e.headers), 0) as bytes from outbox_event e
+                                    where e.id = c.id and e.status || '' in ('pending', 'retry') and e.next_run_at <= now()
+                                    for no key update skip locked) l),
+           last as (
+             (select next_run_at, id from chosen where (select count(*) from chosen) = events_max order by next_run_at desc, id desc limit 1)
+             union all
+             (select next_run_at, id from read where (select count(*) from chosen) < events_max and (select count(*) from read) = stretch
+               order by next_run_at desc, id desc limit 1))
+      select array(select id from locked order by next_run_at, id), (select sum(bytes) from locked), (select max(bytes) from locked),
+             (select max(next_run_at) from last), (select max(id) from last),
+             array(select group_no from ranked where place = takes[group_no] and n > place order by group_no),
+             array(select next_run_at from ranked where place = takes[group_no] and n > place order by group_no),
+             array(select id from ranked where place = takes[group_no] and n > place order by group_no)
+        into ids, bytes, largest, upto_at, upto_id, full_no, full_at, full_id;
+    elsif stretch is not null then
+      with claimed as materialized (
+             select e.id, pg_column_size(e.payload) + coalesce(pg_column_size(e.headers), 0) as bytes
+               from (select e.ctid as place, e.id, e.next_run_at, e.event_type from outbox_event e
+                      where e.status in ('pending', 'retry') and e.next_run_at <= now() and (e.next_run_at, e.id) > (after_at, after_id)
+                      order by e.next_run_at, e.id limit stretch) r
+               join outbox_event e on e.ctid = r.place
+              where (groups is null or groups[1 + width_bucket(coalesce(r.event_type::text, '') collate "C", bounds)] <> 0)
+                and r.id not in (select unnest(event_ids) from outbox_leases_1())
+                and e.id = r.id and e.status in ('pending', 'retry') and e.next_run_at <= now()   -- what changed meanwhile
+              order by r.next_run_at, r.id limit events_max for no key update of e skip locked),
+           -- Of the same snapshot, and only read where it is needed.
+           stop as materialized (
+             select e.next_run_at, e.id from outbox_event e
+              where e.status in ('pending', 'retry') and e.next_run_at <= now() and (e.next_run_at, e.id) > (after_at, after_id)
+              order by e.next_run_at, e.id limit 1 offset stretch - 1)
+      select coalesce(array_agg(id), '{}'), sum(c.bytes), max(c.bytes),
+             case when count(*) < events_max then (select next_run_at from stop) end, case when count(*) < events_max then (select id from stop) end
+        into ids, bytes, largest, upto_at, upto_id from claimed c;
+    else
+      select coalesce(array_agg(c.id), '{}'), sum(c.bytes), max(c.bytes) into ids, bytes, largest
+        from (select e.id, pg_column_size(e.payload) + coalesce(pg_column_size(e.headers), 0) as bytes from outbox_event e
+               where e.status in ('pending', 'retry') and e.next_run_at <= now() and (e.next_run_at, e.id) > (after_at, after_id)
+                 and e.id not in (select unnest(event_ids) from outbox_leases_1())
+               order by e.next_run_at, e.id limit events_max for no key update skip locked) c;
+    end if;
+    if takes is null and cardinality(ids) = events_max then
+      upto_id := ids[events_max];
+      select e.next_run_at into upto_at from outbox_event e where e.id = upto_id;   -- locked, so it stays what it is
+    end if;
     exit when ids = '{}';
     ids := array(select id from unnest(ids) id where id not in (select unnest(event_ids) from outbox_leases_1()));
     exit when ids <> '{}';       -- all of them went to others: look again behind them
   end loop;
+
+  -- Most claims are far below the limit, which the stored sizes show for nothing. The others are measured, only as far as it goes, because
+  -- that reads the payloads: a small one as it is unpacked (#> does that and nothing else), a large one as the text that it becomes.
+  if ids <> '{}' and (largest > small or bytes * growth > bytes_max) then
+    bytes := 0;
+    for size in
+      select coalesce(case when pg_column_size(e.payload) <= small and pg_column_size(e.payload #> '{}') <= small
+                           then pg_column_size(e.payload #> '{}') else octet_length(e.payload::text) end, 0)
+             + coalesce(octet_length(e.headers::text), 0)
+        from (select e.payload, e.headers from unnest(ids) with ordinality as u (id, place) join outbox_event e on e.id = u.id
+               order by u.place offset 0) e
+    loop
+      bytes := bytes + size;
+      exit when kept > 0 and bytes > bytes_max;
+      kept := kept + 1;
+    end loop;
+    if kept < cardinality(ids) then
+      ids := ids[:kept];
+      upto_id := ids[kept];
+      select e.next_run_at into upto_at from outbox_event e where e.id = upto_id;
+    end if;
+  end if;
+
+  return query values (null::bigint, null::int, upto_id, null::text, null::text, null::text, null::text, null::int, upto_at,
+                       null::timestamptz, null::text);
+  if full_no <> '{}' then
+    return query
+      select null::bigint, f.group_no, f.id, null::text, null::text, null::text, null::text, null::int, f.at, null::timestamptz, null::text
+        from unnest(full_no, full_at, full_id) as f (group_no, at, id)
+       where upto_at is null or (f.at, f.id) < (upto_at, upto_id);
+  end if;
   if ids = '{}' then
     return;
   end if;
 
-  -- Most claims are far below the limit, which the stored sizes show for nothing. The others are measured, only as far as it goes, because
-  -- that reads the payloads: a small one as it is unpacked (#> does that and nothing else), a large one as the text that it becomes.
-  if largest > small or bytes * growth > bytes_max then
-    bytes := 0;
-    for size in
-      select case when pg_column_size(e.payload) <= small and pg_column_size(e.payload #> '{}') <= small
-                  then pg_column_size(e.payload #> '{}') else octet_length(e.payload::text) end
-        from (select e.payload from unnest(ids) with ordinality as u (id, place) join outbox_event e on e.id = u.id
-               order by u.place offset 0) e
-    loop
-      bytes := bytes + coalesce(size, 0);
-      exit when kept > 0 and bytes > bytes_max;
-      kept := kept + 1;
-    end loop;
-    ids := ids[:kept];
-  end if;
-
   tok := txid_current();
-  insert into outbox_lease (token, worker, expires_at, event_ids) values (tok, outbox_claim_1.worker, clock_timestamp() + lease, ids);
+  insert into outbox_lease (token, worker, expires_at, event_ids) values (tok, outbox_claim_2.worker, clock_timestamp() + lease, ids);
   return query
-    select tok, e.id, coalesce(e.aggregate_type::text, ''), coalesce(e.aggregate_id::text, ''), coalesce(e.event_type::text, ''),
+    select tok, null::int, e.id, coalesce(e.aggregate_type::text, ''), coalesce(e.aggregate_id::text, ''), coalesce(e.event_type::text, ''),
            coalesce(e.payload::text, 'null'), greatest(e.attempts, 0), e.next_run_at, coalesce(e.created_at, 'infinity'), e.headers::text
       from unnest(ids) with ordinality as u (id, place) join outbox_event e on e.id = u.id order by u.place;
 end $$;
 do $$ begin
   if current_setting('server_version_num')::int >= 130000 then
-    alter function outbox_claim_1(text, int, interval, timestamptz, bigint, text[], text[], bigint) set enable_incremental_sort = off;
+    alter function outbox_claim_2(text, int, bigint, interval, timestamptz, bigint, int, text[], int[], int[]) set enable_incremental_sort = off;
   end if;
 end $$;
 
@@ -391,7 +482,7 @@ end $$;
 -- any more, what somebody else has locked at this moment, and what a lease names (a person's own UPDATE may have made it dead meanwhile):
 -- made pending, it would be settled by the worker that still holds it, and handed out once more.
 --
--- As in outbox_claim_1, leases are looked at with a snapshot taken after the row locks: from then on none can come to name these events,
+-- As in outbox_claim_2, leases are looked at with a snapshot taken after the row locks: from then on none can come to name these events,
 -- since nobody claims a dead event. Nothing here waits for a row, so it cannot deadlock. By id alone, as in outbox_settle_1.
 -- step: function outbox_requeue_1
 create or replace function outbox_requeue_1(ids bigint[]) returns setof bigint
@@ -465,7 +556,7 @@ begin
            filter (where is_written),
          string_agg(format('m.%I', name), ', ' order by place) filter (where is_homeless),
          string_agg(name, ', ' order by place) filter (where is_homeless),
-         string_agg(case when name = 'archived_at' then 'alter table outbox_event rename column archived_at to …'
+         string_agg(case when name = 'archived_at' then 'alter table outbox_event rename column archived_at to ...'
                          else format('alter table outbox_event_archive add column %I %s', name, type) end, '; ' order by place)
            filter (where is_homeless)
     into targets, sources, homeless, names, remedy
@@ -583,7 +674,7 @@ begin
       raise warning 'event % stays in outbox_event: %', stay.ids[1], stay.reason;
     else
       raise warning '% events (%) stay in outbox_event: %', stay.n,
-                    array_to_string(stay.ids[:ids_shown_max], ', ') || case when stay.n > ids_shown_max then ', …' else '' end, stay.reason;
+                    array_to_string(stay.ids[:ids_shown_max], ', ') || case when stay.n > ids_shown_max then ', ...' else '' end, stay.reason;
     end if;
     n_rest := n_rest - stay.n;
   end loop;
@@ -653,7 +744,7 @@ language sql set search_path from current set enable_seqscan = off as $$
   returning l.token
 $$;
 
--- TRUNCATE … RESTART IDENTITY counts ids from 1 again: a new event must not meet the lease of an old one. The schema comes from the
+-- TRUNCATE ... RESTART IDENTITY counts ids from 1 again: a new event must not meet the lease of an old one. The schema comes from the
 -- trigger, not from the search_path of whoever truncates.
 -- step: function outbox_truncated_1
 create or replace function outbox_truncated_1() returns trigger language plpgsql as $$

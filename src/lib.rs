@@ -26,9 +26,9 @@
 //!
 //! # A row's way
 //!
-//! 1. *Claim.* One call of `outbox_claim_1` names up to 900 due events in one new row of `outbox_lease`. `SKIP LOCKED` guards the
-//!    moment of claiming, the lease guards the time of handling. No transaction stays open while a handler runs, so vacuum is
-//!    never held back by a slow destination.
+//! 1. *Claim.* One call of `outbox_claim_2` reads a bounded stretch of what is due and names up to 900 events in one new row of
+//!    `outbox_lease`. `SKIP LOCKED` guards the moment of claiming, the lease guards the time of handling. No transaction stays open
+//!    while a handler runs, so vacuum is never held back by a slow destination.
 //! 2. *Queue.* The channel is the only look-ahead. The fetcher asks for what fits, and for more only while runners keep up.
 //! 3. *Handle.* A runner notes in the in-hand file what it starts, runs the handler, and turns whatever happens into an outcome.
 //! 4. *Settle.* `outbox_settle_1` writes an outcome only while the worker's lease still names the event; what comes back is what

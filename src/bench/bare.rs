@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::bench::arena::Arena;
 use crate::bench::{BenchError, BenchOptions, rate};
 use crate::event::Outcome;
-use crate::store::{ClaimQuery, Filter, Position, Session, SettleBatch, Settlement, StoreError};
+use crate::store::{ClaimQuery, Position, Session, SettleBatch, Settlement, StoreError};
 
 /// Longer than any run.
 const LEASE: Duration = Duration::from_mins(10);
@@ -59,7 +59,8 @@ fn drain(mut session: Session, worker: &str, batch_size: u16) -> Result<Option<f
             limit: batch_size,
             lease: LEASE,
             after: &after,
-            filter: Filter::Without(&[]),
+            stretch: None,
+            selection: None,
             bytes_max: BYTES_MAX,
         })?;
         let Some(claimed) = claimed else {

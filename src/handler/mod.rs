@@ -51,6 +51,7 @@ mod process;
 mod receiver;
 mod route;
 pub mod sample;
+mod segments;
 pub mod transport;
 mod url_file;
 
@@ -63,6 +64,7 @@ use crate::event::Event;
 pub use outcome::{REASON_BYTES_MAX, no_route_reason, outcome_of};
 pub use receiver::shown_url;
 pub use route::{Route, RouteError, Routes, check_pattern, covers, parse_route};
+pub use segments::Segments;
 
 /// Delivers one event. Called from several threads at once.
 pub trait Handler: Send + Sync {

@@ -1,4 +1,7 @@
 //! Claiming: makes due events this worker's for the time of a lease.
+//!
+//! A look reads a bounded stretch of what is due, from a position on, and says how far it came even where it found nothing to take. So
+//! no statement takes longer the more events there are that may not run now.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -38,6 +41,14 @@ impl Position {
         }
     }
 
+    /// Behind all events that are due at this time, in microseconds since 1970.
+    pub fn behind(micros: i64) -> Position {
+        Position {
+            id: i64::MAX,
+            ..Position::at(micros)
+        }
+    }
+
     /// Says whether this position comes after `other`.
     pub fn is_behind(&self, other: &Position) -> bool {
         self.key() > other.key()
@@ -52,13 +63,15 @@ impl Position {
     }
 }
 
-/// Event types that are left out of a claim, or alone in it.
+/// Which event types may be taken, and how many of each group of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Filter<'a> {
-    /// All but these.
-    Without(&'a [String]),
-    /// These and no others.
-    Only(&'a [String]),
+pub struct Selection<'a> {
+    /// Edges between the segments of event types, in the order of the collation "C" of the database.
+    pub bounds: &'a [String],
+    /// The group of each segment, from 1; 0 leaves its types out. One more than there are bounds.
+    pub groups: &'a [i32],
+    /// Most events of group 1, 2, …; `None` for as many as there are. Where no group has a limit, the whole list may be `None`.
+    pub takes: Option<&'a [Option<i32>]>,
 }
 
 /// What is to be claimed.
@@ -72,10 +85,25 @@ pub struct ClaimQuery<'a> {
     pub lease: Duration,
     /// Where to start.
     pub after: &'a Position,
-    /// Which event types.
-    pub filter: Filter<'a>,
-    /// Most bytes of payload; one event is always taken.
+    /// Most entries of the due index that are read, whatever is taken of them; `None`: no bound, which a selection with limits needs.
+    pub stretch: Option<i32>,
+    /// Which event types; `None`: all.
+    pub selection: Option<Selection<'a>>,
+    /// Most bytes of payload and headers; one event is always taken.
     pub bytes_max: u64,
+}
+
+/// What one look at the due events came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// What was claimed; `None` when nothing was found that may be taken and that no lease names.
+    pub claimed: Option<ClaimedEvents>,
+    /// Everything up to here was looked at; `None`: all that is due.
+    pub reached: Option<Position>,
+    /// Groups that took all they may, each with the position of the last event taken: more of them may lie behind it.
+    pub full: Vec<(usize, Position)>,
+    /// The database's time of the look, in microseconds since 1970.
+    pub now_micros: i64,
 }
 
 /// The events of one lease.
@@ -105,67 +133,125 @@ impl Session {
         Ok(names.into_iter().next().unwrap_or_default())
     }
 
-    /// Claims due events under one new lease; `None` when nothing is due that nobody holds.
+    /// Puts edges between event types into the order of this database, and leaves out those that its encoding lacks.
+    pub fn sort_bounds(&mut self, bounds: &[String]) -> Result<Vec<String>, StoreError> {
+        const DOING: &str = "sort the event types of the routes";
+        let mut known: Vec<String> = Vec::with_capacity(bounds.len());
+        for bound in bounds {
+            // One by one: a character without equivalent fails the statement that holds it.
+            match self.query(DOING, "select $1::text", &[bound], |row| row.try_get(0)) {
+                Ok(mut texts) => known.append(&mut texts),
+                Err(error) if error.is_untranslatable() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let sql = "select t from unnest($1::text[]) t order by t collate \"C\"";
+        self.query(DOING, sql, &[&known], |row| row.try_get(0))
+    }
+
+    /// Claims due events under one new lease; `None` when nothing is due that no lease names.
     pub fn claim(&mut self, query: &ClaimQuery<'_>) -> Result<Option<ClaimedEvents>, StoreError> {
         if query.limit == 0 {
             return Ok(None);
         }
-        let (without, only) = match query.filter {
-            Filter::Without([]) => (None, None),
-            Filter::Without(types) => (Some(types), None),
-            Filter::Only(types) => (None, Some(types)),
-        };
-        let claimed = self.query(
+        Ok(self.look(query)?.claimed)
+    }
+
+    /// Looks at due events, and claims what may be taken of them under one new lease. The limit must be at least 1.
+    pub fn look(&mut self, query: &ClaimQuery<'_>) -> Result<Looked, StoreError> {
+        let selection = query.selection;
+        let rows = self.query(
             "claim events",
             include_str!("../../sql/claim.sql"),
             &[
                 &query.worker,
                 &i32::from(query.limit.min(CLAIM_EVENTS_MAX)),
+                &i64::try_from(query.bytes_max).unwrap_or(i64::MAX),
                 &query.lease.as_secs_f64(),
                 &query.after.next_run_at,
                 &query.after.id,
-                &without,
-                &only,
-                &i64::try_from(query.bytes_max).unwrap_or(i64::MAX),
+                &query.stretch,
+                &selection.map(|selection| selection.bounds),
+                &selection.map(|selection| selection.groups),
+                &selection.and_then(|selection| selection.takes),
             ],
-            |row| {
-                Ok((
-                    row.try_get(0)?,
-                    position(row)?,
-                    row.try_get(10)?,
-                    event(row)?,
-                ))
-            },
+            |row| Ok((row.try_get(11)?, found(row)?)),
         )?;
-        let lease = claimed
-            .last()
-            .map(|&(token, last, now, _)| (token, last, now));
-        Ok(lease.map(|(token, last, now)| ClaimedEvents {
-            token,
-            last,
-            now_micros: unix_micros(now).unwrap_or(0),
-            events: claimed.into_iter().map(|(_, _, _, event)| event).collect(),
-        }))
+        let now_micros = rows
+            .first()
+            .and_then(|&(now, _)| unix_micros(now))
+            .unwrap_or(0);
+        let mut looked = Looked {
+            claimed: None,
+            reached: None,
+            full: Vec::new(),
+            now_micros,
+        };
+        for (_, found) in rows {
+            match found {
+                Found::Reached(reached) => looked.reached = reached,
+                Found::Full(group, position) => looked.full.push((group, position)),
+                Found::Event(token, last, event) => {
+                    let claimed = looked.claimed.get_or_insert_with(|| ClaimedEvents {
+                        token,
+                        events: Vec::new(),
+                        last,
+                        now_micros,
+                    });
+                    claimed.last = last;
+                    claimed.events.push(event);
+                }
+            }
+        }
+        Ok(looked)
     }
+}
+
+/// One row of a look's answer.
+enum Found {
+    /// How far it came.
+    Reached(Option<Position>),
+    /// A group that took all it may.
+    Full(usize, Position),
+    /// A claimed event, with the token of its lease.
+    Event(i64, Position, Event),
+}
+
+fn found(row: &Row) -> Result<Found, postgres::Error> {
+    if let Some(token) = row.try_get(0)? {
+        return Ok(Found::Event(token, position(row)?, event(row)?));
+    }
+    let group: Option<i32> = row.try_get(1)?;
+    let id: Option<i64> = row.try_get(2)?;
+    let position = id.map(|_| position(row)).transpose()?;
+    Ok(
+        match (
+            group.and_then(|group| usize::try_from(group).ok()),
+            position,
+        ) {
+            (Some(group), Some(position)) => Found::Full(group, position),
+            (_, reached) => Found::Reached(reached),
+        },
+    )
 }
 
 fn position(row: &Row) -> Result<Position, postgres::Error> {
     Ok(Position {
-        next_run_at: row.try_get(7)?,
-        id: row.try_get(1)?,
+        next_run_at: row.try_get(8)?,
+        id: row.try_get(2)?,
     })
 }
 
 fn event(row: &Row) -> Result<Event, postgres::Error> {
     Ok(Event {
-        id: row.try_get(1)?,
-        aggregate_type: row.try_get(2)?,
-        aggregate_id: row.try_get(3)?,
-        event_type: row.try_get(4)?,
-        payload: row.try_get(5)?,
-        attempt: attempts(row.try_get(6)?).saturating_add(1),
-        created_at_micros: unix_micros(row.try_get(8)?),
-        headers: row.try_get(9)?,
+        id: row.try_get(2)?,
+        aggregate_type: row.try_get(3)?,
+        aggregate_id: row.try_get(4)?,
+        event_type: row.try_get(5)?,
+        payload: row.try_get(6)?,
+        attempt: attempts(row.try_get(7)?).saturating_add(1),
+        created_at_micros: unix_micros(row.try_get(9)?),
+        headers: row.try_get(10)?,
     })
 }
 

@@ -29,7 +29,7 @@ pub mod stats;
 
 pub use addresses::{Resolver, system_resolver};
 pub use bulk_change::BulkChange;
-pub use claim::{ClaimQuery, ClaimedEvents, Filter, Position};
+pub use claim::{ClaimQuery, ClaimedEvents, Looked, Position, Selection};
 pub use connect::{Limits, Session, Timeouts, connect, connect_by};
 pub use dead::{Changed, DEAD_BATCH, DeadChange, DeadEvent, DeadFilter, LeftAlone};
 pub use dead_cursor::DeadCursor;

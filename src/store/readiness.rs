@@ -128,7 +128,7 @@ impl Session {
     }
 }
 
-/// `the tables outbox_event, outbox_lease, the function outbox_claim_1 and 31 more`. What is missing with its table is not told.
+/// `the tables outbox_event, outbox_lease, the function outbox_claim_2 and 31 more`. What is missing with its table is not told.
 fn grouped(missing: &[String]) -> String {
     const KINDS: [(&str, &str); 5] = [
         ("table", "tables"),

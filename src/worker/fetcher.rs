@@ -3,12 +3,12 @@
 //! It claims back to back while claims come full, then waits from 5 ms up to the poll interval. How many events it asks for follows how
 //! quickly they are worked off ([`ClaimSize`]).
 //!
-//! A route with a `max_parallel` has a lane of its own once its event types are known: the general claim leaves those types out,
-//! and the lane claims just as many as the route has room for. So a full route is never waiting in the queue in front of others.
+//! What may run is said in the claim itself: a route with a `max_parallel` brings the number of events that it has room for, and one that
+//! is full is left out, whatever number of event types it has ([`Segments`]). So nothing is claimed to be given back, and no event of a full
+//! route waits in the queue in front of others. Where a look starts and how far it reads is the business of [`Cursors`].
 //!
 //! After a claim whose answer was lost, a lease may stand in the database that is in nobody's hand ([`Strays`]): it is released first.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,13 @@ use crossbeam_channel::{Receiver, Sender, never, select};
 use log::debug;
 
 use crate::event::Outcome;
+use crate::handler::Segments;
 use crate::pause::{Waits, jittered, pause};
-use crate::store::claim::{ClaimQuery, ClaimedEvents, Position};
-use crate::store::{Session, StoreError};
+use crate::store::StoreError;
+use crate::store::claim::{ClaimQuery, ClaimedEvents, Looked, Selection};
 use crate::worker::claim::{Claim, Finished};
 use crate::worker::claim_size::ClaimSize;
-use crate::worker::lane::Lane;
+use crate::worker::cursor::{Cursors, Look, REST};
 use crate::worker::link::Link;
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
@@ -32,15 +33,6 @@ const IDLE_FIRST: Duration = Duration::from_millis(5);
 
 /// Belt to the runners' signal that there is room.
 const ROOM_BELT: Duration = Duration::from_millis(100);
-
-/// A scan that takes longer than this and finds nothing is not repeated from the same place.
-const DEAR: Duration = Duration::from_millis(20);
-
-/// Transactions that insert events rarely take longer; what commits later than this after it became due waits for a front scan.
-const LATE_COMMIT: Duration = Duration::from_secs(10);
-
-/// Event types whose route is remembered; a system with more has types that carry data, and pays a look-up per event.
-const KNOWN_TYPES_MAX: usize = 10_000;
 
 /// The fetcher's ends of its channels.
 pub(super) struct Ends {
@@ -56,13 +48,17 @@ pub(super) struct Ends {
     pub(super) stop: Receiver<()>,
 }
 
-/// What one look at the table came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Look {
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Nothing may be claimed now.
     NoRoom,
+    /// Nothing was found up to the end of what is due.
     Empty,
-    Some,
-    Full,
+    /// Events were found, and the end of what is due was reached.
+    Found,
+    /// There is more to look at.
+    More,
 }
 
 /// Claims until the stop channel is disconnected.
@@ -72,19 +68,19 @@ pub(super) fn run(ends: Ends, shared: &Shared) {
     let mut idle = idle_first;
     let mut waits = Waits::new();
     while !fetcher.is_stopped() {
-        match fetcher.look() {
-            Ok(Look::Full) => (idle, waits) = (idle_first, Waits::new()),
-            Ok(Look::Some) => {
+        match fetcher.turn() {
+            Ok(Turn::More) => (idle, waits) = (idle_first, Waits::new()),
+            Ok(Turn::Found) => {
                 (idle, waits) = (idle_first, Waits::new());
                 fetcher.wait(idle);
             }
-            Ok(Look::NoRoom) => {
+            Ok(Turn::NoRoom) => {
                 waits = Waits::new();
                 fetcher.wait_for_room();
             }
-            Ok(Look::Empty) => {
+            Ok(Turn::Empty) => {
                 waits = Waits::new();
-                // A look that takes long, over the events of a full route for example, is not repeated at once.
+                // A look that takes long is not repeated at once.
                 fetcher.wait(jittered(idle).max(fetcher.last_cost));
                 idle = (idle * 2).min(shared.config.poll_interval);
             }
@@ -99,34 +95,38 @@ struct Fetcher<'a> {
     ends: &'a Ends,
     shared: &'a Shared,
     link: Link<'a>,
-    /// The general lane, then one per route with a limit.
-    lanes: Vec<Lane>,
-    route_of: HashMap<String, Option<usize>>,
+    segments: Segments,
+    /// Whether the segments stand in the order of the database.
+    is_sorted: bool,
+    /// The routes with a limit, in the order of their groups.
+    limited: Vec<usize>,
+    cursors: Cursors,
     size: ClaimSize,
     /// Events sent to the runners so far.
     n_handed: u64,
     last_cost: Duration,
     strays: Strays,
-    /// The queue has enough for now; other lanes may still wait for events.
+    /// The queue has enough for now; routes with a limit may still have room.
     wants_room: bool,
-    /// A lane has events for which its route has no room.
+    /// A route has no room now.
     wants_route_room: bool,
 }
 
 impl<'a> Fetcher<'a> {
     fn new(ends: &'a Ends, shared: &'a Shared) -> Fetcher<'a> {
-        let limited = (0..shared.routes.len()).filter(|&route| shared.is_limited(Some(route)));
-        let lanes = [None]
-            .into_iter()
-            .chain(limited.map(Some))
-            .map(Lane::new)
+        let segments = Segments::new(&shared.routes);
+        let limited: Vec<usize> = (0..shared.routes.len())
+            .filter(|&route| shared.is_limited(Some(route)))
             .collect();
         Fetcher {
             ends,
             shared,
             link: Link::new(shared, Stage::Fetcher, &shared.pool),
-            lanes,
-            route_of: HashMap::new(),
+            // What is not ASCII may be sorted otherwise, or lack, in the database's encoding.
+            is_sorted: segments.bounds().iter().all(|bound| bound.is_ascii()),
+            segments,
+            cursors: Cursors::new(limited.len(), Instant::now()),
+            limited,
             size: ClaimSize::new(shared.config.claim_events_max()),
             n_handed: 0,
             last_cost: Duration::ZERO,
@@ -171,43 +171,46 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    /// Looks once in every lane that has room.
-    fn look(&mut self) -> Result<Look, StoreError> {
-        self.strays.release(self.shared, &mut self.link)?;
+    /// Looks once for what has room.
+    fn turn(&mut self) -> Result<Turn, StoreError> {
+        if self.strays.release(self.shared, &mut self.link)? {
+            self.cursors.given_back();
+        }
+        if self.shared.gave_back.swap(false, Ordering::Relaxed) {
+            self.cursors.given_back();
+        }
         self.size
             .adapt(self.shared.runs_ended.load(Ordering::Relaxed));
-        (self.wants_room, self.wants_route_room) = (false, false);
-        let mut found = Look::NoRoom;
-        for lane in 0..self.lanes.len() {
-            if self.is_stopped() {
-                break;
-            }
-            found = found.max(self.look_in(lane)?);
+        let rooms = self.rooms();
+        let runnable: Vec<usize> = (0..rooms.len()).filter(|&group| rooms[group] > 0).collect();
+        if runnable.is_empty() {
+            return Ok(Turn::NoRoom);
         }
-        Ok(found)
+        let Some(look) = self.cursors.next(&runnable, Instant::now()) else {
+            return Ok(Turn::Empty);
+        };
+        let n_found = self.look(&look, &rooms)?;
+        Ok(if self.cursors.has_ground_left(&runnable) {
+            Turn::More
+        } else if n_found == 0 {
+            Turn::Empty
+        } else {
+            Turn::Found
+        })
     }
 
-    fn look_in(&mut self, lane: usize) -> Result<Look, StoreError> {
-        let Some(route) = self.lanes[lane].route() else {
-            let limit = self.room();
-            if limit == 0 {
-                self.wants_room = true;
-                return Ok(Look::NoRoom);
-            }
-            return self.claim(lane, limit);
-        };
-        if self.lanes[lane].types().is_empty() {
-            return Ok(Look::NoRoom);
-        }
-        let limit = self.shared.route_room(route).min(self.queue_room());
-        if limit == 0 {
-            self.wants_route_room = true;
-            return Ok(Look::NoRoom);
-        }
-        let looked = self.claim(lane, limit)?;
-        // A full claim took all the room there was: more can only be claimed when a handler returns.
-        self.wants_route_room |= looked == Look::Full;
-        Ok(looked.min(Look::Some))
+    /// How many events of each group may be claimed now.
+    fn rooms(&mut self) -> Vec<usize> {
+        let queue_room = self.queue_room();
+        let rest = self.room();
+        let limited = self
+            .limited
+            .iter()
+            .map(|&route| self.shared.route_room(route).min(queue_room));
+        let rooms: Vec<usize> = [rest].into_iter().chain(limited).collect();
+        self.wants_room = rooms[REST] == 0;
+        self.wants_route_room = rooms[1..].contains(&0);
+        rooms
     }
 
     /// How many events a general claim asks for now; 0 while the queue still has enough.
@@ -248,46 +251,67 @@ impl<'a> Fetcher<'a> {
         free.min(self.shared.in_flight_max.saturating_sub(in_flight))
     }
 
-    fn claim(&mut self, lane: usize, limit: usize) -> Result<Look, StoreError> {
-        let limit = u16::try_from(limit)
+    /// Makes one look and hands over what it claimed; returns how many events that were.
+    fn look(&mut self, look: &Look, rooms: &[usize]) -> Result<usize, StoreError> {
+        self.sort_segments()?;
+        let room: usize = look.groups.iter().map(|&group| rooms[group]).sum();
+        let limit = u16::try_from(room.min(self.queue_room()))
             .unwrap_or(u16::MAX)
-            .min(self.shared.config.claim_events_max());
-        let after = self.lanes[lane].start();
+            .clamp(1, self.shared.config.claim_events_max());
+        let groups = self.groups(look);
+        let takes = takes(look, rooms);
+        let selection = Selection {
+            bounds: self.segments.bounds(),
+            groups: &groups,
+            takes: takes.as_deref(),
+        };
         let query = ClaimQuery {
             worker: &self.shared.owner.worker,
             limit,
             lease: self.shared.config.lease,
-            after: &after,
-            filter: self.lanes[lane].filter(),
+            after: &look.after,
+            stretch: look.stretch,
+            selection: (!self.limited.is_empty()).then_some(selection),
             bytes_max: self.shared.config.max_batch_bytes,
         };
         // Timed once the connection is there: what it took to connect says nothing about the table, and uses up no lease.
         let mut sent = Instant::now();
         let result = self.link.call(|session| {
             sent = Instant::now();
-            session.claim(&query)
+            session.look(&query)
         });
         self.last_cost = sent.elapsed();
         let seconds = &self.shared.metrics.claim_seconds;
         seconds.observe(self.last_cost.as_secs_f64());
-        let claimed = match result {
-            Ok(claimed) => claimed,
+        let looked = match result {
+            Ok(looked) => looked,
             Err(error) => {
                 if error.is_connection_lost() {
                     self.strays.expect(self.shared);
+                } else {
+                    self.cursors.failed(look, self.last_cost);
                 }
                 return Err(error);
             }
         };
-        let n_events = claimed.as_ref().map_or(0, |claimed| claimed.events.len());
-        let is_full = n_events >= usize::from(limit);
-        let last = claimed.as_ref().map(|claimed| &claimed.last);
-        self.lanes[lane].looked(&after, self.last_cost, last, is_full);
-        let Some(claimed) = claimed else {
-            if after == Position::FRONT && self.last_cost > DEAR {
-                self.skip_ahead(lane)?;
-            }
-            return Ok(Look::Empty);
+        Ok(self.found(look, looked, usize::from(limit), sent))
+    }
+
+    /// Notes how far a look came, and hands over what it claimed; returns how many events that were.
+    fn found(&mut self, look: &Look, looked: Looked, limit: usize, sent: Instant) -> usize {
+        let n_events = looked
+            .claimed
+            .as_ref()
+            .map_or(0, |claimed| claimed.events.len());
+        let is_full = n_events >= limit;
+        // Fewer than asked for, and yet more behind them: the bytes are used up.
+        let last = looked.claimed.as_ref().map(|claimed| claimed.last);
+        let is_cut = is_full || (last.is_some() && last == looked.reached);
+        let taken = self.taken(&looked);
+        self.cursors
+            .looked(look, &looked, &taken, is_cut, self.last_cost);
+        let Some(claimed) = looked.claimed else {
+            return 0;
         };
         debug!(
             "claimed {n_events} events in {:.1} ms",
@@ -297,23 +321,50 @@ impl<'a> Fetcher<'a> {
         let runs_before = self.shared.runs_ended.load(Ordering::Relaxed);
         let n_queued = self.hand_over(claimed, sent);
         self.n_handed += n_queued as u64;
-        if is_full && lane == 0 {
+        if is_full && look.groups.contains(&REST) {
             self.size.handed_full(at, runs_before + n_queued as u64);
         }
-        Ok(match n_queued {
-            // All given back, since their routes are full: nothing to hurry for.
-            0 => Look::Empty,
-            _ if is_full => Look::Full,
-            _ => Look::Some,
-        })
+        n_queued
     }
 
-    /// Lets the next claims start where events became due lately.
-    fn skip_ahead(&mut self, lane: usize) -> Result<(), StoreError> {
-        let now = self.link.aside(Session::now)?;
-        let seen = self.last_cost + LATE_COMMIT;
-        let horizon = now.saturating_sub(i64::try_from(seen.as_micros()).unwrap_or(i64::MAX));
-        self.lanes[lane].nothing_before(Position::at(horizon));
+    /// The groups of the events that a look took.
+    fn taken(&self, looked: &Looked) -> Vec<usize> {
+        let events = looked.claimed.iter().flat_map(|claimed| &claimed.events);
+        let mut taken: Vec<usize> = events
+            .map(|event| self.group_of(self.shared.routes.find(&event.event_type)))
+            .collect();
+        taken.sort_unstable();
+        taken.dedup();
+        taken
+    }
+
+    /// The group of a route's events.
+    fn group_of(&self, route: Option<usize>) -> usize {
+        let limited = self
+            .limited
+            .iter()
+            .position(|limited| Some(*limited) == route);
+        limited.map_or(REST, |place| place + 1)
+    }
+
+    /// The group of each segment in a look; 0 for what it leaves out.
+    fn groups(&self, look: &Look) -> Vec<i32> {
+        let number = |&route: &Option<usize>| {
+            let group = self.group_of(route);
+            let is_wanted = look.groups.contains(&group);
+            i32::try_from(group + 1).map_or(0, |number| if is_wanted { number } else { 0 })
+        };
+        self.segments.routes().iter().map(number).collect()
+    }
+
+    /// Puts the segments into the database's order, once it can be asked.
+    fn sort_segments(&mut self) -> Result<(), StoreError> {
+        if !self.is_sorted {
+            let bounds = self.segments.bounds().to_vec();
+            let sorted = self.link.aside(|session| session.sort_bounds(&bounds))?;
+            self.segments = Segments::sorted(sorted, &self.shared.routes);
+            self.is_sorted = true;
+        }
         Ok(())
     }
 
@@ -335,7 +386,7 @@ impl<'a> Fetcher<'a> {
         let is_stopped = self.is_stopped();
         let now = Instant::now();
         for event in claimed.events {
-            let route = self.route(&event.event_type);
+            let route = shared.routes.find(&event.event_type);
             let age = event.created_at_micros.map_or(Duration::ZERO, |created| {
                 Duration::from_micros(
                     u64::try_from(claimed.now_micros.saturating_sub(created)).unwrap_or(0),
@@ -349,9 +400,6 @@ impl<'a> Fetcher<'a> {
                 age,
                 claimed: now,
             };
-            if shared.is_limited(route) {
-                self.learn(&claim.event.event_type, route);
-            }
             if !has_room || is_stopped {
                 if has_room {
                     shared.left_route(route);
@@ -376,34 +424,6 @@ impl<'a> Fetcher<'a> {
         n_queued
     }
 
-    fn route(&mut self, event_type: &str) -> Option<usize> {
-        if let Some(&route) = self.route_of.get(event_type) {
-            return route;
-        }
-        if self.route_of.len() >= KNOWN_TYPES_MAX {
-            self.route_of.clear();
-        }
-        let route = self.shared.routes.find(event_type);
-        self.route_of.insert(event_type.to_owned(), route);
-        route
-    }
-
-    /// From now on this event type is claimed in its route's own lane.
-    fn learn(&mut self, event_type: &str, route: Option<usize>) {
-        let is_of = |lane: &Lane| lane.route().is_none() || lane.route() == route;
-        if self
-            .lanes
-            .iter()
-            .any(|lane| is_of(lane) && lane.is_full_for(event_type))
-        {
-            // All together: a type that one lane leaves out must stand in another.
-            self.lanes.iter_mut().for_each(Lane::forget_types);
-        }
-        for lane in self.lanes.iter_mut().filter(|lane| is_of(lane)) {
-            lane.add_type(event_type);
-        }
-    }
-
     /// Gives back a claim that is in doubt, as long as it takes: once this worker is gone nobody knows of it, and its events would
     /// wait for the end of the lease and be charged then.
     fn leave(&mut self) {
@@ -417,4 +437,13 @@ impl<'a> Fetcher<'a> {
             .may_claim_late
             .store(self.strays.are_possible(), Ordering::Relaxed);
     }
+}
+
+/// What each group may take in a look; `None` where only the rest is looked for, whose room is the limit of the look.
+fn takes(look: &Look, rooms: &[usize]) -> Option<Vec<Option<i32>>> {
+    if look.groups == [REST] {
+        return None;
+    }
+    let take = |&room: &usize| Some(i32::try_from(room).unwrap_or(i32::MAX));
+    Some(rooms.iter().map(take).collect())
 }

@@ -8,9 +8,9 @@
 mod aside;
 mod claim;
 mod claim_size;
+mod cursor;
 mod fetcher;
 mod keeper;
-mod lane;
 mod leases;
 mod link;
 mod outage;

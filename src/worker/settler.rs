@@ -10,6 +10,7 @@
 //! again. A round of narrowing is bounded in time; what it does not come to is left for the next, so that new outcomes get their turn.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -384,7 +385,8 @@ impl Settler<'_> {
             Outcome::Dead { reason } => {
                 warn!("{}", obituary(finished.event_id, finished.attempt, reason));
             }
-            Outcome::Retry { .. } | Outcome::Released => {}
+            Outcome::Released => self.shared.gave_back.store(true, Ordering::Relaxed),
+            Outcome::Retry { .. } => {}
         }
     }
 

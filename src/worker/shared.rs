@@ -67,6 +67,8 @@ pub(super) struct Shared {
     pub(super) has_sweep_failed: AtomicBool,
     /// The server may still commit a claim that this worker gave up. Its in-hand file stays then, so that somebody looks for that.
     pub(super) may_claim_late: AtomicBool,
+    /// Events were given back unstarted while the worker goes on: they lie behind the fetcher's cursors.
+    pub(super) gave_back: AtomicBool,
     /// Payload bytes in the queue: a few large events fill it as many small ones do.
     pub(super) queued_bytes: AtomicU64,
     /// Runs that have ended, and events that were given back unstarted.
@@ -138,6 +140,7 @@ impl Shared {
             is_draining: AtomicBool::new(false),
             has_sweep_failed: AtomicBool::new(false),
             may_claim_late: AtomicBool::new(false),
+            gave_back: AtomicBool::new(false),
             queued_bytes: AtomicU64::new(0),
             runs_ended: AtomicU64::new(0),
             runner_states: (0..n_runners).map(|_| RunnerState::default()).collect(),

@@ -42,13 +42,13 @@ impl Strays {
         self.looked = None;
     }
 
-    /// Ends those that there are, where a look is due.
-    pub(super) fn release(&mut self, shared: &Shared, link: &mut Link) -> Result<(), StoreError> {
+    /// Ends those that there are, where a look is due; says whether there was one.
+    pub(super) fn release(&mut self, shared: &Shared, link: &mut Link) -> Result<bool, StoreError> {
         let Some(until) = self.until else {
-            return Ok(());
+            return Ok(false);
         };
         if self.looked.is_some_and(|looked| looked.elapsed() < EVERY) {
-            return Ok(());
+            return Ok(false);
         }
         let in_hand = shared.leases.tokens();
         let n_leases =
@@ -60,6 +60,6 @@ impl Strays {
         if Instant::now() >= until {
             self.until = None;
         }
-        Ok(())
+        Ok(n_leases > 0)
     }
 }

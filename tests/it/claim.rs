@@ -1,8 +1,13 @@
 //! Claiming: which events a claim takes, in which order, and that nobody else gets them.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use dispatchbox::store::{ClaimQuery, Filter, StoreErrorKind};
+use dispatchbox::config::Config;
+use dispatchbox::event::Event;
+use dispatchbox::handler::{Handlers, Routes, Segments};
+use dispatchbox::store::{ClaimQuery, Looked, Position, Selection, Session, StoreErrorKind};
 
 use crate::support::session::{claim, claim_all, ids, query, session};
 use crate::support::{TestDb, wait_until};
@@ -107,53 +112,277 @@ fn a_claim_starts_behind_its_position() {
     assert_eq!(claim_all(&mut session, "a"), [1, 2, 3]);
 }
 
-#[test]
-fn event_types_can_be_left_out_or_alone() {
-    let db = TestDb::new();
-    for event_type in ["a", "b", "c"] {
+/// Selects by the segments below `b`, from `b` to `c`, and from `c` on.
+fn select<'a>(groups: &'a [i32], takes: Option<&'a [Option<i32>]>) -> Selection<'a> {
+    static BOUNDS: LazyLock<Vec<String>> = LazyLock::new(|| vec!["b".to_owned(), "c".to_owned()]);
+    Selection {
+        bounds: &BOUNDS,
+        groups,
+        takes,
+    }
+}
+
+/// Commits one event of each of these types, in this order.
+fn insert_types(db: &TestDb, types: &str) {
+    for event_type in types.split_whitespace() {
         db.insert_events(event_type, 1);
     }
-    let mut session = session(&db);
-    let types = |names: &str| names.split_whitespace().map(str::to_owned).collect();
-    let mut claimed = |names: &str, is_only: bool| {
-        let types: Vec<String> = types(names);
-        let filter = if is_only {
-            Filter::Only(&types)
-        } else {
-            Filter::Without(&types)
-        };
-        let query = ClaimQuery {
-            filter,
-            ..query("a")
-        };
-        let claimed = session.claim(&query).unwrap();
-        db.execute("DELETE FROM outbox_lease");
-        claimed.map_or(vec![], |claimed| ids(&claimed))
-    };
+}
 
-    let without = ["", "b x", "a b c"].map(|names| claimed(names, false));
-    let only = ["", "b x", "x"].map(|names| claimed(names, true));
-
-    assert_eq!(without, [vec![1, 2, 3], vec![1, 3], vec![]]);
-    assert_eq!(only, [vec![], vec![2], vec![]]);
+/// What a look for these events found and how far it came, and ends its lease.
+fn look(db: &TestDb, session: &mut Session, query: &ClaimQuery<'_>) -> (Vec<i64>, Looked) {
+    let looked = session.look(query).unwrap();
+    db.execute("DELETE FROM outbox_lease");
+    (looked.claimed.as_ref().map(ids).unwrap_or_default(), looked)
 }
 
 #[test]
-fn a_null_among_the_event_types_is_no_type() {
-    let db = TestDb::with_events(1);
-    let claimed = |filters: &str| {
-        let sql = format!(
-            "SELECT count(*) FROM outbox_claim_1('a', 10, '1 minute', '-infinity', 0, {filters}, 1000000)"
-        );
-        let n = db.number(&sql, &[]);
-        db.execute("DELETE FROM outbox_lease");
-        n
+fn segments_of_event_types_can_be_left_out() {
+    let db = TestDb::new();
+    insert_types(&db, "a b c a b c");
+    let mut session = session(&db);
+    let mut claimed = |groups: &[i32], takes: Option<&[Option<i32>]>| {
+        let query = ClaimQuery {
+            selection: Some(select(groups, takes)),
+            stretch: Some(100),
+            ..query("a")
+        };
+        look(&db, &mut session, &query).0
     };
 
-    assert_eq!(claimed("NULL, NULL"), 1);
-    assert_eq!(claimed("ARRAY['x', NULL], NULL"), 1);
-    assert_eq!(claimed("NULL, ARRAY['x', NULL]"), 0);
-    assert_eq!(claimed("NULL, ARRAY['order.created', NULL]"), 1);
+    for takes in [None, Some(&[None, None, None][..])] {
+        assert_eq!(claimed(&[1, 1, 1], takes), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(claimed(&[1, 0, 2], takes), [1, 3, 4, 6]);
+        assert_eq!(claimed(&[0, 3, 0], takes), [2, 5]);
+        assert_eq!(claimed(&[0, 0, 0], takes), [0; 0]);
+    }
+}
+
+#[test]
+fn a_group_takes_no_more_than_it_may_and_says_where_it_stopped() {
+    let db = TestDb::new();
+    insert_types(&db, "a b a b b c");
+    let mut session = session(&db);
+    let query = ClaimQuery {
+        selection: Some(select(&[1, 2, 3], Some(&[None, Some(1), Some(7)]))),
+        stretch: Some(100),
+        ..query("a")
+    };
+
+    let (first, looked) = look(&db, &mut session, &query);
+    let (group, position) = looked.full[0];
+    let behind = ClaimQuery {
+        after: &position,
+        ..query
+    };
+    let (second, _) = look(&db, &mut session, &behind);
+
+    assert_eq!(first, [1, 2, 3, 6]);
+    assert_eq!((looked.reached, looked.full.len(), group), (None, 1, 2));
+    assert_eq!(
+        second,
+        [3, 4, 6],
+        "the group goes on behind the event that it took"
+    );
+}
+
+/// Goal: a look reads no more entries than its stretch, and comes forward even where it may take none of them.
+#[test]
+fn a_look_that_finds_nothing_says_how_far_it_came() {
+    let db = TestDb::new();
+    insert_types(&db, "b b b b b a b");
+    let mut session = session(&db);
+    for takes in [None, Some(&[None, None][..])] {
+        let mut found = Vec::new();
+        let mut after = Position::FRONT;
+        let mut n_looks = 0;
+        while n_looks < 20 {
+            let query = ClaimQuery {
+                after: &after,
+                stretch: Some(2),
+                selection: Some(select(&[1, 0, 2], takes)),
+                ..query("a")
+            };
+            let (ids, looked) = look(&db, &mut session, &query);
+            found.extend(ids);
+            n_looks += 1;
+            match looked.reached {
+                Some(reached) => after = reached,
+                None => break,
+            }
+        }
+
+        assert_eq!((found, n_looks), (vec![6], 4));
+    }
+}
+
+#[test]
+fn a_look_that_is_full_goes_on_behind_the_last_event_that_it_took() {
+    let db = TestDb::new();
+    insert_types(&db, "a b a c a");
+    let mut session = session(&db);
+    for (takes, stretch) in [(None, 5), (None, 4), (Some(&[None, Some(1)][..]), 4)] {
+        let query = ClaimQuery {
+            limit: 2,
+            stretch: Some(stretch),
+            selection: Some(select(&[1, 0, 2], takes)),
+            ..query("a")
+        };
+        let (first, looked) = look(&db, &mut session, &query);
+        let reached = looked.reached.unwrap();
+        let behind = ClaimQuery {
+            after: &reached,
+            ..query
+        };
+        let (second, _) = look(&db, &mut session, &behind);
+
+        assert_eq!((first, second), (vec![1, 3], vec![4, 5]));
+    }
+}
+
+/// Goal: events that are locked or leased count as seen: a group is not kept waiting at rows that are not to be had.
+#[test]
+fn a_group_passes_over_rows_that_it_cannot_have() {
+    let db = TestDb::new();
+    insert_types(&db, "b b b b");
+    let mut client = db.client();
+    let mut holder = client.transaction().unwrap();
+    holder
+        .execute("SELECT 1 FROM outbox_event WHERE id = 2 FOR UPDATE", &[])
+        .unwrap();
+    let mut one = session(&db);
+    claim(&mut one, "other", 1);
+    let mut two = session(&db);
+    let mut after = Position::FRONT;
+    let mut found = Vec::new();
+    for _ in 0..3 {
+        let looked = two
+            .look(&ClaimQuery {
+                after: &after,
+                stretch: Some(100),
+                selection: Some(select(&[1, 2, 1], Some(&[None, Some(1)]))),
+                ..query("a")
+            })
+            .unwrap();
+        found.extend(looked.claimed.iter().flat_map(ids));
+        after = looked.full.first().map_or(after, |&(_, position)| position);
+    }
+
+    assert_eq!(found, [3, 4]);
+}
+
+#[test]
+fn a_missing_event_type_belongs_to_the_first_segment() {
+    let db = TestDb::with_events(1);
+    db.execute(
+        "ALTER TABLE outbox_event ALTER event_type DROP NOT NULL; UPDATE outbox_event SET event_type = NULL",
+    );
+    let mut session = session(&db);
+    let mut claimed = |groups: &[i32]| {
+        let query = ClaimQuery {
+            stretch: Some(100),
+            selection: Some(select(groups, None)),
+            ..query("a")
+        };
+        look(&db, &mut session, &query).0
+    };
+
+    assert_eq!(
+        (claimed(&[0, 1, 1]), claimed(&[1, 0, 0])),
+        (vec![], vec![1])
+    );
+}
+
+/// Goal: the database finds the route of an event type exactly as `Routes::find` does, byte by byte, whatever the patterns and types hold.
+/// Method: random lists of patterns over a small alphabet, so that they contain and exclude each other, and types beside their edges; each
+/// route is claimed for alone, in databases whose encodings sort characters otherwise or lack them.
+#[test]
+fn the_database_and_the_routes_match_event_types_alike() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    for (encoding, letters) in [
+        ("UTF8", ["a", "B", "_", "%", "é", "界", "/", "\u{1}", "-"]),
+        ("KOI8R", ["a", "B", "_", "%", "я", "ю", "/", "\u{1}", "б"]),
+        ("LATIN1", ["a", "B", "_", "%", "é", "ü", "/", "\u{1}", "ÿ"]),
+    ] {
+        let db = TestDb::in_encoding(encoding);
+        let mut session = session(&db);
+        let word = |random: &mut fastrand::Rng| -> String {
+            let n = random.usize(1..4);
+            let parts = (0..n).map(|_| {
+                let n = random.usize(1..3);
+                let letters = (0..n).map(|_| letters[random.usize(..letters.len())]);
+                letters.collect::<String>()
+            });
+            parts.collect::<Vec<_>>().join(".")
+        };
+        let types: BTreeSet<String> = (0..120).map(|_| word(&mut random)).collect();
+        for (place, event_type) in types.iter().enumerate() {
+            let sql = "WITH added AS (INSERT INTO outbox_event (id, aggregate_type, aggregate_id, event_type, payload) \
+                       VALUES ($1, 'a', '1', $2, '{}') RETURNING 1) SELECT count(*) FROM added";
+            db.number(sql, &[&i64::try_from(place).unwrap(), event_type]);
+        }
+        for _ in 0..25 {
+            let mut patterns: Vec<String> = (0..random.usize(1..8))
+                .map(|_| {
+                    let word = word(&mut random).replace('\u{1}', "");
+                    let stem = word.trim_matches('.');
+                    match random.u8(..3) {
+                        _ if stem.is_empty() => "*".to_owned(),
+                        0 => stem.to_owned(),
+                        _ => format!("{stem}.*"),
+                    }
+                })
+                // A character that the narrow encodings lack: nothing in them can match it.
+                .chain(["a.界.*".to_owned(), "*".to_owned()])
+                .collect();
+            random.shuffle(&mut patterns);
+            let routes = routes(&patterns);
+            let segments = Segments::new(&routes);
+            let bounds = session.sort_bounds(segments.bounds()).unwrap();
+            let segments = Segments::sorted(bounds, &routes);
+            for route in 0..routes.len() {
+                let groups: Vec<i32> = segments
+                    .routes()
+                    .iter()
+                    .map(|&of| i32::from(of == Some(route)))
+                    .collect();
+                let selection = Selection {
+                    bounds: segments.bounds(),
+                    groups: &groups,
+                    takes: None,
+                };
+                let query = ClaimQuery {
+                    limit: 900,
+                    stretch: Some(1000),
+                    selection: Some(selection),
+                    ..query("a")
+                };
+                let (mut found, _) = look(&db, &mut session, &query);
+                found.sort_unstable();
+
+                let expected: Vec<i64> = (0..)
+                    .zip(&types)
+                    .filter(|(_, event_type)| routes.find(event_type) == Some(route))
+                    .map(|(id, _)| id)
+                    .collect();
+                assert_eq!(
+                    found, expected,
+                    "{encoding}, seed {seed}, {patterns:?}, route {route}"
+                );
+            }
+        }
+    }
+}
+
+/// Routes with these patterns, all to the log.
+fn routes(patterns: &[String]) -> Routes {
+    let handlers = patterns
+        .iter()
+        .fold(Handlers::default(), |handlers, pattern| {
+            handlers.on(pattern, |_: &Event| Ok(()))
+        });
+    Routes::new(&Config::default(), &handlers).unwrap()
 }
 
 #[test]
@@ -249,7 +478,7 @@ fn a_claim_needs_read_committed_and_our_sessions_see_to_it() {
         db.name()
     ));
     let by_hand = db.client().query(
-        "SELECT * FROM outbox_claim_1('a', 1, '1 minute', '-infinity', 0, NULL, NULL, 1000)",
+        "SELECT * FROM outbox_claim_2('a', 1, 1000, '1 minute', '-infinity', 0, null, null, null, null)",
         &[],
     );
 
@@ -271,7 +500,7 @@ fn a_claim_needs_read_committed_and_our_sessions_see_to_it() {
 #[test]
 fn a_claim_on_a_database_without_the_schema_says_so() {
     let db = TestDb::new();
-    db.execute("DROP FUNCTION outbox_claim_1");
+    db.execute("DROP FUNCTION outbox_claim_2");
 
     let error = session(&db).claim(&query("a")).unwrap_err();
 
@@ -279,7 +508,7 @@ fn a_claim_on_a_database_without_the_schema_says_so() {
     assert_eq!(error.kind(), &StoreErrorKind::Rejected("42883".to_owned()));
     let text = error.to_string();
     assert!(
-        text.starts_with("could not claim events: function outbox_claim_1("),
+        text.starts_with("could not claim events: function outbox_claim_2("),
         "{text}"
     );
 }
@@ -289,7 +518,7 @@ fn the_claim_functions_limits_hold_for_every_caller() {
     let db = TestDb::with_events(1);
     for n in ["0", "901", "NULL"] {
         let sql = format!(
-            "SELECT * FROM outbox_claim_1('a', {n}, '1 minute', '-infinity', 0, NULL, NULL, 1000)"
+            "SELECT * FROM outbox_claim_2('a', {n}, 1000, '1 minute', '-infinity', 0, null, null, null, null)"
         );
         let error = db.client().query(&sql, &[]).unwrap_err();
         assert_eq!(error.code().unwrap().code(), "22023", "{n}");

@@ -128,7 +128,7 @@ fn a_claim_that_commits_late_is_found_as_a_stray() {
     let mut client = db.client();
     let mut late = client.transaction().unwrap();
     late.execute(
-        "SELECT outbox_claim_1('a', 1, '1 minute', '-infinity', 0, NULL, NULL, 1000)",
+        "SELECT outbox_claim_2('a', 1, 1000, '1 minute', '-infinity', 0, null, null, null, null)",
         &[],
     )
     .unwrap();
@@ -193,7 +193,7 @@ fn a_session_tells_two_schemas_apart() {
     client.batch_execute(insert).unwrap();
     let mut claim_in = |schema: &str| {
         let sql = format!(
-            "SELECT count(*), min(aggregate_type) FROM {schema}.outbox_claim_1('a', 10, '1 minute', '-infinity', 0, NULL, NULL, 1000)"
+            "SELECT count(token), min(aggregate_type) FROM {schema}.outbox_claim_2('a', 10, 1000, '1 minute', '-infinity', 0, null, null, null, null)"
         );
         let row = client.query_one(&sql, &[]).unwrap();
         (row.get::<_, i64>(0), row.get::<_, Option<String>>(1))

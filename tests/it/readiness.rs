@@ -11,7 +11,7 @@ use crate::support::{
 
 /// The back ends of the worker's claims.
 const CLAIMING: &str = "select pid from pg_stat_activity \
-    where datname = current_database() and application_name like 'dispatchbox worker%' and query like '%outbox_claim_1%'";
+    where datname = current_database() and application_name like 'dispatchbox worker%' and query like '%outbox_claim_2%'";
 
 fn not_ready(reason: &str) -> (u16, String) {
     (

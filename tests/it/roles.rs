@@ -59,8 +59,8 @@ const NEEDED: &[(&str, &str)] = &[
         "EXECUTE on function outbox_leases_1",
     ),
     (
-        "execute on function outbox_claim_1",
-        "EXECUTE on function outbox_claim_1",
+        "execute on function outbox_claim_2",
+        "EXECUTE on function outbox_claim_2",
     ),
     (
         "execute on function outbox_settle_1",
@@ -164,7 +164,7 @@ fn the_daemons_role_is_enough_for_all_that_a_daemon_does() {
     roles.produce("order.created", 30);
     roles.produce("mail.sent", 2);
     roles.produce("mail.refused", 2);
-    let lost = "select count(*) from outbox_claim_1('gone/1', 3, '0 s', '-infinity', 0, null, null, 1000000)";
+    let lost = "select count(token) from outbox_claim_2('gone/1', 3, 1000000, '0 s', '-infinity', 0, null, null, null, null)";
     assert_eq!(db.number(lost, &[]), 3);
 
     let mut daemon = Daemon::new(db)

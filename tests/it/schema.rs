@@ -117,7 +117,7 @@ fn what_is_missing_is_listed_in_words() {
         "column outbox_lease.expires_at",
         "column outbox_lease.event_ids",
         "function outbox_leases_1",
-        "function outbox_claim_1",
+        "function outbox_claim_2",
         "function outbox_settle_1",
         "function outbox_settle_each_1",
         "function outbox_requeue_1",

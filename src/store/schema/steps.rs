@@ -73,6 +73,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_schema_fits_every_encoding_of_a_database() {
+        // Comments, too: the server converts a whole statement before it reads it.
+        assert!(SCHEMA.is_ascii());
+    }
+
+    #[test]
     fn every_statement_of_the_schema_belongs_to_a_step_with_names() {
         let steps = steps();
 

@@ -171,7 +171,7 @@ fn a_locked_row_of_an_expired_lease_holds_up_only_itself() {
     let db = TestDb::new();
     let ids = db.insert_events("order.created", 10);
     for worker in ["gone/1", "gone/2"] {
-        let claim = "select count(*) from outbox_claim_1($1, 5, '0 s', '-infinity', 0, null, null, 1000000)";
+        let claim = "select count(token) from outbox_claim_2($1, 5, 1000000, '0 s', '-infinity', 0, null, null, null, null)";
         assert_eq!(db.number(claim, &[&worker]), 5);
     }
     let held = ids[0];

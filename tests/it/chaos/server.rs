@@ -190,7 +190,7 @@ fn a_schema_that_vanishes_for_a_while_costs_no_event() {
     let ids = db.insert_events("order.created", 12);
     wait_until("four handlers run", || recorder.history().len() == 4);
 
-    db.execute("alter function outbox_claim_1 rename to gone_1; alter function outbox_settle_1 rename to gone_2");
+    db.execute("alter function outbox_claim_2 rename to gone_1; alter function outbox_settle_1 rename to gone_2");
     recorder.open_gate();
     wait_until("claims and outcomes are refused", || {
         daemon.metric("dispatchbox_db_errors_total", &[("reason", "schema")]) >= Some(6.0)
@@ -198,7 +198,7 @@ fn a_schema_that_vanishes_for_a_while_costs_no_event() {
     wait_until("it is not ready", || {
         daemon.get("/ready").1.contains("schema not usable")
     });
-    db.execute("alter function gone_1 rename to outbox_claim_1; alter function gone_2 rename to outbox_settle_1");
+    db.execute("alter function gone_1 rename to outbox_claim_2; alter function gone_2 rename to outbox_settle_1");
 
     wait_all_done(&db, &ids);
     assert_no_outcome_missed(&daemon);

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dispatchbox::cluster::Cluster;
+use dispatchbox::store::schema::SCHEMA;
 use postgres::types::ToSql;
 
 use super::cluster::{TEMPLATE, shared};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use dispatchbox::event::Outcome;
 use dispatchbox::store::dsn::Dsn;
 use dispatchbox::store::{
-    ClaimQuery, ClaimedEvents, Filter, Position, Session, SettleBatch, Settlement, Timeouts,
-    Written, connect,
+    ClaimQuery, ClaimedEvents, Position, Session, SettleBatch, Settlement, Timeouts, Written,
+    connect,
 };
 
 use super::database::TestDb;
@@ -34,7 +34,8 @@ pub fn query(worker: &str) -> ClaimQuery<'_> {
         limit: 100,
         lease: Duration::from_mins(1),
         after: &Position::FRONT,
-        filter: Filter::Without(&[]),
+        stretch: None,
+        selection: None,
         bytes_max: u64::MAX,
     }
 }

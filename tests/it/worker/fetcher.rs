@@ -2,34 +2,40 @@
 
 use std::time::{Duration, Instant};
 
-use super::{config, exec, limited};
-use crate::support::{Daemon, Receiver, Recorder, TestDb, TestDir, wait_until, wait_until_within};
+use rustix::process::Signal;
 
-/// Each claim of a limited route's own lane waits for this lock first, and each claim of the others is written down with its time.
-const HOLD_LANES: &str = "
-    create schema original;
-    alter function outbox_claim_1 set schema original;
-    create table general_claim (at timestamptz);
-    create function outbox_claim_1(worker text, events_max int, lease interval, after_at timestamptz, after_id bigint,
-                                   leave_out text[], take_only text[], bytes_max bigint)
-    returns table (token bigint, id bigint, aggregate_type text, aggregate_id text, event_type text, payload text, attempts int,
-                   next_run_at timestamptz, created_at timestamptz, headers text)
-    language plpgsql set lock_timeout = 0 as $$ begin
-        if take_only is null then
-            insert into general_claim values (clock_timestamp());
-        else
-            perform pg_advisory_xact_lock(1);
-        end if;
-        return query select * from original.outbox_claim_1(worker, events_max, lease, after_at, after_id, leave_out, take_only, bytes_max);
-    end $$";
+use super::{config, exec, limited, log};
+use crate::support::{
+    Daemon, Receiver, Recorder, TestDb, TestDir, signal_pid, wait_until, wait_until_within,
+};
 
-/// Goal: when a handler returns, the next event is claimed for its runner, although the lane of another route was just found empty.
-/// Method: a look into that lane is made to take long, as nobody repeats such a look before the same time has passed again.
+/// Wraps the claim function: `before` runs first, in a transaction of its own words.
+fn wrap_claims(db: &TestDb, before: &str) {
+    db.execute(&format!(
+        "create schema original;
+         alter function outbox_claim_2 set schema original;
+         create function outbox_claim_2(worker text, events_max int, bytes_max bigint, lease interval, after_at timestamptz, after_id bigint,
+                                        stretch int, bounds text[], groups int[], takes int[])
+         returns table (token bigint, group_no int, id bigint, aggregate_type text, aggregate_id text, event_type text, payload text, attempts int,
+                        next_run_at timestamptz, created_at timestamptz, headers text)
+         language plpgsql set lock_timeout = 0 as $$ begin
+             {before}
+             return query select * from original.outbox_claim_2(worker, events_max, bytes_max, lease, after_at, after_id, stretch, bounds, groups, takes);
+         end $$"
+    ));
+}
+
+/// Goal: when a handler returns, the next event is claimed for its runner, although a look for another route took long.
+/// Method: a look for nothing but the limited route waits for a lock; the others are written down with their time.
 #[test]
-fn an_empty_lane_of_a_limited_route_holds_up_no_other_route() {
+fn a_long_look_for_one_route_holds_up_no_other_route() {
     const HELD: Duration = Duration::from_secs(4);
     let db = TestDb::new();
-    db.execute(HOLD_LANES);
+    db.execute("create table general_claim (at timestamptz)");
+    wrap_claims(
+        &db,
+        "if takes[1] = 0 then perform pg_advisory_xact_lock(1); else insert into general_claim values (clock_timestamp()); end if;",
+    );
     db.insert_events("rare.one", 1);
     db.insert_events("order.created", 6);
     let (directory, recorder) = (TestDir::new(), Recorder::new().gated());
@@ -44,7 +50,7 @@ fn an_empty_lane_of_a_limited_route_holds_up_no_other_route() {
     client.batch_execute("select pg_advisory_lock(1)").unwrap();
     let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted \
                    and database = (select oid from pg_database where datname = current_database())";
-    wait_until("a look into the lane waits", || {
+    wait_until("a look for the limited route waits", || {
         db.number(waiting, &[]) == 1
     });
     let since = Instant::now();
@@ -65,6 +71,126 @@ fn an_empty_lane_of_a_limited_route_holds_up_no_other_route() {
         wait_ms < i64::try_from(HELD.as_millis()).unwrap(),
         "the next claim came after {wait_ms} ms"
     );
+}
+
+/// A program that runs until its input is closed and beyond: its route stays full.
+const ENDLESS: &str = "/bin/sleep\", \"3600";
+
+/// Goal: the due events of a full route hold up no other route, whatever the number of their types, and none of them is claimed to be
+/// given back.
+#[test]
+fn events_behind_those_of_a_full_route_are_delivered() {
+    let db = TestDb::new();
+    insert_types(&db, "many", 20_000);
+    db.execute(
+        "create sequence n_claims; create function count_claim() returns trigger language plpgsql as $$ begin
+             perform nextval('n_claims'); return null; end $$;
+         create trigger count_claim after insert on outbox_lease for each row execute function count_claim()",
+    );
+    let directory = TestDir::new();
+    let routes = [
+        exec(
+            "many.*",
+            ENDLESS,
+            "max_parallel = 1\ntimeout_seconds = 3600",
+        ),
+        limited("few.*", 2),
+        log("*"),
+    ];
+    db.insert_events("few.one", 1);
+    db.insert_events("other.one", 1);
+
+    let _daemon = Daemon::new(&db)
+        .args(["--config", &config(&directory, &routes)])
+        .start();
+    wait_until("the events behind are done", || db.count("done") == 2);
+    db.insert_events("few.two", 1);
+    db.insert_events("other.two", 1);
+    wait_until("so are those that come later", || db.count("done") == 4);
+
+    let n_claims = db.number("select last_value from n_claims", &[]);
+    assert!(n_claims <= 5, "{n_claims} claims for 5 events");
+}
+
+/// Goal: a look that exceeds the time of a statement is made again with a shorter stretch and goes on from where it was, for each route.
+/// Method: looks over more than 100 entries take longer than a statement may.
+#[test]
+fn a_look_that_takes_too_long_is_made_again_over_less() {
+    let db = TestDb::new();
+    wrap_claims(&db, "if stretch > 100 then perform pg_sleep(60); end if;");
+    db.insert_events("full.one", 2_000);
+    let directory = TestDir::new();
+    let routes = [
+        exec(
+            "full.*",
+            ENDLESS,
+            "max_parallel = 1\ntimeout_seconds = 3600",
+        ),
+        limited("few.*", 2),
+        log("*"),
+    ];
+    db.insert_events("few.one", 1);
+    db.insert_events("other.one", 1);
+
+    let _daemon = Daemon::new(&db)
+        .args(["--config", &config(&directory, &routes)])
+        .args(["--query-timeout", "1"])
+        .start();
+
+    wait_until_within(Duration::from_mins(1), "the events behind are done", || {
+        db.count("done") == 2
+    });
+}
+
+/// Goal: where no route has a limit, too, rows that are locked by another program, however many, cost a bounded look.
+/// Method: an unbounded look takes longer than a statement may, as it would over millions of locked rows.
+#[test]
+fn a_look_without_a_bound_gets_one_after_it_took_too_long() {
+    let db = TestDb::with_events(1);
+    wrap_claims(&db, "if stretch is null then perform pg_sleep(60); end if;");
+
+    let _daemon = Daemon::new(&db)
+        .route("*=log")
+        .args(["--query-timeout", "1"])
+        .start();
+
+    wait_until("the event is done", || db.count("done") == 1);
+}
+
+/// Goal: events that their worker gives back unstarted are claimed again, although they lie before its cursor.
+/// Method: the front is dear, so the fetcher leaves it alone for an hour; the claimed event's lease is too old to start it.
+#[test]
+fn events_that_are_given_back_are_looked_for_at_once() {
+    let db = TestDb::with_events(2);
+    let (recorder, directory) = (Recorder::new().gated(), TestDir::new());
+    let routes = [exec("*", &recorder.program(), "")];
+    let daemon = Daemon::new(&db)
+        .args(["--config", &config(&directory, &routes)])
+        .args([
+            "--max-parallel",
+            "1",
+            "--batch-size",
+            "2",
+            "--lease-seconds",
+            "4",
+        ])
+        .start();
+    wait_until("one of two claimed events is handled", || {
+        recorder.history().len() == 1 && db.leases() == 1
+    });
+
+    // While the worker stands still its lease comes to an end; the second event may not be started under it.
+    let worker = daemon.worker_pids()[0];
+    signal_pid(worker, Signal::STOP);
+    db.execute("update outbox_lease set expires_at = expires_at");
+    let since = Instant::now();
+    wait_until("the lease is over for its worker", || {
+        since.elapsed() > Duration::from_secs(4)
+    });
+    signal_pid(worker, Signal::CONT);
+    recorder.open_gate();
+
+    wait_until("both are done", || db.count("done") == 2);
 }
 
 /// Goal: what it took to connect is no reason to leave the front of the due events alone.
@@ -149,47 +275,14 @@ fn the_queue_is_bounded_by_bytes() {
     assert!(most >= BATCH, "{most} bytes at most: nothing was queued");
 }
 
-/// Goal: claims that bring only events of a full route, of ever more types, are no reason to claim again at once.
-/// Method: the waits between fruitless looks double, so there are about ten in the first seconds; the database counts the claims.
+/// Goal: every event of many types of routes with limits is delivered, at its first attempt.
 #[test]
-fn events_of_a_full_route_whose_types_are_new_are_not_claimed_in_a_busy_loop() {
-    let db = TestDb::new();
-    insert_types(&db, "many", 1200);
-    db.execute(
-        "create sequence n_claims; create function count_claim() returns trigger language plpgsql as $$ begin
-             perform nextval('n_claims'); return null; end $$;
-         create trigger count_claim after insert on outbox_lease for each row execute function count_claim()",
-    );
-    let (directory, recorder) = (TestDir::new(), Recorder::new().gated());
-    let routes = [exec("many.*", &recorder.program(), "max_parallel = 1")];
-    let _daemon = Daemon::new(&db)
-        .args(["--config", &config(&directory, &routes)])
-        .args(["--poll-interval", "3600"])
-        .start();
-    wait_until("the route is full", || recorder.history().len() == 1);
-
-    let since = Instant::now();
-    let n_claims = || db.number("select last_value from n_claims", &[]);
-    wait_until("many claims, or time for few of them, have passed", || {
-        n_claims() > 20 || since.elapsed() > Duration::from_secs(5)
-    });
-
-    assert!(n_claims() <= 20, "{} claims", n_claims());
-    assert_eq!(recorder.history().len(), 1);
-}
-
-/// Goal: a lane that has too many types to name forgets them together with the general one: what that leaves out is always claimed
-/// somewhere.
-/// Method: the types of `b` fill the general lane, so that it forgets when the lane of `a` is not full yet; later that one is, when
-/// the general one is not. A type that was learned in between comes again.
-#[test]
-fn events_of_more_types_than_a_claim_can_name_are_all_delivered() {
+fn events_of_many_types_of_limited_routes_are_all_delivered() {
     let db = TestDb::new();
     let directory = TestDir::new();
     let routes = [limited("a.*", 8), limited("b.*", 8)];
     let _daemon = Daemon::new(&db)
         .args(["--config", &config(&directory, &routes)])
-        // Smaller than the routes' limits: what is claimed is delivered, and types are learned in their order.
         .args(["--batch-size", "5", "--poll-interval", "0.02"])
         .start();
 

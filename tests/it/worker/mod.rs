@@ -25,6 +25,11 @@ fn limited(pattern: &str, max_parallel: u16) -> String {
     )
 }
 
+/// A route that only logs.
+fn log(pattern: &str) -> String {
+    format!("[[route]]\nevent_type = \"{pattern}\"\nhandler = \"log\"\n")
+}
+
 /// A route that runs a program, with further lines.
 fn exec(pattern: &str, program: &str, more: &str) -> String {
     format!(

@@ -1,0 +1,504 @@
+//! Where the next look at the due events starts, for whom, and how far it reads.
+//!
+//! Due events are passed in the order of the due index by *cursors*: one for each route with a limit, and one for all other routes
+//! together. A look reads a bounded stretch from a cursor on, takes what may run now, and moves the cursor to where it came, even where it
+//! found nothing. So the events of a full route are passed once, however many there are and however many types they have, and a route that
+//! has room again goes on at the last event it took. Cursors that stand at the same place are served by one look.
+//!
+//! What commits late, is released or comes back lies behind a cursor. Two things find it: a look starts ten seconds before the clock where
+//! that is cheap, and the *front* is walked again, in stretches, from the first due event to the last cursor. The front walk is for all
+//! routes together and takes at most a twentieth of the fetcher's time: after each step it pauses for twenty times the step's duration.
+//! While a front is cheap that is no pause at all, and each look is a front walk; while a long transaction elsewhere keeps the dead index
+//! entries of all that is done, or a full route has millions of events, only the walk reads them again, and the claims stay fast.
+//!
+//! A stretch grows while looks are cheap and find too little, and shrinks when they are dear. A look that failed is made again
+//! with a shorter one, never as it was.
+
+use std::time::{Duration, Instant};
+
+use crate::store::claim::{Looked, Position};
+
+/// The front is walked for at most this part of the time: one twentieth.
+const FRONT_SHARE: u32 = 20;
+
+/// Looks that start before their cursor take at most this part of the time: one hundredth.
+const RECENT_SHARE: u32 = 100;
+
+/// Transactions that insert events rarely take longer; what commits later than this after it became due is found by the front walk.
+const LATE_COMMIT: Duration = Duration::from_secs(10);
+
+/// A cursor at the end of what is due is not looked at again before this time, while others have work.
+const END_PAUSE: Duration = Duration::from_millis(5);
+
+/// As above, as a multiple of what the last look took.
+const END_SHARE: u32 = 30;
+
+/// While other events are there to be taken, passing over those that a limited route does not want takes at most one twentieth of the time.
+const PASSING_SHARE: u32 = 20;
+
+/// Entries that a look reads at first: as many as a large claim takes, and some that others hold.
+const STRETCH_FIRST: i32 = 1_000;
+
+/// More in one look would keep the other routes waiting: some 50 ms on a slow machine.
+const STRETCH_MAX: i32 = 65_536;
+
+/// Fewer would not be read faster.
+const STRETCH_LEAST: i32 = 16;
+
+/// A look that took less may read more next time …
+const CHEAP: Duration = Duration::from_millis(25);
+
+/// … and one that took more reads less.
+const DEAR: Duration = Duration::from_millis(100);
+
+/// The group of all routes without a limit, and of events without a route.
+pub(super) const REST: usize = 0;
+
+/// Why a look is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A step of the front walk.
+    Front,
+    /// From the cursor of the routes without a limit.
+    Rest,
+    /// From the cursor of one route with a limit, or of several at the same place.
+    Limited,
+}
+
+/// One look to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Look {
+    purpose: Purpose,
+    /// Where it starts.
+    pub(super) after: Position,
+    /// Whose events it may take.
+    pub(super) groups: Vec<usize>,
+    /// How many entries it reads; `None`: where everything may run, a look ends with the first events that it finds.
+    pub(super) stretch: Option<i32>,
+    /// It starts before its cursor.
+    is_recent: bool,
+}
+
+/// Where one group stands.
+#[derive(Debug, Clone)]
+struct Cursor {
+    position: Position,
+    /// The last look came to the end of what is due.
+    is_at_end: bool,
+    /// The last look took all that was asked for, so there is more.
+    is_dense: bool,
+    /// No look before this.
+    not_before: Instant,
+}
+
+/// The walk over what lies behind the cursors.
+#[derive(Debug)]
+struct Front {
+    /// Where the next step starts.
+    at: Position,
+    /// No step before this.
+    not_before: Instant,
+}
+
+/// All cursors of a worker.
+#[derive(Debug)]
+pub(super) struct Cursors {
+    /// By group: the rest, then the routes with a limit.
+    groups: Vec<Cursor>,
+    front: Front,
+    /// How far to read, by purpose.
+    stretches: [Stretch; 3],
+    /// A look that starts before its cursor is allowed from then on.
+    recent_from: Instant,
+    /// The database's clock, and when it was read.
+    clock: Option<(i64, Instant)>,
+    is_limited_turn: bool,
+    /// A look failed: until one has come to the end of what is due every look has a bound.
+    is_careful: bool,
+}
+
+impl Cursors {
+    /// All at the front; `n_limited` routes have a limit.
+    pub(super) fn new(n_limited: usize, now: Instant) -> Cursors {
+        let cursor = Cursor {
+            position: Position::FRONT,
+            is_at_end: false,
+            is_dense: false,
+            not_before: now,
+        };
+        Cursors {
+            groups: vec![cursor; 1 + n_limited],
+            front: Front {
+                at: Position::FRONT,
+                not_before: now,
+            },
+            stretches: [Stretch::FIRST; 3],
+            recent_from: now,
+            clock: None,
+            is_limited_turn: false,
+            is_careful: false,
+        }
+    }
+
+    /// Chooses the next look for the groups that may take events now; `None` when all of them have just been looked for.
+    pub(super) fn next(&mut self, runnable: &[usize], now: Instant) -> Option<Look> {
+        if runnable.is_empty() {
+            return None;
+        }
+        if self.front.not_before <= now {
+            return Some(self.look(Purpose::Front, self.front.at, runnable.to_vec(), false));
+        }
+        let ready = |&&group: &&usize| self.groups[group].not_before <= now;
+        let rest = runnable
+            .iter()
+            .filter(ready)
+            .any(|&group| group == REST)
+            .then_some(self.groups[REST].position);
+        let limited = runnable
+            .iter()
+            .filter(ready)
+            .filter(|&&group| group != REST)
+            .map(|&group| self.groups[group].position)
+            .reduce(|first, other| {
+                if first.is_behind(&other) {
+                    other
+                } else {
+                    first
+                }
+            });
+        let (purpose, position) = match (rest, limited) {
+            (None, None) => return None,
+            (Some(rest), None) => (Purpose::Rest, rest),
+            (None, Some(limited)) => (Purpose::Limited, limited),
+            (Some(rest), Some(limited)) => {
+                self.is_limited_turn = !self.is_limited_turn;
+                if self.is_limited_turn {
+                    (Purpose::Limited, limited)
+                } else {
+                    (Purpose::Rest, rest)
+                }
+            }
+        };
+        let groups: Vec<usize> = runnable
+            .iter()
+            .filter(ready)
+            .copied()
+            .filter(|&group| self.groups[group].position == position)
+            // While the rest is full of events it is claimed alone, which costs less.
+            .filter(|&group| {
+                (group == REST) == (purpose == Purpose::Rest) || !self.groups[REST].is_dense
+            })
+            .collect();
+        let purpose = if groups == [REST] {
+            Purpose::Rest
+        } else {
+            Purpose::Limited
+        };
+        let recent = (self.recent_from <= now)
+            .then(|| self.recent(now))
+            .flatten()
+            .filter(|recent| position.is_behind(recent));
+        Some(self.look(
+            purpose,
+            recent.unwrap_or(position),
+            groups,
+            recent.is_some(),
+        ))
+    }
+
+    /// Notes what a look found: `taken` are the groups of the events that it took, and `is_cut` says that it took as many as were asked for.
+    pub(super) fn looked(
+        &mut self,
+        look: &Look,
+        looked: &Looked,
+        taken: &[usize],
+        is_cut: bool,
+        took: Duration,
+    ) {
+        let now = Instant::now();
+        self.clock = Some((looked.now_micros, now));
+        self.stretches[look.purpose as usize].adapt(looked.reached.is_none(), is_cut, took);
+        self.is_careful &= looked.reached.is_some();
+        let end = Position::behind(looked.now_micros);
+        for &group in &look.groups {
+            let full = looked.full.iter().find(|(full, _)| *full == group);
+            let cursor = &mut self.groups[group];
+            let has_more = full.is_some() || (is_cut && taken.contains(&group));
+            cursor.is_at_end = looked.reached.is_none() && full.is_none();
+            cursor.is_dense = has_more;
+            let reached = full.map_or(looked.reached.unwrap_or(end), |&(_, position)| position);
+            // A few stragglers do not send the next look back over the ground that was passed already; when there were more than could be
+            // taken, it goes on behind the last of them.
+            if has_more || reached.is_behind(&cursor.position) {
+                cursor.position = reached;
+            }
+            if cursor.is_at_end {
+                cursor.not_before = now + END_PAUSE.max(took * END_SHARE);
+            }
+        }
+        if self.groups[REST].is_dense && look.purpose == Purpose::Limited && taken.is_empty() {
+            for &group in &look.groups {
+                let cursor = &mut self.groups[group];
+                cursor.not_before = cursor.not_before.max(now + took * PASSING_SHARE);
+            }
+        }
+        if look.is_recent {
+            self.recent_from = now + took * RECENT_SHARE;
+        }
+        if look.purpose == Purpose::Front {
+            self.stepped(looked.reached, took, now);
+        }
+    }
+
+    /// Notes that a look failed: the next one from there reads less.
+    pub(super) fn failed(&mut self, look: &Look, took: Duration) {
+        if let Some(entries) = look.stretch {
+            self.stretches[look.purpose as usize].failed(entries);
+        }
+        self.is_careful = true;
+        let now = Instant::now();
+        if look.is_recent {
+            self.recent_from = now + took * RECENT_SHARE;
+        }
+        if look.purpose == Purpose::Front {
+            self.front.not_before = now + took * FRONT_SHARE;
+        }
+    }
+
+    /// Lets the front be walked at once: events behind the cursors were given back.
+    pub(super) fn given_back(&mut self) {
+        self.front.at = Position::FRONT;
+        self.front.not_before = Instant::now();
+    }
+
+    /// Says whether one of these groups has not come to the end of what is due.
+    pub(super) fn has_ground_left(&self, groups: &[usize]) -> bool {
+        groups.iter().any(|&group| !self.groups[group].is_at_end)
+    }
+
+    fn look(&self, purpose: Purpose, after: Position, groups: Vec<usize>, is_recent: bool) -> Look {
+        Look {
+            purpose,
+            after,
+            groups,
+            stretch: (self.groups.len() > 1 || self.is_careful)
+                .then_some(self.stretches[purpose as usize].entries),
+            is_recent,
+        }
+    }
+
+    /// Where events that commit late are expected.
+    fn recent(&self, now: Instant) -> Option<Position> {
+        let (micros, read) = self.clock?;
+        let ago = i64::try_from(LATE_COMMIT.as_micros()).unwrap_or(i64::MAX);
+        let passed = i64::try_from(now.duration_since(read).as_micros()).unwrap_or(i64::MAX);
+        Some(Position::at(
+            micros.saturating_add(passed).saturating_sub(ago),
+        ))
+    }
+
+    /// Moves the front walk on; it begins anew where it has passed every cursor.
+    fn stepped(&mut self, reached: Option<Position>, took: Duration, now: Instant) {
+        let is_behind_a_cursor = |reached: &Position| {
+            let mut cursors = self.groups.iter();
+            cursors.any(|cursor| cursor.position.is_behind(reached))
+        };
+        self.front = Front {
+            at: reached
+                .filter(is_behind_a_cursor)
+                .unwrap_or(Position::FRONT),
+            not_before: now + took * FRONT_SHARE,
+        };
+    }
+}
+
+/// How many entries a look reads.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    entries: i32,
+    /// More than this has failed lately.
+    most: i32,
+}
+
+impl Stretch {
+    const FIRST: Stretch = Stretch {
+        entries: STRETCH_FIRST,
+        most: STRETCH_MAX,
+    };
+
+    fn adapt(&mut self, is_end: bool, is_cut: bool, took: Duration) {
+        if is_end {
+            self.most = self.most.saturating_mul(2).min(STRETCH_MAX);
+        }
+        if took > DEAR {
+            self.entries = (self.entries / 2).max(STRETCH_LEAST);
+        } else if is_cut {
+            self.entries = (self.entries / 2).max(STRETCH_FIRST.min(self.entries));
+        } else if !is_end && took < CHEAP {
+            self.entries = self.entries.saturating_mul(4).min(self.most);
+        }
+    }
+
+    fn failed(&mut self, entries: i32) {
+        self.most = (entries / 2).max(STRETCH_LEAST);
+        self.entries = (entries / 8).max(STRETCH_LEAST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEAR_LOOK: Duration = Duration::from_hours(1);
+
+    /// Cursors whose front was walked just now and is dear.
+    fn behind_a_dear_front(n_limited: usize, reached: i64) -> Cursors {
+        let mut cursors = Cursors::new(n_limited, Instant::now());
+        let all: Vec<usize> = (0..=n_limited).collect();
+        let look = next(&mut cursors, &all);
+        assert_eq!(look.after, Position::FRONT);
+        cursors.looked(&look, &reaching(reached), &[], false, DEAR_LOOK);
+        cursors.recent_from = Instant::now() + DEAR_LOOK;
+        cursors
+    }
+
+    fn next(cursors: &mut Cursors, runnable: &[usize]) -> Look {
+        cursors
+            .next(runnable, Instant::now())
+            .expect("there is ground left")
+    }
+
+    fn reaching(micros: i64) -> Looked {
+        Looked {
+            claimed: None,
+            reached: Some(Position::at(micros)),
+            full: Vec::new(),
+            now_micros: 1_000_000_000,
+        }
+    }
+
+    #[test]
+    fn a_cheap_front_is_walked_by_each_look() {
+        let mut cursors = Cursors::new(0, Instant::now());
+        let look = next(&mut cursors, &[REST]);
+        cursors.looked(&look, &reaching(5), &[REST], true, Duration::ZERO);
+
+        let step = next(&mut cursors, &[REST]);
+        assert_eq!(step.purpose, Purpose::Front);
+    }
+
+    #[test]
+    fn a_dear_front_is_left_alone_while_the_cursors_go_on() {
+        let mut cursors = behind_a_dear_front(0, 5);
+
+        let look = next(&mut cursors, &[REST]);
+        assert_eq!(look.after, Position::at(5));
+        cursors.looked(&look, &reaching(9), &[REST], true, Duration::ZERO);
+
+        assert_eq!(next(&mut cursors, &[REST]).after, Position::at(9));
+    }
+
+    #[test]
+    fn a_look_that_found_nothing_moves_the_cursor_all_the_same() {
+        let mut cursors = behind_a_dear_front(1, 5);
+
+        let look = next(&mut cursors, &[REST, 1]);
+        assert_eq!(look.groups, [REST, 1], "they stand at the same place");
+        cursors.looked(&look, &reaching(7), &[], false, Duration::ZERO);
+
+        assert_eq!(next(&mut cursors, &[REST, 1]).after, Position::at(7));
+    }
+
+    #[test]
+    fn a_full_route_goes_on_at_the_last_event_it_took_and_the_others_pass_it() {
+        let mut cursors = behind_a_dear_front(1, 5);
+
+        let look = next(&mut cursors, &[REST, 1]);
+        let looked = Looked {
+            full: vec![(1, Position::at(6))],
+            ..reaching(9)
+        };
+        cursors.looked(&look, &looked, &[1], false, Duration::ZERO);
+
+        assert_eq!(next(&mut cursors, &[REST]).after, Position::at(9));
+        assert_eq!(next(&mut cursors, &[1]).after, Position::at(6));
+    }
+
+    #[test]
+    fn stragglers_in_front_send_no_other_cursor_back() {
+        let mut cursors = behind_a_dear_front(1, 500);
+        cursors.given_back();
+
+        let step = next(&mut cursors, &[REST, 1]);
+        assert_eq!(step.after, Position::FRONT);
+        cursors.looked(&step, &reaching(2), &[REST], true, DEAR_LOOK);
+
+        assert_eq!(
+            next(&mut cursors, &[REST]).after,
+            Position::at(2),
+            "more stragglers may lie behind the last one"
+        );
+        assert_eq!(next(&mut cursors, &[1]).after, Position::at(500));
+    }
+
+    #[test]
+    fn the_front_walk_goes_on_where_it_stopped_and_ends_at_the_last_cursor() {
+        let mut cursors = behind_a_dear_front(0, 500);
+        cursors.given_back();
+        let mut starts = Vec::new();
+        for reached in [100, 200, 500] {
+            let step = next(&mut cursors, &[REST]);
+            starts.push(step.after);
+            cursors.looked(&step, &reaching(reached), &[], false, Duration::ZERO);
+        }
+
+        assert_eq!(
+            starts,
+            [Position::FRONT, Position::at(100), Position::at(200)]
+        );
+        assert_eq!(next(&mut cursors, &[REST]).after, Position::FRONT);
+    }
+
+    #[test]
+    fn a_look_that_failed_is_made_again_over_less_and_from_the_same_place() {
+        let mut cursors = behind_a_dear_front(1, 5);
+        let first = next(&mut cursors, &[REST, 1]);
+
+        cursors.failed(&first, Duration::ZERO);
+        let second = next(&mut cursors, &[REST, 1]);
+
+        assert_eq!(second.after, first.after);
+        assert!(second.stretch < first.stretch);
+    }
+
+    #[test]
+    fn where_no_route_has_a_limit_only_a_failure_bounds_a_look() {
+        let mut cursors = behind_a_dear_front(0, 5);
+        let first = next(&mut cursors, &[REST]);
+        assert_eq!(first.stretch, None);
+
+        cursors.failed(&first, Duration::ZERO);
+        assert_eq!(next(&mut cursors, &[REST]).stretch, Some(STRETCH_FIRST));
+    }
+
+    #[test]
+    fn stretches_grow_while_looks_are_cheap_and_find_too_little() {
+        let mut cursors = behind_a_dear_front(1, 5);
+        let mut stretches = Vec::new();
+        for reached in 6..12 {
+            let look = next(&mut cursors, &[1]);
+            stretches.extend(look.stretch);
+            cursors.looked(&look, &reaching(reached), &[], false, Duration::ZERO);
+        }
+        assert_eq!(
+            stretches,
+            [1_000, 4_000, 16_000, 64_000, STRETCH_MAX, STRETCH_MAX]
+        );
+
+        let look = next(&mut cursors, &[1]);
+        cursors.looked(&look, &reaching(20), &[], false, DEAR);
+        let look = next(&mut cursors, &[1]);
+        cursors.looked(&look, &reaching(21), &[], false, 2 * DEAR);
+        assert_eq!(next(&mut cursors, &[1]).stretch, Some(STRETCH_MAX / 2));
+    }
+}
