@@ -308,7 +308,8 @@ const PROXY_VARIABLES: [&str; 6] = [
     "all_proxy",
 ];
 
-/// Says that a proxy is not used, where one is set and a route could mean it. The values may hold a password.
+/// Says that a proxy is not used, where one is set and a route could mean it. The values may hold
+/// a password.
 pub(super) fn proxy_warning(specs: &[RouteSpec], env: &Env) -> Option<String> {
     let has_http = specs
         .iter()
@@ -325,8 +326,9 @@ pub(super) fn proxy_warning(specs: &[RouteSpec], env: &Env) -> Option<String> {
     })
 }
 
-/// Shows a route as `config check` prints it: a url without its user part and query, and without its path where it is secret, a program without its arguments, since both
-/// may hold secrets, and the limits that are not those of `usual`.
+/// Shows a route as `config check` prints it, with the limits that are not those of `usual`: a url
+/// without its user part and query, and without its path where it is secret; a program without its
+/// arguments, since they may hold secrets.
 pub(super) fn shown(spec: &RouteSpec, usual: &Config) -> String {
     let target = match &spec.handler {
         HandlerSpec::Log => "log".to_owned(),

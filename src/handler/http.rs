@@ -1,25 +1,33 @@
 //! The `http` handler: a POST per event.
 //!
-//! The body is the event's JSON, with `Content-Type: application/json`, `Dispatchbox-Event-Id` (the same in every attempt, so that a
-//! receiver can recognize a repetition), `Dispatchbox-Event-Type` and `Dispatchbox-Attempt`. The status of the answer is its word:
-//! 2xx is done, the route's `dead_statuses` are dead at once, everything else is worth another attempt, a network error, a time-out
-//! and a redirect among it; `Retry-After` is honoured with 429 and 503. Redirects are never followed and the proxy variables of the
-//! environment not used: an event goes to the configured receiver and nowhere else.
+//! The body is the event's JSON, with `Content-Type: application/json`, `Dispatchbox-Event-Id` (the
+//! same in every attempt, so that a receiver can recognize a repetition), `Dispatchbox-Event-Type`
+//! and `Dispatchbox-Attempt`. The status of the answer is its word: 2xx is done, the route's
+//! `dead_statuses` are dead at once, everything else is worth another attempt, a network error, a
+//! time-out and a redirect among it; `Retry-After` is honoured with 429 and 503. Redirects are
+//! never followed and the proxy variables of the environment not used: an event goes to the
+//! configured receiver and nowhere else.
 //!
-//! **Time.** The timeout bounds the whole run, from the name's lookup to the last byte of the answer that is read, however slowly it
-//! drips. Once the status is there the receiver has spoken, so what follows can no longer change the outcome: at most 64 KiB of it,
-//! and at most 2 s, are read, to quote its beginning and to keep the connection.
+//! **Time.** The timeout bounds the whole run, from the name's lookup to the last byte of the
+//! answer that is read, however slowly it drips. Once the status is there the receiver has spoken,
+//! so what follows can no longer change the outcome: at most 64 KiB of it, and at most 2 s, are
+//! read, to quote its beginning and to keep the connection.
 //!
-//! **Connections** are kept and used again, for a minute at most: then the name is asked anew. One that lies idle for 2 s is closed, before
-//! common receivers close theirs (5 s and more), and an idle one is looked at before it is used. What is left is a receiver that closes in
-//! the very moment of the next request. The request is then sent once more on a new connection, within the same attempt, and only if it was
-//! sent on a connection that had been used before and no byte of an answer came: a receiver that took the event and died of it looks the
-//! same, so this is no more than one repetition, which at least once allows. What else connections do is in [`super::transport`].
+//! **Connections** are kept and used again, for a minute at most: then the name is asked anew. One
+//! that lies idle for 2 s is closed, before common receivers close theirs (5 s and more), and an
+//! idle one is looked at before it is used. What is left is a receiver that closes in the very
+//! moment of the next request. The request is then sent once more on a new connection, within the
+//! same attempt, and only if it was sent on a connection that had been used before and no byte of
+//! an answer came: a receiver that took the event and died of it looks the same, so this is no more
+//! than one repetition, which at least once allows. What else connections do is in
+//! [`super::transport`].
 //!
-//! **TLS** trusts the certificates that the host trusts ([`Trust`]), because receivers are often internal.
+//! **TLS** trusts the certificates that the host trusts ([`Trust`]), because receivers are often
+//! internal.
 //!
-//! **Secrets.** A user and password in the URL become an `Authorization: Basic` header. A path may be the credential as well, as that of a chat
-//! room's hook. So a reason names scheme, host and port alone. A URL that comes from a file is read again when the file changes.
+//! **Secrets.** A user and password in the URL become an `Authorization: Basic` header. A path may
+//! be the credential as well, as that of a chat room's hook. So a reason names scheme, host and
+//! port alone. A URL that comes from a file is read again when the file changes.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -39,11 +47,13 @@ use super::{HandlerError, Run, first_bytes, in_words};
 use crate::config::UrlSource;
 use crate::event::Event;
 
-/// Statuses that make an event dead at once unless the route says otherwise: they blame the request itself, which is the same in
-/// each attempt (bad request, gone, too large, wrong type, unprocessable).
+/// Statuses that make an event dead at once unless the route says otherwise: they blame the request
+/// itself, which is the same in each attempt (bad request, gone, too large, wrong type,
+/// unprocessable).
 pub const DEAD_STATUSES: [u16; 5] = [400, 410, 413, 415, 422];
 
-/// A receiver that does not answer the handshake in this time is away; the rest of the timeout is for its work.
+/// A receiver that does not answer the handshake in this time is away; the rest of the timeout is
+/// for its work.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 
 /// How much of an answer is read. More would only be thrown away; the connection is closed instead.
@@ -128,6 +138,7 @@ impl Destination {
         let began = Instant::now();
         match self.post_once(event, &body, (timeout != usual).then_some(timeout), false) {
             Err(Error::Other(err)) if err.is::<Stale>() => {
+                ::log::debug!("event {} is sent once more: {err}", event.id);
                 let left = timeout.saturating_sub(began.elapsed());
                 self.post_once(event, &body, Some(left), true)
             }
@@ -279,7 +290,8 @@ fn reason(receiver: &Receiver, status: StatusCode, body: &[u8]) -> String {
 /// Reads an answer up to the limits; what came before an error counts.
 fn read(body: &mut Body) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // Reading to the end is what lets the connection be used again; short of it, dropping the answer closes the connection.
+    // Reading to the end is what lets the connection be used again; short of it, dropping the
+    // answer closes the connection.
     let _ = body
         .as_reader()
         .take(ANSWER_BYTES_MAX)
@@ -287,7 +299,8 @@ fn read(body: &mut Body) -> Vec<u8> {
     bytes
 }
 
-/// An event type as a header can carry it: what is not visible ASCII, and `%` itself, is percent-encoded.
+/// An event type as a header can carry it: what is not visible ASCII, and `%` itself, is
+/// percent-encoded.
 fn header_text(event_type: &str) -> String {
     let mut text = String::with_capacity(event_type.len());
     for byte in event_type.bytes() {
@@ -303,9 +316,10 @@ fn header_text(event_type: &str) -> String {
 
 /// How long the receiver wants to be left alone: a number of seconds, or a date.
 ///
-/// A date is counted from the answer's own `Date`, so that the receiver's clock cancels out; without one, from the local clock,
-/// which is the only other witness of when the answer came. Neither decides about anything but this wait. No time at all is no
-/// wish: taken at its word it would use up all attempts within a moment.
+/// A date is counted from the answer's own `Date`, so that the receiver's clock cancels out;
+/// without one, from the local clock, which is the only other witness of when the answer came.
+/// Neither decides about anything but this wait. No time at all is no wish: taken at its word it
+/// would use up all attempts within a moment.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let wish = text(header::RETRY_AFTER)?;
@@ -341,7 +355,8 @@ fn text_of(err: &Error, timeout: Duration) -> String {
     }
 }
 
-/// The certificates that receivers are checked against, read once and only when an https route is there.
+/// The certificates that receivers are checked against, read once and only when an https route is
+/// there.
 #[derive(Default)]
 pub(super) struct Roots(Option<Arc<Trust>>);
 

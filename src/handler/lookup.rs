@@ -1,8 +1,9 @@
 //! The addresses of one receiver, looked up at most once at a time and kept for a moment.
 //!
-//! The HTTP client asks for the addresses before every request, also when it goes on to use an open connection, and its own
-//! resolver starts a thread for each question and panics when it gets none. Here a literal address needs no thread, a busy route
-//! asks once in [`KEPT`], and a name server that hangs costs one thread per route, however many runners wait. A name server that fails or
+//! The HTTP client asks for the addresses before every request, also when it goes on to use an open
+//! connection, and its own resolver starts a thread for each question and panics when it gets none.
+//! Here a literal address needs no thread, a busy route asks once in [`KEPT`], and a name server
+//! that hangs costs one thread per route, however many runners wait. A name server that fails or
 //! hangs for a moment costs no attempt while an earlier answer is at hand.
 
 use std::fmt;
@@ -20,7 +21,8 @@ use ureq::{Error, Timeout};
 
 use super::transport::LIFE;
 
-/// How long an answer is used: short beside any time a person waits for a change of addresses, long beside a busy route's pace.
+/// How long an answer is used: short beside any time a person waits for a change of addresses, long
+/// beside a busy route's pace.
 const KEPT: Duration = Duration::from_secs(2);
 
 /// How long an answer stands in for one that cannot be had: as long as a connection may live.

@@ -9,7 +9,8 @@ use ureq::http::uri::{Authority, PathAndQuery, Scheme};
 pub(super) struct Receiver {
     /// Where to connect and what to ask for; without user and password.
     pub(super) url: Uri,
-    /// For people: scheme, host and port. Path and query are `…`, since a path may be the credential, too.
+    /// For people: scheme, host and port. Path and query are `…`, since a path may be the
+    /// credential, too.
     pub(super) shown: String,
     /// The `Authorization` header that the URL asks for.
     pub(super) authorization: Option<String>,
@@ -69,14 +70,16 @@ impl Receiver {
         })
     }
 
-    /// Replaces what an answer repeats of the URL: many receivers name the path that they do not know.
+    /// Replaces what an answer repeats of the URL: many receivers name the path that they do not
+    /// know.
     pub(super) fn masked(&self, text: &str) -> String {
         let mask = |text: String, secret: &String| text.replace(secret, "…");
         self.secrets.iter().fold(text.to_owned(), mask)
     }
 }
 
-/// The parts of a URL that are to be shown nowhere: long parts of path and query, the password, and the header made of it.
+/// The parts of a URL that are to be shown nowhere: long parts of path and query, the password, and
+/// the header made of it.
 fn secrets_of(
     path: Option<&PathAndQuery>,
     user: Option<&str>,

@@ -1,4 +1,5 @@
-//! A file that holds a URL, because the URL is the secret. Read at the start, and again when it changes.
+//! A file that holds a URL, because the URL is the secret. Read at the start, and again when it
+//! changes.
 
 use std::fs::{self, Metadata};
 use std::io::{self, Read as _};
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 /// Longest URL that a file may hold.
 const URL_BYTES_MAX: u64 = 64 * 1024;
 
-/// How long a look at the file counts: long beside a busy route's pace, short beside the time in which a secret is exchanged.
+/// How long a look at the file counts: long beside a busy route's pace, short beside the time in
+/// which a secret is exchanged.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The file of one route.
@@ -54,8 +56,8 @@ impl UrlFile {
         }
     }
 
-    /// Hands a changed URL to `take`, which may refuse it. A file that cannot be used changes nothing: it may be half written, and is looked at
-    /// again.
+    /// Hands a changed URL to `take`, which may refuse it. A file that cannot be used changes
+    /// nothing: it may be half written, and is looked at again.
     pub(super) fn look(&self, take: impl FnOnce(&str) -> Result<(), String>) {
         // Another runner is looking.
         let Ok(mut state) = self.state.try_lock() else {

@@ -1,8 +1,11 @@
-//! A connection to the first address of a receiver that answers, of either family, in the resolver's order.
+//! A connection to the first address of a receiver that answers, of either family, in the
+//! resolver's order.
 //!
-//! The client's own connector gives the first of two addresses two thirds of the time, for each connection anew. Here each gets a second, then
-//! what time is left is shared; one that swallowed the attempt stands last from then on, so only the first connection pays. Once in
-//! [`AVOIDED`] one connection tries it again in its place: addresses recover, and the resolver's order spreads the load.
+//! The client's own connector gives the first of two addresses two thirds of the time, for each
+//! connection anew. Here each gets a second, then what time is left is shared; one that swallowed
+//! the attempt stands last from then on, so only the first connection pays. Once in [`AVOIDED`] one
+//! connection tries it again in its place: addresses recover, and the resolver's order spreads the
+//! load.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,7 +17,8 @@ use ureq::Error;
 
 use super::wait::Deadline;
 
-/// How long one of several addresses is waited for at first: a handshake around the world takes a third of it.
+/// How long one of several addresses is waited for at first: a handshake around the world takes a
+/// third of it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Least time for one attempt: none at all is refused.
@@ -70,7 +74,8 @@ impl Addresses {
         }
     }
 
-    /// The addresses with the avoided ones behind the others. Who finds that one's time is over tries it, for all.
+    /// The addresses with the avoided ones behind the others. Who finds that one's time is over
+    /// tries it, for all.
     fn in_order(&self, addresses: &[SocketAddr], now: Instant) -> Vec<SocketAddr> {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         avoided.retain(|address, _| addresses.contains(address));

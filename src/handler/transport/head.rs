@@ -1,14 +1,17 @@
-//! The head of an answer: where it ends, what it says, and how little of it the HTTP client needs to see. Pure.
+//! The head of an answer: where it ends, what it says, and how little of it the HTTP client needs
+//! to see. Pure.
 //!
-//! The client's own parser takes 100 header lines, no headers behind a 100, and refuses an answer for a length that it cannot read. The status
-//! alone decides about an event, so an answer is refused here only where it has none; everything else makes the connection unfit for the next
+//! The client's own parser takes 100 header lines, no headers behind a 100, and refuses an answer
+//! for a length that it cannot read. The status alone decides about an event, so an answer is
+//! refused here only where it has none; everything else makes the connection unfit for the next
 //! request.
 
 use std::io::Write as _;
 
 use httparse::{EMPTY_HEADER, Error, Header, ParserConfig, Response, Status};
 
-/// Longest head. Receivers behind several proxies have some 10 KiB; the limit only keeps an endless head from filling the memory.
+/// Longest head. Receivers behind several proxies have some 10 KiB; the limit only keeps an endless
+/// head from filling the memory.
 pub(super) const HEAD_BYTES_MAX: usize = 256 * 1024;
 
 /// Header lines that are parsed without an allocation.
@@ -71,8 +74,8 @@ pub(super) enum Found {
     Final(usize, Head),
 }
 
-/// Looks for a whole head at the beginning of `bytes`. Nothing behind the blank line that ends it is looked at. `seen` is how much has been
-/// searched for that line before.
+/// Looks for a whole head at the beginning of `bytes`. Nothing behind the blank line that ends it
+/// is looked at. `seen` is how much has been searched for that line before.
 pub(super) fn find(bytes: &[u8], seen: usize) -> Result<Option<Found>, BadHead> {
     let n_blank = blank_bytes(bytes);
     let bytes = &bytes[n_blank..];
@@ -202,7 +205,8 @@ impl Head {
         }
     }
 
-    /// Says whether the status allows no body. A receiver that sends one all the same sends it behind the head.
+    /// Says whether the status allows no body. A receiver that sends one all the same sends it
+    /// behind the head.
     pub(super) fn is_bodiless(&self) -> bool {
         self.framing == Framing::NoBody
     }
@@ -252,7 +256,8 @@ fn length<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<u64>, ()>
     Ok(found)
 }
 
-/// How the body ends, and whether that is certain: where headers contradict each other the next answer could begin anywhere.
+/// How the body ends, and whether that is certain: where headers contradict each other the next
+/// answer could begin anywhere.
 fn framing(
     status: u16,
     is_http10: bool,

@@ -1,15 +1,20 @@
 //! What receivers do, made good: the transport under the HTTP client.
 //!
-//! The client sends a request to its end before it looks for an answer, and what it understands of an answer is narrower than what receivers
-//! send. Between it and the wire, this transport
+//! The client sends a request to its end before it looks for an answer, and what it understands of
+//! an answer is narrower than what receivers send. Between it and the wire, this transport
 //!
-//! - holds back the request's head until the first part of the body follows: one packet for a small event;
-//! - looks for an answer while it sends. A final one that is no success ends the sending: the rest is swallowed, and the client reads the answer.
-//!   The same holds when the receiver stops taking the request: it may have answered before. A success, said before it can have seen the whole
+//! - holds back the request's head until the first part of the body follows: one packet for a small
+//!   event;
+//! - looks for an answer while it sends. A final one that is no success ends the sending: the rest
+//!   is swallowed, and the client reads the answer. The same holds when the receiver stops taking
+//!   the request: it may have answered before. A success, said before it can have seen the whole
 //!   event, does not spare it the rest;
-//! - reads the answer's head by itself, drops interim answers, and passes on what the client needs ([`super::head`]);
-//! - tells a connection that was closed in the moment of its next use ([`Stale`]) from a receiver that took a request and broke off;
-//! - is open for another request only where the answer's end was certain, nothing lies behind it, and the connection is not too old.
+//! - reads the answer's head by itself, drops interim answers, and passes on what the client needs
+//!   ([`super::head`]);
+//! - tells a connection that was closed in the moment of its next use ([`Stale`]) from a receiver
+//!   that took a request and broke off;
+//! - is open for another request only where the answer's end was certain, nothing lies behind it,
+//!   and the connection is not too old.
 
 use std::fmt;
 use std::io;
@@ -33,8 +38,8 @@ const READ_BYTES: usize = 8 * 1024;
 /// How much of an answer's body is kept while the request is still being sent.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// A connection that had carried a request before ended, or was useless, before a byte of this request's answer came: the receiver has most
-/// probably closed it without having seen the request.
+/// A connection that had carried a request before ended, or was useless, before a byte of this
+/// request's answer came: the receiver has most probably closed it without having seen the request.
 #[derive(Debug, thiserror::Error)]
 #[error("the receiver closed a connection in the moment of its next use")]
 pub struct Stale;
@@ -42,7 +47,8 @@ pub struct Stale;
 /// What all connections to a receiver know about it.
 #[derive(Debug, Default)]
 pub(super) struct Habits {
-    /// A body came behind an answer that has none, later than the answer, and so stood before the next one.
+    /// A body came behind an answer that has none, later than the answer, and so stood before the
+    /// next one.
     sends_strays: AtomicBool,
 }
 
@@ -95,10 +101,14 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// Says whether sending on would serve nothing.
+    /// Says whether sending on would serve nothing. After a success, an end is that of the answer
+    /// alone, for all that can be known.
     fn is_decided(&self) -> bool {
-        let is_refused = self.head.as_ref().is_some_and(|head| head.status >= 300);
-        is_refused || self.is_ended || self.failure.is_some()
+        let is_over = self
+            .head
+            .as_ref()
+            .map_or(self.is_ended, |head| head.status >= 300);
+        is_over || self.failure.is_some()
     }
 }
 
@@ -131,7 +141,8 @@ impl Mend {
         self.exchange = Exchange::default();
     }
 
-    /// Sends what has been taken from the client, unless the receiver answers or breaks off meanwhile.
+    /// Sends what has been taken from the client, unless the receiver answers or breaks off
+    /// meanwhile.
     fn send(&mut self, deadline: Deadline) -> Result<(), Error> {
         let mut n_sent = 0;
         while !self.exchange.is_decided() {
@@ -144,8 +155,13 @@ impl Mend {
                 Ok(0) if n_sent == self.outgoing.len() => break,
                 Ok(n) => n_sent += n,
                 result if would_block(&result) => {
-                    if self.wire.wait(Wanted::Either, deadline)? {
-                        self.read_what_is_there()?;
+                    let wanted = if self.exchange.is_ended {
+                        Wanted::Output
+                    } else {
+                        Wanted::Either
+                    };
+                    if self.wire.wait(wanted, deadline)? {
+                        self.read_what_is_there(deadline)?;
                     }
                 }
                 Err(err) => {
@@ -162,8 +178,10 @@ impl Mend {
     }
 
     /// Reads without waiting, until it is clear that the rest of the request is not wanted.
-    fn read_what_is_there(&mut self) -> Result<(), Error> {
-        while !self.exchange.is_decided() {
+    fn read_what_is_there(&mut self, deadline: Deadline) -> Result<(), Error> {
+        while !self.exchange.is_decided() && !self.exchange.is_ended {
+            // What never ends needs no wait.
+            deadline.left()?;
             let result = self.read_more();
             if would_block(&result) {
                 break;
@@ -178,7 +196,8 @@ impl Mend {
         Ok(())
     }
 
-    /// Throws away what is more of a body than anything quotes: its receiver writes while it reads, and would wait for us as we for it.
+    /// Throws away what is more of a body than anything quotes: its receiver writes while it reads,
+    /// and would wait for us as we for it.
     fn limit_body(&mut self) {
         if self.incoming.len() > BODY_BYTES_MAX {
             self.incoming.truncate(BODY_BYTES_MAX);
@@ -210,7 +229,8 @@ impl Mend {
                 }
                 Ok(Some(Found::Final(length, head))) => {
                     self.consume(length);
-                    // An idle connection's time was over, says the receiver: this request only met its word.
+                    // An idle connection's time was over, says the receiver: this request only met
+                    // its word.
                     let is_late = head.status == REQUEST_TIMEOUT && !head.is_reusable;
                     if is_late && is_first && self.is_reused() {
                         return Err(stale());
@@ -244,6 +264,8 @@ impl Mend {
             if self.exchange.is_ended {
                 return Err(self.broke_off(None));
             }
+            // What never ends needs no wait.
+            deadline.left()?;
             match self.read_more() {
                 Ok(0) => self.exchange.is_ended = true,
                 Ok(_) => self.look_for_head()?,
@@ -298,7 +320,7 @@ impl Mend {
                 continue;
             }
             let n = result.inspect_err(|_| self.is_unfit = true)?;
-            self.exchange.is_ended = n == 0;
+            self.exchange.is_ended |= n == 0;
             self.buffers.input_appended(n);
             return Ok(n > 0);
         }
@@ -320,7 +342,7 @@ impl Transport for Mend {
             self.begin_request();
         } else if self.exchange.has_sent {
             // Most events go in one piece; with a larger one, an answer may be there already.
-            self.read_what_is_there()?;
+            self.read_what_is_there(Deadline::of(timeout))?;
         }
         if self.exchange.is_decided() {
             self.is_unfit = true;

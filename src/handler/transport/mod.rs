@@ -1,11 +1,13 @@
 //! The connections of an http route, which bear what receivers do.
 //!
-//! The HTTP client keeps its pool, its protocol and its deadlines; how bytes get to the receiver and what of an answer the client gets to see is
-//! decided here: [`addresses`] connects, [`tls`] encrypts as [`trust`] says, [`wire`] moves bytes without waiting, and [`mend`] makes good what
+//! The HTTP client keeps its pool, its protocol and its deadlines; how bytes get to the receiver
+//! and what of an answer the client gets to see is decided here: [`addresses`] connects, [`tls`]
+//! encrypts as [`trust`] says, [`wire`] moves bytes without waiting, and [`mend`] makes good what
 //! receivers do, with the answers' heads read by [`head`].
 //!
-//! Why not the client's own transport: it sends to the end before it reads, and it takes neither a verifier of ours nor a connection's age.
-//! Why not another client: reqwest loses the early answer and the same events at closing connections, and it brings a runtime.
+//! Why not the client's own transport: it sends to the end before it reads, and it takes neither a
+//! verifier of ours nor a connection's age. Why not another client: reqwest loses the early answer
+//! and the same events at closing connections, and it brings a runtime.
 
 mod addresses;
 mod head;
@@ -31,8 +33,8 @@ use wire::Wire;
 pub use mend::{Mend, Stale};
 pub use trust::Trust;
 
-/// How long a connection is used. A name may move to another address while a busy route never lets its connections go idle; a minute is what
-/// common name servers let an answer be kept for.
+/// How long a connection is used. A name may move to another address while a busy route never lets
+/// its connections go idle; a minute is what common name servers let an answer be kept for.
 pub const LIFE: Duration = Duration::from_mins(1);
 
 /// Makes the connections to one receiver.
@@ -45,7 +47,8 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Makes connections that are used for up to `life`, encrypted where the URL says so and `trust` is there.
+    /// Makes connections that are used for up to `life`, encrypted where the URL says so and
+    /// `trust` is there.
     pub fn new(trust: Option<Arc<Trust>>, life: Duration) -> Connections {
         Connections {
             addresses: Addresses::default(),

@@ -1,6 +1,7 @@
 //! A connection in TLS, without a call that waits but the handshake's.
 //!
-//! Not rustls' own stream: that one writes what is left before it reads, so an answer could not be read once the receiver takes no more.
+//! Not rustls' own stream: that one writes what is left before it reads, so an answer could not be
+//! read once the receiver takes no more.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};

@@ -1,8 +1,10 @@
 //! Which certificates of receivers are accepted, and what is wrong with one that is not.
 //!
-//! Trusted is what the host trusts: the files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, else the system's, else, in a bare container, the
-//! Mozilla list that the program carries. A receiver's own certificate that stands in one of these files is accepted as curl does, also one
-//! that `openssl req -x509` made and that calls itself an authority; rustls refuses such a one by itself.
+//! Trusted is what the host trusts: the files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, else
+//! the system's, else, in a bare container, the Mozilla list that the program carries. A receiver's
+//! own certificate that stands in one of these files is accepted as curl does, also one that
+//! `openssl req -x509` made and that calls itself an authority; rustls refuses such a one by
+//! itself.
 
 use std::fmt;
 use std::sync::Arc;
@@ -163,8 +165,8 @@ fn date(time: UnixTime) -> String {
         .map_or_else(|| "an unknown day".to_owned(), |time| time.to_string())
 }
 
-/// Says whether only the way from an authority to the certificate is what fails. This is said of a certificate after its dates have been checked
-/// and before its name is (a test holds that).
+/// Says whether only the way from an authority to the certificate is what fails. This is said of a
+/// certificate after its dates have been checked and before its name is (a test holds that).
 fn blames_the_issuer(err: &CertificateError) -> bool {
     matches!(
         err,

@@ -44,6 +44,8 @@ pub(super) enum Wanted {
     Input,
     /// The same, or bytes can be written.
     Either,
+    /// Bytes can be written.
+    Output,
 }
 
 /// Says whether a call would have had to wait.
@@ -51,11 +53,13 @@ pub(super) fn would_block<T>(result: &io::Result<T>) -> bool {
     matches!(result, Err(err) if matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted))
 }
 
-/// Waits for a socket, and says whether there is something to read; an error counts as that, since reading tells it.
+/// Waits for a socket, and says whether there is something to read; an error counts as that, since
+/// reading tells it.
 pub(super) fn wait(socket: &TcpStream, wanted: Wanted, deadline: Deadline) -> Result<bool, Error> {
     let flags = match wanted {
         Wanted::Input => PollFlags::IN,
         Wanted::Either => PollFlags::IN | PollFlags::OUT,
+        Wanted::Output => PollFlags::OUT,
     };
     loop {
         let left = deadline.left()?;

@@ -1,7 +1,8 @@
 //! A connection as bytes, plain or encrypted, none of whose calls waits.
 //!
-//! The client's own transport blocks in a read or a write and so cannot see an answer that comes while it still sends. Here every call
-//! returns at once, and [`Wire::wait`] waits for either direction, bounded by a deadline.
+//! The client's own transport blocks in a read or a write and so cannot see an answer that comes
+//! while it still sends. Here every call returns at once, and [`Wire::wait`] waits for either
+//! direction, bounded by a deadline.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -35,7 +36,8 @@ impl Wire {
         }
     }
 
-    /// Reads what is there; 0 is the end, a TLS connection's end without notice included: HTTP says by itself where a body ends.
+    /// Reads what is there; 0 is the end, a TLS connection's end without notice included: HTTP says
+    /// by itself where a body ends.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Wire::Plain(socket) => socket.read(buffer),

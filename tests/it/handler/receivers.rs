@@ -1,4 +1,5 @@
-//! What receivers do and no attempt may be charged for: answers in odd forms and at odd times, connections that end at odd times.
+//! What receivers do and no attempt may be charged for: answers in odd forms and at odd times,
+//! connections that end at odd times.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -37,7 +38,8 @@ fn dead_reason(result: Result<(), HandlerError>) -> String {
     }
 }
 
-/// Runs one event through a receiver that answers so, byte for byte, and closes when the client does.
+/// Runs one event through a receiver that answers so, byte for byte, and closes when the client
+/// does.
 fn answered(answer: &str) -> Result<(), HandlerError> {
     let answer = answer.to_owned();
     let server = Server::start(move |mut connection| {
@@ -118,6 +120,18 @@ fn a_success_that_comes_before_the_body_was_sent_does_not_end_the_sending() {
         assert!(n_bytes > BIG, "{n_bytes}");
     }
     assert_eq!(server.n_connections(), 1);
+
+    // One whose answer's end is the end of what it sends, and not of what it reads.
+    let (tell, got) = mpsc::channel();
+    let server = Server::start(move |mut connection| {
+        let request = connection.read_head().unwrap();
+        connection.write("HTTP/1.1 200 OK\r\n\r\nok");
+        connection.end_output();
+        tell.send(connection.echo(&request, 0)).unwrap();
+    });
+    assert_eq!(Only::new(server.handler()).run(&big_event()), Ok(()));
+    let n_bytes = got.recv_timeout(PROMPT).unwrap();
+    assert!(n_bytes > BIG, "{n_bytes}");
 
     // One that writes as it reads, and more than all buffers hold.
     let server = Server::start(|mut connection| {
@@ -272,8 +286,8 @@ fn a_plain_answer_without_a_body_keeps_its_connection() {
     }
 }
 
-/// Method: a receiver that reads a request on a used connection and closes without a byte; from outside, that is what a close in the moment
-/// of use looks like.
+/// Method: a receiver that reads a request on a used connection and closes without a byte; from
+/// outside, that is what a close in the moment of use looks like.
 #[test]
 fn a_connection_closed_in_the_moment_of_its_next_use_costs_no_attempt() {
     let server = Server::start(|mut connection| {

@@ -147,6 +147,11 @@ impl Connection {
         while self.read_request().is_some() && self.answer(head, body).is_some() {}
     }
 
+    /// Says that nothing more comes; reading goes on.
+    pub fn end_output(&self) {
+        self.socket.shutdown(Shutdown::Write).unwrap();
+    }
+
     /// Waits until the client closes.
     pub fn wait_closed(mut self) {
         let _ = std::io::copy(&mut self.reader, &mut std::io::sink());

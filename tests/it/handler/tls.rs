@@ -82,9 +82,11 @@ fn authority_and_receiver() -> (String, Server) {
     (authority, receiver)
 }
 
-/// Sends an event of this size to the receiver from a process that trusts `pem`, and gives what came of it.
+/// Sends an event of this size to the receiver from a process that trusts `pem`, and gives what
+/// came of it.
 ///
-/// Method: the test runs itself again in a process whose environment names the file; there, this function sends and does not return.
+/// Method: the test runs itself again in a process whose environment names the file; there, this
+/// function sends and does not return.
 fn sent_trusting(test: &str, pem: &str, host: &str, receiver: &Server, n_bytes: usize) -> String {
     let dir = TestDir::new();
     fs::write(dir.file("trusted.pem"), pem).unwrap();

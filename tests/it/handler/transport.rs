@@ -1,4 +1,5 @@
-//! Names with several addresses, and names that move: the client's connections, with a resolver that the test tells what to say.
+//! Names with several addresses, and names that move: the client's connections, with a resolver
+//! that the test tells what to say.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -60,7 +61,8 @@ fn address(server: &Server) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], server.port()))
 }
 
-/// A port that takes no connection and refuses none, as behind a firewall that drops: its backlog is full.
+/// A port that takes no connection and refuses none, as behind a firewall that drops: its backlog
+/// is full.
 struct Hole {
     listener: TcpListener,
     _waiting: Vec<TcpStream>,

@@ -38,7 +38,8 @@ fn a_changed_url_file_is_followed_and_a_broken_one_is_not() {
         "POST /services/s3cr3t?key=s3cr3t HTTP/1.1"
     );
 
-    // As a program does that truncates the file before it writes; with something that is no URL; and with the file gone.
+    // As a program does that truncates the file before it writes; with something that is no URL;
+    // and with the file gone.
     for broken in ["", "s3cr3t\n"] {
         fs::write(&path, broken).unwrap();
         for _ in 0..3 {
