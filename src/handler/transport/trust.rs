@@ -85,7 +85,8 @@ impl Trust {
         if let CertificateError::UnknownIssuer = err {
             format!(
                 "the receiver's certificate is signed by no authority that is trusted here (trusted: {source}); \
-                 name a file with the authority's certificate, or the receiver's own, in SSL_CERT_FILE"
+                 name a file with the authority's certificate, or the receiver's own, in SSL_CERT_FILE, or let the receiver \
+                 send its intermediate certificates along"
             )
         } else if let CertificateError::BadSignature = err {
             format!(
@@ -113,6 +114,11 @@ impl Trust {
                 "the receiver's certificate is that of an authority (basic constraints CA:TRUE), and it is not \
                  itself among the trusted ones ({source}); name a file with it in SSL_CERT_FILE, or reissue it with CA:FALSE"
             )
+        } else if matches!(
+            webpki_error(err),
+            Some(webpki::Error::UnsupportedCertVersion)
+        ) {
+            "the receiver's certificate is of X.509 version 1; reissue it as version 3, with a subjectAltName".to_owned()
         } else {
             format!("the receiver's certificate is not valid: {err}")
         }
@@ -175,8 +181,16 @@ fn blames_the_issuer(err: &CertificateError) -> bool {
 }
 
 fn is_authority_as_leaf(err: &CertificateError) -> bool {
-    matches!(err, CertificateError::Other(other)
-        if matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)))
+    matches!(webpki_error(err), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+/// What the library under rustls says, where rustls has no name for it.
+fn webpki_error(err: &CertificateError) -> Option<&webpki::Error> {
+    if let CertificateError::Other(other) = err {
+        other.0.downcast_ref()
+    } else {
+        None
+    }
 }
 
 /// Checks as rustls does, and accepts a receiver's certificate that is itself trusted.

@@ -69,16 +69,17 @@ struct Hole {
 }
 
 impl Hole {
-    fn new(address: &str) -> Hole {
-        let listener = TcpListener::bind((address, 0)).unwrap();
+    /// `None` where the host has no such address, as one without IPv6.
+    fn new(address: &str) -> Option<Hole> {
+        let listener = TcpListener::bind((address, 0)).ok()?;
         rustix::net::listen(&listener, 0).unwrap();
         let local = listener.local_addr().unwrap();
         let connect = || TcpStream::connect_timeout(&local, Duration::from_millis(100));
         let waiting = std::iter::from_fn(|| connect().ok()).collect();
-        Hole {
+        Some(Hole {
             listener,
             _waiting: waiting,
-        }
+        })
     }
 
     fn address(&self) -> SocketAddr {
@@ -92,15 +93,19 @@ fn an_address_that_swallows_delays_the_first_connection_only() {
         connection.read_request();
         connection.answer("200 OK\r\nConnection: close", "");
     });
-    let holes = ["127.0.0.2", "::1"].map(Hole::new);
-    let all = [holes[0].address(), holes[1].address(), address(&server)];
+    let holes: Vec<Hole> = ["127.0.0.2", "::1"]
+        .into_iter()
+        .filter_map(Hole::new)
+        .collect();
+    let mut all: Vec<SocketAddr> = holes.iter().map(Hole::address).collect();
+    all.push(address(&server));
     let agent = agent(&Names::of(&all), LIFE);
 
     let started = Instant::now();
     post(&agent);
-    assert!(started.elapsed() >= Duration::from_secs(2));
+    assert!(started.elapsed() >= Duration::from_secs(1));
 
-    // Each of them would take two seconds more.
+    // Each of them would take a second or two more.
     let started = Instant::now();
     for _ in 0..10 {
         post(&agent);
@@ -112,14 +117,12 @@ fn an_address_that_swallows_delays_the_first_connection_only() {
 #[test]
 fn an_address_that_refuses_is_passed_over_in_either_family() {
     let server = Server::answering("200 OK", "");
-    let refusing = ["127.0.0.1", "::1"].map(|host| {
-        let free = TcpListener::bind((host, 0)).unwrap();
-        free.local_addr().unwrap()
+    let refusing = ["127.0.0.1", "::1"].into_iter().filter_map(|host| {
+        let free = TcpListener::bind((host, 0)).ok()?;
+        free.local_addr().ok()
     });
-    let agent = agent(
-        &Names::of(&[refusing[0], refusing[1], address(&server)]),
-        LIFE,
-    );
+    let all: Vec<SocketAddr> = refusing.chain([address(&server)]).collect();
+    let agent = agent(&Names::of(&all), LIFE);
 
     post(&agent);
 
