@@ -2,8 +2,8 @@
 //!
 //! libpq gives up at the first server that refuses the login, and where a name has several addresses it takes the first that answers,
 //! be it a standby. Here each of them is tried before the connect fails, and what a server has to be (`target_session_attrs`) is part of
-//! the trial. An address that answered is tried first the next time, so one that swallows what is sent to it costs its share of the time
-//! once and not at each connect.
+//! the trial. What served is tried first the next time, so an address that swallows what is sent to it costs its share of the time once and
+//! not at each connect.
 //!
 //! Time: each host has the time of one attempt, and what earlier hosts left over. Of that an address gets an equal share to show a sign of
 //! life, and one that did so nearly all that is left: the others keep half of their share.
@@ -70,7 +70,7 @@ impl Failures {
 /// Tries the addresses of all hosts. `find` and `attempt` end within the time they are given.
 pub(super) fn try_each<T>(
     dsn: &Dsn,
-    hosts: Vec<Config>,
+    mut hosts: Vec<Config>,
     time_per_host: Duration,
     find: impl Fn(&str, u16, Duration) -> Result<Vec<SocketAddr>, StoreError>,
     attempt: impl Fn(Trial) -> Result<Tried<T>, StoreError>,
@@ -79,6 +79,10 @@ pub(super) fn try_each<T>(
     let mut spare = None;
     let wanted = dsn.wanted();
     let mut deadline = Instant::now();
+    if wanted == Wanted::Writable {
+        // One of them is the primary, whatever their order. Stable: the others keep theirs.
+        hosts.sort_by_key(|host| !dsn.is_good_host(&shown(host)));
+    }
     for config in hosts {
         deadline += time_per_host;
         let name = shown(&config);
@@ -100,7 +104,7 @@ pub(super) fn try_each<T>(
             let trial = trial(&config, address, left_until(deadline), n_behind, is_choosy);
             match attempt(trial) {
                 Ok(Tried::Fit(session)) => {
-                    note(dsn, &name, address);
+                    dsn.note_good(&name, address.ip());
                     return Ok(session);
                 }
                 Ok(Tried::OnlyReads(session)) => {
@@ -176,7 +180,9 @@ fn addresses(
     let mut seen = BTreeSet::new();
     found.retain(|address| seen.insert(*address));
     dsn.balance(&mut found);
-    if let Some(good) = dsn.good_address(name) {
+    if let Some(good) = dsn.good_address(name)
+        && !(dsn.is_balanced() && dsn.wanted() == Wanted::Any)
+    {
         // Stable: the others keep their order.
         found.sort_by_key(|address| address.ip() != good);
     }
@@ -185,12 +191,6 @@ fn addresses(
         return Err(StoreError::unavailable(DOING_CONNECT, cause));
     }
     Ok(found.into_iter().map(Address::Tcp).collect())
-}
-
-fn note(dsn: &Dsn, name: &str, address: &Address) {
-    if let Address::Tcp(address) = address {
-        dsn.note_address(name, address.ip());
-    }
 }
 
 /// Names a host of the description.

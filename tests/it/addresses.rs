@@ -169,6 +169,34 @@ fn a_first_address_that_is_silent_costs_its_share_once() {
     assert_eq!(n_knocks, 1);
 }
 
+/// Goal: the same for the first host of a list, and a worker knows from its supervisor which one is the good one.
+#[test]
+fn a_first_host_that_is_silent_costs_its_time_once_in_the_whole_fleet() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let server = cluster::private();
+    let text = format!(
+        "host=127.0.0.1,{} port={port},5432 user=postgres dbname=postgres",
+        server.directory().display()
+    );
+    let dsn = Dsn::parse(&text).unwrap();
+    let timeouts = Timeouts {
+        connect: Duration::from_millis(500),
+        ..TIMEOUTS
+    };
+    connect(&dsn, &timeouts, "test").unwrap();
+
+    let line = serde_json::to_string(&dsn.newest()).unwrap();
+    let told: Dsn = serde_json::from_str(&line).unwrap();
+    for dsn in [&dsn, &told] {
+        connect(dsn, &timeouts, "test").unwrap();
+    }
+
+    silent.set_nonblocking(true).unwrap();
+    let knocks = std::iter::from_fn(|| silent.accept().ok());
+    assert_eq!(knocks.count(), 1);
+}
+
 /// Goal: libpq gives up at the first server that refuses the login; here the next one is asked.
 #[test]
 fn a_server_that_refuses_the_login_does_not_hide_the_next_one() {

@@ -40,7 +40,6 @@ pub struct Dsn {
     /// Where to read it again.
     source: Option<Source>,
     /// What this process has learned since; shared by all copies.
-    #[serde(skip)]
     learned: Learned,
 }
 
@@ -137,9 +136,14 @@ impl Dsn {
         each
     }
 
+    /// Says whether the load is to be spread over several servers.
+    pub(super) fn is_balanced(&self) -> bool {
+        self.get("load_balance_hosts") == "random"
+    }
+
     /// Begins a list anywhere, where that is asked for: enough to spread the load.
     pub(super) fn balance<T>(&self, list: &mut [T]) {
-        if self.get("load_balance_hosts") == "random" && !list.is_empty() {
+        if self.is_balanced() && !list.is_empty() {
             let random = RandomState::new().hash_one(0);
             let start = random % list.len() as u64;
             list.rotate_left(usize::try_from(start).unwrap_or(0));

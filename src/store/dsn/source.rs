@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::{info, warn};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::files::read;
 use super::keywords::KEYWORDS;
@@ -86,7 +86,7 @@ fn file_text(path: &Path) -> Result<String, DsnError> {
     read(path).map_err(|err| DsnError::new(err.to_string()))
 }
 
-/// What the copies of a description in one process have learned.
+/// What the copies of a description in one process have learned. A worker is told which servers were good.
 #[derive(Clone, Default)]
 pub(super) struct Learned(Arc<Mutex<Facts>>);
 
@@ -96,13 +96,37 @@ struct Facts {
     newest: Option<Dsn>,
     /// Why the source could not be used, as the log was told.
     complaint: Option<String>,
-    /// By host and port: the address that answered last.
-    good: BTreeMap<String, IpAddr>,
+    good: Good,
+}
+
+/// What served last.
+#[derive(Default, Serialize, Deserialize)]
+struct Good {
+    /// A host with its port.
+    host: Option<String>,
+    /// By host and port: one of its addresses.
+    addresses: BTreeMap<String, IpAddr>,
 }
 
 impl Learned {
     fn facts(&self) -> MutexGuard<'_, Facts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Serialize for Learned {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.facts().good.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Learned {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Learned, D::Error> {
+        let facts = Facts {
+            good: Good::deserialize(deserializer)?,
+            ..Facts::default()
+        };
+        Ok(Learned(Arc::new(Mutex::new(facts))))
     }
 }
 
@@ -118,10 +142,15 @@ impl Dsn {
     #[must_use]
     pub fn newest(&self) -> Dsn {
         let newest = self.learned.facts().newest.clone();
+        newest.map_or_else(|| self.clone(), |newest| self.succeeded_by(newest))
+    }
+
+    /// Another description of the same place.
+    fn succeeded_by(&self, dsn: Dsn) -> Dsn {
         Dsn {
             source: self.source.clone(),
             learned: self.learned.clone(),
-            ..newest.unwrap_or_else(|| self.clone())
+            ..dsn
         }
     }
 
@@ -132,7 +161,7 @@ impl Dsn {
         let complaint = match read {
             Ok(dsn) => {
                 self.learned.facts().complaint = None;
-                return (dsn != *self).then_some(dsn);
+                return (dsn != *self).then(|| self.succeeded_by(dsn));
             }
             Err(err) => Some(err.to_string()),
         };
@@ -164,20 +193,30 @@ impl Dsn {
 
     /// Notes that what was read again is good.
     pub(in crate::store) fn adopt(&self, newest: Dsn) {
+        // Not with what was learned: that would own itself.
+        let newest = Dsn::new(newest.params, newest.passwords);
         self.learned.facts().newest = Some(newest);
         if let Some(source) = &self.source {
             info!("{} was read again: the login has changed", source.name);
         }
     }
 
-    /// Which of a host's addresses answered last.
-    pub(in crate::store) fn good_address(&self, host: &str) -> Option<IpAddr> {
-        self.learned.facts().good.get(host).copied()
+    /// Says whether this host served last.
+    pub(in crate::store) fn is_good_host(&self, host: &str) -> bool {
+        self.learned.facts().good.host.as_deref() == Some(host)
     }
 
-    /// Notes the address of a host that has answered.
-    pub(in crate::store) fn note_address(&self, host: &str, address: IpAddr) {
-        let mut facts = self.learned.facts();
-        facts.good.insert(host.to_owned(), address);
+    /// Which of a host's addresses served last.
+    pub(in crate::store) fn good_address(&self, host: &str) -> Option<IpAddr> {
+        self.learned.facts().good.addresses.get(host).copied()
+    }
+
+    /// Notes what has served.
+    pub(in crate::store) fn note_good(&self, host: &str, address: Option<IpAddr>) {
+        let good = &mut self.learned.facts().good;
+        good.host = Some(host.to_owned());
+        if let Some(address) = address {
+            good.addresses.insert(host.to_owned(), address);
+        }
     }
 }

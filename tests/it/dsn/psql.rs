@@ -3,11 +3,13 @@
 use std::fs;
 use std::sync::PoisonError;
 
+use dispatchbox::store::connect;
 use dispatchbox::store::dsn::{Dsn, Env};
 use proptest::prelude::*;
 
 use super::{env_of, resolve};
 use crate::support::cluster::shared;
+use crate::support::session::TIMEOUTS;
 use crate::support::{TestDir, psql};
 
 /// What a connection made by our reading of the text says about itself, or why there is none.
@@ -140,6 +142,41 @@ fn a_text_leads_to_where_psql_goes() {
         let theirs = theirs(&text, &env);
         assert!(theirs.is_ok(), "{text}: {theirs:?}");
         assert_eq!(ours(&text, &env), theirs, "{text}");
+    }
+}
+
+/// The same for lists of hosts, all the way that the program goes.
+#[test]
+fn a_list_of_hosts_leads_to_where_psql_goes() {
+    let cluster = shared().lock().unwrap_or_else(PoisonError::into_inner);
+    let place = cluster.directory().display().to_string();
+    drop(cluster);
+    let encoded = place.replace('/', "%2F");
+    for (text, env) in [
+        (
+            format!("host={place},{place} port=1,5432 user=postgres target_session_attrs=any"),
+            env_of(&[]),
+        ),
+        (
+            format!(
+                "postgres://postgres@{encoded}:1,{encoded}:5432/postgres?target_session_attrs=read-write"
+            ),
+            env_of(&[("PGPORT", "2")]),
+        ),
+        (
+            format!("host=127.0.0.1,{place} hostaddr=127.0.0.1, port=1,5432 user=postgres"),
+            env_of(&[("PGTARGETSESSIONATTRS", "read-write")]),
+        ),
+    ] {
+        let theirs = theirs(&text, &env).unwrap();
+        let dsn = Dsn::resolve(Some(&text), &env, &mut Vec::new()).unwrap();
+        let database = connect(&dsn, &TIMEOUTS, "test").unwrap().database();
+        assert_eq!(
+            theirs.split('|').nth(1),
+            Some(&*database.unwrap()),
+            "{text}"
+        );
+        assert_eq!(ours(&text, &env), Ok(theirs), "{text}");
     }
 }
 
