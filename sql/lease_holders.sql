@@ -1,5 +1,6 @@
 -- Called by store/inspect.rs: the workers that hold leases, as far as leases tell; the caller bounds their number. Events that are done
--- stay named until their lease ends, so n_events is an upper bound of what is in flight.
+-- stay named until their lease ends, so n_events is an upper bound of what is in flight. What cannot be read is in no worker's hand.
 select worker, count(*), sum(cardinality(event_ids))::bigint, max(expires_at), max(expires_at) < clock_timestamp()
   from outbox_leases_1()
+ where worker not like 'unreadable/%'
  group by worker order by worker limit $1

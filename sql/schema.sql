@@ -440,6 +440,7 @@ declare
   is_over    boolean := false;
   open       bigint[] := '{}';   -- leases with something left
 begin
+  set constraints all immediate;   -- what refuses a row only at the commit would take all of them with it
   for i in 1..coalesce(cardinality(ids), 0) loop
     id := ids[i];
     code := null;
@@ -449,22 +450,28 @@ begin
       code := '';
     else
       begin
-        select s.written into written
-          from outbox_settle_1(worker, tokens[i:i], ids[i:i], outcomes[i:i], delays[i:i], errors[i:i], '{}', expired) s;
-        if not found then
-          continue;              -- no lease of this worker names it
-        end if;
-      exception
-        when disk_full or read_only_sql_transaction then
-          raise;
-        when others or query_canceled then
-          written := null;
-          code := sqlstate;
-          -- In SQL_ASCII any bytes can be in it, and what is no UTF-8 does not reach the client.
-          cause := left(case current_setting('server_encoding') when 'SQL_ASCII' then regexp_replace(sqlerrm, '[^ -~]', '?', 'g') else sqlerrm end, 1000);
-          n_locked := n_locked + (code = '55P03')::int;
-          is_over := code = '57014' or n_locked >= locked_max;
+        begin
+          select s.written into written
+            from outbox_settle_1(worker, tokens[i:i], ids[i:i], outcomes[i:i], delays[i:i], errors[i:i], '{}', expired) s;
+          if not found then
+            continue;            -- no lease of this worker names it
+          end if;
+        exception
+          when disk_full or read_only_sql_transaction then
+            raise;
+          when others or query_canceled then
+            code := sqlstate;
+            cause := left(sqlerrm, 1000);
+        end;
+      exception when query_canceled then   -- only noticed once the update had failed
+        code := coalesce(code, sqlstate);
+        cause := coalesce(cause, sqlerrm);
       end;
+      if code is not null then
+        written := null;
+        n_locked := n_locked + (code = '55P03')::int;
+        is_over := code = '57014' or n_locked >= locked_max;
+      end if;
     end if;
     is_over := is_over or coalesce(clock_timestamp() > statement_timestamp() + patience, false);
     if written is null then
@@ -475,6 +482,157 @@ begin
   ended := array(select t from unnest(ended) t where t <> all (open));
   if ended <> '{}' then
     perform outbox_settle_1(worker, '{}', '{}', '{}', '{}', '{}', ended, expired);
+  end if;
+end $$;
+
+-- Reads an event as a claim does, and returns how many bytes its texts have; fails where a claim of it would.
+-- step: function outbox_read_1
+create or replace function outbox_read_1(id bigint) returns bigint
+language plpgsql set search_path from current set enable_seqscan = off as $$
+#variable_conflict use_column
+declare
+  bytes_max constant bigint := 1000000000;   -- a row that is longer than this reaches no client
+  bytes     bigint;
+begin
+  -- What the server sends to a session of ours: as it is in SQL_ASCII.
+  select coalesce(sum(case when getdatabaseencoding() in ('UTF8', 'SQL_ASCII') then octet_length(v.text)
+                           else octet_length(convert_to(v.text, 'UTF8')) end), 0) into bytes
+    from outbox_event e
+    cross join lateral (values (e.aggregate_type::text), (e.aggregate_id::text), (e.event_type::text), (e.payload::text), (e.headers::text)) v (text)
+   where e.id = outbox_read_1.id;
+  if bytes > bytes_max then
+    raise exception 'its texts have % bytes together', bytes using errcode = 'program_limit_exceeded';
+  end if;
+  return bytes;
+end $$;
+
+-- Passes over due events that cannot be read: bytes without a character, a payload whose text has no end, a damaged row. Reads up to `stretch`
+-- of those behind the position (after_at, after_id) that no lease names, each as a claim does, and puts those that fail under a lease of
+-- their own, which all claims pass over until `wait` seconds are over. It is called `unreadable/1` and no worker's: no sweep charges it, and
+-- outbox_look_again_1 ends it. Returns what it has passed over, and why.
+--
+-- The statement's time runs out only once: the event that was being read then is to blame, and the walk ends. None is begun in the second half
+-- of that time. As in outbox_claim_2 the leases are looked at again once the rows are locked.
+-- step: function outbox_pass_over_1
+create or replace function outbox_pass_over_1(after_at timestamptz, after_id bigint, stretch int, wait float8)
+returns table (id bigint, code text, cause text)
+language plpgsql set search_path from current set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
+#variable_conflict use_column
+declare
+  patience constant interval := nullif(current_setting('statement_timeout')::interval, '0') / 2;
+  one      bigint;
+  bad      bigint[] := '{}';
+  free     bigint[];
+  codes    text[] := '{}';
+  causes   text[] := '{}';
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'passing over needs the isolation level read committed, not %', current_setting('transaction_isolation')
+      using errcode = 'invalid_transaction_state';
+  end if;
+  for one in
+    select e.id from outbox_event e
+     where e.status in ('pending', 'retry') and e.next_run_at <= now() and (e.next_run_at, e.id) > (after_at, after_id)
+       and e.id not in (select unnest(event_ids) from outbox_leases_1())
+     order by e.next_run_at, e.id limit stretch
+  loop
+    code := null;
+    cause := null;
+    begin
+      begin
+        perform outbox_read_1(one);
+      exception when others or query_canceled then
+        code := sqlstate;
+        cause := left(sqlerrm, 1000);
+      end;
+    exception when query_canceled then   -- only noticed once the reading had failed
+      code := coalesce(code, sqlstate);
+      cause := coalesce(cause, sqlerrm);
+    end;
+    if code is not null then
+      bad := bad || one;
+      codes := codes || code;
+      causes := causes || cause;
+      exit when code = '57014';
+    end if;
+    exit when clock_timestamp() > statement_timestamp() + patience;
+  end loop;
+  if bad = '{}' then
+    return;
+  end if;
+
+  free := array(select e.id from outbox_event e where e.id = any (bad) and e.status || '' in ('pending', 'retry') for no key update skip locked);
+  free := array(select f from unnest(free) f where f not in (select unnest(event_ids) from outbox_leases_1()));
+  if free <> '{}' then
+    insert into outbox_lease (token, worker, expires_at, event_ids)
+    values (txid_current(), 'unreadable/1', clock_timestamp() + make_interval(secs => wait), free);
+    return query select u.id, u.code, u.cause from unnest(bad, codes, causes) as u (id, code, cause) where u.id = any (free);
+  end if;
+end $$;
+
+-- Looks again at the events of one lease of outbox_pass_over_1 that is over. What can be read now, is gone or was finished otherwise is
+-- free; the rest waits under another lease for the next look, `waits[looks]` seconds. After as many looks as there are waits an event is
+-- dead, where that can be written. No attempt is charged: no handler ran. Returns each event with what came of it: readable | unreadable | dead.
+-- step: function outbox_look_again_1
+create or replace function outbox_look_again_1(waits float8[])
+returns table (id bigint, outcome text, looks int, code text, cause text)
+language plpgsql set search_path from current set enable_seqscan = off as $$
+#variable_conflict use_column
+declare
+  lease   outbox_lease;
+  bad     bigint[] := '{}';
+  is_over boolean := false;
+begin
+  select l.* into lease from outbox_lease l
+   where l.token = (select s.token from outbox_leases_1() s
+                     where s.worker like 'unreadable/%' and s.expires_at < clock_timestamp() order by s.token limit 1)
+     for update skip locked;
+  if not found then
+    return;
+  end if;
+  looks := split_part(lease.worker, '/', 2)::int;
+  foreach id in array lease.event_ids loop
+    outcome := 'readable';
+    code := null;
+    cause := null;
+    begin
+      begin
+        if not is_over then
+          perform outbox_read_1(id);
+        end if;
+      exception when others or query_canceled then
+        code := sqlstate;
+        cause := left(sqlerrm, 1000);
+      end;
+    exception when query_canceled then   -- only noticed once the reading had failed
+      code := coalesce(code, sqlstate);
+      cause := coalesce(cause, sqlerrm);
+    end;
+    if code is not null then
+      outcome := 'unreadable';
+    end if;
+    if outcome = 'unreadable' and looks >= cardinality(waits) then
+      begin
+        update outbox_event e set status = 'dead', last_error = 'could not be read: ' || outbox_look_again_1.cause, last_error_at = now(), finished_at = now()
+         where e.id = outbox_look_again_1.id and e.status || '' in ('pending', 'retry');
+        if exists (select from outbox_event e where e.id = outbox_look_again_1.id and e.status || '' not in ('pending', 'retry')) then
+          outcome := 'dead';
+        end if;
+      exception when others then
+        null;                    -- it waits on
+      end;
+    end if;
+    if outcome = 'unreadable' or is_over then
+      bad := bad || id;
+    end if;
+    is_over := is_over or code = '57014';
+    return next;
+  end loop;
+  delete from outbox_lease l where l.token = lease.token;
+  if bad <> '{}' then
+    insert into outbox_lease (token, worker, expires_at, event_ids)
+    values (txid_current(), 'unreadable/' || looks + 1,
+            clock_timestamp() + make_interval(secs => waits[least(looks + 1, cardinality(waits))]), bad);
   end if;
 end $$;
 

@@ -63,6 +63,8 @@ impl Published {
 pub struct Survey {
     /// Due events that nobody has claimed, counted no further than the cap.
     pub backlog: u64,
+    /// Events that cannot be read, and are passed over.
+    pub unreadable: u64,
     /// There may be more due events than were counted.
     pub is_backlog_capped: bool,
     /// How long the oldest of them has been due; zero when there is none.
@@ -153,6 +155,8 @@ pub struct WorkerState {
     pub restarts: u64,
     /// Events that it has claimed and not settled.
     pub in_flight: u64,
+    /// Events among them whose outcome the database does not take.
+    pub set_aside: u64,
     /// Handlers that run longer than their timeout.
     pub stuck: u64,
     /// What its database calls have come to, and when it said so.
@@ -235,6 +239,7 @@ mod tests {
         let publish = |age: Duration| {
             let survey = Survey {
                 backlog: 7,
+                unreadable: 0,
                 is_backlog_capped: false,
                 oldest_due_age: Duration::ZERO,
                 not_due: None,

@@ -34,6 +34,7 @@ pub(super) fn render(published: &Published) -> String {
         "http_up": state.is_http_up,
         "workers": workers(&state, now),
         "in_flight": state.workers.iter().map(|worker| worker.in_flight).sum::<u64>(),
+        "set_aside": state.workers.iter().map(|worker| worker.set_aside).sum::<u64>(),
         "totals": totals(history.totals()),
         "rates": rates(history.rates()),
         "backlog": survey.as_ref().map(|survey| backlog(survey, now)),
@@ -62,6 +63,7 @@ fn worker(number: usize, worker: &WorkerState, now: Instant) -> Value {
         "uptime_seconds": worker.started.map(|started| seconds(now - started)),
         "restarts": worker.restarts,
         "in_flight": worker.in_flight,
+        "set_aside": worker.set_aside,
         "stuck": worker.stuck,
         "db_connected": access.and_then(Access::is_connected) == Some(true),
         "trouble": worker.trouble(now).map(Trouble::text),
@@ -92,6 +94,7 @@ fn backlog(survey: &Survey, now: Instant) -> Value {
     json!({
         "events": survey.backlog,
         "capped": survey.is_backlog_capped,
+        "unreadable": survey.unreadable,
         "oldest_due_age_seconds": seconds(survey.oldest_due_age),
         "survey_age_seconds": seconds(now - survey.taken_at),
     })

@@ -17,7 +17,9 @@ use crate::report::Value;
 pub struct TableGauges {
     /// Due events that nobody has claimed.
     pub backlog: u64,
-    /// There may be more of them.
+    /// Events that cannot be read, and are passed over.
+    pub unreadable: u64,
+    /// There may be more due events.
     pub is_backlog_capped: bool,
     /// How long the oldest of them has been due.
     pub oldest_due_age: Duration,
@@ -56,6 +58,11 @@ impl TableGauges {
                 flag(self.is_backlog_capped),
             ),
             gauge(
+                "dispatchbox_events_unreadable",
+                "Events in the table that cannot be read: claims pass over them until the next look.",
+                to_f64(self.unreadable),
+            ),
+            gauge(
                 "dispatchbox_oldest_due_age_seconds",
                 "How long the oldest event of the backlog has been due; 0 without any.",
                 self.oldest_due_age.as_secs_f64(),
@@ -84,6 +91,7 @@ mod tests {
         let mut fleet = Fleet::new(1);
         fleet.surveyed(TableGauges {
             backlog: 7,
+            unreadable: 0,
             is_backlog_capped: false,
             oldest_due_age: Duration::from_millis(1500),
             dead,

@@ -10,6 +10,7 @@ use postgres::types::Timestamp;
 
 use super::connect::Session;
 use super::error::StoreError;
+use super::text::Text;
 use crate::config::CLAIM_EVENTS_MAX;
 use crate::event::Event;
 
@@ -245,13 +246,13 @@ fn position(row: &Row) -> Result<Position, postgres::Error> {
 fn event(row: &Row) -> Result<Event, postgres::Error> {
     Ok(Event {
         id: row.try_get(2)?,
-        aggregate_type: row.try_get(3)?,
-        aggregate_id: row.try_get(4)?,
-        event_type: row.try_get(5)?,
-        payload: row.try_get(6)?,
+        aggregate_type: row.try_get::<_, Text>(3)?.into(),
+        aggregate_id: row.try_get::<_, Text>(4)?.into(),
+        event_type: row.try_get::<_, Text>(5)?.into(),
+        payload: row.try_get::<_, Text>(6)?.into(),
         attempt: attempts(row.try_get(7)?).saturating_add(1),
         created_at_micros: unix_micros(row.try_get(9)?),
-        headers: row.try_get(10)?,
+        headers: row.try_get::<_, Option<Text>>(10)?.map(String::from),
     })
 }
 

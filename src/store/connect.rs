@@ -350,13 +350,15 @@ fn open(trial: &Trial, timeouts: &Timeouts) -> Result<Tried<Session>, StoreError
 }
 
 /// What every session of ours relies on, whatever the server, the database or the role has as its default: claims need READ COMMITTED,
-/// and compiling short statements only costs.
+/// and compiling short statements only costs. In SQL_ASCII a text is whatever bytes it is: they are taken as they are, since the server would
+/// refuse to send what is no UTF-8.
 fn setup_sql(timeouts: &Timeouts) -> String {
     // Below the statement's own limit, or that would end the wait and nobody would know that it was a lock.
     let lock = LOCK_TIMEOUT.min(timeouts.query / 2);
     format!(
         "set default_transaction_isolation = 'read committed'; set statement_timeout = {query}; set lock_timeout = {lock}; \
-         set idle_in_transaction_session_timeout = {query}; set jit = off",
+         set idle_in_transaction_session_timeout = {query}; set jit = off; \
+         select set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') = 'SQL_ASCII'",
         query = milliseconds(timeouts.query),
         lock = milliseconds(lock),
     )

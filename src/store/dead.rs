@@ -16,6 +16,7 @@ use super::claim::{DbTime, db_time, unix_micros};
 use super::connect::Session;
 use super::dead_cursor::DeadCursor;
 use super::error::StoreError;
+use super::text::Text;
 use crate::event::{json_text, timestamp};
 
 /// Most events that one transaction of a [`BulkChange`](super::BulkChange) requeues or discards: some tenths of a second of row locks.
@@ -24,6 +25,11 @@ pub const DEAD_BATCH: u32 = 10_000;
 /// Bytes of payloads, as they are stored, that a list reads at once. How many they are as text is known only then: compressed ones are up to
 /// ninety times as many with pglz, of which this is 45 MiB.
 const READ_BYTES: u64 = 512 * 1024;
+
+const DOING_READ: &str = "read dead events";
+
+/// Stands in place of a payload that cannot be read, with the reason.
+const UNREADABLE: &str = "dispatchbox_unreadable";
 
 /// A dead letter as it stands in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,18 +192,72 @@ impl Session {
     }
 
     /// Reads dead letters by their ids, in their order, until `bytes_max` bytes of payloads and headers as they are stored are reached; the first
-    /// that is dead always comes. What is not dead any more does not come back.
+    /// that is dead always comes. What is not dead any more does not come back. One that cannot be read as a whole comes without what
+    /// cannot be read, and with a payload that says so.
     pub fn dead_events_of(
         &mut self,
         ids: &[i64],
         bytes_max: u64,
     ) -> Result<Vec<DeadEvent>, StoreError> {
+        match self.whole_dead_events(ids, bytes_max) {
+            Err(error) if error.is_about_a_row() => self.each_dead_event(ids, bytes_max),
+            read => read,
+        }
+    }
+
+    fn whole_dead_events(
+        &mut self,
+        ids: &[i64],
+        bytes_max: u64,
+    ) -> Result<Vec<DeadEvent>, StoreError> {
         self.query(
-            "read dead events",
+            DOING_READ,
             include_str!("../../sql/dead_show.sql"),
             &[&ids, &i64::try_from(bytes_max).unwrap_or(i64::MAX)],
             dead_event,
         )
+    }
+
+    fn each_dead_event(
+        &mut self,
+        ids: &[i64],
+        bytes_max: u64,
+    ) -> Result<Vec<DeadEvent>, StoreError> {
+        let mut events: Vec<DeadEvent> = Vec::new();
+        let mut bytes = 0;
+        for id in ids {
+            let read = match self.whole_dead_events(&[*id], bytes_max) {
+                Err(error) if error.is_about_a_row() => self.part_of_dead_event(*id, &error)?,
+                read => read?,
+            };
+            bytes += read.iter().map(|event| event.bytes() as u64).sum::<u64>();
+            events.extend(read);
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        Ok(events)
+    }
+
+    fn part_of_dead_event(
+        &mut self,
+        id: i64,
+        why: &StoreError,
+    ) -> Result<Vec<DeadEvent>, StoreError> {
+        let part = include_str!("../../sql/dead_part.sql");
+        let bare = include_str!("../../sql/dead_bare.sql");
+        let read = match self.query(DOING_READ, part, &[&id], dead_event) {
+            Err(error) if error.is_about_a_row() => {
+                self.query(DOING_READ, bare, &[&id], dead_event)
+            }
+            read => read,
+        };
+        let payload = format!(r#"{{"{UNREADABLE}":{}}}"#, json_text(why.cause()));
+        let with_reason = |event: DeadEvent| DeadEvent {
+            payload: payload.clone(),
+            ..event
+        };
+        Ok(read?.into_iter().map(with_reason).collect())
     }
 
     /// Counts all dead letters that the filter lets pass.
@@ -238,7 +298,10 @@ impl Session {
                 &i64::from(limit),
                 &filter.event_type_prefix,
             ],
-            |row| Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.unsigned_abs())),
+            |row| {
+                let event_type: Text = row.try_get(0)?;
+                Ok((event_type.into(), row.try_get::<_, i64>(1)?.unsigned_abs()))
+            },
         )
     }
 
@@ -339,18 +402,18 @@ impl DeadFilter {
 fn dead_event(row: &Row) -> Result<DeadEvent, postgres::Error> {
     Ok(DeadEvent {
         id: row.try_get(0)?,
-        aggregate_type: row.try_get(1)?,
-        aggregate_id: row.try_get(2)?,
-        event_type: row.try_get(3)?,
-        payload: row.try_get(4)?,
-        status: row.try_get(5)?,
+        aggregate_type: row.try_get::<_, Text>(1)?.into(),
+        aggregate_id: row.try_get::<_, Text>(2)?.into(),
+        event_type: row.try_get::<_, Text>(3)?.into(),
+        payload: row.try_get::<_, Text>(4)?.into(),
+        status: row.try_get::<_, Text>(5)?.into(),
         attempts: row.try_get::<_, i32>(6)?.into(),
         next_run_at: row.try_get::<_, Option<DbTime>>(7)?.map(time_text),
         created_at: row.try_get::<_, Option<DbTime>>(8)?.map(time_text),
-        last_error: row.try_get(9)?,
+        last_error: row.try_get::<_, Option<Text>>(9)?.map(String::from),
         last_error_at: row.try_get::<_, Option<DbTime>>(10)?.map(time_text),
         finished_at: row.try_get::<_, Option<DbTime>>(11)?.map(time_text),
-        headers: row.try_get(12)?,
+        headers: row.try_get::<_, Option<Text>>(12)?.map(String::from),
     })
 }
 

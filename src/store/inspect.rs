@@ -1,9 +1,20 @@
 //! Inspecting: how one event stands, and what the leases tell about the workers.
 
+use std::time::Duration;
+
 use super::claim::{DbTime, unix_micros};
-use super::connect::Session;
+use super::connect::{Limits, Session};
 use super::dead::time_text;
 use super::error::StoreError;
+use super::settle::{DOING_SETTLE, SettleBatch, Settlement, Verdict};
+use super::text::Text;
+use crate::event::Outcome;
+
+/// How long a rehearsal may keep a worker waiting that settles the same event.
+const REHEARSAL: Limits = Limits {
+    lock: Some(Duration::from_millis(100)),
+    statement: Some(Duration::from_secs(1)),
+};
 
 /// Workers that are listed: the largest fleet that a person reads.
 const WORKERS_MAX: i64 = 1000;
@@ -53,6 +64,8 @@ pub struct EventLease {
     pub expires_at: String,
     /// The same in microseconds since 1970.
     pub expires_at_micros: Option<i64>,
+    /// Its name.
+    pub token: i64,
 }
 
 /// An event in the archive.
@@ -95,17 +108,18 @@ impl Session {
                 let next_run_at: Option<DbTime> = row.try_get(6)?;
                 let expires_at: Option<DbTime> = row.try_get(13)?;
                 let worker: Option<String> = row.try_get(12)?;
+                let token: Option<i64> = row.try_get(14)?;
                 Ok(Inspection {
                     now_micros: unix_micros(row.try_get(0)?).unwrap_or(0),
-                    aggregate_type: row.try_get(1)?,
-                    aggregate_id: row.try_get(2)?,
-                    event_type: row.try_get(3)?,
-                    status: row.try_get(4)?,
+                    aggregate_type: row.try_get::<_, Text>(1)?.into(),
+                    aggregate_id: row.try_get::<_, Text>(2)?.into(),
+                    event_type: row.try_get::<_, Text>(3)?.into(),
+                    status: row.try_get::<_, Text>(4)?.into(),
                     attempts: row.try_get::<_, i32>(5)?.into(),
                     next_run_at: next_run_at.map(time_text),
                     next_run_at_micros: next_run_at.and_then(unix_micros),
                     created_at: time(7)?,
-                    last_error: row.try_get(8)?,
+                    last_error: row.try_get::<_, Option<Text>>(8)?.map(String::from),
                     last_error_at: time(9)?,
                     finished_at: time(10)?,
                     is_time_over: row.try_get::<_, Option<bool>>(11)?.unwrap_or(false),
@@ -115,11 +129,41 @@ impl Session {
                             worker,
                             expires_at: time_text(expires_at),
                             expires_at_micros: unix_micros(expires_at),
+                            token: token.unwrap_or_default(),
                         }),
                 })
             },
         )?;
         Ok(found.into_iter().next())
+    }
+
+    /// Writes the outcome of a claimed event as its worker would, undoes that, and returns what the database has against it, if anything.
+    pub fn rehearse_settling(
+        &mut self,
+        event_id: i64,
+        lease: &EventLease,
+    ) -> Result<Option<StoreError>, StoreError> {
+        let outcome = Settlement {
+            token: lease.token,
+            event_id,
+            outcome: Outcome::Done,
+        };
+        let batch = SettleBatch {
+            worker: &lease.worker,
+            outcomes: &[outcome],
+            ended: &[],
+            expired: false,
+        };
+        self.wait_no_longer(REHEARSAL)?;
+        self.batch("begin a rehearsal", "begin")?;
+        let verdicts = self.settle_each(&batch);
+        self.batch("undo a rehearsal", "rollback")?;
+        self.wait_no_longer(Limits::default())?;
+        Ok(verdicts?.into_iter().find_map(|verdict| match verdict {
+            Verdict::Known(written) if written.kept => Some(StoreError::kept(DOING_SETTLE)),
+            Verdict::Refused { error, .. } => Some(error),
+            Verdict::Known(_) | Verdict::Untried(_) => None,
+        }))
     }
 
     /// Looks for an event in the archive.
@@ -133,7 +177,7 @@ impl Session {
                     status: row.try_get(0)?,
                     attempts: row.try_get::<_, i32>(1)?.into(),
                     archived_at: time_text(row.try_get(2)?),
-                    last_error: row.try_get(3)?,
+                    last_error: row.try_get::<_, Option<Text>>(3)?.map(String::from),
                 })
             },
         )?;
@@ -164,7 +208,10 @@ impl Session {
             "count claimed events by type",
             include_str!("../../sql/in_flight_types.sql"),
             &[&TYPES_MAX],
-            |row| Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.unsigned_abs())),
+            |row| {
+                let event_type: Text = row.try_get(0)?;
+                Ok((event_type.into(), row.try_get::<_, i64>(1)?.unsigned_abs()))
+            },
         )
     }
 

@@ -8,6 +8,7 @@ use super::claim::{attempts, unix_micros};
 use super::connect::Session;
 use super::error::StoreError;
 use super::settle::Settlement;
+use super::text::Text;
 use crate::backoff::RetryPolicy;
 
 /// A lease that stands.
@@ -133,9 +134,9 @@ impl Session {
             |row| {
                 Ok(EventBrief {
                     event_id: row.try_get(0)?,
-                    event_type: row.try_get(1)?,
+                    event_type: row.try_get::<_, Text>(1)?.into(),
                     attempts: attempts(row.try_get(2)?),
-                    status: row.try_get(3)?,
+                    status: row.try_get::<_, Text>(3)?.into(),
                 })
             },
         )

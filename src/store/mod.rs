@@ -26,6 +26,8 @@ mod repertoire;
 pub mod schema;
 pub mod settle;
 pub mod stats;
+mod text;
+pub mod unreadable;
 
 pub use addresses::{Resolver, system_resolver};
 pub use bulk_change::BulkChange;
@@ -43,3 +45,4 @@ pub use publish::NewEvent;
 pub use readiness::Lack;
 pub use settle::{EventState, SettleBatch, Settlement, Verdict, Written};
 pub use stats::{Backlog, DeadByType, NotDue};
+pub use unreadable::{SecondLook, Unreadable, look_waits, looks_in_vain};

@@ -12,7 +12,8 @@ use super::error::StoreError;
 use super::repertoire::Repertoire;
 use crate::event::Outcome;
 
-const DOING_SETTLE: &str = "settle events";
+/// What writing outcomes is called in errors.
+pub(super) const DOING_SETTLE: &str = "settle events";
 
 /// Longest text kept in `last_error`: enough for the answer of a receiver, small enough that a million dead letters stay small.
 const ERROR_BYTES_MAX: usize = 4096;

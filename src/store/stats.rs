@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::claim::{DbTime, Position, unix_micros};
 use super::connect::Session;
 use super::error::StoreError;
+use super::text::Text;
 
 /// Due events that nobody has claimed.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Backlog {
     pub first: Option<Position>,
     /// The database's time of the look, in microseconds since 1970.
     pub now_micros: i64,
+    /// Events that cannot be read, and are passed over.
+    pub n_unreadable: u64,
 }
 
 /// Events that wait for their time.
@@ -58,12 +61,15 @@ impl Session {
 
     /// Counts up to `limit` due events that nobody has claimed, from `from` on.
     pub fn survey_backlog(&mut self, from: &Position, limit: u32) -> Result<Backlog, StoreError> {
-        let claimed: Vec<i64> = self.query(
+        let claimed: Vec<(i64, bool)> = self.query(
             "list the claimed events",
             include_str!("../../sql/survey_claimed.sql"),
             &[],
-            |row| row.try_get(0),
+            |row| Ok((row.try_get(0)?, row.try_get(1)?)),
         )?;
+        let n_unreadable = claimed.iter().filter(|&&(_, is_unreadable)| is_unreadable);
+        let n_unreadable = n_unreadable.count() as u64;
+        let claimed: Vec<i64> = claimed.into_iter().map(|(id, _)| id).collect();
         let found = self.query(
             "count the backlog",
             include_str!("../../sql/survey_backlog.sql"),
@@ -83,6 +89,7 @@ impl Session {
                         .zip(id)
                         .map(|(next_run_at, id)| Position { next_run_at, id }),
                     now_micros: unix_micros(row.try_get(4)?).unwrap_or(0),
+                    n_unreadable,
                 })
             },
         )?;
@@ -117,7 +124,8 @@ impl Session {
             &[&i64::from(limit)],
             |row| {
                 let n_events: i64 = row.try_get(1)?;
-                Ok((row.try_get(0)?, u64::try_from(n_events).unwrap_or(0)))
+                let event_type: Text = row.try_get(0)?;
+                Ok((event_type.into(), u64::try_from(n_events).unwrap_or(0)))
             },
         )?;
         let n_events: u64 = counts.iter().map(|(_, n)| n).sum();

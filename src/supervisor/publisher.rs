@@ -58,12 +58,14 @@ impl Publisher {
     /// A worker has reported.
     pub(super) fn reported(&self, number: u16, pid: u32, report: Report) {
         let stuck = report.metrics.sum("dispatchbox_handlers_stuck", &[]);
+        let set_aside = report.metrics.sum("dispatchbox_events_set_aside", &[]);
         self.worker(number, |worker| {
             worker.phase = match report.phase {
                 Phase::Running => WorkerPhase::Running,
                 Phase::Draining | Phase::Drained => WorkerPhase::Draining,
             };
             worker.in_flight = report.in_flight;
+            worker.set_aside = set_aside;
             worker.stuck = stuck;
             worker.report = Some((report.access, Instant::now()));
         });

@@ -88,6 +88,7 @@ mod tests {
     fn survey(backlog: u64, taken_at: Instant) -> Survey {
         Survey {
             backlog,
+            unreadable: 0,
             is_backlog_capped: backlog >= 100_000,
             oldest_due_age: Duration::from_millis(backlog * 100),
             not_due: None,

@@ -171,6 +171,7 @@ impl Surveys {
         };
         Ok(Survey {
             backlog: backlog.n_events,
+            unreadable: backlog.n_unreadable,
             is_backlog_capped: backlog.is_capped,
             oldest_due_age: backlog.oldest_due_age,
             not_due: not_due.as_ref().map(|found| found.n_events),
@@ -209,6 +210,7 @@ fn publish(survey: Survey, routes: &Routes, published: &Published) {
     }
     let gauges = TableGauges {
         backlog: survey.backlog,
+        unreadable: survey.unreadable,
         is_backlog_capped: survey.is_backlog_capped,
         oldest_due_age: survey.oldest_due_age,
         dead: survey.dead.is_some().then_some(dead),
@@ -266,6 +268,7 @@ mod tests {
             oldest_due_age: Duration::ZERO,
             first,
             now_micros: 100_000_000,
+            n_unreadable: 0,
         }
     }
 

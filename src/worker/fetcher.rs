@@ -13,17 +13,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
-use log::debug;
+use log::{debug, warn};
 
 use crate::event::Outcome;
 use crate::handler::Segments;
 use crate::pause::{Waits, jittered, pause};
-use crate::store::StoreError;
 use crate::store::claim::{ClaimQuery, ClaimedEvents, Looked, Selection};
+use crate::store::{StoreError, Unreadable, look_waits};
 use crate::worker::claim::{Claim, Finished};
 use crate::worker::claim_size::ClaimSize;
 use crate::worker::cursor::{Cursors, Look, REST};
-use crate::worker::link::Link;
+use crate::worker::link::{Link, Patience};
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
 use crate::worker::strays::Strays;
@@ -33,6 +33,15 @@ const IDLE_FIRST: Duration = Duration::from_millis(5);
 
 /// Belt to the runners' signal that there is room.
 const ROOM_BELT: Duration = Duration::from_millis(100);
+
+/// Looks that may run into their time before it is asked whether one of the events cannot be read.
+const TOO_LONG_MAX: usize = 2;
+
+/// Longest time to read such events one by one; the text of one that takes more than half of it has no end.
+const READ_LIMIT: Duration = Duration::from_secs(2);
+
+/// Events that are read one by one in a call.
+const PASS_OVER_STRETCH: i32 = 1_000;
 
 /// The fetcher's ends of its channels.
 pub(super) struct Ends {
@@ -105,6 +114,10 @@ struct Fetcher<'a> {
     /// Events sent to the runners so far.
     n_handed: u64,
     last_cost: Duration,
+    /// Looks in a row that took longer than a statement may.
+    n_too_long: usize,
+    /// Fewer events than the configuration allows, while looks fail for no single row.
+    events_max: u16,
     strays: Strays,
     /// The queue has enough for now; routes with a limit may still have room.
     wants_room: bool,
@@ -130,6 +143,8 @@ impl<'a> Fetcher<'a> {
             size: ClaimSize::new(shared.config.claim_events_max()),
             n_handed: 0,
             last_cost: Duration::ZERO,
+            n_too_long: 0,
+            events_max: u16::MAX,
             strays: Strays::default(),
             wants_room: false,
             wants_route_room: false,
@@ -257,7 +272,10 @@ impl<'a> Fetcher<'a> {
         let room: usize = look.groups.iter().map(|&group| rooms[group]).sum();
         let limit = u16::try_from(room.min(self.queue_room()))
             .unwrap_or(u16::MAX)
-            .clamp(1, self.shared.config.claim_events_max());
+            .clamp(
+                1,
+                self.shared.config.claim_events_max().min(self.events_max),
+            );
         let groups = self.groups(look);
         let takes = takes(look, rooms);
         let selection = Selection {
@@ -288,13 +306,46 @@ impl<'a> Fetcher<'a> {
             Err(error) => {
                 if error.is_connection_lost() {
                     self.strays.expect(self.shared);
-                } else {
-                    self.cursors.failed(look, self.last_cost);
+                    return Err(error);
                 }
-                return Err(error);
+                self.cursors.failed(look, self.last_cost);
+                return self.pass_over(look, error);
             }
         };
+        self.n_too_long = 0;
+        self.events_max = self.events_max.saturating_mul(2);
         Ok(self.found(look, looked, usize::from(limit), sent))
+    }
+
+    /// Passes over what cannot be read, where a look has failed because of it; nothing was claimed.
+    fn pass_over(&mut self, look: &Look, error: StoreError) -> Result<usize, StoreError> {
+        // Shorter looks come first where only the time was over.
+        self.n_too_long += usize::from(error.is_statement_timeout());
+        if !(error.is_refusal() || self.n_too_long > TOO_LONG_MAX) {
+            return Err(error);
+        }
+        let wait = look_waits(&self.shared.config.retry)[0];
+        let mut is_found = false;
+        // One whose reading takes too long ends a walk: the next goes on behind it.
+        let mut is_cut = true;
+        while is_cut && !self.is_stopped() {
+            let passed = self.link.call_with(Patience::Part(READ_LIMIT), |session| {
+                session.pass_over(&look.after, PASS_OVER_STRETCH, wait)
+            })?;
+            for Unreadable { event_id, error } in &passed {
+                warn!("event {event_id} is passed over: {error}; it is read again in {wait:.0?}");
+            }
+            is_found |= !passed.is_empty();
+            is_cut = passed.iter().any(|one| one.error.is_statement_timeout());
+        }
+        if !is_found {
+            // Not one of them alone: too many at once, perhaps.
+            self.events_max =
+                (self.events_max.min(self.shared.config.claim_events_max()) / 4).max(1);
+            return Err(error);
+        }
+        self.n_too_long = 0;
+        Ok(0)
     }
 
     /// Notes how far a look came, and hands over what it claimed; returns how many events that were.

@@ -156,7 +156,8 @@ impl Keeper<'_> {
                 _ => now,
             };
             seen.insert(lease.token, (lease.expires_at_micros, first));
-            if now.duration_since(first) >= wait {
+            // An event that cannot be read is in no worker's hand.
+            if now.duration_since(first) >= wait || lease.is_of_unreadable() {
                 due.push(lease);
             }
         }

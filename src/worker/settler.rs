@@ -45,8 +45,8 @@ const PARTS: usize = 4;
 /// Outcomes that are written one by one as soon as they were refused as a part.
 const PART_MIN: usize = 16;
 
-/// Outcomes written one by one in a call: each is a subtransaction, and the server keeps so many of them at hand.
-const EACH_MAX: usize = 60;
+/// Outcomes written one by one in a call: each is two subtransactions, and the server keeps 64 of them at hand.
+const EACH_MAX: usize = 30;
 
 /// Longest wait before a write that a conflict undid is repeated; chance decides, so that the two do not meet again.
 const CONFLICT_WAIT: Duration = Duration::from_millis(50);

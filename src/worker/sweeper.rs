@@ -8,12 +8,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use crate::event::{Outcome, obituary};
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, Settlement, Verdict, Written};
-use crate::store::{EventBrief, StoreError};
+use crate::store::{EventBrief, SecondLook, StoreError, Unreadable, look_waits};
 use crate::worker::link::{Link, Patience};
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
@@ -25,7 +25,7 @@ const LEASE_LIMIT: Duration = Duration::from_secs(4);
 const PART_LIMIT: Duration = Duration::from_secs(1);
 
 /// Events charged one by one in a call.
-const EACH_MAX: usize = 60;
+const EACH_MAX: usize = 30;
 
 /// Locked events of a lease that are waited for in one look.
 const LOCKED_MAX: usize = 5;
@@ -73,6 +73,10 @@ impl Sweeper<'_> {
             if self.is_stopped() {
                 break;
             }
+            if lease.is_of_unreadable() {
+                self.look_again()?;
+                continue;
+            }
             let charges = self.charges(&lease)?;
             match self.end(&lease, &charges) {
                 Ok(()) => {}
@@ -87,6 +91,26 @@ impl Sweeper<'_> {
     /// Says whether the worker drains: what is left is swept by another one.
     fn is_stopped(&self) -> bool {
         self.expired.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// Looks again at events that could not be read, and tells the log what became of them.
+    fn look_again(&mut self) -> Result<(), StoreError> {
+        let waits = look_waits(&self.shared.config.retry);
+        for look in self.link.call(|session| session.look_again(&waits))? {
+            match look {
+                SecondLook::Free(id) => info!("event {id} can be read again"),
+                SecondLook::Waits(Unreadable { event_id, error }) => {
+                    debug!("event {event_id} still waits: {error}");
+                }
+                SecondLook::Dead(Unreadable { event_id, error }) => {
+                    warn!(
+                        "event {event_id} is dead after {} looks: {error}",
+                        waits.len()
+                    );
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Charges every event of an expired lease and deletes it, unless its worker renewed it at the last moment.

@@ -289,3 +289,34 @@ fn a_bad_id_or_route_is_a_usage_error() {
         said.stderr
     );
 }
+
+/// Goal: what keeps a handled event from being written is said, and the event is not touched for it.
+#[test]
+fn an_event_whose_outcome_the_database_does_not_take_says_why() {
+    let db = TestDb::with_events(4);
+    db.execute(
+        "CREATE FUNCTION hurdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             CASE new.id WHEN 1 THEN RAISE EXCEPTION 'not on sundays'; WHEN 2 THEN RETURN old; WHEN 3 THEN PERFORM pg_sleep(60);
+             ELSE NULL; END CASE; RETURN new; END $$;
+         CREATE TRIGGER hurdle BEFORE UPDATE ON outbox_event FOR EACH ROW EXECUTE FUNCTION hurdle()",
+    );
+    claim(&mut session(&db), "w", 4);
+
+    check(
+        &db,
+        1,
+        &[],
+        "refused",
+        &["worker w has claimed it", "not on sundays"],
+    );
+    check(&db, 2, &[], "refused", &["keeps the row as it was"]);
+    check(&db, 3, &[], "refused", &["statement timeout"]);
+    check(
+        &db,
+        4,
+        &[],
+        "leased",
+        &["worker w has claimed it and holds it"],
+    );
+    assert_eq!((db.count("pending"), db.leases()), (4, 1));
+}

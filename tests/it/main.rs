@@ -122,5 +122,7 @@ mod supervisor;
 mod survey;
 /// Tables that are not quite as we would have made them.
 mod unfit;
+/// Events that cannot be read: passed over, named, looked at again.
+mod unreadable;
 /// The stages of a worker: what one waits for holds up no other.
 mod worker;

@@ -120,6 +120,9 @@ fn what_is_missing_is_listed_in_words() {
         "function outbox_claim_2",
         "function outbox_settle_1",
         "function outbox_settle_each_1",
+        "function outbox_read_1",
+        "function outbox_pass_over_1",
+        "function outbox_look_again_1",
         "function outbox_requeue_1",
         "function outbox_move_1",
         "function outbox_warn_1",
@@ -436,4 +439,15 @@ fn a_new_table_refuses_a_status_that_would_never_be_delivered() {
     let error = db.client().batch_execute(insert).unwrap_err();
 
     assert_eq!(error.code().unwrap().code(), "23514");
+}
+
+/// Goal: a database in any encoding takes the schema.
+#[test]
+fn outside_of_comments_the_schema_is_ascii() {
+    let odd: Vec<&str> = SCHEMA
+        .lines()
+        .filter(|line| !line.starts_with("--") && !line.is_ascii())
+        .collect();
+
+    assert_eq!(odd, [""; 0]);
 }

@@ -75,6 +75,8 @@ struct Story {
     event: Option<Inspection>,
     archived: Option<Archived>,
     route: Taken,
+    /// What the database has against the outcome of the claimed event.
+    obstacle: Option<StoreError>,
     /// Workers with a lease that is not over.
     n_leasing: u64,
     /// Workers whose connections can be seen.
@@ -111,6 +113,7 @@ impl Story {
             event: session.inspect(id)?,
             archived: None,
             route: Taken::Unknown,
+            obstacle: None,
             n_leasing: 0,
             n_connected: 0,
             n_route_claimed: 0,
@@ -122,6 +125,10 @@ impl Story {
             story.archived = session.archived(id)?;
             return Ok(story);
         };
+        if let Some(lease) = &event.lease {
+            // Where this role may not write, nothing is known of it.
+            story.obstacle = session.rehearse_settling(id, lease).unwrap_or_default();
+        }
         if !config.routes.is_empty() || handlers.has_routes() {
             let routes = Routes::new(config, handlers)
                 .map_err(|err| Failure::Usage(UsageError::new(err.to_string())))?;

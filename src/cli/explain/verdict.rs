@@ -7,7 +7,7 @@ use crate::cli::terminal;
 use crate::figure::counted;
 use crate::handler::no_route_reason;
 use crate::logging;
-use crate::store::{EventLease, Inspection};
+use crate::store::{EventLease, Inspection, StoreError, looks_in_vain};
 
 /// The most of an error that stands in the sentence; all of it stands below.
 const ERROR_CHARS_MAX: usize = 200;
@@ -45,7 +45,7 @@ impl Story {
                 ),
             ),
             "pending" | "retry" => match &event.lease {
-                Some(lease) => leased(event, lease),
+                Some(lease) => leased(event, lease, self.obstacle.as_ref()),
                 None if event.is_time_over => self.due(event),
                 None => self.not_due(event),
             },
@@ -176,12 +176,31 @@ fn verdict(code: &'static str, text: String) -> Verdict {
     Verdict { code, text }
 }
 
-fn leased(event: &Inspection, lease: &EventLease) -> Verdict {
+fn leased(event: &Inspection, lease: &EventLease, obstacle: Option<&StoreError>) -> Verdict {
     let worker = &lease.worker;
     let end = terminal::short_time(&lease.expires_at);
     let left = lease
         .expires_at_micros
         .and_then(|end| until(event.now_micros, end));
+    if let Some(looks) = looks_in_vain(worker) {
+        let times = if looks == 1 { "time" } else { "times" };
+        return verdict(
+            "unreadable",
+            format!(
+                "it was read in vain, {looks} {times}, and claims pass over it until {end}: the log of a daemon says why; it is then read again, and \
+                 after as many looks as there are attempts it is dead"
+            ),
+        );
+    }
+    if let Some(obstacle) = obstacle {
+        return verdict(
+            "refused",
+            format!(
+                "worker {worker} has claimed it, and the database does not take its outcome now: {}; the worker keeps it and tries again",
+                terminal::cut(obstacle.cause(), ERROR_CHARS_MAX)
+            ),
+        );
+    }
     match left {
         Some(left) if !left.is_zero() => verdict(
             "leased",

@@ -70,6 +70,7 @@ impl TableClient {
             "backlog": {
                 "events": backlog.n_events,
                 "capped": backlog.is_capped,
+                "unreadable": backlog.n_unreadable,
                 "oldest_due_age_seconds": backlog.oldest_due_age.as_secs_f64(),
             },
             "dead": {

@@ -74,6 +74,11 @@ impl Picture<'_> {
         if status["ready"] != true && !status["detail"].is_null() {
             lines.insert(1, ("because", text(&status["detail"])));
         }
+        if status["set_aside"].as_u64() > Some(0) {
+            let events = count(&status["set_aside"]);
+            let why = "the database does not take their outcome; the log names them";
+            lines.push(("set aside", format!("{events} of them: {why}")));
+        }
         lines.extend(self.levels(!is_told_below));
         let done = self.bars();
         if !done.is_empty() {
@@ -132,6 +137,13 @@ impl Picture<'_> {
             lines.push(("backlog", format!("{events}{counted}{oldest}")));
         } else if is_all {
             lines.push(("backlog", unknown()));
+        }
+        if backlog["unreadable"].as_u64() > Some(0) {
+            let events = count(&backlog["unreadable"]);
+            lines.push((
+                "unreadable",
+                format!("{events}, passed over until the next look; the log names them"),
+            ));
         }
         let not_due = &self.status["not_due"];
         if not_due["events"].as_u64() > Some(0) {

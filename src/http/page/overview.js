@@ -162,7 +162,7 @@ function showStatus(status) {
   showDeadSurvey(status.dead);
 }
 
-function showFigures({ ready, reason, phase, rates, backlog, not_due: notDue, in_flight: inFlight }) {
+function showFigures({ ready, reason, phase, rates, backlog, not_due: notDue, in_flight: inFlight, set_aside: setAside }) {
   const isOld = backlog !== null && backlog.survey_age_seconds > (ready ? SURVEY_STALE_SECONDS : SURVEY_STALE_UNREADY_SECONDS);
   for (const id of ["backlog", "oldest", "dead-types"]) byId(id).toggleAttribute("data-stale", isOld);
   setCard("throughput", figure(rates.done), legend("main", "done"), legend("warn", `${figure(rates.retry)}/s retried`), legend("bad", `${figure(rates.dead)}/s dead`));
@@ -171,12 +171,18 @@ function showFigures({ ready, reason, phase, rates, backlog, not_due: notDue, in
     return;
   }
   const countedAt = ago(Date.now() - backlog.survey_age_seconds * 1000);
-  setCard("backlog", `${integers.format(backlog.events)}${backlog.capped ? "+" : ""}`, element("span", {}, `${integers.format(inFlight)} in flight, counted `, countedAt));
+  setCard("backlog", `${integers.format(backlog.events)}${backlog.capped ? "+" : ""}`, element("span", {}, `${integers.format(inFlight)} in flight${kept(setAside)}${unread(backlog)}, counted `, countedAt));
   document.querySelector("#backlog .unit").textContent = backlog.events === 1 && !backlog.capped ? "due event" : "due events";
   const seen = isOld ? [", counted ", countedAt.cloneNode(true)] : [];
   if (backlog.events === 0) setCard("oldest", "none", element("span", {}, `Nothing is due${waiting(notDue)}`, ...seen));
   else setCard("oldest", span(backlog.oldest_due_age_seconds), element("span", {}, "seen ", countedAt.cloneNode(true)));
 }
+
+/** Their handlers have run, and the database does not take what came of it; the log names them. */
+const kept = (setAside) => (setAside > 0 ? `, ${integers.format(setAside)} of them set aside` : "");
+
+/** Claims pass over what cannot be read; the log names it. */
+const unread = ({ unreadable }) => (unreadable > 0 ? `, ${integers.format(unreadable)} unreadable` : "");
 
 /** Events may still wait for their next attempt: a receiver that is down must not look like nothing to do. */
 function waiting(notDue) {

@@ -208,7 +208,7 @@ fn an_expired_lease_with_events_that_cannot_be_charged_frees_all_others() {
          create trigger hurdle before update on outbox_event for each row execute function hurdle()",
     );
     let ids = db.insert_events("order.created", 10);
-    let lost = "select count(*) from outbox_claim_1('gone/1', 10, '0 s', '-infinity', 0, null, null, 1000000)";
+    let lost = "select count(*) from outbox_claim_2('gone/1', 10, 1000000, '0 s', '-infinity', 0, null, null, null, null) where token is not null";
     assert_eq!(db.number(lost, &[]), 10);
     let recorder = Recorder::new();
 

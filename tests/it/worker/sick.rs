@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Daemon, Receiver, Recorder, TestDb, wait_until, wait_until_within};
+use crate::support::{Cli, Daemon, Receiver, Recorder, TestDb, wait_until, wait_until_within};
 
 /// Bounds what waits for narrowing and for growing waits.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -107,6 +107,19 @@ fn an_outcome_that_is_swallowed_is_kept_and_its_handler_runs_once() {
             assert_eq!(daemon.log().matches(&named).count(), 1, "{}", daemon.log());
         }
         assert_eq!(db.leases(), 1);
+        let (_, status) = daemon.get("/api/status");
+        assert!(status.contains(r#""set_aside":2"#), "{status}");
+        let told = Cli::new([
+            "status",
+            "--url",
+            &format!("http://127.0.0.1:{}", daemon.http_port()),
+        ])
+        .run()
+        .stdout;
+        assert!(
+            told.contains("2 of them: the database does not take their outcome"),
+            "{told}"
+        );
         db.execute("delete from guard");
         wait_until_within(LIMIT, "they are done", || db.count("done") == 22);
 
@@ -152,6 +165,36 @@ fn rows_that_are_refused_in_any_way_keep_only_themselves_waiting() {
         "select count(*) from outbox_event where attempts = 1 and (id % 10 = 0 or id % 10 > 6)";
     assert_eq!(db.number(sound, &[]), 40);
     assert_eq!(recorder.history().runs().len(), ids.len());
+}
+
+/// Goal: what refuses a row only when its transaction commits keeps no other row waiting.
+#[test]
+fn a_constraint_that_is_checked_at_the_commit_holds_up_only_its_row() {
+    let db = TestDb::new();
+    db.execute(
+        "create function hurdle() returns trigger language plpgsql as $$ begin
+             if new.id = 30 then raise exception 'not at the end either'; end if;
+             return null; end $$;
+         create constraint trigger hurdle after update on outbox_event deferrable initially deferred
+             for each row execute function hurdle()",
+    );
+    db.insert_events("order.created", 60);
+
+    let daemon = Daemon::new(&db).route("*=log").start();
+    wait_until_within(LIMIT, "the others are done", || db.count("done") == 59);
+    wait_until_within(LIMIT, "it is set aside", || {
+        daemon.metric(SET_ASIDE, &[("reason", "refused")]) == Some(1.0)
+    });
+
+    let log = daemon.log();
+    assert!(
+        log.contains("event 30 (order.created): could not settle events: not at the end either"),
+        "{log}"
+    );
+    assert_eq!(
+        db.number("select count(*) from outbox_event where attempts <> 1", &[]),
+        1
+    );
 }
 
 /// Goal: a column of the application's own that takes no text of ours does not keep the event.
