@@ -16,3 +16,7 @@ select format('outbox_event_archive has no column %I, and an event with a value 
    and e.attname <> 'claim_token'
    and not exists (select from pg_attribute a
                     where a.attrelid = to_regclass('outbox_event_archive') and a.attname = e.attname and not a.attisdropped)
+union all
+select format('%s loses the rows that refer to an event when that is archived (foreign key %I, on delete cascade); if that is not meant: declare it without the cascade, and the event stays',
+              conrelid::regclass, conname)
+  from pg_constraint where contype = 'f' and confrelid = to_regclass('outbox_event') and confdeltype = 'c' and conparentid = 0

@@ -15,6 +15,13 @@ with recursive wanted (place, name, types, is_written) as (values
   (11, 'last_error_at', '{timestamp with time zone}', true),
   (12, 'finished_at', '{timestamp with time zone}', true),
   (13, 'headers', '{jsonb,json}', false)),
+-- What else a table of that name has to have, and no migration adds.
+others (relation, name, type) as (values
+  ('outbox_event_archive', 'id', 'bigint'), ('outbox_event_archive', 'aggregate_type', 'text'), ('outbox_event_archive', 'aggregate_id', 'text'),
+  ('outbox_event_archive', 'event_type', 'text'), ('outbox_event_archive', 'payload', 'jsonb'), ('outbox_event_archive', 'status', 'text'),
+  ('outbox_event_archive', 'attempts', 'integer'), ('outbox_event_archive', 'next_run_at', 'timestamp with time zone'),
+  ('outbox_event_archive', 'created_at', 'timestamp with time zone'), ('outbox_lease', 'token', 'bigint'), ('outbox_lease', 'worker', 'text'),
+  ('outbox_lease', 'expires_at', 'timestamp with time zone'), ('outbox_lease', 'event_ids', 'bigint[]')),
 tables as (
   select c.oid, c.relname, c.relkind from pg_class c
    where c.relname in ('outbox_event', 'outbox_event_archive', 'outbox_lease')
@@ -30,6 +37,20 @@ bases (name, type) as (
   union all
   select b.name, t.typbasetype from bases b join pg_type t on t.oid = b.type and t.typbasetype <> 0 join wanted w on w.name = b.name
    where cardinality(w.types) > 1),
+-- The checks of the application on the status, on the column itself or on its domain, and those of our words that each refuses.
+checks as (
+  select c.conname, case when c.conrelid <> 0 then pg_get_expr(c.conbin, c.conrelid) else substring(pg_get_constraintdef(c.oid) from '^CHECK (\(.*\))') end as condition
+    from columns s
+    join pg_constraint c
+      on c.contype = 'c' and (c.conrelid = s.attrelid and c.conkey = array[s.attnum]
+                              or c.contypid in (select type from bases b where b.name = 'status'))
+   where s.name = 'status' and c.conname <> 'outbox_event_status_known'),
+-- query_to_xml is what runs an expression that is known only here. It needs no libxml.
+refused (conname, words) as (
+  select conname, substring(query_to_xml(format(
+           $$select string_agg(status, ', ') as words from (select status, status as value from unnest('{pending,retry,done,dead}'::text[]) status) w where not %s$$, condition),
+           false, true, '')::text from '<words>(.*)</words>')
+    from checks),
 flaws (place, part, flaw) as (
   select 0, 0, format('table %s is %s, must be an ordinary table', relname,
                       case relkind when 'p' then 'partitioned' when 'v' then 'a view' when 'm' then 'a materialized view'
@@ -42,12 +63,19 @@ flaws (place, part, flaw) as (
   select w.place, 0, format('column outbox_event.%s is missing, must be %s', w.name, w.types[1])
     from wanted w cross join home where w.place < 10 and w.name not in (select name from columns)
   union all
+  select 20, 0, format('column %s.%s is missing, must be %s', o.relation, o.name, o.type)
+    from others o join tables t on t.relname = o.relation and t.relkind in ('r', 'p')
+   where not exists (select from pg_attribute a where a.attrelid = t.oid and a.attname = o.name and not a.attisdropped)
+  union all
   select place, 1, format('column outbox_event.%s is %s, must be %s', name, format_type(atttypid, atttypmod), types[1])
     from columns
    where not exists (select from bases b where b.name = columns.name and format_type(b.type, null) = any (types))
       or name = 'last_error' and atttypmod <> -1
       -- The length, as PostgreSQL keeps it, is 4 more.
       or name = 'status' and atttypmod between 4 and length('pending') + 3
+  union all
+  select 6, 2, format('column outbox_event.status may not become %s by the constraint %I, must accept pending, retry, done and dead', words, conname)
+    from refused where words <> ''
   union all
   select place, 2, format('column outbox_event.%s is generated, must be one that can be written', name)
     from columns where is_written and is_generated

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use dispatchbox::event::Outcome;
 use dispatchbox::store::LeftAlone;
-use dispatchbox::store::schema::migrate;
+use dispatchbox::store::schema::{Flaws, migrate};
 
 use crate::support::TestDb;
 use crate::support::session::{claim, session, settle};
@@ -97,6 +97,13 @@ fn events_that_foreign_keys_refer_to_stay_and_are_named() {
     let named = warnings(&db, "SELECT archive_outbox_events(0)");
 
     assert_eq!(left(&db), [7, 9, 11]);
+    assert_eq!(db.number("SELECT count(*) FROM heap", &[]), 0);
+    let advice = migrate(&mut session(&db), &mut |_| {}).unwrap().advice;
+    assert_eq!(advice.len(), 1, "{advice:?}");
+    assert!(
+        advice[0].starts_with("heap loses the rows that refer to an event when that is archived"),
+        "{advice:?}"
+    );
     assert_eq!(
         named,
         [
@@ -271,4 +278,56 @@ fn the_procedure_commits_each_part() {
     db.execute("DROP TRIGGER away ON outbox_event");
     db.execute("CALL outbox_archive_1(0)");
     assert_eq!(db.number(archived, &[]), 25_000);
+}
+
+/// Goal: the cost grows with the number of events, and not with its square. Method: what the parts read of both tables is counted.
+#[test]
+fn each_part_reads_its_own_events_alone() {
+    let n_events = 60_000;
+    let db = with_done(n_events);
+    db.execute("ANALYZE");
+    let mut client = db.client();
+    let mut transaction = client.transaction().unwrap();
+
+    transaction
+        .execute("SELECT archive_outbox_events(0)", &[])
+        .unwrap();
+
+    let n_read: i64 = transaction
+        .query_one(
+            "SELECT sum(idx_tup_fetch)::bigint FROM pg_stat_xact_user_tables WHERE relname LIKE 'outbox_event%'",
+            &[],
+        )
+        .unwrap()
+        .get(0);
+    assert!(n_read <= 4 * i64::from(n_events), "{n_read}");
+}
+
+/// A trigger that puts each event into a table of its month, as before PostgreSQL had partitions, and partitions as it has them.
+#[test]
+fn an_archive_in_parts_takes_the_events() {
+    let db = with_done(3);
+    db.execute(
+        "CREATE TABLE archive_2040 (CHECK (id > 0)) INHERITS (outbox_event_archive);
+         CREATE FUNCTION redirect() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO archive_2040 SELECT new.*; RETURN null; END $$;
+         CREATE TRIGGER redirect BEFORE INSERT ON outbox_event_archive FOR EACH ROW EXECUTE FUNCTION redirect()",
+    );
+    assert_eq!(warnings(&db, "SELECT archive_outbox_events(0)"), [""; 0]);
+    assert_eq!(db.number("SELECT count(*) FROM archive_2040", &[]), 3);
+
+    let db = with_done(3);
+    db.execute(
+        "ALTER TABLE outbox_event_archive RENAME TO old;
+         CREATE TABLE outbox_event_archive (LIKE old) PARTITION BY RANGE (archived_at);
+         CREATE TABLE archive_of_all_times PARTITION OF outbox_event_archive DEFAULT; DROP TABLE old",
+    );
+    let report = migrate(&mut session(&db), &mut |_| {}).unwrap();
+    assert_eq!(report.left, Flaws::default());
+    db.execute("UPDATE outbox_event SET status = 'dead' WHERE id = 2");
+    assert_eq!(session(&db).discard(&[2]).unwrap().ids, [2]);
+    assert_eq!(warnings(&db, "SELECT archive_outbox_events(0)"), [""; 0]);
+    assert_eq!(
+        db.number("SELECT count(*) FROM archive_of_all_times", &[]),
+        3
+    );
 }

@@ -167,6 +167,12 @@ fn what_is_no_ordinary_table_is_refused_before_anything_is_touched() {
         "table outbox_event is a foreign table, must be an ordinary table",
     );
     check_refused(
+        &format!(
+            "{table}); CREATE TABLE outbox_lease (token bigint, worker text, expires_at timestamptz)"
+        ),
+        "column outbox_lease.event_ids is missing, must be bigint[]",
+    );
+    check_refused(
         &format!("{table}); CREATE VIEW outbox_event_archive AS SELECT * FROM outbox_event"),
         "table outbox_event_archive is a view, must be an ordinary table",
     );
@@ -251,6 +257,22 @@ fn columns_that_cannot_hold_an_outcome_are_refused() {
             &format!("column outbox_event.headers is {type_of}, must be jsonb"),
         );
     }
+    // Each outcome would be refused, and each event delivered again and again.
+    check_refused(
+        &table(
+            ", CONSTRAINT words CHECK (status IN ('pending', 'processing', 'done', 'failed')), CHECK (status <> 'x'), CHECK (status <> 'dead' OR attempts > 0)",
+        ),
+        "column outbox_event.status may not become retry, dead by the constraint words, must accept pending, retry, done and dead",
+    );
+    check_refused(
+        &format!(
+            "CREATE DOMAIN word AS text CONSTRAINT short CHECK (length(VALUE) < 7); CREATE DOMAIN state AS word; {}",
+            table("")
+                .replace("status text", "status state")
+                .replace("'pending'", "'retry'")
+        ),
+        "column outbox_event.status may not become pending by the constraint short, must accept pending, retry, done and dead",
+    );
     check_refused(
         &format!(
             "CREATE TYPE state AS ENUM ('pending', 'retry', 'done', 'dead'); {}",

@@ -104,8 +104,9 @@ async function allMatching(verb, button) {
     label: `${name} ${counted(n, "event")}`,
     isDanger: verb === "discard",
     act: async () => {
-      const processed = await inBatches(path, target, n);
-      const left = processed < n ? ` ${counted(n - processed, "event")} no longer matched, or a worker still holds them.` : "";
+      const { done: processed, kept } = await inBatches(path, target, n);
+      const why = kept ? ` Event ${kept.event_id} stays, for example: ${kept.reason}.` : "";
+      const left = processed < n ? ` ${counted(n - processed, "event")} no longer matched, or had to stay.${why}` : "";
       say(`${counted(processed, "event")} ${processed === 1 ? "is" : "are"} ${past}.${left}`);
     },
   });
@@ -114,11 +115,13 @@ async function allMatching(verb, button) {
 /** Sends requests until the daemon says that nothing is left: one does what it can in its time, the next goes on behind it. */
 async function inBatches(path, target, n) {
   let done = 0;
+  let kept;
   let request = target;
   for (;;) {
-    const { processed, complete, after } = JSON.parse(await call("POST", path, request));
+    const { processed, complete, after, left } = JSON.parse(await call("POST", path, request));
     done += processed;
-    if (complete) return done;
+    kept ??= left?.[0];
+    if (complete) return { done, kept };
     request = { ...target, after };
     byId("confirm-text").textContent = `${integers.format(done)} of ${integers.format(n)} are done, the rest follows.`;
   }
