@@ -49,8 +49,9 @@ impl Summary {
     /// Renders the table.
     pub(super) fn table(&self) -> String {
         let mut text = format!(
-            "{} events, {}, batch {}\n\n  pair   daemon events/s   bare events/s   ratio\n",
+            "{} {}, {}, batch {}\n\n  pair   daemon events/s   bare events/s   ratio\n",
             grouped(f64::from(self.events)),
+            if self.events == 1 { "event" } else { "events" },
             counted(self.processes, "process"),
             self.batch_size
         );

@@ -42,8 +42,11 @@ pub fn init_daemon(level: LogLevel, process: &str) {
     let name = escape(process).into_owned();
     let time = time_source();
     let notice = move |n_dropped| {
-        let args =
-            format_args!("{n_dropped} lines of the log were dropped: nothing read them in time");
+        let told = match n_dropped {
+            1 => "1 line of the log was dropped: nothing read it in time".to_owned(),
+            n => format!("{n} lines of the log were dropped: nothing read them in time"),
+        };
+        let args = format_args!("{told}");
         let record = Record::builder()
             .level(Level::Warn)
             .target("log")

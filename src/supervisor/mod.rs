@@ -29,6 +29,7 @@ use log::{error, info, warn};
 use crate::config::Config;
 use crate::directory::PrivateDirectory;
 use crate::error::{EXIT_CONFIG, EXIT_FAILED};
+use crate::figure::counted;
 use crate::health::DaemonPhase;
 use crate::in_hand;
 use crate::logging;
@@ -338,10 +339,7 @@ impl Supervisor {
         for worker in killed {
             self.sweep_after(worker.bury(), Some(why));
         }
-        warn!(
-            "{why}: killed {n_killed} {}",
-            if n_killed == 1 { "worker" } else { "workers" }
-        );
+        warn!("{why}: killed {}", counted(n_killed, "worker"));
         self.phase = Phase::Stopped {
             code: EXIT_FAILED,
             is_hasty,

@@ -10,6 +10,7 @@ use log::{info, warn};
 use crate::config::Config;
 use crate::directory::PrivateDirectory;
 use crate::error::EXIT_CONFIG;
+use crate::figure::counted;
 use crate::handler::{Handlers, Routes};
 use crate::health::Published;
 use crate::metrics::WorkerMetrics;
@@ -42,14 +43,9 @@ impl Supervisor {
         published: Published,
     ) -> Result<Supervisor, Refusal> {
         info!(
-            "dispatchbox {} starting: {} {} for {}",
+            "dispatchbox {} starting: {} for {}",
             env!("CARGO_PKG_VERSION"),
-            config.processes,
-            if config.processes.get() == 1 {
-                "worker process"
-            } else {
-                "worker processes"
-            },
+            counted(config.processes.get(), "worker process"),
             dsn.identity()
         );
         let routes = Routes::new(&config, handlers).map_err(|error| Refusal {

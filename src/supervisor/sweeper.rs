@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use log::{info, warn};
 
 use crate::event::{Outcome, obituary};
+use crate::figure::counted;
 use crate::handler::Routes;
 use crate::in_hand::{InHand, Owner, Remains};
 use crate::metrics::WorkerMetrics;
@@ -283,8 +284,9 @@ fn end(
     // Nothing was done where all that is left is locked: that look comes again each second.
     if n_charged + released.len() > 0 {
         info!(
-            "swept a lease of {}: charged {n_charged} events in hand, released {}",
+            "swept a lease of {}: charged {} in hand, released {}",
             dead.owner.worker,
+            counted(n_charged, "event"),
             released.len()
         );
     }

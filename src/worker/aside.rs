@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use log::debug;
 
 use crate::event::Outcome;
+use crate::figure::counted;
 use crate::store::StoreError;
 use crate::worker::claim::{Finished, Reason};
 use crate::worker::refusals::Refusals;
@@ -128,7 +129,7 @@ impl<'a> Aside<'a> {
 
     /// Sets aside what was not tried.
     pub(super) fn untried(&mut self, part: Vec<Finished>) {
-        debug!("left {} outcomes for later", part.len());
+        debug!("left {} for later", counted(part.len(), "outcome"));
         let due = Instant::now() + WAIT_FIRST;
         self.waiting
             .extend(part.into_iter().map(|finished| Waiting {

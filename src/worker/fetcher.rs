@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender, never, select};
 use log::{debug, warn};
 
 use crate::event::Outcome;
+use crate::figure::counted;
 use crate::handler::Segments;
 use crate::pause::{Waits, jittered, pause};
 use crate::store::claim::{ClaimQuery, ClaimedEvents, Looked, Selection};
@@ -365,7 +366,8 @@ impl<'a> Fetcher<'a> {
             return 0;
         };
         debug!(
-            "claimed {n_events} events in {:.1} ms",
+            "claimed {} in {:.1} ms",
+            counted(n_events, "event"),
             self.last_cost.as_secs_f64() * 1000.0
         );
         let at = Instant::now();

@@ -37,6 +37,7 @@ use log::{debug, error, info, warn};
 
 use crate::config::LogLevel;
 use crate::event::Outcome;
+use crate::figure::counted;
 use crate::handler::Handlers;
 use crate::logging;
 use crate::process;
@@ -210,7 +211,7 @@ impl Worker {
                         .set(i64::try_from(n_stuck).unwrap_or(i64::MAX));
                     if n_stuck == self.shared.runner_states.len() {
                         error!(
-                            "all {n_stuck} runners are stuck in handlers over their timeout; this worker ends"
+                            "each runner is stuck in a handler over its timeout ({n_stuck} in all); this worker ends"
                         );
                         self.give_up();
                     }
@@ -263,8 +264,8 @@ impl Worker {
                 }
                 WorkerEvent::DrainTimedOut => {
                     warn!(
-                        "drain timed out with {} events in flight",
-                        self.shared.in_flight()
+                        "drain timed out with {} in flight",
+                        counted(self.shared.in_flight(), "event")
                     );
                     self.give_up();
                 }
@@ -275,9 +276,9 @@ impl Worker {
                 }
                 WorkerEvent::Signal(signal) => {
                     warn!(
-                        "{} while draining: ending at once with {} events in flight",
+                        "{} while draining: ending at once with {} in flight",
                         signal::name(signal),
-                        self.shared.in_flight()
+                        counted(self.shared.in_flight(), "event")
                     );
                     self.give_up();
                 }
@@ -292,13 +293,17 @@ impl Worker {
             .filter(Result::is_err)
             .count();
         info!(
-            "drained {n_in_flight} events in flight in {} ms",
+            "drained {} in flight in {} ms",
+            counted(n_in_flight, "event"),
             began.elapsed().as_millis()
         );
         self.reporter = None;
         let _ = self.reporter_ended.recv_timeout(LAST_REPORT_WAIT);
         if n_died > 0 || self.shared.in_flight() > 0 {
-            error!("ended with {} events in flight", self.shared.in_flight());
+            error!(
+                "ended with {} in flight",
+                counted(self.shared.in_flight(), "event")
+            );
             return ExitCode::FAILURE;
         }
         if !self.shared.may_claim_late.load(Ordering::Relaxed) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::info;
 
+use crate::figure::counted;
 use crate::store::StoreError;
 use crate::worker::link::Link;
 use crate::worker::shared::Shared;
@@ -54,7 +55,10 @@ impl Strays {
         let n_leases =
             link.aside(|session| session.release_strays(&shared.owner.worker, &in_hand))?;
         if n_leases > 0 {
-            info!("released {n_leases} leases of claims whose answer was lost");
+            info!(
+                "released {} of claims whose answer was lost",
+                counted(n_leases, "lease")
+            );
         }
         self.looked = Some(Instant::now());
         if Instant::now() >= until {

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use log::{debug, info, warn};
 
 use crate::event::{Outcome, obituary};
+use crate::figure::counted;
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, Settlement, Verdict, Written};
 use crate::store::{EventBrief, SecondLook, StoreError, Unreadable, look_waits};
@@ -123,9 +124,9 @@ impl Sweeper<'_> {
         if !written.is_empty() || lease.event_ids.is_empty() {
             self.shared.metrics.lease_sweeps.inc();
             info!(
-                "swept the expired lease of worker {}: {} events are due again later",
+                "swept the expired lease of worker {}: {} charged, to be tried again later",
                 lease.worker,
-                written.len()
+                counted(written.len(), "event")
             );
         }
         Ok(())
