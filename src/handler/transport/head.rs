@@ -177,7 +177,7 @@ impl Head {
         let first = |name| {
             values(name)
                 .next()
-                .filter(|value| value.len() <= VALUE_BYTES_MAX)
+                .filter(|value| value.len() <= VALUE_BYTES_MAX && !is_folded(value))
                 .map(<[u8]>::to_vec)
         };
         let has_word = |name, word: &str| {
@@ -236,6 +236,11 @@ impl Head {
         let _ = rest.write_all(b"\r\n");
         size - rest.len()
     }
+}
+
+/// Says whether a value goes over several lines, which is obsolete, and which the client refuses.
+fn is_folded(value: &[u8]) -> bool {
+    value.iter().any(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 /// The length that all of the lines agree on; `Err` where they do not, or where one is no number.
@@ -319,6 +324,10 @@ mod tests {
             (
                 "\r\n\r\nHTTP/1.1 204\r\n\r\n",
                 "HTTP/1.1 204 |Content-Length: 0||",
+            ),
+            (
+                "HTTP/1.1 503 x\r\nRetry-After: 5\r\n folded\r\nContent-Length: 0\r\n\r\n",
+                "HTTP/1.1 503 |Content-Length: 0||",
             ),
             (
                 "HTTP/1.1 429 x\r\nRetry-After: 5\r\nRetry-After: 99\r\nContent-Length: 3, 3\r\n\r\n",

@@ -431,6 +431,7 @@ fn the_status_decides_however_the_body_is_framed() {
         "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\nContent-Length: 0\n\n",
         "HTTP/1.1 200 OK\r\nX y z\r\nContent-Length : 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nDate: today\r\n or so\r\nContent-Length: 0\r\n\r\n",
         "\r\nHTTP/1.1  200 OK\r\nContent-Length: 0\r\n\r\n",
     ] {
         assert_eq!(answered(answer), Ok(()), "{answer:?}");
