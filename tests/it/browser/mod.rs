@@ -3,6 +3,7 @@
 mod foreign;
 mod legible;
 mod look;
+mod proxied;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
