@@ -21,6 +21,7 @@ use tiny_http::{Header, Request, Response, Server};
 use super::calls;
 use super::endpoints::Endpoints;
 use super::exchange::{Incoming, PEER, Reply};
+use super::guard;
 use super::lane::Lane;
 use super::route::{self, Pace};
 use super::socket::Socket;
@@ -37,12 +38,15 @@ const PROBES: usize = 4;
 /// has waited for a place long enough.
 const CALLS: usize = calls::CALLS_MAX + 2;
 
-/// Requests that wait for a thread of their lane; each takes its turn in no time while nothing is stuck.
-const WAITING: usize = 16;
+/// Requests that wait for a thread of their lane: those of a burst of fifty, each of which takes its turn in no time while nothing is stuck.
+const WAITING_MAX: usize = 50;
 
-/// Requests that wait for a call. With those in a call they leave some of the guard's 64 connections to others, whatever wants to be called;
-/// a further request is refused and not cut off.
-const CALLS_WAITING: usize = 48;
+/// As many wait in any case: each takes its turn in no time while nothing is stuck.
+const WAITING_MIN: usize = 16;
+
+/// Connections of the guard that remain for others when two lanes, calls and probes, are stuck together with the database and as full as they
+/// can be: nothing else is refused then, and nothing cut off.
+const REMAINING: usize = 16;
 
 /// Between two tries to listen again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -87,15 +91,16 @@ impl Backend {
         let backend = Arc::new(Backend {
             listening: Mutex::new(Arc::new(Listening::start()?)),
         });
-        let lane = |name, n_threads, n_waiting| {
+        let n_waiting = waiting(guard::places());
+        let lane = |name, n_threads| {
             let endpoints = endpoints.clone();
             Lane::start(name, n_threads, n_waiting, move |(request, arrived)| {
                 answer(request, arrived, &endpoints);
             })
         };
-        let looks = lane("http-look", LOOKS, WAITING)?;
-        let probes = lane("http-probe", PROBES, WAITING)?;
-        let calls = lane("http-call", CALLS, CALLS_WAITING)?;
+        let looks = lane("http-look", LOOKS)?;
+        let probes = lane("http-probe", PROBES)?;
+        let calls = lane("http-call", CALLS)?;
         let (stop, stopped) = bounded(0);
         let (running, ended) = bounded(0);
         let dispatcher = Dispatcher {
@@ -205,6 +210,12 @@ impl Dispatcher {
             send(request, busy.with("Retry-After", "1"));
         }
     }
+}
+
+/// How many may wait for each lane, where the guard has so many places.
+fn waiting(n_places: usize) -> usize {
+    let n_waiting = n_places.saturating_sub(CALLS + PROBES + REMAINING) / 2;
+    n_waiting.clamp(WAITING_MIN, WAITING_MAX)
 }
 
 fn answer(mut request: Request, arrived: Instant, endpoints: &Endpoints) {

@@ -36,14 +36,14 @@ use slots::Slots;
 /// 1024, one probe of thirty was late under a flood of resets, with the 128 of the standard library every burst was felt.
 const BACKLOG: i32 = 4096;
 
-/// Connections at once.
-const SLOTS_MAX: u64 = 64;
+/// Connections at once: those of two bursts of fifty, each of which waits for a database that is stuck, and room for others.
+const SLOTS_MAX: u64 = 128;
 
 /// Of so many descriptors that this process may have, one place: each takes up to four (the client's, one to the server behind, and
 /// two of that server's), so half at most goes here, and workers and the database never lack theirs.
 const DESCRIPTORS_PER_SLOT: u64 = 8;
 
-/// Enough for a buffer and a parser; the default of 2 MiB times 64 would count against limits on address space.
+/// Enough for a buffer and a parser; the default of 2 MiB times 128 would count against limits on address space.
 const STACK: usize = 256 * 1024;
 
 /// The accept loop and what it has accepted.
@@ -86,7 +86,7 @@ impl Guard {
 }
 
 /// How many connections this process can afford.
-fn places() -> usize {
+pub(super) fn places() -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let places = (descriptors / DESCRIPTORS_PER_SLOT).clamp(1, SLOTS_MAX);
     usize::try_from(places).unwrap_or(1)

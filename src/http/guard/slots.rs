@@ -1,7 +1,7 @@
 //! The connections that the guard holds: so many, no more, and the oldest unfinished one makes room.
 //!
 //! A client that is slow, silent or hostile keeps its place only until somebody else needs it; refusing the newcomer instead would
-//! let sixty-four silent connections keep every balancer out. First goes who has had its answer and only has to leave; then the
+//! let a hundred silent connections keep every balancer out. First goes who has had its answer and only has to leave; then the
 //! oldest that waits for its client, but nobody before it had a moment to speak, or a flood of connections would push out honest
 //! ones unheard; last a request that is being answered: its work is done for somebody, and ends by itself.
 //!
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const BODIES_MAX: usize = 32 * 1024 * 1024;
 
 /// What a connection has to itself, whoever waits outside: enough to be scheduled, on a busy machine, too, and to send a request that
-/// is at hand. Sixty-four places turn over 1,280 times a second with it, so a thousand silent connections in the backlog pass in less
+/// is at hand. A hundred and twenty-eight places turn over 2,560 times a second with it, so a thousand silent connections in the backlog pass in less
 /// than a second.
 const UNDISTURBED: Duration = Duration::from_millis(50);
 

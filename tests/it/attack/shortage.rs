@@ -65,7 +65,7 @@ fn a_daemon_with_few_descriptors_keeps_some_for_its_work() {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let siege = Siege::with(|daemon| daemon.program(program));
 
-    siege.attack("silent connections and 64 descriptors", |target| {
+    siege.attack_of_fewer("silent connections and 64 descriptors", |target| {
         let Ok(mut stream) = connect(target.port) else {
             return;
         };

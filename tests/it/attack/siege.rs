@@ -23,7 +23,7 @@ const PROBES: usize = 100;
 const ATTACK_MAX: Duration = Duration::from_secs(4);
 
 /// Attackers that mostly wait: more than there are places, so that they take them from each other and from everybody else.
-const WAITING: usize = 100;
+const WAITING: usize = 200;
 
 /// Attackers that are always busy: enough for both cores of a small machine. With more of them, how its time is shared out would be
 /// measured, and not the guard.
@@ -108,6 +108,13 @@ impl Siege {
     #[track_caller]
     pub fn attack(&self, what: &str, attack: impl Fn(&Target) + Sync) {
         self.attack_by(WAITING, what, attack);
+        self.check_recovery(what);
+    }
+
+    /// The same, with fewer: still more than there are places, where there are few of these.
+    #[track_caller]
+    pub fn attack_of_fewer(&self, what: &str, attack: impl Fn(&Target) + Sync) {
+        self.attack_by(WAITING / 2, what, attack);
         self.check_recovery(what);
     }
 
