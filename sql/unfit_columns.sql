@@ -1,6 +1,7 @@
 -- Called by store/schema/mod.rs: names what this program cannot work with in tables that the application made by itself: a claim or a write
 -- would fail, or events would be lost. Texts may have a length and a domain, except where we write what is longer. The outcome of an event
--- is written by its id alone, so ids have to be unique by an index of their own.
+-- is written by its id alone, so ids have to be unique by an index of their own. Types are compared without the quotes
+-- that they have under quote_all_identifiers.
 with recursive wanted (place, name, types, is_written) as (values
   (1, 'id', '{bigint}'::text[], false),
   (2, 'aggregate_type', '{text,character varying}', false),
@@ -67,9 +68,9 @@ flaws (place, part, flaw) as (
     from others o join tables t on t.relname = o.relation and t.relkind in ('r', 'p')
    where not exists (select from pg_attribute a where a.attrelid = t.oid and a.attname = o.name and not a.attisdropped)
   union all
-  select place, 1, format('column outbox_event.%s is %s, must be %s', name, format_type(atttypid, atttypmod), types[1])
+  select place, 1, format('column outbox_event.%s is %s, must be %s', name, replace(format_type(atttypid, atttypmod), '"', ''), types[1])
     from columns
-   where not exists (select from bases b where b.name = columns.name and format_type(b.type, null) = any (types))
+   where not exists (select from bases b where b.name = columns.name and replace(format_type(b.type, null), '"', '') = any (types))
       or name = 'last_error' and atttypmod <> -1
       -- The length, as PostgreSQL keeps it, is 4 more.
       or name = 'status' and atttypmod between 4 and length('pending') + 3

@@ -46,6 +46,8 @@ mod config;
 mod config_check;
 /// Connections and the pool: they end in time, say why, and are replaced.
 mod connect;
+/// Whatever settings a role, a database or a server has, all comes to the same.
+mod database_settings;
 /// The option `--event-type` of the commands `dead-events …`: exact, or a pattern as in routes.
 mod dead_event_types;
 /// The commands `dead-events …`: what they print, change, ask and refuse.
