@@ -99,41 +99,45 @@ pub struct LeaseHolder {
 impl Session {
     /// Reads how an event stands; `None` when it is not in the table.
     pub fn inspect(&mut self, id: i64) -> Result<Option<Inspection>, StoreError> {
-        let found = self.query(
-            "inspect the event",
-            include_str!("../../sql/inspect.sql"),
-            &[&id],
-            |row| {
-                let time = |at| Ok(row.try_get::<_, Option<DbTime>>(at)?.map(time_text));
-                let next_run_at: Option<DbTime> = row.try_get(6)?;
-                let expires_at: Option<DbTime> = row.try_get(13)?;
-                let worker: Option<String> = row.try_get(12)?;
-                let token: Option<i64> = row.try_get(14)?;
-                Ok(Inspection {
-                    now_micros: unix_micros(row.try_get(0)?).unwrap_or(0),
-                    aggregate_type: row.try_get::<_, Text>(1)?.into(),
-                    aggregate_id: row.try_get::<_, Text>(2)?.into(),
-                    event_type: row.try_get::<_, Text>(3)?.into(),
-                    status: row.try_get::<_, Text>(4)?.into(),
-                    attempts: row.try_get::<_, i32>(5)?.into(),
-                    next_run_at: next_run_at.map(time_text),
-                    next_run_at_micros: next_run_at.and_then(unix_micros),
-                    created_at: time(7)?,
-                    last_error: row.try_get::<_, Option<Text>>(8)?.map(String::from),
-                    last_error_at: time(9)?,
-                    finished_at: time(10)?,
-                    is_time_over: row.try_get::<_, Option<bool>>(11)?.unwrap_or(false),
-                    lease: worker
-                        .zip(expires_at)
-                        .map(|(worker, expires_at)| EventLease {
-                            worker,
-                            expires_at: time_text(expires_at),
-                            expires_at_micros: unix_micros(expires_at),
-                            token: token.unwrap_or_default(),
-                        }),
-                })
-            },
-        )?;
+        let whole = include_str!("../../sql/inspect.sql");
+        let bare = include_str!("../../sql/inspect_bare.sql");
+        match self.inspect_by(whole, id) {
+            Err(error) if error.is_refusal() => self.inspect_by(bare, id),
+            found => found,
+        }
+    }
+
+    fn inspect_by(&mut self, sql: &'static str, id: i64) -> Result<Option<Inspection>, StoreError> {
+        let found = self.query("inspect the event", sql, &[&id], |row| {
+            let time = |at| Ok(row.try_get::<_, Option<DbTime>>(at)?.map(time_text));
+            let next_run_at: Option<DbTime> = row.try_get(6)?;
+            let expires_at: Option<DbTime> = row.try_get(13)?;
+            let worker: Option<String> = row.try_get(12)?;
+            let token: Option<i64> = row.try_get(14)?;
+            Ok(Inspection {
+                now_micros: unix_micros(row.try_get(0)?).unwrap_or(0),
+                aggregate_type: row.try_get::<_, Text>(1)?.into(),
+                aggregate_id: row.try_get::<_, Text>(2)?.into(),
+                event_type: row.try_get::<_, Text>(3)?.into(),
+                status: row.try_get::<_, Text>(4)?.into(),
+                attempts: row.try_get::<_, i32>(5)?.into(),
+                next_run_at: next_run_at.map(time_text),
+                next_run_at_micros: next_run_at.and_then(unix_micros),
+                created_at: time(7)?,
+                last_error: row.try_get::<_, Option<Text>>(8)?.map(String::from),
+                last_error_at: time(9)?,
+                finished_at: time(10)?,
+                is_time_over: row.try_get::<_, Option<bool>>(11)?.unwrap_or(false),
+                lease: worker
+                    .zip(expires_at)
+                    .map(|(worker, expires_at)| EventLease {
+                        worker,
+                        expires_at: time_text(expires_at),
+                        expires_at_micros: unix_micros(expires_at),
+                        token: token.unwrap_or_default(),
+                    }),
+            })
+        })?;
         Ok(found.into_iter().next())
     }
 

@@ -118,20 +118,28 @@ impl Session {
 
     /// Counts the newest `limit` dead events by type.
     pub fn survey_dead(&mut self, limit: u32) -> Result<DeadByType, StoreError> {
-        let counts = self.query(
-            "count the dead events",
-            include_str!("../../sql/survey_dead.sql"),
-            &[&i64::from(limit)],
-            |row| {
-                let n_events: i64 = row.try_get(1)?;
-                let event_type: Text = row.try_get(0)?;
-                Ok((event_type.into(), u64::try_from(n_events).unwrap_or(0)))
-            },
-        )?;
+        let by_type = include_str!("../../sql/survey_dead.sql");
+        let bare = include_str!("../../sql/survey_dead_bare.sql");
+        let counts = match self.count_dead_by(by_type, limit) {
+            Err(error) if error.is_refusal() => self.count_dead_by(bare, limit)?,
+            counts => counts?,
+        };
         let n_events: u64 = counts.iter().map(|(_, n)| n).sum();
         Ok(DeadByType {
             counts,
             is_capped: n_events >= u64::from(limit),
+        })
+    }
+
+    fn count_dead_by(
+        &mut self,
+        sql: &'static str,
+        limit: u32,
+    ) -> Result<Vec<(String, u64)>, StoreError> {
+        self.query("count the dead events", sql, &[&i64::from(limit)], |row| {
+            let event_type: Text = row.try_get(0)?;
+            let n_events: i64 = row.try_get(1)?;
+            Ok((event_type.into(), u64::try_from(n_events).unwrap_or(0)))
         })
     }
 }

@@ -140,10 +140,13 @@ impl<'a> Aside<'a> {
     }
 
     fn wait_for(&mut self, mut finished: Finished, reason: Reason) {
-        let wait = if reason == Reason::Locked {
-            WAIT_FIRST
-        } else {
-            doubled(finished.n_refusals, WAIT_MAX)
+        let wait = match reason {
+            Reason::Locked => WAIT_FIRST,
+            // Each try costs the others as long as it takes.
+            Reason::Slow => doubled(finished.n_refusals.saturating_add(2), WAIT_MAX),
+            Reason::Refused | Reason::Swallowed | Reason::Untried => {
+                doubled(finished.n_refusals, WAIT_MAX)
+            }
         };
         debug!(
             "set the outcome of event {} aside for {:.0} s: {reason:?}",

@@ -7,11 +7,14 @@ use crate::store::StoreError;
 /// Outcomes per write: a larger batch saves next to nothing, and a failure repeats all of it.
 const BATCH_EVENTS: usize = 500;
 
+/// Fewer are not written faster, unless one by one.
+const BATCH_EVENTS_LEAST: usize = 30;
+
 /// Longest time for a batch; one that needs more holds a slow row, or is too large for a database that is slow as a whole.
 const BATCH_LIMIT: Duration = Duration::from_secs(4);
 
 /// The same while slow rows are about.
-const BATCH_LIMIT_SLOW: Duration = Duration::from_secs(1);
+const BATCH_LIMIT_SLOW: Duration = Duration::from_millis(600);
 
 /// How long slow rows are about after the last one was met.
 const SLOW_AFTERMATH: Duration = Duration::from_mins(1);
@@ -59,12 +62,12 @@ impl Pace {
 
     /// A batch was written as a whole.
     pub(super) fn went_well(&mut self) {
-        self.batch_max = (self.batch_max + self.batch_max / 4 + 1).min(BATCH_EVENTS);
+        self.batch_max = (self.batch_max * 2).min(BATCH_EVENTS);
     }
 
     /// A batch of so many has run into its limit.
     pub(super) fn took_too_long(&mut self, events: usize) {
-        self.batch_max = (events / 4).max(1);
+        self.batch_max = (events / 4).max(BATCH_EVENTS_LEAST);
     }
 }
 

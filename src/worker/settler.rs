@@ -33,11 +33,14 @@ const BATCH_WAIT: Duration = Duration::from_millis(20);
 /// While outcomes pour in, the settler looks at this rhythm instead of being woken by each of them.
 const BATCH_STEP: Duration = Duration::from_millis(1);
 
+/// What is set aside waits at least so many times as long as its last tries took.
+const ASIDE_SHARE: u32 = 4;
+
 /// Rhythm in which a drain tries again what is set aside.
 const ASIDE_EVERY: Duration = Duration::from_secs(1);
 
 /// Longest time for a part of a batch that has failed; a row that takes more than half of it is slow.
-const PART_LIMIT: Duration = Duration::from_secs(1);
+const PART_LIMIT: Duration = Duration::from_millis(600);
 
 /// Parts that a batch which was refused is cut into.
 const PARTS: usize = 4;
@@ -60,6 +63,7 @@ pub(super) fn run(finished: Receiver<Finished>, shared: &Shared) {
         link: Link::new(shared, Stage::Settler, &shared.pool),
         shared,
         aside: Aside::new(shared),
+        aside_from: Instant::now(),
         pace: Pace::default(),
         round: Round::new(),
     };
@@ -79,6 +83,8 @@ struct Settler<'a> {
     shared: &'a Shared,
     /// Outcomes that the database does not take now.
     aside: Aside<'a>,
+    /// None of it is tried before.
+    aside_from: Instant,
     pace: Pace,
     round: Round,
 }
@@ -86,20 +92,21 @@ struct Settler<'a> {
 impl Settler<'_> {
     /// Waits for outcomes; `None` when no more can come.
     fn gather(&mut self, finished: &Receiver<Finished>) -> Option<Vec<Finished>> {
-        let mut is_tried = false;
         let first = loop {
             let Some(wait) = self.aside.wait() else {
                 break finished.recv().ok()?;
             };
-            if wait.is_zero() && !is_tried {
-                // Also while outcomes pour in, when no wait would ever end without one; but these have a turn, too.
+            let turn = self.aside_from.saturating_duration_since(Instant::now());
+            if wait.is_zero() && (turn.is_zero() || finished.is_empty()) {
+                // Also while outcomes pour in, when no wait would ever end without one; but these have most of the time.
+                let began = Instant::now();
                 self.retry_aside();
-                is_tried = true;
+                self.aside_from = Instant::now() + began.elapsed() * ASIDE_SHARE;
                 continue;
             }
             match finished.recv_timeout(wait) {
                 Ok(first) => break first,
-                Err(RecvTimeoutError::Timeout) => is_tried = false,
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         };

@@ -37,41 +37,43 @@ fn a_reason_that_the_encoding_of_the_database_lacks_gives_way() {
     assert_eq!(db.number(told, &[]), 3);
 }
 
-/// Goal: one row whose update takes longer than any statement may keeps only itself waiting, is named once, and is counted.
+/// Goal: rows whose update takes longer than any statement may keep only themselves waiting, are named once, and are counted.
 #[test]
-fn a_row_that_is_slow_to_write_holds_up_no_other() {
+fn rows_that_are_slow_to_write_hold_up_no_other() {
     let db = TestDb::new();
     let ids = db.insert_events("order.created", 120);
-    let slow = ids[60];
+    let slow = [ids[5], ids[40], ids[60], ids[100]];
     trigger(
         &db,
         &format!(
-            "if new.id = {slow} and exists (select from lag) then perform pg_sleep(100); end if; return new;"
+            "if new.id = any (array{slow:?}) and exists (select from lag) then perform pg_sleep(100); end if; return new;"
         ),
     );
     db.execute("create table lag as select 1 as is_slow");
     let recorder = Recorder::new();
 
     let mut daemon = Daemon::new(&db).route(recorder.route("*")).start();
-    wait_until_within(LIMIT, "all the others are done", || db.count("done") == 119);
-    wait_until_within(LIMIT, "it is known as slow", || {
-        daemon.metric(SET_ASIDE, &[("reason", "slow")]) == Some(1.0)
+    wait_until_within(LIMIT, "all the others are done", || db.count("done") == 116);
+    wait_until_within(LIMIT, "they are known as slow", || {
+        daemon.metric(SET_ASIDE, &[("reason", "slow")]) == Some(4.0)
     });
     let more = db.insert_events("order.created", 20);
     wait_until_within(LIMIT, "later ones are done, too", || {
-        db.count("done") == 139
+        db.count("done") == 136
     });
     assert_eq!(
         db.number("select count(*) from outbox_event where attempts <> 1", &[]),
-        1
+        4
     );
     db.execute("delete from lag");
-    wait_until_within(LIMIT, "it is done", || db.count("done") == 140);
+    wait_until_within(LIMIT, "they are done", || db.count("done") == 140);
 
     assert_eq!(recorder.history().len(), 140);
     recorder.history().assert_complete([ids, more].concat(), 0);
-    let named = format!("event {slow} (order.created): could not settle events");
-    assert_eq!(daemon.log().matches(&named).count(), 1, "{}", daemon.log());
+    for slow in slow {
+        let named = format!("event {slow} (order.created): could not settle events");
+        assert_eq!(daemon.log().matches(&named).count(), 1, "{}", daemon.log());
+    }
     assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
 }
 
