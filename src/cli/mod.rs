@@ -108,6 +108,8 @@ fn remedy(err: &StoreError) -> Option<&'static str> {
         Some("`dispatchbox migrate` brings what is missing")
     } else if err.is_permission_denied() {
         Some("`sql/roles.sql` makes roles that may do what is needed")
+    } else if err.is_shared_connection() {
+        Some("name the server itself in the DSN instead of the pooler")
     } else {
         None
     }
@@ -122,9 +124,12 @@ fn is_unreachable(err: &StoreError) -> bool {
     }
 }
 
-/// Says whether a person has to set something right in the database before anything works.
+/// Says whether a person has to set something right, in the database or in the DSN, before anything works.
 fn is_set_up_wrongly(err: &StoreError) -> bool {
-    err.is_configuration() || err.is_schema() || err.is_permission_denied()
+    err.is_configuration()
+        || err.is_schema()
+        || err.is_permission_denied()
+        || err.is_shared_connection()
 }
 
 /// Writes the warnings of a one-shot command to standard error; `run` logs its own.

@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::connect::Session;
 use super::dead::{Changed, DEAD_BATCH, DeadChange, DeadFilter};
 use super::dead_cursor::DeadCursor;
 use super::error::StoreError;
+use super::session::Session;
 
 /// A batch that took less is followed by a larger one.
 const QUICK: Duration = Duration::from_millis(500);

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use postgres::Row;
 use postgres::types::Timestamp;
 
-use super::connect::Session;
 use super::error::StoreError;
+use super::session::Session;
 use super::text::Text;
 use crate::config::CLAIM_EVENTS_MAX;
 use crate::event::Event;

@@ -1,31 +1,23 @@
-//! One connection whose calls end.
+//! Opening a connection, in a time that has an end.
 //!
 //! The driver bounds only the TCP connect: a server that accepts and stays silent holds its caller for ever, whatever is set, and a
-//! driver that waits cannot be stopped. So each address is knocked at first with a socket of our own, and the driver is sent only to one that
-//! answers, in a thread of its own: the caller waits as long as it was told to and no longer. A thread that was given up ends when the
-//! server, which did answer, answers or goes away; the number of attempts under way is capped.
-//!
-//! After that each call is bounded by the server (`statement_timeout`, `lock_timeout`), and a silent network by keepalives and
-//! `tcp_user_timeout`. A server that is stopped without being gone still holds its caller; the supervisor replaces a worker that no
-//! longer turns.
-//!
-//! Settings are made by a statement and not in the startup packet, which a pooler may refuse.
+//! driver that waits cannot be stopped from within. So each address is knocked at first with a socket of our own, and the driver is sent only to
+//! one that answers, in a thread of its own: the caller waits as long as it was told to and no longer. A thread that was given up ends
+//! when its line is cut ([`super::line`]); the number of attempts under way is capped.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
+use postgres::Config;
 use postgres::config::TargetSessionAttrs;
-use postgres::types::ToSql;
-use postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, Statement};
 
 use super::addresses::{Failures, Resolver, Trial, Tried, system_resolver, try_each};
 use super::dsn::Dsn;
 use super::error::{DOING_CONNECT, StoreError};
 use super::knock::knock;
-use super::repertoire::Repertoire;
+use super::session::{Session, Timeouts};
 
 /// Connection attempts under way in this process, given up or not. Each holds a thread and a socket; a healthy process makes as many
 /// at once as it has threads that talk to the database.
@@ -33,47 +25,6 @@ const ATTEMPTS_MAX: usize = 32;
 
 /// A server cuts the name of a connection there.
 const NAME_BYTES_MAX: usize = 63;
-
-/// Longest wait for a lock: what somebody else holds, an event row or the whole table, stops one batch for this long and others not.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How long database calls may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Bounds a connection attempt, for each host of the DSN.
-    pub connect: Duration,
-    /// Bounds each statement.
-    pub query: Duration,
-}
-
-impl Timeouts {
-    /// Bounds a connection attempt that tries every host of the DSN.
-    pub fn connect_all(&self, dsn: &Dsn) -> Duration {
-        let n_hosts = u32::try_from(dsn.n_hosts()).unwrap_or(u32::MAX);
-        self.connect.saturating_mul(n_hosts)
-    }
-}
-
-/// How long the calls of a session wait from now on; `None` is as long as in every session of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
-    /// For a lock.
-    pub lock: Option<Duration>,
-    /// For a statement to end.
-    pub statement: Option<Duration>,
-}
-
-/// One connection. Its statements are prepared when they are first used, and kept.
-pub struct Session {
-    client: Client,
-    statements: HashMap<&'static str, Statement>,
-    setup: String,
-    /// Set where they are not what the setup says.
-    limits: Limits,
-    repertoire: Repertoire,
-    opened: Instant,
-    is_broken: bool,
-}
 
 /// Opens a connection to the first server of the description that takes it and sets its session up; ends within `timeouts.connect` for each
 /// host, even if it accepts and stays silent.
@@ -169,124 +120,6 @@ fn within<T: Send + 'static>(
     }
 }
 
-impl Session {
-    fn open(config: &Config, setup: String) -> Result<Session, StoreError> {
-        let mut client = config
-            .connect(NoTls)
-            .map_err(|err| StoreError::of_connect(&err))?;
-        client
-            .batch_execute(&setup)
-            .map_err(|err| StoreError::of_statement("set up the session", &err))?;
-        Ok(Session {
-            client,
-            statements: HashMap::new(),
-            setup,
-            limits: Limits::default(),
-            repertoire: Repertoire::default(),
-            opened: Instant::now(),
-            is_broken: false,
-        })
-    }
-
-    /// Says whether the server is a standby, or takes no writes for another reason.
-    fn only_reads(&mut self) -> Result<bool, StoreError> {
-        let result = self.client.simple_query("show transaction_read_only");
-        let messages = self.judge("look whether the server can be written to", result)?;
-        Ok(messages.iter().any(
-            |message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on")),
-        ))
-    }
-
-    /// Says whether this connection has to be discarded.
-    pub fn is_broken(&self) -> bool {
-        self.is_broken || self.client.is_closed()
-    }
-
-    /// When this connection was opened.
-    pub fn opened(&self) -> Instant {
-        self.opened
-    }
-
-    /// Runs one statement, prepared at its first use, and reads its rows; `doing` completes "could not".
-    pub(crate) fn query<T>(
-        &mut self,
-        doing: &'static str,
-        sql: &'static str,
-        params: &[&(dyn ToSql + Sync)],
-        read: impl Fn(&Row) -> Result<T, postgres::Error>,
-    ) -> Result<Vec<T>, StoreError> {
-        let result = self
-            .statement(sql)
-            .and_then(|statement| self.client.query(&statement, params))
-            .and_then(|rows| rows.iter().map(read).collect());
-        self.judge(doing, result)
-    }
-
-    /// Runs statements that are not prepared and return nothing; several of them are one transaction.
-    pub(crate) fn batch(&mut self, doing: &'static str, sql: &str) -> Result<(), StoreError> {
-        let result = self.client.batch_execute(sql);
-        self.judge(doing, result)
-    }
-
-    /// Waits no longer than this from now on. Asks the server only where that is a change.
-    pub fn wait_no_longer(&mut self, limits: Limits) -> Result<(), StoreError> {
-        if self.limits == limits {
-            return Ok(());
-        }
-        self.set_up_again()?;
-        let settings = [
-            ("lock_timeout", limits.lock),
-            ("statement_timeout", limits.statement),
-        ];
-        let sql: Vec<String> = settings
-            .into_iter()
-            .filter_map(|(name, limit)| Some(format!("set {name} = {}", milliseconds(limit?))))
-            .collect();
-        if !sql.is_empty() {
-            self.batch("set the time limits", &sql.join("; "))?;
-        }
-        self.limits = limits;
-        Ok(())
-    }
-
-    pub(super) fn repertoire(&self) -> &Repertoire {
-        &self.repertoire
-    }
-
-    pub(super) fn repertoire_mut(&mut self) -> &mut Repertoire {
-        &mut self.repertoire
-    }
-
-    /// Puts the session's settings back after work that needed others.
-    pub(super) fn set_up_again(&mut self) -> Result<(), StoreError> {
-        let result = self.client.batch_execute(&self.setup);
-        self.judge("set up the session", result)?;
-        self.limits = Limits::default();
-        Ok(())
-    }
-
-    fn statement(&mut self, sql: &'static str) -> Result<Statement, postgres::Error> {
-        if let Some(statement) = self.statements.get(sql) {
-            return Ok(statement.clone());
-        }
-        let statement = self.client.prepare(sql)?;
-        self.statements.insert(sql, statement.clone());
-        Ok(statement)
-    }
-
-    fn judge<T>(
-        &mut self,
-        doing: &'static str,
-        result: Result<T, postgres::Error>,
-    ) -> Result<T, StoreError> {
-        result.map_err(|err| {
-            let error = StoreError::of_statement(doing, &err);
-            self.is_broken |= error.is_connection_lost();
-            error
-        })
-    }
-}
-
 /// Counts itself while it lives.
 struct Attempt;
 
@@ -342,31 +175,9 @@ fn full_name(given: &str, ours: &str) -> String {
 fn open(trial: &Trial, timeouts: &Timeouts) -> Result<Tried<Session>, StoreError> {
     knock(&trial.address, trial.knock_limit)
         .map_err(|err| StoreError::of_knock(&err, trial.knock_limit))?;
-    let mut session = Session::open(&trial.config, setup_sql(timeouts))?;
+    let mut session = Session::open(&trial.config, timeouts)?;
     if trial.is_choosy && session.only_reads()? {
         return Ok(Tried::OnlyReads(session));
     }
     Ok(Tried::Fit(session))
-}
-
-/// What every session of ours relies on, whatever the server, the database or the role has as its default: claims need READ COMMITTED,
-/// and compiling short statements only costs. In SQL_ASCII a text is whatever bytes it is: they are taken as they are, since the server would
-/// refuse to send what is no UTF-8.
-fn setup_sql(timeouts: &Timeouts) -> String {
-    // Below the statement's own limit, or that would end the wait and nobody would know that it was a lock.
-    let lock = LOCK_TIMEOUT.min(timeouts.query / 2);
-    format!(
-        "set default_transaction_isolation = 'read committed'; set statement_timeout = {query}; set lock_timeout = {lock}; \
-         set idle_in_transaction_session_timeout = {query}; set jit = off; \
-         select set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') = 'SQL_ASCII'",
-        query = milliseconds(timeouts.query),
-        lock = milliseconds(lock),
-    )
-}
-
-/// In PostgreSQL 0 would mean no limit at all, and more than an `int` is refused.
-fn milliseconds(duration: Duration) -> i32 {
-    i32::try_from(duration.as_millis())
-        .unwrap_or(i32::MAX)
-        .max(1)
 }

@@ -13,9 +13,9 @@ use std::time::UNIX_EPOCH;
 use postgres::Row;
 
 use super::claim::{DbTime, db_time, unix_micros};
-use super::connect::Session;
 use super::dead_cursor::DeadCursor;
 use super::error::StoreError;
+use super::session::Session;
 use super::text::Text;
 use crate::event::{json_text, timestamp};
 

@@ -205,6 +205,24 @@ impl StoreError {
         }
     }
 
+    /// A call that was never answered: its line was cut.
+    pub(super) fn cut(doing: &'static str, limit: Duration) -> StoreError {
+        let cause = format!("no answer within {} s", limit.as_secs_f64());
+        StoreError::unavailable(doing, cause)
+    }
+
+    /// What would change settings of other clients.
+    pub(super) fn shared(doing: &'static str) -> StoreError {
+        StoreError {
+            doing,
+            kind: StoreErrorKind::Rejected(SqlState::INVALID_TRANSACTION_STATE.code().to_owned()),
+            code: None,
+            cause:
+                "a connection pooler stands in between, which shares this connection with others"
+                    .to_owned(),
+        }
+    }
+
     /// No connection, for a reason of our own.
     pub(crate) fn unavailable(doing: &'static str, cause: String) -> StoreError {
         StoreError {
@@ -318,6 +336,12 @@ impl StoreError {
             || matches!(&self.kind, StoreErrorKind::Rejected(code) if code.starts_with("28"))
     }
 
+    /// Says whether a pooler shares the connection, and what was wanted would change settings of its other clients.
+    pub fn is_shared_connection(&self) -> bool {
+        let code = SqlState::INVALID_TRANSACTION_STATE;
+        self.code.is_none() && self.kind == StoreErrorKind::Rejected(code.code().to_owned())
+    }
+
     /// Says whether a table, column, function or schema is not there: `dispatchbox migrate` helps.
     pub fn is_schema(&self) -> bool {
         [
@@ -397,6 +421,7 @@ fn kind_of(code: &str) -> StoreErrorKind {
 /// Says whether the session no longer knows its prepared statements (a pooler reset it), or they no longer fit a table that was altered.
 fn is_session_stale(code: &str) -> bool {
     code == SqlState::INVALID_SQL_STATEMENT_NAME.code()
+        || code == SqlState::DUPLICATE_PSTATEMENT.code()
         || code == SqlState::FEATURE_NOT_SUPPORTED.code()
 }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::claim::{DbTime, unix_micros};
-use super::connect::{Limits, Session};
 use super::dead::time_text;
 use super::error::StoreError;
+use super::session::{Limits, Session};
 use super::settle::{DOING_SETTLE, SettleBatch, Settlement, Verdict};
 use super::text::Text;
 use crate::event::Outcome;
@@ -159,9 +159,7 @@ impl Session {
             expired: false,
         };
         self.wait_no_longer(REHEARSAL)?;
-        self.batch("begin a rehearsal", "begin")?;
-        let verdicts = self.settle_each(&batch);
-        self.batch("undo a rehearsal", "rollback")?;
+        let verdicts = self.undone(|session| session.settle_each(&batch));
         self.wait_no_longer(Limits::default())?;
         Ok(verdicts?.into_iter().find_map(|verdict| match verdict {
             Verdict::Known(written) if written.kept => Some(StoreError::kept(DOING_SETTLE)),

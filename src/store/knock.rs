@@ -9,6 +9,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::line::Turn;
+
 /// SSLRequest: its length, then its code.
 const QUESTION: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
@@ -59,7 +61,10 @@ fn ask_tcp(address: SocketAddr, limit: Duration) -> io::Result<()> {
 
 fn ask_unix(path: &Path, limit: Duration) -> io::Result<()> {
     let limit = limit.max(Duration::from_millis(1));
+    // Not while another one looks for its socket among all that this process has.
+    let turn = Turn::take();
     let mut stream = UnixStream::connect(path)?;
+    drop(turn);
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
     ask(&mut stream)

@@ -5,8 +5,8 @@ use std::time::Duration;
 use postgres::Row;
 
 use super::claim::{attempts, unix_micros};
-use super::connect::Session;
 use super::error::StoreError;
+use super::session::Session;
 use super::settle::Settlement;
 use super::text::Text;
 use crate::backoff::RetryPolicy;

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use super::connect::Session;
 use super::error::StoreError;
+use super::session::Session;
 
 /// Schemas that are named: a person who has more of them knows which one is meant.
 const SCHEMAS_MAX: usize = 5;

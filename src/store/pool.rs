@@ -1,64 +1,118 @@
-//! A few connections, lent one at a time.
+//! A few connections, lent one at a time and kept warm between two calls.
 //!
-//! What r2d2 holds are slots, and a slot connects in the thread that borrows it, at its first use. So a failure reaches the one who asks,
-//! with its cause and at once, instead of a time-out after background threads have retried; waiting and trying again are the caller's
-//! business, who alone knows what else there is to do. And nothing here can be used up by connections that hang.
+//! r2d2 holds them and opens them in threads of its own. Three things of it would stop us, and are kept from it: it tries a connect that
+//! fails again and again by itself, with growing waits, while the one who asks learns nothing but that time is over; connects that hang take up
+//! its places for ever; and so does one that panics. So what our manager hands over is what an attempt came to, a session or the
+//! reason why there is none: no attempt fails in r2d2's eyes, each ends within the connect timeout ([`connect`] runs it in a thread of
+//! its own), and a reason is given to the one who waits, at once, and its place is free again. Waiting and trying again are the caller's
+//! business, who alone knows what else there is to do.
+//!
+//! A connection that the server has closed while it lay here, because it was idle for too long for instance, is replaced before it is lent:
+//! that is no failure, and nobody is told.
 
 use std::convert::Infallible;
 use std::num::NonZeroU16;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::connect::{Session, Timeouts, connect};
+use super::connect::connect;
 use super::dsn::Dsn;
 use super::error::{DOING_CONNECT, StoreError};
+use super::session::{Session, Timeouts};
+
+/// A place that becomes free by the loss of its connection wakes nobody who waits for one: so it is looked for at this rhythm.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A few connections to one database.
 #[derive(Clone)]
 pub struct Pool {
-    slots: r2d2::Pool<Slots>,
+    places: r2d2::Pool<Manager>,
+    /// Longest wait for a connection.
+    wait_max: Duration,
 }
 
 /// A borrowed connection; it returns by being dropped, and is closed instead if it is broken.
 pub struct PooledSession {
-    slot: r2d2::PooledConnection<Slots>,
+    place: r2d2::PooledConnection<Manager>,
 }
 
 impl Pool {
-    /// Makes a pool of at most `size` connections; opens none yet.
+    /// Makes a pool of at most `size` connections; opens none yet, and none that is not asked for.
     pub fn new(dsn: Dsn, timeouts: Timeouts, size: NonZeroU16, application_name: &str) -> Pool {
-        let connection_timeout = timeouts.connect_all(&dsn);
-        let target = Target {
+        Pool::with_idle_limit(dsn, timeouts, size, application_name, None)
+    }
+
+    /// The same for what is seldom asked: a connection that nobody has borrowed for this long is closed.
+    pub fn for_seldom(
+        dsn: Dsn,
+        timeouts: Timeouts,
+        size: NonZeroU16,
+        application_name: &str,
+        idle_max: Duration,
+    ) -> Pool {
+        Pool::with_idle_limit(dsn, timeouts, size, application_name, Some(idle_max))
+    }
+
+    fn with_idle_limit(
+        dsn: Dsn,
+        timeouts: Timeouts,
+        size: NonZeroU16,
+        application_name: &str,
+        idle_max: Option<Duration>,
+    ) -> Pool {
+        // A connect that ends just in time is still worth waiting for.
+        let wait_max = timeouts.connect_all(&dsn) + LOOK_EVERY;
+        let manager = Manager {
             dsn,
             timeouts,
             application_name: application_name.to_owned(),
         };
-        let slots = r2d2::Pool::builder()
+        let places = r2d2::Pool::builder()
             .max_size(u32::from(size.get()))
+            .min_idle(Some(0))
             .test_on_check_out(false)
-            .connection_timeout(connection_timeout)
+            .idle_timeout(idle_max)
             // A connection keeps what it has learned (statements, plans, which leases stand): no reason to throw that away.
-            .idle_timeout(None)
             .max_lifetime(None)
             .error_handler(Box::new(r2d2::NopErrorHandler))
-            .build_unchecked(Slots(Arc::new(target)));
-        Pool { slots }
+            .build_unchecked(manager);
+        Pool { places, wait_max }
     }
 
     /// The most connections it opens.
     pub fn size(&self) -> u32 {
-        self.slots.max_size()
+        self.places.max_size()
     }
 
     /// Lends a connection, opening it if need be; waits for a free one no longer than a connection attempt may take.
     pub fn get(&self) -> Result<PooledSession, StoreError> {
-        let mut slot = self.slots.get().map_err(|_| {
-            let limit = self.slots.connection_timeout().as_secs_f64();
-            let cause = format!("no connection of the pool was free within {limit} s");
-            StoreError::timed_out(DOING_CONNECT, cause)
-        })?;
-        slot.open()?;
-        Ok(PooledSession { slot })
+        let asked = Instant::now();
+        loop {
+            let left = self.wait_max.saturating_sub(asked.elapsed());
+            let Ok(mut place) = self.places.get_timeout(left.min(LOOK_EVERY)) else {
+                if left > LOOK_EVERY {
+                    continue;
+                }
+                let limit = self.wait_max.saturating_sub(LOOK_EVERY).as_secs_f64();
+                let cause = format!("no connection of the pool was free within {limit} s");
+                return Err(StoreError::timed_out(DOING_CONNECT, cause));
+            };
+            match &mut place.opened {
+                Ok(session) => {
+                    if session.is_open() {
+                        return Ok(PooledSession { place });
+                    }
+                    // Closed while it lay here.
+                }
+                Err(error) => {
+                    let error = error.clone();
+                    if place.at >= asked {
+                        return Err(error);
+                    }
+                    // It failed for somebody who did not wait for it: that says nothing about now.
+                }
+            }
+        }
     }
 }
 
@@ -66,66 +120,88 @@ impl Deref for PooledSession {
     type Target = Session;
 
     fn deref(&self) -> &Session {
-        self.slot.session.as_ref().expect(OPEN)
+        self.place.opened.as_ref().expect(OPEN)
     }
 }
 
 impl DerefMut for PooledSession {
     fn deref_mut(&mut self) -> &mut Session {
-        self.slot.session.as_mut().expect(OPEN)
+        self.place.opened.as_mut().expect(OPEN)
     }
 }
 
-/// Why a borrowed slot holds a session.
-const OPEN: &str = "get opens a slot before it lends it";
+/// Why a borrowed place holds a session.
+const OPEN: &str = "get looks before it lends";
 
 /// Where and how to connect.
-struct Target {
+struct Manager {
     dsn: Dsn,
     timeouts: Timeouts,
     application_name: String,
 }
 
-/// A place for one connection.
-struct Slot {
-    target: Arc<Target>,
-    session: Option<Session>,
+/// What an attempt to connect came to.
+struct Attempt {
+    opened: Result<Session, StoreError>,
+    at: Instant,
 }
 
-impl Slot {
-    fn open(&mut self) -> Result<(), StoreError> {
-        if self.session.is_none() {
-            let target = &self.target;
-            let session = connect(&target.dsn, &target.timeouts, &target.application_name)?;
-            self.session = Some(session);
-        }
-        Ok(())
-    }
-}
-
-/// Makes slots, which cannot fail.
-struct Slots(Arc<Target>);
-
-impl r2d2::ManageConnection for Slots {
-    type Connection = Slot;
+impl r2d2::ManageConnection for Manager {
+    type Connection = Attempt;
     type Error = Infallible;
 
-    fn connect(&self) -> Result<Slot, Infallible> {
-        Ok(Slot {
-            target: Arc::clone(&self.0),
-            session: None,
+    fn connect(&self) -> Result<Attempt, Infallible> {
+        let opened = connect(&self.dsn, &self.timeouts, &self.application_name);
+        Ok(Attempt {
+            opened,
+            at: Instant::now(),
         })
     }
 
-    fn is_valid(&self, _: &mut Slot) -> Result<(), Infallible> {
+    /// Never asked: what is lent was looked at, without a way to the server.
+    fn is_valid(&self, _: &mut Attempt) -> Result<(), Infallible> {
         Ok(())
     }
 
-    /// Called when a slot comes back: closes a broken connection and keeps the slot, which will open another.
-    fn has_broken(&self, slot: &mut Slot) -> bool {
-        if slot.session.as_ref().is_some_and(Session::is_broken) {
-            slot.session = None;
+    fn has_broken(&self, attempt: &mut Attempt) -> bool {
+        attempt.opened.as_mut().map_or(true, Session::has_broken)
+    }
+}
+
+/// One connection of a pool, kept from call to call for as long as it lives: for a stage whose session knows something.
+pub struct Kept {
+    pool: Pool,
+    session: Option<PooledSession>,
+}
+
+impl Kept {
+    /// Borrows at the first call.
+    pub fn new(pool: &Pool) -> Kept {
+        Kept {
+            pool: pool.clone(),
+            session: None,
         }
-        false
+    }
+
+    /// The session, another one where it was lost.
+    pub fn get(&mut self) -> Result<&mut Session, StoreError> {
+        if self
+            .session
+            .as_mut()
+            .is_some_and(|session| !session.is_open())
+        {
+            // Its place may be the only one.
+            self.session = None;
+        }
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => self.pool.get()?,
+        };
+        Ok(self.session.insert(session))
+    }
+
+    /// Gives it back.
+    pub fn let_go(&mut self) {
+        self.session = None;
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::connect::Session;
 use super::error::StoreError;
+use super::session::Session;
 
 /// An event that is to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]

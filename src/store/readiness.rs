@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::connect::Session;
 use super::error::StoreError;
 use super::out_of_reach::OutOfReach;
+use super::session::Session;
 
 /// Names told of a longer list: they fit into one line of a log, and who mends the first ten mends all.
 const NAMES_MAX: usize = 10;

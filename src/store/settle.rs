@@ -7,9 +7,9 @@ use std::time::Duration;
 use postgres::Row;
 
 use super::claim::attempts;
-use super::connect::Session;
 use super::error::StoreError;
 use super::repertoire::Repertoire;
+use super::session::Session;
 use crate::event::Outcome;
 
 /// What writing outcomes is called in errors.

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::claim::{DbTime, Position, unix_micros};
-use super::connect::Session;
 use super::error::StoreError;
+use super::session::Session;
 use super::text::Text;
 
 /// Due events that nobody has claimed.
@@ -50,10 +50,9 @@ pub struct DeadByType {
 impl Session {
     /// Makes this session's plans independent of statistics: whatever the table holds, a survey walks an index that ends at its limit.
     pub fn set_up_surveys(&mut self) -> Result<(), StoreError> {
-        self.query(
+        self.bind(
             "set up the survey",
             include_str!("../../sql/survey_set_up.sql"),
-            &[],
             |_| Ok(()),
         )
         .map(|_| ())

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use super::claim::Position;
-use super::connect::Session;
 use super::error::StoreError;
 use super::lease::Lease;
+use super::session::Session;
 use super::text::Text;
 use crate::backoff::RetryPolicy;
 

@@ -70,6 +70,11 @@ fn look(dsn: &Dsn, timeouts: &Timeouts) -> Result<Option<Lack>, StoreError> {
     let lack = session.lack()?;
     if lack.is_none() {
         session.rehearse()?;
+        if session.is_shared() {
+            info!(
+                "a connection pooler stands before the database: each call is a transaction that brings its own settings"
+            );
+        }
     }
     Ok(lack)
 }

@@ -1,11 +1,11 @@
-//! A stage's way to the database: one session, kept while it works, replaced when it is lost, each call timed and counted.
+//! A stage's way to the database: a session for each call, which is timed and counted.
 //!
-//! Kept, because a session knows which leases stand and has its statements prepared. Only where the pool has a single connection
-//! do the stages take turns.
+//! It is borrowed and returned. The fetcher alone keeps its own while it lives, because a session knows which leases stand, and so does the
+//! keeper, so that no renewal waits for a connection. Where the pool has a single one its stages take turns.
 
 use std::time::{Duration, Instant};
 
-use crate::store::{Limits, Pool, PooledSession, Session, StoreError};
+use crate::store::{Kept, Limits, Pool, Session, StoreError};
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
 
@@ -41,12 +41,13 @@ impl Patience {
     }
 }
 
-/// One stage's session.
+/// One stage's way.
 pub(super) struct Link<'a> {
     shared: &'a Shared,
     stage: Stage,
     pool: &'a Pool,
-    session: Option<PooledSession>,
+    /// What the stage keeps of it from call to call.
+    kept: Kept,
 }
 
 impl<'a> Link<'a> {
@@ -56,7 +57,7 @@ impl<'a> Link<'a> {
             shared,
             stage,
             pool,
-            session: None,
+            kept: Kept::new(pool),
         }
     }
 
@@ -94,30 +95,32 @@ impl<'a> Link<'a> {
         patience: Patience,
         call: impl FnOnce(&mut Session) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let began = Instant::now();
-        let result = self.shared.pulse.call(self.stage, || {
-            let session = match self.session.take() {
-                Some(session) => self.session.insert(session),
-                None => self.session.insert(self.pool.get()?),
-            };
-            session.wait_no_longer(patience.limits(self.shared.config.query_timeout))?;
-            call(session)
-        });
+        let mut since = Instant::now();
+        let (shared, stage) = (self.shared, self.stage);
+        // Each of the three has an end of its own, and a worker counts as stuck by the longest.
+        let result = shared
+            .pulse
+            .call(stage, || self.kept.get())
+            .and_then(|session| {
+                since = session.opened();
+                let limits = patience.limits(shared.config.query_timeout);
+                shared
+                    .pulse
+                    .call(stage, || session.wait_no_longer(limits))?;
+                shared.pulse.call(stage, || call(session))
+            });
         if let Err(error) = &result {
-            self.shared.metrics.db_error(error.reason());
-            let opened = self.session.as_ref().map(|session| session.opened());
+            shared.metrics.db_error(error.reason());
             // What one row is refused for is told with its event's name.
-            if !(matches!(self.stage, Stage::Settler) && error.is_refusal()) {
-                self.shared
-                    .outage
-                    .failed(self.stage, error, opened.unwrap_or(began));
+            if !(matches!(stage, Stage::Settler) && error.is_refusal()) {
+                shared.outage.failed(stage, error, since);
             }
             if error.is_connection_lost() {
-                self.session = None;
+                self.kept.let_go();
             }
         }
-        if self.pool.size() == 1 {
-            self.session = None;
+        if !stage.keeps_session() || self.pool.size() == 1 {
+            self.kept.let_go();
         }
         result
     }

@@ -22,6 +22,14 @@ pub(super) enum Stage {
 impl Stage {
     /// How many there are.
     pub(super) const COUNT: usize = Stage::Sweeper as usize + 1;
+
+    /// Says whether it keeps its session from call to call.
+    pub(super) fn keeps_session(self) -> bool {
+        match self {
+            Stage::Fetcher | Stage::Keeper => true,
+            Stage::Settler | Stage::Sweeper => false,
+        }
+    }
 }
 
 /// The calls under way.

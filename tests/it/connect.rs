@@ -2,16 +2,18 @@
 
 use std::net::TcpListener;
 use std::num::NonZeroU16;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use dispatchbox::event::Outcome;
 use dispatchbox::store::dsn::Dsn;
 use dispatchbox::store::{Pool, Session, StoreError, StoreErrorKind, Timeouts, connect};
 
-use crate::support::TestDb;
 use crate::support::session::{
     RECORD_SETTINGS, TIMEOUTS, claim, query, session, settle, settlements,
 };
+use crate::support::{Front, TestDb, cluster, wait_until};
 
 const SHORT: Timeouts = Timeouts {
     connect: Duration::from_millis(300),
@@ -317,6 +319,74 @@ fn a_pool_with_all_connections_lent_says_so_in_time() {
         "{error}"
     );
     pool.get().unwrap().now().unwrap();
+}
+
+#[test]
+fn a_pooled_connection_that_the_server_has_closed_is_replaced_before_it_is_lent() {
+    let db = TestDb::new();
+    db.execute(&format!(
+        "ALTER DATABASE {} SET idle_session_timeout = '2500ms'",
+        db.name()
+    ));
+    let pool = pool(&db, TIMEOUTS, 1);
+    pool.get().unwrap().now().unwrap();
+    let there = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test' AND datname = current_database()";
+    wait_until("the server has closed it", || db.number(there, &[]) == 0);
+
+    pool.get().unwrap().now().unwrap();
+}
+
+/// Goal: a connection to a server that is stopped without being gone can be closed.
+#[test]
+fn closing_a_connection_does_not_wait_for_a_server_that_is_frozen() {
+    let server = cluster::private();
+    let db = TestDb::on(&server);
+    let front = Front::of(&db);
+    let sessions = [db.dsn(), front.dsn(&db)]
+        .map(|dsn| connect(&Dsn::parse(&dsn).unwrap(), &TIMEOUTS, "test").unwrap());
+
+    server.pause().unwrap();
+    let (sender, closed) = mpsc::channel();
+    let closing = thread::spawn(move || {
+        drop(sessions);
+        sender.send(())
+    });
+    let is_closed = closed.recv_timeout(Duration::from_secs(20));
+    server.resume().unwrap();
+
+    assert_eq!(is_closed, Ok(()));
+    closing.join().unwrap().unwrap();
+}
+
+/// Goal: a call that the server does not answer ends a little after the time that it may take, by TCP and by a Unix socket.
+#[test]
+fn a_call_to_a_server_that_is_frozen_ends() {
+    let server = cluster::private();
+    let db = TestDb::on(&server);
+    let front = Front::of(&db);
+    let mut sessions = [db.dsn(), front.dsn(&db)]
+        .map(|dsn| connect(&Dsn::parse(&dsn).unwrap(), &SHORT, "test").unwrap());
+
+    server.pause().unwrap();
+    let (sender, answers) = mpsc::channel();
+    let calling = thread::spawn(move || {
+        sender.send(
+            sessions
+                .each_mut()
+                .map(|session| session.now().unwrap_err()),
+        )
+    });
+    let answers = answers.recv_timeout(Duration::from_secs(20));
+    server.resume().unwrap();
+
+    for error in answers.unwrap() {
+        assert!(error.is_connection_lost() && error.is_transient());
+        assert_eq!(
+            error.to_string(),
+            "could not read the clock: no answer within 1.3 s"
+        );
+    }
+    calling.join().unwrap().unwrap();
 }
 
 fn try_to_settle(session: &mut Session, token: i64) -> Result<(), StoreError> {

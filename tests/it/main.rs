@@ -88,6 +88,8 @@ mod migrate;
 mod other_schema;
 /// Standard output on a full disk, or read by nobody.
 mod output;
+/// PgBouncer between us and the database, shared with an application.
+mod pooler;
 /// Random histories against a model.
 mod properties;
 /// The command `publish`: what goes into the row, and what is refused.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::steps::{Step, steps};
 use super::{MigrateReport, choose, flaws, inventory, outdated_functions};
 use crate::pause::pause;
-use crate::store::connect::Session;
 use crate::store::error::StoreError;
+use crate::store::session::Session;
 
 /// Longest wait for a lock, in SQL: what a producer notices at most. With the pause behind it, producers wait for less than a quarter of
 /// the time that somebody else holds the table.
@@ -103,10 +103,10 @@ impl<'a> Migration<'a> {
         if let Some(elsewhere) = elsewhere {
             (self.on_step)(&format!("a second outbox: {}", elsewhere.fact()));
         }
-        let settings = format!(
-            "set statement_timeout = 0; set lock_timeout = '{LOCK_TIMEOUT}'; set client_min_messages = warning"
-        );
-        self.session.batch("set up the migration", &settings)
+        let settings =
+            format!("set lock_timeout = '{LOCK_TIMEOUT}'; set client_min_messages = warning");
+        self.session.batch("set up the migration", &settings)?;
+        self.session.take_time()
     }
 
     /// Lets one migration run at a time. Asked for again and again instead of waited for: a waiting statement holds a snapshot, and building

@@ -8,8 +8,8 @@ mod steps;
 
 use std::collections::BTreeSet;
 
-use super::connect::Session;
 use super::error::StoreError;
+use super::session::Session;
 use migration::Migration;
 use steps::{Step, steps};
 
@@ -95,10 +95,9 @@ impl Session {
 
 /// Binds the session to the schema that holds outbox_event, or else to the one where it would be made; returns its name.
 fn choose(session: &mut Session) -> Result<Option<String>, StoreError> {
-    let homes = session.query(
+    let homes = session.bind(
         "choose the schema",
         include_str!("../../../sql/choose_schema.sql"),
-        &[],
         |row| row.try_get(0),
     )?;
     Ok(homes.into_iter().next())

@@ -92,6 +92,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 /// Crates that only some top-level modules may name, so that each can be replaced in one place.
 const CRATES: &[(&str, &[&str])] = &[
     ("argh", &["cli"]),
+    ("bytes", &["store"]),
     ("env_logger", &["logging"]),
     // The API's requests are parsed by it, and receivers' answers.
     ("httparse", &["http", "handler"]),
@@ -105,6 +106,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("sha2", &["http"]),
     ("signal_hook", &["signal"]),
     ("tiny_http", &["http"]),
+    ("tokio", &["store"]),
     ("toml", &["cli"]),
     // Handlers deliver by it; `status` asks a daemon.
     ("ureq", &["handler", "cli"]),

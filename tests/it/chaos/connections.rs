@@ -146,6 +146,39 @@ fn a_connection_that_is_terminated_right_after_an_outage_is_told() {
     }
 }
 
+/// Goal: a server that closes idle connections is no trouble: nothing is told, nothing fails, and what comes next is delivered.
+#[test]
+fn connections_that_the_server_closes_for_being_idle_are_replaced_unnoticed() {
+    let db = TestDb::new();
+    db.execute(&format!(
+        "alter database {} set idle_session_timeout = '2500ms'",
+        db.name()
+    ));
+    let mut daemon = Daemon::new(&db)
+        .route("*=log")
+        .args(["--poll-interval", "5", "--lease-seconds", "3600"])
+        .start();
+    daemon.wait_ready();
+    let mut ids = db.insert_events("order.created", 1);
+    wait_all_done(&db, &ids);
+    let oldest = "select coalesce(min(extract(epoch from backend_start) * 1e6), 0)::bigint from pg_stat_activity \
+                  where datname = current_database() and application_name like '%dispatchbox worker%'";
+    let now = "select (extract(epoch from clock_timestamp()) * 1e6)::bigint";
+
+    for _ in 0..2 {
+        let before = db.number(now, &[]);
+        wait_until_within(LIMIT, "every connection of the worker is a new one", || {
+            db.number(oldest, &[]) > before || db.number(oldest, &[]) == 0
+        });
+        ids.extend(db.insert_events("order.created", 1));
+        wait_all_done(&db, &ids);
+    }
+
+    assert_eq!(daemon.metric("dispatchbox_db_errors_total", &[]), Some(0.0));
+    assert_eq!(lines_with(&daemon, "WARN"), 0, "{}", daemon.log());
+    assert_done_at_first_attempt(&db, [&mut daemon], &ids);
+}
+
 fn few_slots() -> Cluster {
     let settings = Settings::volatile().with("max_connections", &SLOTS.to_string());
     cluster::private_with(&settings)

@@ -9,7 +9,7 @@ use super::{
     lines_with, wait_all_done, wait_runs,
 };
 use crate::support::{
-    Daemon, Receiver, Recorder, TestDb, cluster, process, wait_until, wait_until_within,
+    Daemon, Front, Receiver, Recorder, TestDb, cluster, process, wait_until, wait_until_within,
 };
 
 /// Goal: a restart, orderly or as after a power failure, costs no run and loses none, and every worker tells it once.
@@ -205,4 +205,53 @@ fn a_schema_that_vanishes_for_a_while_costs_no_event() {
     assert_done_at_first_attempt(&db, [&mut daemon], &ids);
     recorder.history().assert_complete(ids, 0);
     assert!(lines_with(&daemon, "WARN") <= 2, "{}", daemon.log());
+}
+
+/// Goal: a server that is frozen with all its connections costs no worker, no handler and no attempt, and work goes on when it is.
+/// Method: frozen for longer than a worker may be stuck, for connections by a Unix socket and by TCP.
+#[test]
+fn a_server_that_is_frozen_costs_no_worker_and_no_handler() {
+    let server = cluster::private();
+    let db = TestDb::on(&server);
+    let front = Front::of(&db);
+    let recorder = Recorder::new().gated();
+    let mut daemons = [db.dsn(), front.dsn(&db)].map(|dsn| {
+        Daemon::new(&db)
+            .dsn(dsn)
+            .route(recorder.route("*"))
+            .args(["--query-timeout", "1", "--connect-timeout", "1"])
+            .args(["--max-parallel", "2", "--poll-interval", "0.05"])
+            .start()
+    });
+    let workers = daemons.each_ref().map(|daemon| daemon.wait_workers(1));
+    let ids = db.insert_events("order.created", 12);
+    wait_until("both have two handlers running", || {
+        daemons
+            .iter()
+            .all(|daemon| daemon.metric("dispatchbox_events_in_flight", &[]) >= Some(2.0))
+            && recorder.history().len() == 4
+    });
+
+    server.pause().unwrap();
+    let frozen = Instant::now();
+    recorder.open_gate();
+    wait_until_within(
+        LIMIT,
+        "it is frozen for longer than a worker may be stuck",
+        || frozen.elapsed() > Duration::from_secs(12),
+    );
+    server.resume().unwrap();
+    let resumed = Instant::now();
+    wait_all_done(&db, &ids);
+    eprintln!(
+        "done {} ms after the server went on",
+        resumed.elapsed().as_millis()
+    );
+
+    for (daemon, workers) in daemons.iter().zip(workers) {
+        assert_eq!(daemon.worker_pids(), workers, "{}", daemon.log());
+        assert_no_outcome_missed(daemon);
+    }
+    assert_done_at_first_attempt(&db, &mut daemons, &ids);
+    recorder.history().assert_complete(ids, 0);
 }

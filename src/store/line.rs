@@ -1,0 +1,309 @@
+//! A line to the server that another thread can cut.
+//!
+//! A call waits for its answer inside the driver, and a server that is stopped without being gone lets it wait for ever: the server's own time
+//! limits stand still with it, and over a Unix socket no keepalive finds that out. So each call says until when it waits, one thread of the
+//! process looks at all of them now and then, and cuts the line of a call that is overdue: the call fails, as if the server had closed the
+//! connection, its thread goes on, and the socket is closed with the session. The start of a connection is such a call, too, and so
+//! is its end.
+//!
+//! How a line is cut depends on how it is laid, since the driver owns its socket and tells nobody which one it is:
+//!
+//! - *TCP:* the driver hands the socket to what it takes for a maker of TLS ([`Tap`]), and gets it back in a [`Wire`], whose reads and writes
+//!   fail once the line is cut. TLS goes on top of that wire.
+//! - *Unix socket:* the driver makes no TLS there and hands nothing over, but the same maker is called when the socket has just been opened: it
+//!   finds the new one in /proc/self/fd and keeps a duplicate, made by `pidfd_getfd` of the process itself, to shut down. Where the kernel's
+//!   filter forbids that call (Docker does without CAP_SYS_PTRACE) such a line cannot be cut, and the supervisor replaces a worker that is held
+//!   up for long.
+//!
+//! Why not duplicates for both: in a container, where databases are reached by TCP, they are mostly forbidden. Why not the wire for both:
+//! the driver offers no place for it in a Unix socket. Why no thread per call that is left behind: its callers lend what they send.
+//!
+//! The traits that the driver asks for are those of an asynchronous stream; nothing here is asynchronous by itself.
+
+use std::convert::Infallible;
+use std::fs;
+use std::future::{Ready, ready};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use log::debug;
+use postgres::Socket;
+use postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
+use rustix::net::{Shutdown, SocketAddrUnix, getpeername, shutdown};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Longest wait for the turn to open a Unix socket, which others need for a moment each.
+const TURN_MAX: Duration = Duration::from_secs(1);
+
+/// One connection, as far as others may end it.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    is_cut: AtomicBool,
+    /// Milliseconds after the epoch at which the call under way is overdue, 0 while there is none.
+    due_ms: AtomicU64,
+    /// The thread that waits for the wire.
+    waker: Mutex<Option<Waker>>,
+    /// The duplicate of a Unix socket.
+    socket: Mutex<Option<OwnedFd>>,
+}
+
+impl Line {
+    /// Notes that a call begins which may take this long.
+    pub(super) fn begin(&self, limit: Duration) {
+        self.due_ms.store(now_ms(limit).max(1), Ordering::Relaxed);
+    }
+
+    /// Notes that the call is over.
+    pub(super) fn end(&self) {
+        self.due_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// Says whether it was cut: nothing comes from it any more.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Acquire)
+    }
+
+    /// Cuts the line if its call is overdue.
+    pub(super) fn cut_if_overdue(&self) {
+        let due = self.due_ms.load(Ordering::Relaxed);
+        if due == 0 || now_ms(Duration::ZERO) < due || self.is_cut.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if let Some(socket) = &*lock(&self.socket) {
+            // An end that is closed already needs no cutting.
+            let _ = shutdown(socket, Shutdown::Both);
+        }
+        if let Some(waker) = lock(&self.waker).take() {
+            waker.wake();
+        }
+    }
+
+    /// What a read or write comes to that cannot go on now: who cuts the line wakes this thread.
+    fn wait<T>(&self, context: &Context<'_>) -> Poll<io::Result<T>> {
+        let mut waker = lock(&self.waker);
+        if !waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(context.waker()))
+        {
+            *waker = Some(context.waker().clone());
+        }
+        drop(waker);
+        if self.is_cut() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Poll::Pending
+    }
+}
+
+fn now_ms(wait: Duration) -> u64 {
+    static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from((EPOCH.elapsed() + wait).as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the driver takes for a maker of TLS: it puts a line under one connection.
+#[derive(Clone)]
+pub(super) struct Tap {
+    line: Arc<Line>,
+    search: Arc<Mutex<Option<Search>>>,
+}
+
+impl Tap {
+    /// For a connection by TCP.
+    pub(super) fn of_tcp(line: &Arc<Line>) -> Tap {
+        Tap {
+            line: Arc::clone(line),
+            search: Arc::default(),
+        }
+    }
+
+    /// For a connection to a Unix socket on this port, which is opened next.
+    pub(super) fn of_unix(line: &Arc<Line>, port: u16) -> Tap {
+        Tap {
+            line: Arc::clone(line),
+            search: Arc::new(Mutex::new(Search::begin(port))),
+        }
+    }
+}
+
+impl MakeTlsConnect<Socket> for Tap {
+    type Stream = Wire<Socket>;
+    type TlsConnect = Tap;
+    type Error = Infallible;
+
+    fn make_tls_connect(&mut self, _: &str) -> Result<Tap, Infallible> {
+        if let Some(search) = lock(&self.search).take() {
+            *lock(&self.line.socket) = search.end();
+        }
+        Ok(self.clone())
+    }
+}
+
+impl TlsConnect<Socket> for Tap {
+    type Stream = Wire<Socket>;
+    type Error = Infallible;
+    type Future = Ready<Result<Wire<Socket>, Infallible>>;
+
+    fn connect(self, socket: Socket) -> Self::Future {
+        ready(Ok(Wire {
+            inner: socket,
+            line: self.line,
+        }))
+    }
+}
+
+/// A stream whose reads and writes fail once its line is cut.
+pub(super) struct Wire<S> {
+    inner: S,
+    line: Arc<Line>,
+}
+
+impl<S> Wire<S> {
+    fn or_cut<T>(&self, poll: Poll<io::Result<T>>, context: &Context<'_>) -> Poll<io::Result<T>> {
+        if poll.is_pending() {
+            return self.line.wait(context);
+        }
+        poll
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.inner).poll_read(context, bytes);
+        self.or_cut(poll, context)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.or_cut(poll, context)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.inner).poll_flush(context);
+        self.or_cut(poll, context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.inner).poll_shutdown(context);
+        self.or_cut(poll, context)
+    }
+}
+
+impl TlsStream for Wire<Socket> {
+    fn channel_binding(&self) -> ChannelBinding {
+        ChannelBinding::none()
+    }
+}
+
+/// The search for the Unix socket that is opened while this lives. One at a time, so that what is new is the one.
+struct Search {
+    name: String,
+    before: Vec<String>,
+    _turn: Turn,
+}
+
+impl Search {
+    fn begin(port: u16) -> Option<Search> {
+        let turn = Turn::take()?;
+        Some(Search {
+            name: format!(".s.PGSQL.{port}"),
+            before: sockets().into_iter().map(|(_, socket)| socket).collect(),
+            _turn: turn,
+        })
+    }
+
+    /// Duplicates what is new and leads to a server; none where that is not one.
+    fn end(self) -> Option<OwnedFd> {
+        let mut found: Vec<OwnedFd> = sockets()
+            .into_iter()
+            .filter(|(_, socket)| !self.before.contains(socket))
+            .filter_map(|(number, _)| duplicate(number))
+            .filter(|socket| self.leads_to_server(socket))
+            .collect();
+        if found.len() != 1 {
+            debug!(
+                "a connection cannot be cut: {} sockets are new",
+                found.len()
+            );
+            return None;
+        }
+        found.pop()
+    }
+
+    /// The directory may have several names; what the server has bound is the last part.
+    fn leads_to_server(&self, socket: &OwnedFd) -> bool {
+        getpeername(socket)
+            .ok()
+            .flatten()
+            .and_then(|peer| SocketAddrUnix::try_from(peer).ok())
+            .is_some_and(|peer| {
+                peer.path_bytes()
+                    .is_some_and(|path| path.ends_with(self.name.as_bytes()))
+            })
+    }
+}
+
+/// Number and name of each socket that this process holds; the name is never that of another one.
+fn sockets() -> Vec<(i32, String)> {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let number = entry.file_name().to_str()?.parse().ok()?;
+            let target = fs::read_link(entry.path()).ok()?;
+            let name = target.to_str().filter(|name| name.starts_with("socket:"))?;
+            Some((number, name.to_owned()))
+        })
+        .collect()
+}
+
+fn duplicate(number: i32) -> Option<OwnedFd> {
+    pidfd_open(getpid(), PidfdFlags::empty())
+        .and_then(|process| pidfd_getfd(process, number, PidfdGetfdFlags::empty()))
+        .inspect_err(|error| debug!("a connection cannot be cut: {error}"))
+        .ok()
+}
+
+/// The right to open a Unix socket to a server. Not a lock: another function gives it back.
+pub(super) struct Turn;
+
+impl Turn {
+    /// Waits for it; `None` when that takes too long.
+    pub(super) fn take() -> Option<Turn> {
+        Turn::place().0.send_timeout((), TURN_MAX).ok()?;
+        Some(Turn)
+    }
+
+    fn place() -> &'static (Sender<()>, Receiver<()>) {
+        static PLACE: LazyLock<(Sender<()>, Receiver<()>)> = LazyLock::new(|| bounded(1));
+        &PLACE
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let _ = Turn::place().1.try_recv();
+    }
+}

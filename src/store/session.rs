@@ -1,0 +1,495 @@
+//! One connection whose calls end.
+//!
+//! Each call is bounded by the server (`statement_timeout`, `lock_timeout`), and where that stands still, too, by its line, which is cut when
+//! no answer has come for a while longer ([`super::line`]).
+//!
+//! What the calls rely on, whatever the server, the database or the role has as its default, is set in one of two ways:
+//!
+//! - A session of our own is set up once, by a statement and not in the startup packet, which a pooler may refuse. Its statements are prepared
+//!   when they are first used, and kept.
+//! - A pooler (PgBouncer) lends each transaction another server's connection, which other clients use before and after: what was set there
+//!   would be theirs, and a prepared statement would not be found again. So each call is a transaction of its own that sets what it needs for
+//!   itself, and its statements have no names. That takes three ways to the pooler instead of one, and nothing more on the server.
+//!
+//! Which of the two it is shows in a mark: a setting of a made-up name that the startup packet asks for. A server gives it to the session that
+//! it starts; a pooler refuses it, or passes it over.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use postgres::config::{Host, SslMode, SslNegotiation};
+use postgres::error::SqlState;
+use postgres::types::{ToSql, Type};
+use postgres::{Client, Config, Error, Row, Statement};
+use r2d2::ManageConnection as _;
+use r2d2_postgres::PostgresConnectionManager;
+
+use super::dsn::Dsn;
+use super::error::StoreError;
+use super::line::{Line, Tap};
+use super::repertoire::Repertoire;
+use super::watch::watch;
+
+/// Longest wait for a lock: what somebody else holds, an event row or the whole table, stops one batch for this long and others not.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The server is to end a statement, and its answer is to arrive, before the line is cut: at most this much later than it may take.
+const MARGIN_MAX: Duration = Duration::from_secs(3);
+
+/// The same where statements are meant to be short.
+const MARGIN_MIN: Duration = Duration::from_secs(1);
+
+/// Closing a connection says goodbye to the server, which may be stopped.
+const CLOSE_MAX: Duration = Duration::from_millis(500);
+
+/// A connection that nothing was asked on for this long is asked whether it stands before it is used: a way to the server that is lost in no
+/// time that matters.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// Who does not answer that by then is given up.
+const IDLE_ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// How long database calls may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Bounds a connection attempt, for each host of the DSN.
+    pub connect: Duration,
+    /// Bounds each statement.
+    pub query: Duration,
+}
+
+impl Timeouts {
+    /// Bounds a connection attempt that tries every host of the DSN.
+    pub fn connect_all(&self, dsn: &Dsn) -> Duration {
+        let n_hosts = u32::try_from(dsn.n_hosts()).unwrap_or(u32::MAX);
+        self.connect.saturating_mul(n_hosts)
+    }
+
+    /// When an answer has not come by then, none will.
+    fn answer(&self) -> Duration {
+        self.query + self.query.clamp(MARGIN_MIN, MARGIN_MAX)
+    }
+}
+
+/// How long the calls of a session wait from now on; `None` is as long as in every session of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// For a lock.
+    pub lock: Option<Duration>,
+    /// For a statement to end.
+    pub statement: Option<Duration>,
+}
+
+/// One connection.
+pub struct Session {
+    // Dropped before the line, which ends a goodbye that is not heard.
+    client: Client,
+    manager: PostgresConnectionManager<Tap>,
+    line: Arc<Line>,
+    timeouts: Timeouts,
+    /// Longest wait for an answer; none during work that takes hours.
+    answer_max: Option<Duration>,
+    /// A pooler shares it with others.
+    is_shared: bool,
+    /// How a transaction ends there.
+    end: &'static str,
+    /// By statement, where the connection is our own.
+    prepared: HashMap<&'static str, Statement>,
+    /// What the parameters of a statement are, where it is not.
+    types: HashMap<&'static str, Vec<Type>>,
+    /// Statements that bind every transaction on a shared connection, beside the settings.
+    bound: String,
+    limits: Limits,
+    repertoire: Repertoire,
+    opened: Instant,
+    /// When its last call was over.
+    used: Instant,
+    is_broken: bool,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.line.begin(CLOSE_MAX);
+    }
+}
+
+impl Session {
+    /// Opens a connection to the only host of the configuration and sets its session up.
+    pub(super) fn open(config: &Config, timeouts: &Timeouts) -> Result<Session, StoreError> {
+        let line = Arc::new(Line::default());
+        watch(&line);
+        // Whoever waits for this has gone by then.
+        line.begin(timeouts.connect);
+        let mark = format!("{:016x}", fastrand::u64(..));
+        let (manager, opened) = connect_marked(config, &line, &mark);
+        let client = opened.map_err(|err| StoreError::of_connect(&err))?;
+        let mut session = Session {
+            client,
+            manager,
+            line,
+            timeouts: *timeouts,
+            answer_max: Some(timeouts.answer()),
+            is_shared: false,
+            end: "commit",
+            prepared: HashMap::new(),
+            types: HashMap::new(),
+            bound: String::new(),
+            limits: Limits::default(),
+            repertoire: Repertoire::default(),
+            opened: Instant::now(),
+            used: Instant::now(),
+            is_broken: false,
+        };
+        session.is_shared = !session.set_up(Some(&mark))?;
+        Ok(session)
+    }
+
+    /// Says whether this connection has to be discarded.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken || self.line.is_cut() || self.client.is_closed()
+    }
+
+    /// The same where it comes back to a pool.
+    pub(super) fn has_broken(&mut self) -> bool {
+        self.is_broken() || self.manager.has_broken(&mut self.client)
+    }
+
+    /// Says whether this connection can be used. After it was idle the server is asked: it may have closed the connection, for having been idle
+    /// for too long for instance, or something on the way may have forgotten it. The driver does not notice while nothing is called.
+    pub(super) fn is_open(&mut self) -> bool {
+        if !self.is_broken() && self.used.elapsed() >= IDLE {
+            let answer = self.timed(|client| client.is_valid(IDLE_ANSWER_MAX));
+            self.is_broken |= answer.is_err();
+        }
+        !self.is_broken()
+    }
+
+    /// Says whether the server is a standby, or takes no writes for another reason.
+    pub(super) fn only_reads(&mut self) -> Result<bool, StoreError> {
+        let doing = "look whether the server can be written to";
+        let sql = "select current_setting('transaction_read_only')";
+        let found: Vec<String> = self.query(doing, sql, &[], |row| row.try_get(0))?;
+        Ok(found == ["on"])
+    }
+
+    /// Says whether a pooler shares this connection with other clients.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// When this connection was opened.
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Runs one statement and reads its rows; `doing` completes "could not".
+    pub(crate) fn query<T>(
+        &mut self,
+        doing: &'static str,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+        read: impl Fn(&Row) -> Result<T, Error>,
+    ) -> Result<Vec<T>, StoreError> {
+        let rows = if self.is_shared {
+            self.query_shared(sql, params)
+        } else {
+            self.query_own(sql, params)
+        };
+        self.judge(doing, rows.and_then(|rows| rows.iter().map(read).collect()))
+    }
+
+    /// Runs statements that are not prepared and return nothing; several of them are one transaction. They may set what they like: this is
+    /// refused where others would find it.
+    pub(crate) fn batch(&mut self, doing: &'static str, sql: &str) -> Result<(), StoreError> {
+        if self.is_shared {
+            return Err(StoreError::shared(doing));
+        }
+        let result = self.timed(|client| client.batch_execute(sql));
+        self.judge(doing, result)
+    }
+
+    /// Runs a statement that binds what comes after it, by settings, and reads its rows. Its only parameter says whether the settings are for
+    /// the transaction alone; then it is repeated in each.
+    pub(crate) fn bind<T>(
+        &mut self,
+        doing: &'static str,
+        sql: &'static str,
+        read: impl Fn(&Row) -> Result<T, Error>,
+    ) -> Result<Vec<T>, StoreError> {
+        let is_local = self.is_shared;
+        let rows = self.query(doing, sql, &[&is_local], read)?;
+        if is_local {
+            self.bound.push(';');
+            self.bound.push_str(&sql.replace("$1", "true"));
+        }
+        Ok(rows)
+    }
+
+    /// Waits no longer than this from now on. Asks the server only where that is a change.
+    pub fn wait_no_longer(&mut self, limits: Limits) -> Result<(), StoreError> {
+        if self.limits == limits {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.limits, limits);
+        if self.is_shared {
+            return Ok(());
+        }
+        let [statement, lock, ..] = self.settings();
+        let sql = [statement, lock].map(|(name, value)| format!("set {name} = {value}"));
+        self.batch("set the time limits", &sql.join("; "))
+            .inspect_err(|_| self.limits = before)
+    }
+
+    pub(super) fn repertoire(&self) -> &Repertoire {
+        &self.repertoire
+    }
+
+    pub(super) fn repertoire_mut(&mut self) -> &mut Repertoire {
+        &mut self.repertoire
+    }
+
+    /// Does work that leaves nothing behind in the database: its transaction is rolled back.
+    pub(super) fn undone<T>(
+        &mut self,
+        work: impl FnOnce(&mut Session) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if self.is_shared {
+            self.end = UNDO;
+            let result = work(self);
+            self.end = "commit";
+            return result;
+        }
+        self.batch("begin a rehearsal", "begin")?;
+        let result = work(self);
+        self.batch("undo a rehearsal", UNDO)?;
+        result
+    }
+
+    /// Lets statements take as long as they need, until the session is set up again.
+    pub(super) fn take_time(&mut self) -> Result<(), StoreError> {
+        self.batch("set up the session", "set statement_timeout = 0")?;
+        self.answer_max = None;
+        Ok(())
+    }
+
+    /// Puts the session's settings back after work that needed others.
+    pub(super) fn set_up_again(&mut self) -> Result<(), StoreError> {
+        self.answer_max = Some(self.timeouts.answer());
+        self.limits = Limits::default();
+        self.set_up(None).map(|_| ())
+    }
+
+    /// Sets what every session of ours relies on; says whether that was done. With a mark it is done only where that is found.
+    fn set_up(&mut self, mark: Option<&str>) -> Result<bool, StoreError> {
+        let mut sql = format!(
+            "select set_config('{ISOLATION}', '{READ_COMMITTED}', false)",
+            ISOLATION = "default_transaction_isolation"
+        );
+        for (name, value) in self.settings() {
+            // To a string this cannot fail.
+            let _ = write!(sql, ", set_config('{name}', '{value}', false)");
+        }
+        let _ = write!(sql, ", {}", plain_encoding(false));
+        if let Some(mark) = mark {
+            let _ = write!(sql, " where current_setting('{MARK}', true) = '{mark}'");
+        }
+        let result = self.timed(|client| client.simple_query(&sql));
+        let messages = self.judge("set up the session", result)?;
+        let is_row = |message| matches!(message, postgres::SimpleQueryMessage::Row(_));
+        Ok(messages.into_iter().any(is_row))
+    }
+
+    /// What the calls rely on beside the isolation level; compiling short statements only costs.
+    fn settings(&self) -> [(&'static str, String); 4] {
+        let query = self.timeouts.query;
+        // Below the statement's own limit, or that would end the wait and nobody would know that it was a lock.
+        let lock = self.limits.lock.unwrap_or(LOCK_TIMEOUT.min(query / 2));
+        let text = |limit| milliseconds(limit).to_string();
+        [
+            (
+                "statement_timeout",
+                text(self.limits.statement.unwrap_or(query)),
+            ),
+            ("lock_timeout", text(lock)),
+            ("idle_in_transaction_session_timeout", text(query)),
+            ("jit", "off".to_owned()),
+        ]
+    }
+
+    fn query_own(
+        &mut self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        let statement = if let Some(statement) = self.prepared.get(sql) {
+            statement.clone()
+        } else {
+            let statement = self.timed(|client| client.prepare(sql))?;
+            self.prepared.insert(sql, statement.clone());
+            statement
+        };
+        self.timed(|client| client.query(&statement, params))
+    }
+
+    /// In a transaction of its own, which leaves nothing behind.
+    fn query_shared(
+        &mut self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        let mut begin = format!("begin isolation level {READ_COMMITTED}");
+        for (name, value) in self.settings() {
+            let _ = write!(begin, "; set local {name} = {value}");
+        }
+        let _ = write!(begin, "; select {}", plain_encoding(true));
+        begin.push_str(&self.bound);
+        let end = self.end;
+        let result = self
+            .timed(|client| client.batch_execute(&begin))
+            .and_then(|()| self.query_unnamed(sql, params))
+            .and_then(|rows| {
+                self.timed(|client| client.batch_execute(end))
+                    .map(|()| rows)
+            });
+        if result.is_err() {
+            // Where not even this is answered nobody knows what state it is in.
+            self.is_broken |= self.timed(|client| client.batch_execute(UNDO)).is_err();
+        }
+        result
+    }
+
+    fn query_unnamed(
+        &mut self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        let types = self
+            .types
+            .entry(sql)
+            .or_insert_with(|| params.iter().map(|param| type_of(*param)).collect());
+        let typed: Vec<(&(dyn ToSql + Sync), Type)> =
+            params.iter().copied().zip(types.iter().cloned()).collect();
+        self.timed(|client| client.query_typed(sql, &typed))
+    }
+
+    /// Makes one call, and has its line cut when no answer comes.
+    fn timed<T>(&mut self, call: impl FnOnce(&mut Client) -> T) -> T {
+        if let Some(limit) = self.answer_max {
+            self.line.begin(limit);
+        }
+        let result = call(&mut self.client);
+        self.line.end();
+        self.used = Instant::now();
+        result
+    }
+
+    fn judge<T>(&mut self, doing: &'static str, result: Result<T, Error>) -> Result<T, StoreError> {
+        result.map_err(|err| {
+            let error = match self.answer_max {
+                Some(limit) if self.line.is_cut() => StoreError::cut(doing, limit),
+                _ => StoreError::of_statement(doing, &err),
+            };
+            self.is_broken |= error.is_connection_lost();
+            error
+        })
+    }
+}
+
+/// The setting that shows whose session it is.
+const MARK: &str = "dispatchbox.session";
+
+/// Ends a transaction of which nothing is to stay.
+const UNDO: &str = "rollback";
+
+/// In SQL_ASCII a text is whatever bytes it is: they are taken as they are, since the server would refuse to send what is no UTF-8.
+fn plain_encoding(is_local: bool) -> String {
+    format!(
+        "case when current_setting('server_encoding') = 'SQL_ASCII' then set_config('client_encoding', 'SQL_ASCII', {is_local}) end"
+    )
+}
+
+/// Claims need it.
+const READ_COMMITTED: &str = "read committed";
+
+/// Says that a pooler has refused the mark: each further try would be a line in its log. Where the server itself comes to be reached, that
+/// is taken for a pooler, too, which costs some time and nothing else.
+static IS_MARK_REFUSED: AtomicBool = AtomicBool::new(false);
+
+fn connect_marked(
+    config: &Config,
+    line: &Arc<Line>,
+    mark: &str,
+) -> (PostgresConnectionManager<Tap>, Result<Client, Error>) {
+    if !IS_MARK_REFUSED.load(Ordering::Relaxed) {
+        let mut marked = config.clone();
+        let options = config.get_options().unwrap_or_default();
+        marked.options(&format!("{options} -c {MARK}={mark}"));
+        let tried = connect(marked, line);
+        let is_refused = |err: &Error| err.code() == Some(&SqlState::PROTOCOL_VIOLATION);
+        if !tried.1.as_ref().is_err_and(is_refused) {
+            return tried;
+        }
+    }
+    let tried = connect(config.clone(), line);
+    if tried.1.is_ok() {
+        IS_MARK_REFUSED.store(true, Ordering::Relaxed);
+    }
+    tried
+}
+
+fn connect(
+    mut config: Config,
+    line: &Arc<Line>,
+) -> (PostgresConnectionManager<Tap>, Result<Client, Error>) {
+    let tap = if let [Host::Unix(_)] = config.get_hosts() {
+        let port = config.get_ports().first().copied();
+        config.ssl_mode(SslMode::Disable);
+        Tap::of_unix(line, port.unwrap_or(DEFAULT_PORT))
+    } else {
+        if let ([], &[address, ..]) = (config.get_hosts(), config.get_hostaddrs()) {
+            // The tap is not asked where there is no name.
+            config.host(&address.to_string());
+        }
+        config.ssl_mode(SslMode::Require);
+        config.ssl_negotiation(SslNegotiation::Direct);
+        Tap::of_tcp(line)
+    };
+    let manager = PostgresConnectionManager::new(config, tap);
+    let client = manager.connect();
+    (manager, client)
+}
+
+/// What a parameter is to the server. Asking it takes a prepared statement, whose name may be taken on a shared connection.
+fn type_of(param: &(dyn ToSql + Sync)) -> Type {
+    const KNOWN: [Type; 10] = [
+        Type::TEXT,
+        Type::INT8,
+        Type::INT4,
+        Type::FLOAT8,
+        Type::BOOL,
+        Type::TIMESTAMPTZ,
+        Type::TEXT_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT4_ARRAY,
+        Type::FLOAT8_ARRAY,
+    ];
+    KNOWN
+        .into_iter()
+        .find(|known| param.to_sql_checked(known, &mut BytesMut::new()).is_ok())
+        // Refused by the driver, with the reason.
+        .unwrap_or(Type::UNKNOWN)
+}
+
+/// The driver's default.
+const DEFAULT_PORT: u16 = 5432;
+
+/// In PostgreSQL 0 would mean no limit at all, and more than an `int` is refused.
+fn milliseconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis())
+        .unwrap_or(i32::MAX)
+        .max(1)
+}

@@ -1,0 +1,61 @@
+//! The thread that cuts the lines of calls that are overdue. It runs while there is a line.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+use log::warn;
+
+use super::line::Line;
+use crate::pause::pause;
+
+/// How often calls are looked at: a call ends at most this much late.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The lines there are.
+struct Watched {
+    lines: Vec<Weak<Line>>,
+    is_running: bool,
+}
+
+static WATCHED: Mutex<Watched> = Mutex::new(Watched {
+    lines: Vec::new(),
+    is_running: false,
+});
+
+/// Has this line watched for as long as it lives.
+pub(super) fn watch(line: &Arc<Line>) {
+    let mut watched = watched();
+    watched.lines.push(Arc::downgrade(line));
+    if !watched.is_running {
+        match thread::Builder::new()
+            .name("line-watch".into())
+            .spawn(look_again_and_again)
+        {
+            // The thread waits for this lock.
+            Ok(_) => watched.is_running = true,
+            Err(error) => warn!("calls of the database are not watched: {error}"),
+        }
+    }
+}
+
+fn watched() -> MutexGuard<'static, Watched> {
+    WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn look_again_and_again() {
+    loop {
+        let mut watched = watched();
+        watched.lines.retain(|line| line.strong_count() > 0);
+        if watched.lines.is_empty() {
+            watched.is_running = false;
+            return;
+        }
+        let lines: Vec<Arc<Line>> = watched.lines.iter().filter_map(Weak::upgrade).collect();
+        drop(watched);
+        for line in lines {
+            line.cut_if_overdue();
+        }
+        pause(LOOK_EVERY);
+    }
+}
