@@ -87,9 +87,10 @@ pub fn database_failed(err: &StoreError, dsn: &Dsn, why: Option<String>) -> Exit
     ExitCode::from(match err.kind() {
         _ if is_unreachable(err) => EXIT_UNAVAILABLE,
         StoreErrorKind::Rejected(_) if is_set_up_wrongly(err) => EXIT_CONFIG,
-        StoreErrorKind::Unavailable | StoreErrorKind::TimedOut | StoreErrorKind::Rejected(_) => {
-            EXIT_FAILED
-        }
+        StoreErrorKind::Unavailable
+        | StoreErrorKind::Unanswered
+        | StoreErrorKind::TimedOut
+        | StoreErrorKind::Rejected(_) => EXIT_FAILED,
     })
 }
 
@@ -118,7 +119,7 @@ fn remedy(err: &StoreError) -> Option<&'static str> {
 /// Says whether the database could not be reached at all, or never answered the attempt to connect.
 fn is_unreachable(err: &StoreError) -> bool {
     match err.kind() {
-        StoreErrorKind::Unavailable => true,
+        StoreErrorKind::Unavailable | StoreErrorKind::Unanswered => true,
         StoreErrorKind::TimedOut => err.is_connecting(),
         StoreErrorKind::Rejected(_) => false,
     }

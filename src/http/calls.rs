@@ -1,13 +1,13 @@
 //! Database calls of the API: few at a time, each with an end.
 //!
-//! A call has a thread and a connection of its own, since a server that is stuck cannot be made to answer: whoever asked is answered in
-//! time, and the thread keeps its place until the server lets it go. So however long a table is locked or a server stuck, the API holds
-//! `CALLS_MAX` threads and connections, a further call waits for a place, `PLACE_MAX` at most, and no thread that answers `/health` is
-//! ever in here.
+//! A call has a thread of its own, since a server that is stuck cannot be made to answer: whoever asked is answered in time, and the thread
+//! keeps its place until its call is ended. So however long a table is locked or a server stuck, the API holds `CALLS_MAX` threads and
+//! connections, a further call waits for a place, `PLACE_MAX` at most, and no thread that answers `/health` is ever in here.
 //!
-//! Why no pool: a person's clicks are worth a connection each (some milliseconds), and a connection that waits for the next click may
-//! have died meanwhile, which a change that must not be made twice would learn in the middle.
+//! Connections are borrowed from a pool, where they wait for the next click, for a while. One that has died meanwhile is replaced before it
+//! is lent: a change that must not be made twice would learn it in the middle.
 
+use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,10 +18,13 @@ use serde_json::{Value, json};
 
 use super::exchange::Reply;
 use crate::store::dsn::Dsn;
-use crate::store::{self, Session, StoreError, StoreErrorKind, Timeouts};
+use crate::store::{Pool, Session, StoreError, StoreErrorKind, Timeouts};
 
 /// Calls under way at most.
 pub(super) const CALLS_MAX: usize = 4;
+
+/// A connection that nobody has used for this long is closed: a page that is open asks again within seconds.
+const IDLE_MAX: Duration = Duration::from_mins(1);
 
 /// How long a request may wait for a place, from its arrival on: a page that asks for ten things at once is served in turns, and a client
 /// of a database that is stuck hears so soon.
@@ -50,7 +53,7 @@ const RETRY_AFTER: &str = "1";
 /// The way to make calls. Cheap to clone: all clones share the places.
 #[derive(Clone)]
 pub(super) struct Calls {
-    dsn: Dsn,
+    pool: Pool,
     places: Places,
     /// When the request arrived that the call is for.
     arrived: Instant,
@@ -60,8 +63,10 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn new(dsn: Dsn) -> Calls {
+        let size = u16::try_from(CALLS_MAX).ok().and_then(NonZeroU16::new);
+        let size = size.unwrap_or(NonZeroU16::MIN);
         Calls {
-            dsn,
+            pool: Pool::for_seldom(dsn, TIMEOUTS, size, "dispatchbox api", IDLE_MAX),
             places: Places::new(),
             arrived: Instant::now(),
             trouble: Arc::default(),
@@ -83,11 +88,10 @@ impl Calls {
     ) -> Result<T, CallError> {
         let place = self.places.take_until(self.arrived + PLACE_MAX);
         let place = place.ok_or(CallError::TooMany)?;
-        let dsn = self.dsn.clone();
+        let pool = self.pool.clone();
         let (sender, result) = bounded(1);
         let started = thread::Builder::new().name("api".into()).spawn(move || {
-            let result = store::connect(&dsn, &TIMEOUTS, "dispatchbox api")
-                .and_then(|mut session| call(&mut session));
+            let result = pool.get().and_then(|mut session| call(&mut session));
             // Before the answer: whoever gets it may ask again at once.
             drop(place);
             // Nobody may wait any more.
@@ -117,7 +121,11 @@ impl Calls {
             CallError::SchemaNotUsable
         } else if error.is_connecting() || error.is_configuration() {
             CallError::Unavailable
-        } else if *error.kind() == StoreErrorKind::TimedOut || error.is_lock_timeout() {
+        } else if matches!(
+            error.kind(),
+            StoreErrorKind::TimedOut | StoreErrorKind::Unanswered
+        ) || error.is_lock_timeout()
+        {
             CallError::TooSlow
         } else if error.is_transient() {
             CallError::Unavailable

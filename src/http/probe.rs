@@ -10,6 +10,7 @@
 //! nothing to settle never meet it. That the database is away they notice by themselves, and tell.
 
 use std::io;
+use std::num::NonZeroU16;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use crate::health::readiness::{FAILING_MIN, NotReady};
 use crate::health::{self, DaemonPhase, Finding, Health, WorkerState};
 use crate::report::{Access, Trouble};
 use crate::store::dsn::Dsn;
-use crate::store::{self, Lack, Session, StoreError, Timeouts};
+use crate::store::{Lack, Pool, StoreError, Timeouts};
 
 /// An answer is shared for this long.
 const FRESH: Duration = Duration::from_secs(1);
@@ -109,7 +110,7 @@ impl Probe {
         let looked = Arc::clone(&shared);
         thread::Builder::new()
             .name("probe".into())
-            .spawn(move || run(&dsn, &looks, &looked))?;
+            .spawn(move || run(dsn, &looks, &looked))?;
         Ok(Probe { shared, look })
     }
 
@@ -186,8 +187,12 @@ impl Shared {
     }
 }
 
-fn run(dsn: &Dsn, looks: &Receiver<()>, shared: &Shared) {
-    let mut session = None;
+fn run(dsn: Dsn, looks: &Receiver<()>, shared: &Shared) {
+    let timeouts = Timeouts {
+        connect: LOOK_MAX,
+        query: LOOK_MAX,
+    };
+    let pool = Pool::new(dsn, timeouts, NonZeroU16::MIN, "dispatchbox ready");
     loop {
         let wait = if shared.lock().verdict.is_open() {
             FRESH
@@ -201,7 +206,7 @@ fn run(dsn: &Dsn, looks: &Receiver<()>, shared: &Shared) {
             Err(RecvTimeoutError::Disconnected) => return,
         }
         let began = Instant::now();
-        let finding = look(dsn, &mut session);
+        let finding = look(&pool);
         let ended = Instant::now();
         let mut state = shared.lock();
         let told = state.verdict.found(finding, began, ended);
@@ -265,38 +270,26 @@ impl Finding {
     }
 }
 
-fn look(dsn: &Dsn, session: &mut Option<Session>) -> Option<Finding> {
-    // An idle connection may have died unnoticed: a second try on a fresh one tells that from a database that is away.
-    loop {
-        let was_idle = session.is_some();
-        match try_look(dsn, session) {
-            Ok(finding) => return finding,
-            Err(error) => {
-                debug!("readiness: {error}");
-                if error.is_connection_lost() {
-                    *session = None;
-                    if was_idle {
-                        continue;
-                    }
-                }
-                return Some(Finding {
-                    trouble: error.trouble(),
-                    detail: error.to_string(),
-                });
-            }
+fn look(pool: &Pool) -> Option<Finding> {
+    // A connection may have died in the middle: a second try on a fresh one tells that from a database that is away.
+    let found = try_look(pool).or_else(|error| {
+        if error.is_connecting() || !error.is_connection_lost() {
+            return Err(error);
         }
-    }
+        debug!("readiness: {error}");
+        try_look(pool)
+    });
+    found.unwrap_or_else(|error| {
+        debug!("readiness: {error}");
+        Some(Finding {
+            trouble: error.trouble(),
+            detail: error.to_string(),
+        })
+    })
 }
 
-fn try_look(dsn: &Dsn, session: &mut Option<Session>) -> Result<Option<Finding>, StoreError> {
-    let timeouts = Timeouts {
-        connect: LOOK_MAX,
-        query: LOOK_MAX,
-    };
-    let session = match session {
-        Some(session) => session,
-        None => session.insert(store::connect(dsn, &timeouts, "dispatchbox ready")?),
-    };
+fn try_look(pool: &Pool) -> Result<Option<Finding>, StoreError> {
+    let mut session = pool.get()?;
     let Some(lack) = session.lack()? else {
         return session.rehearse().map(|()| None);
     };

@@ -33,6 +33,8 @@ pub struct StoreError {
 pub enum StoreErrorKind {
     /// There is no connection, or it is of no use any more.
     Unavailable,
+    /// No answer came, and the connection was cut.
+    Unanswered,
     /// It took longer than allowed.
     TimedOut,
     /// The server said no; its SQLSTATE.
@@ -207,8 +209,12 @@ impl StoreError {
 
     /// A call that was never answered: its line was cut.
     pub(super) fn cut(doing: &'static str, limit: Duration) -> StoreError {
-        let cause = format!("no answer within {} s", limit.as_secs_f64());
-        StoreError::unavailable(doing, cause)
+        StoreError {
+            doing,
+            kind: StoreErrorKind::Unanswered,
+            code: None,
+            cause: format!("no answer within {} s", limit.as_secs_f64()),
+        }
     }
 
     /// What would change settings of other clients.
@@ -241,7 +247,9 @@ impl StoreError {
     /// Says whether waiting and trying again can help without anybody doing anything.
     pub fn is_transient(&self) -> bool {
         match &self.kind {
-            StoreErrorKind::Unavailable | StoreErrorKind::TimedOut => true,
+            StoreErrorKind::Unavailable | StoreErrorKind::Unanswered | StoreErrorKind::TimedOut => {
+                true
+            }
             StoreErrorKind::Rejected(code) => {
                 // Transaction rollback, resources, locks, operator, system, internal.
                 ["40", "53", "55", "57", "58", "XX"]
@@ -256,7 +264,7 @@ impl StoreError {
     /// lost its prepared statements.
     pub fn is_connection_lost(&self) -> bool {
         match &self.kind {
-            StoreErrorKind::Unavailable => true,
+            StoreErrorKind::Unavailable | StoreErrorKind::Unanswered => true,
             StoreErrorKind::TimedOut => false,
             StoreErrorKind::Rejected(code) => is_session_stale(code),
         }
@@ -389,7 +397,7 @@ impl StoreError {
             (_, "40001") => "serialization",
             (_, "53100") => "disk_full",
             (_, code) if code.starts_with("57P0") => "shutdown",
-            (StoreErrorKind::TimedOut, _) => "timeout",
+            (StoreErrorKind::TimedOut | StoreErrorKind::Unanswered, _) => "timeout",
             (StoreErrorKind::Unavailable, _) => "connection",
             (StoreErrorKind::Rejected(_), _) if self.is_configuration() => "authentication",
             (StoreErrorKind::Rejected(_), _) if self.is_schema() => "schema",

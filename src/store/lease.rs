@@ -95,10 +95,11 @@ impl Session {
 
     /// Says whether a connection with this `application_name` is open on the server: what it runs may still be committed.
     pub fn has_backend(&mut self, application_name: &str) -> Result<bool, StoreError> {
+        let is_shared = self.is_shared();
         self.query(
             "look for back ends of a worker",
             include_str!("../../sql/has_backend.sql"),
-            &[&application_name],
+            &[&application_name, &is_shared],
             |row| row.try_get::<_, bool>(0),
         )
         .map(|found| found.contains(&true))

@@ -101,8 +101,8 @@ pub struct Session {
     prepared: HashMap<&'static str, Statement>,
     /// What the parameters of a statement are, where it is not.
     types: HashMap<&'static str, Vec<Type>>,
-    /// Statements that bind every transaction on a shared connection, beside the settings.
-    bound: String,
+    /// Statements that bind it beside the settings; each transaction where the connection is shared.
+    bound: Vec<&'static str>,
     limits: Limits,
     repertoire: Repertoire,
     opened: Instant,
@@ -137,7 +137,7 @@ impl Session {
             end: "commit",
             prepared: HashMap::new(),
             types: HashMap::new(),
-            bound: String::new(),
+            bound: Vec::new(),
             limits: Limits::default(),
             repertoire: Repertoire::default(),
             opened: Instant::now(),
@@ -222,11 +222,15 @@ impl Session {
     ) -> Result<Vec<T>, StoreError> {
         let is_local = self.is_shared;
         let rows = self.query(doing, sql, &[&is_local], read)?;
-        if is_local {
-            self.bound.push(';');
-            self.bound.push_str(&sql.replace("$1", "true"));
+        if !self.is_bound(sql) {
+            self.bound.push(sql);
         }
         Ok(rows)
+    }
+
+    /// Says whether this statement binds the session already.
+    pub(crate) fn is_bound(&self, sql: &'static str) -> bool {
+        self.bound.contains(&sql)
     }
 
     /// Waits no longer than this from now on. Asks the server only where that is a change.
@@ -279,6 +283,7 @@ impl Session {
     /// Puts the session's settings back after work that needed others.
     pub(super) fn set_up_again(&mut self) -> Result<(), StoreError> {
         self.answer_max = Some(self.timeouts.answer());
+        self.bound.clear();
         self.limits = Limits::default();
         self.set_up(None).map(|_| ())
     }
@@ -346,7 +351,9 @@ impl Session {
             let _ = write!(begin, "; set local {name} = {value}");
         }
         let _ = write!(begin, "; select {}", plain_encoding(true));
-        begin.push_str(&self.bound);
+        for sql in &self.bound {
+            let _ = write!(begin, "; {}", sql.replace("$1", "true"));
+        }
         let end = self.end;
         let result = self
             .timed(|client| client.batch_execute(&begin))

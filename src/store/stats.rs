@@ -48,14 +48,13 @@ pub struct DeadByType {
 }
 
 impl Session {
-    /// Makes this session's plans independent of statistics: whatever the table holds, a survey walks an index that ends at its limit.
+    /// Makes this session's plans independent of statistics, once: whatever the table holds, a survey walks an index that ends at its limit.
     pub fn set_up_surveys(&mut self) -> Result<(), StoreError> {
-        self.bind(
-            "set up the survey",
-            include_str!("../../sql/survey_set_up.sql"),
-            |_| Ok(()),
-        )
-        .map(|_| ())
+        let sql = include_str!("../../sql/survey_set_up.sql");
+        if self.is_bound(sql) {
+            return Ok(());
+        }
+        self.bind("set up the survey", sql, |_| Ok(())).map(|_| ())
     }
 
     /// Counts up to `limit` due events that nobody has claimed, from `from` on.

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::handler::Routes;
 use crate::health::{Published, Survey};
 use crate::metrics::{OTHER, TableGauges};
 use crate::store::dsn::Dsn;
-use crate::store::{self, Backlog, Position, Session, StoreError, Timeouts};
+use crate::store::{Backlog, Pool, Position, StoreError, Timeouts};
 
 /// Counting ends here: whether 100,000 or a million events wait makes no difference to what has to be done.
 const COUNT_MAX: u32 = 100_000;
@@ -66,13 +67,13 @@ impl Surveyor {
             .name("surveyor".into())
             .spawn(move || {
                 let _ended: Sender<()> = ended_sender;
+                let timeouts = Timeouts {
+                    connect: timeouts.connect.min(CALL_MAX),
+                    query: timeouts.query.min(CALL_MAX),
+                };
                 let mut surveys = Surveys {
-                    dsn,
-                    timeouts: Timeouts {
-                        connect: timeouts.connect.min(CALL_MAX),
-                        query: timeouts.query.min(CALL_MAX),
-                    },
-                    session: None,
+                    pool: Pool::new(dsn, timeouts, NonZeroU16::MIN, "dispatchbox surveyor"),
+                    asked: Instant::now(),
                     front: Front::default(),
                     has_complained: false,
                 };
@@ -104,9 +105,9 @@ impl Surveyor {
 }
 
 struct Surveys {
-    dsn: Dsn,
-    timeouts: Timeouts,
-    session: Option<Session>,
+    pool: Pool,
+    /// When the survey under way began; what it took to connect says nothing about the table.
+    asked: Instant,
     front: Front,
     has_complained: bool,
 }
@@ -118,7 +119,7 @@ impl Surveys {
             return;
         }
         loop {
-            let began = Instant::now();
+            self.asked = Instant::now();
             match self.take() {
                 Ok(survey) => {
                     self.has_complained = false;
@@ -126,7 +127,7 @@ impl Surveys {
                 }
                 Err(error) => self.failed(&error),
             }
-            let took = began.elapsed();
+            let took = self.asked.elapsed();
             let longest = WAIT_MAX.saturating_sub(took).max(EVERY);
             let wait = (took * SHARE).clamp(EVERY, longest);
             if control.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected) {
@@ -136,15 +137,9 @@ impl Surveys {
     }
 
     fn take(&mut self) -> Result<Survey, StoreError> {
-        let session = match &mut self.session {
-            Some(session) => session,
-            none => {
-                let mut session =
-                    store::connect(&self.dsn, &self.timeouts, "dispatchbox surveyor")?;
-                session.set_up_surveys()?;
-                none.insert(session)
-            }
-        };
+        let mut session = self.pool.get()?;
+        session.set_up_surveys()?;
+        self.asked = Instant::now();
         let from = self.front.start();
         let began = Instant::now();
         let counted = session.survey_backlog(&from, COUNT_MAX);
@@ -185,9 +180,6 @@ impl Surveys {
 
     /// Says it where nobody else does: workers tell of a database that is away, but not of a right that only the surveyor lacks.
     fn failed(&mut self, error: &StoreError) {
-        if error.is_connection_lost() {
-            self.session = None;
-        }
         if error.is_transient() || self.has_complained {
             debug!("{error}");
         } else {

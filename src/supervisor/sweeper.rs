@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use crate::pause::pause;
 use crate::store::dsn::Dsn;
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, Settlement};
-use crate::store::{self, Limits, Session, StoreError, Timeouts};
+use crate::store::{Limits, Pool, Session, StoreError, Timeouts};
 
 /// How often a dead worker is looked at until nothing of it is left.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -32,6 +33,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Dead workers watched at once. Those of a crash loop hold no lease, so what does not fit is left to a later look for in-hand files,
 /// or to the expiry of its leases.
 const WATCHED_MAX: usize = 256;
+
+/// Its connection is closed when no worker has died for this long.
+const IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// Longest wait for a lock.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
@@ -70,12 +74,12 @@ impl Sweeper {
             .name("sweeper".into())
             .spawn(move || {
                 let _ended: Sender<()> = ended_sender;
+                let one = NonZeroU16::MIN;
                 let mut sweep = Sweep {
-                    dsn,
+                    pool: Pool::for_seldom(dsn, timeouts, one, "dispatchbox sweeper", IDLE_MAX),
                     timeouts,
                     routes,
                     metrics,
-                    session: None,
                     is_away: false,
                 };
                 sweep.run(&dead);
@@ -111,11 +115,10 @@ impl Sweeper {
 }
 
 struct Sweep {
-    dsn: Dsn,
+    pool: Pool,
     timeouts: Timeouts,
     routes: Arc<Routes>,
     metrics: WorkerMetrics,
-    session: Option<Session>,
     is_away: bool,
 }
 
@@ -125,7 +128,6 @@ impl Sweep {
         let mut is_open = true;
         while is_open || !watched.is_empty() {
             if watched.is_empty() {
-                self.session = None;
                 match arriving.recv() {
                     Ok(dead) => watched.push(dead),
                     Err(_) => return,
@@ -166,9 +168,6 @@ impl Sweep {
             }
             Err(error) => {
                 self.metrics.db_error(error.reason());
-                if error.is_connection_lost() {
-                    self.session = None;
-                }
                 if !self.is_away {
                     self.is_away = true;
                     warn!(
@@ -182,14 +181,7 @@ impl Sweep {
     }
 
     fn try_look(&mut self, dead: &Dead) -> Result<bool, StoreError> {
-        if self.session.is_none() {
-            self.session = Some(store::connect(
-                &self.dsn,
-                &self.timeouts,
-                "dispatchbox sweeper",
-            )?);
-        }
-        let session = self.session.as_mut().expect("it was just connected");
+        let mut session = self.pool.get()?;
         // A row that is locked, or whose trigger takes its time, holds up no other for long: it is tried again in a second.
         session.wait_no_longer(Limits {
             lock: Some(LOCK_WAIT.min(self.timeouts.query / 2)),
@@ -200,7 +192,7 @@ impl Sweep {
         let leases = session.leases_of(&dead.owner.worker)?;
         let mut failed = None;
         for lease in &leases {
-            match end(session, &self.routes, &self.metrics, dead, lease) {
+            match end(&mut session, &self.routes, &self.metrics, dead, lease) {
                 Err(error) if error.is_connection_lost() => return Err(error),
                 Err(error) => failed = Some(error),
                 Ok(()) => self.metrics.lease_sweeps.inc(),

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dispatchbox::cluster::StopMode;
 use dispatchbox::event::Outcome;
 use dispatchbox::store::dsn::Dsn;
 use dispatchbox::store::{Pool, Session, StoreError, StoreErrorKind, Timeouts, connect};
@@ -13,7 +14,7 @@ use dispatchbox::store::{Pool, Session, StoreError, StoreErrorKind, Timeouts, co
 use crate::support::session::{
     RECORD_SETTINGS, TIMEOUTS, claim, query, session, settle, settlements,
 };
-use crate::support::{Front, TestDb, cluster, wait_until};
+use crate::support::{Front, Proxy, TestDb, cluster, wait_until};
 
 const SHORT: Timeouts = Timeouts {
     connect: Duration::from_millis(300),
@@ -258,6 +259,47 @@ fn silent_servers_use_nothing_up() {
     let error = pool.get().err().unwrap();
 
     assert_eq!(error.reason(), "connection");
+}
+
+/// Goal: where every place of a pool is taken by a connect that hangs, the pool is of use again as soon as the server answers.
+#[test]
+fn a_pool_whose_connects_have_all_hung_is_usable_once_the_server_answers() {
+    let db = TestDb::new();
+    let proxy = Proxy::to(&db);
+    proxy.silence();
+    let timeouts = Timeouts {
+        connect: Duration::from_millis(500),
+        ..TIMEOUTS
+    };
+    let dsn = Dsn::parse(&proxy.dsn(&db)).unwrap();
+    let pool = Pool::new(dsn, timeouts, NonZeroU16::new(2).unwrap(), "test");
+    let hanging = [(); 2].map(|()| {
+        let pool = pool.clone();
+        thread::spawn(move || pool.get().err().unwrap().to_string())
+    });
+    for thread in hanging {
+        let said = thread.join().unwrap();
+        assert!(said.ends_with(": no answer within 0.5 s"), "{said}");
+    }
+
+    proxy.heal();
+    let healed = Instant::now();
+    pool.get().unwrap().now().unwrap();
+    eprintln!("usable {} ms after healing", healed.elapsed().as_millis());
+    assert_eq!(pool.get().unwrap().database().unwrap(), db.name());
+}
+
+#[test]
+fn a_pool_that_was_made_while_the_database_was_down_works_when_it_is_up() {
+    let mut server = cluster::private();
+    let db = TestDb::on(&server);
+    server.stop(StopMode::Immediate).unwrap();
+    let pool = pool(&db, TIMEOUTS, 2);
+    assert!(pool.get().err().unwrap().is_connecting());
+
+    server.start_again().unwrap();
+
+    pool.get().unwrap().now().unwrap();
 }
 
 #[test]

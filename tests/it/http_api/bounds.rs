@@ -216,8 +216,9 @@ fn a_stuck_server_holds_four_calls_and_nobody_else() {
         for call in stuck {
             assert_eq!(call.join().unwrap(), (503, TOO_SLOW.to_owned()));
         }
-        // Those who asked have their answer; the calls still keep their places.
-        check_no_place(&daemon, "/api/dead-events");
+        // Their calls were ended, and their places are free: who asks now hears that there is no way to the database.
+        let away = r#"{"error":"database unavailable"}"#.to_owned();
+        assert_eq!(daemon.get("/api/dead-events"), (503, away));
         check_at_once(&daemon, "/health", 200, r#"{"status":"ok"}"#);
         server.resume().unwrap();
     });
@@ -302,4 +303,19 @@ fn what_the_database_refuses_is_told_in_the_log_alone() {
     db.execute("DROP FUNCTION outbox_requeue_1");
     let not_usable = r#"{"error":"schema not usable"}"#;
     holding.check("POST", "/api/dead-events/1/retry", "", 503, not_usable);
+}
+
+/// Goal: calls borrow their connections: one after the other they need one.
+#[test]
+fn calls_one_after_the_other_share_a_connection() {
+    let db = TestDb::new();
+    let daemon = Daemon::new(&db).route("*=log").start();
+    daemon.wait_ready();
+    let there = "select count(*) from pg_stat_activity where datname = current_database() and application_name like '%dispatchbox api'";
+
+    for _ in 0..20 {
+        assert_eq!(daemon.get("/api/dead-events").0, 200);
+    }
+
+    assert_eq!(db.number(there, &[]), 1);
 }
