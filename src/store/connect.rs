@@ -88,7 +88,10 @@ fn connect_once(
         })
     };
     let timeouts = *timeouts;
-    let attempt = |trial: Trial| within(trial.limit, move || open(&trial, &timeouts));
+    let attempt = |trial: Trial| {
+        let options = dsn.options().to_owned();
+        within(trial.limit, move || open(&trial, &options, &timeouts))
+    };
     Ok(try_each(dsn, hosts, timeouts.connect, find, attempt))
 }
 
@@ -143,7 +146,8 @@ impl Drop for Attempt {
 }
 
 fn configure(dsn: &Dsn, timeouts: &Timeouts, application_name: &str) -> Result<Config, StoreError> {
-    let mut config = dsn.to_postgres().map_err(|err| StoreError::of_dsn(&err))?;
+    // Options are asked for by the session, where they are understood.
+    let mut config = dsn.without_options().to_postgres().map_err(|err| StoreError::of_dsn(&err))?;
     let given = config.get_application_name().unwrap_or_default();
     let name = full_name(given, application_name);
     config.application_name(&name);
@@ -172,10 +176,14 @@ fn full_name(given: &str, ours: &str) -> String {
 }
 
 /// Opens a session at one address, and looks whether it can be written to where that matters.
-fn open(trial: &Trial, timeouts: &Timeouts) -> Result<Tried<Session>, StoreError> {
+fn open(
+    trial: &Trial,
+    options: &str,
+    timeouts: &Timeouts,
+) -> Result<Tried<Session>, StoreError> {
     knock(&trial.address, trial.knock_limit)
         .map_err(|err| StoreError::of_knock(&err, trial.knock_limit))?;
-    let mut session = Session::open(&trial.config, timeouts)?;
+    let mut session = Session::open(&trial.config, options, timeouts)?;
     if trial.is_choosy && session.only_reads()? {
         return Ok(Tried::OnlyReads(session));
     }

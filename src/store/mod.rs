@@ -19,6 +19,7 @@ pub mod inspect;
 mod knock;
 pub mod lease;
 mod line;
+mod options;
 pub mod out_of_reach;
 pub mod pool;
 pub mod publish;

@@ -13,7 +13,10 @@
 use std::convert::Infallible;
 use std::num::NonZeroU16;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::connect::connect;
 use super::dsn::Dsn;
@@ -22,6 +25,12 @@ use super::session::{Session, Timeouts};
 
 /// A place that becomes free by the loss of its connection wakes nobody who waits for one: so it is looked for at this rhythm.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Connects under way at once: each pool waits for its own alone.
+const THREADS_MAX: usize = 3;
+
+/// A connect ends this much late at most: its thread has to come to it.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// A few connections to one database.
 #[derive(Clone)]
@@ -61,14 +70,19 @@ impl Pool {
         idle_max: Option<Duration>,
     ) -> Pool {
         // A connect that ends just in time is still worth waiting for.
-        let wait_max = timeouts.connect_all(&dsn) + LOOK_EVERY;
+        let wait_max = timeouts.connect_all(&dsn) + SLACK;
         let manager = Manager {
             dsn,
             timeouts,
             application_name: application_name.to_owned(),
         };
+        let threads = ScheduledThreadPool::builder()
+            .num_threads(usize::from(size.get()).min(THREADS_MAX))
+            .thread_name_pattern("pool-{}")
+            .build();
         let places = r2d2::Pool::builder()
             .max_size(u32::from(size.get()))
+            .thread_pool(Arc::new(threads))
             .min_idle(Some(0))
             .test_on_check_out(false)
             .idle_timeout(idle_max)
@@ -93,7 +107,7 @@ impl Pool {
                 if left > LOOK_EVERY {
                     continue;
                 }
-                let limit = self.wait_max.saturating_sub(LOOK_EVERY).as_secs_f64();
+                let limit = self.wait_max.saturating_sub(SLACK).as_secs_f64();
                 let cause = format!("no connection of the pool was free within {limit} s");
                 return Err(StoreError::timed_out(DOING_CONNECT, cause));
             };

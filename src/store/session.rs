@@ -11,6 +11,8 @@
 //!   would be theirs, and a prepared statement would not be found again. So each call is a transaction of its own that sets what it needs for
 //!   itself, and its statements have no names. That takes three ways to the pooler instead of one, and nothing more on the server.
 //!
+//! The `options` of a description travel the same way there: a pooler refuses them, or passes them over, too.
+//!
 //! Which of the two it is shows in a mark: a setting of a made-up name that the startup packet asks for. A server gives it to the session that
 //! it starts; a pooler refuses it, or passes it over.
 
@@ -31,6 +33,7 @@ use r2d2_postgres::PostgresConnectionManager;
 use super::dsn::Dsn;
 use super::error::StoreError;
 use super::line::{Line, Tap};
+use super::options;
 use super::repertoire::Repertoire;
 use super::watch::watch;
 
@@ -97,6 +100,8 @@ pub struct Session {
     is_shared: bool,
     /// How a transaction ends there.
     end: &'static str,
+    /// The settings that the description asks for, where the pooler has not passed them on.
+    given: Vec<(String, String)>,
     /// By statement, where the connection is our own.
     prepared: HashMap<&'static str, Statement>,
     /// What the parameters of a statement are, where it is not.
@@ -118,14 +123,18 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Opens a connection to the only host of the configuration and sets its session up.
-    pub(super) fn open(config: &Config, timeouts: &Timeouts) -> Result<Session, StoreError> {
+    /// Opens a connection to the only host of the configuration and sets its session up, with the `options` of its description.
+    pub(super) fn open(
+        config: &Config,
+        options: &str,
+        timeouts: &Timeouts,
+    ) -> Result<Session, StoreError> {
         let line = Arc::new(Line::default());
         watch(&line);
         // Whoever waits for this has gone by then.
         line.begin(timeouts.connect);
         let mark = format!("{:016x}", fastrand::u64(..));
-        let (manager, opened) = connect_marked(config, &line, &mark);
+        let (manager, opened) = connect_marked(config, &line, &format!("{options} -c {MARK}={mark}"));
         let client = opened.map_err(|err| StoreError::of_connect(&err))?;
         let mut session = Session {
             client,
@@ -135,6 +144,7 @@ impl Session {
             answer_max: Some(timeouts.answer()),
             is_shared: false,
             end: "commit",
+            given: Vec::new(),
             prepared: HashMap::new(),
             types: HashMap::new(),
             bound: Vec::new(),
@@ -145,6 +155,9 @@ impl Session {
             is_broken: false,
         };
         session.is_shared = !session.set_up(Some(&mark))?;
+        if session.is_shared {
+            session.given = options::settings(options);
+        }
         Ok(session)
     }
 
@@ -347,6 +360,10 @@ impl Session {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
         let mut begin = format!("begin isolation level {READ_COMMITTED}");
+        for (name, value) in &self.given {
+            let [name, value] = [name, value].map(|text| options::literal(text));
+            let _ = write!(begin, "; select set_config({name}, {value}, true)");
+        }
         for (name, value) in self.settings() {
             let _ = write!(begin, "; set local {name} = {value}");
         }
@@ -429,12 +446,11 @@ static IS_MARK_REFUSED: AtomicBool = AtomicBool::new(false);
 fn connect_marked(
     config: &Config,
     line: &Arc<Line>,
-    mark: &str,
+    options: &str,
 ) -> (PostgresConnectionManager<Tap>, Result<Client, Error>) {
     if !IS_MARK_REFUSED.load(Ordering::Relaxed) {
         let mut marked = config.clone();
-        let options = config.get_options().unwrap_or_default();
-        marked.options(&format!("{options} -c {MARK}={mark}"));
+        marked.options(options);
         let tried = connect(marked, line);
         let is_refused = |err: &Error| err.code() == Some(&SqlState::PROTOCOL_VIOLATION);
         if !tried.1.as_ref().is_err_and(is_refused) {

@@ -112,6 +112,33 @@ fn a_pooler_that_lends_a_connection_for_a_session_works_as_well() {
     assert_eq!(db.leases(), 0);
 }
 
+/// Goal: what the description asks for by `options` is there in every call, although a pooler does not pass it on.
+/// Method: the tables stand in a schema that only the options name; one pooler refuses options, the other passes them over.
+#[test]
+fn the_options_of_a_description_work_through_a_pooler() {
+    for more in ["", "ignore_startup_parameters = options"] {
+        let db = TestDb::new();
+        db.execute("drop table outbox_event, outbox_lease, outbox_event_archive cascade; create schema shop");
+        let options = "options='-c search_path=shop'";
+        let migrated = Cli::new(["migrate", "--dsn", &format!("{} {options}", db.dsn())]).run();
+        assert_eq!(migrated.status, 0, "{}", migrated.stderr);
+        let bouncer = PgBouncer::start(&db, "transaction", 2, more);
+        let before = settings_of_all(&bouncer, &db);
+        let mut daemon = Daemon::new(&db)
+            .dsn(format!("{} {options}", bouncer.dsn(&db)))
+            .route("*=log")
+            .start();
+        db.execute(
+            "insert into shop.outbox_event (aggregate_type, aggregate_id, event_type, payload) values ('a', '1', 't', '{}')",
+        );
+        let done = "select count(*) from shop.outbox_event where status = 'done'";
+        wait_until("it is done", || db.number(done, &[]) == 1);
+
+        assert_same(&before, &settings_of_all(&bouncer, &db));
+        assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
+    }
+}
+
 /// Goal: every command works on a shared connection, also where another program has left its prepared statements there.
 #[test]
 fn commands_work_through_a_pooler_whatever_others_have_left_on_its_connections() {

@@ -175,6 +175,18 @@ impl Dsn {
         Dsn::new(params, Vec::new())
     }
 
+    /// The settings that a server takes in its startup packet, in the server's words.
+    pub(super) fn options(&self) -> &str {
+        self.get("options")
+    }
+
+    /// The same without them, for those who do not take them.
+    pub(super) fn without_options(&self) -> Dsn {
+        let mut dsn = self.clone();
+        dsn.params.retain(|(keyword, _)| keyword != "options");
+        dsn
+    }
+
     fn get(&self, name: &str) -> &str {
         self.params
             .iter()

@@ -103,6 +103,7 @@ const CRATES: &[(&str, &[&str])] = &[
     // Receivers are spoken to in TLS by it.
     ("rustls", &["handler"]),
     ("rustls_native_certs", &["handler"]),
+    ("scheduled_thread_pool", &["store"]),
     ("sha2", &["http"]),
     ("signal_hook", &["signal"]),
     ("tiny_http", &["http"]),
