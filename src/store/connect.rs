@@ -147,7 +147,10 @@ impl Drop for Attempt {
 
 fn configure(dsn: &Dsn, timeouts: &Timeouts, application_name: &str) -> Result<Config, StoreError> {
     // Options are asked for by the session, where they are understood.
-    let mut config = dsn.without_options().to_postgres().map_err(|err| StoreError::of_dsn(&err))?;
+    let mut config = dsn
+        .without_options()
+        .to_postgres()
+        .map_err(|err| StoreError::of_dsn(&err))?;
     let given = config.get_application_name().unwrap_or_default();
     let name = full_name(given, application_name);
     config.application_name(&name);
@@ -176,11 +179,7 @@ fn full_name(given: &str, ours: &str) -> String {
 }
 
 /// Opens a session at one address, and looks whether it can be written to where that matters.
-fn open(
-    trial: &Trial,
-    options: &str,
-    timeouts: &Timeouts,
-) -> Result<Tried<Session>, StoreError> {
+fn open(trial: &Trial, options: &str, timeouts: &Timeouts) -> Result<Tried<Session>, StoreError> {
     knock(&trial.address, trial.knock_limit)
         .map_err(|err| StoreError::of_knock(&err, trial.knock_limit))?;
     let mut session = Session::open(&trial.config, options, timeouts)?;

@@ -134,7 +134,8 @@ impl Session {
         // Whoever waits for this has gone by then.
         line.begin(timeouts.connect);
         let mark = format!("{:016x}", fastrand::u64(..));
-        let (manager, opened) = connect_marked(config, &line, &format!("{options} -c {MARK}={mark}"));
+        let (manager, opened) =
+            connect_marked(config, &line, &format!("{options} -c {MARK}={mark}"));
         let client = opened.map_err(|err| StoreError::of_connect(&err))?;
         let mut session = Session {
             client,
@@ -488,16 +489,20 @@ fn connect(
 
 /// What a parameter is to the server. Asking it takes a prepared statement, whose name may be taken on a shared connection.
 fn type_of(param: &(dyn ToSql + Sync)) -> Type {
-    const KNOWN: [Type; 10] = [
+    const KNOWN: [Type; 14] = [
         Type::TEXT,
         Type::INT8,
         Type::INT4,
+        Type::INT2,
         Type::FLOAT8,
         Type::BOOL,
         Type::TIMESTAMPTZ,
+        Type::BYTEA,
         Type::TEXT_ARRAY,
         Type::INT8_ARRAY,
         Type::INT4_ARRAY,
+        Type::INT2_ARRAY,
+        Type::BOOL_ARRAY,
         Type::FLOAT8_ARRAY,
     ];
     KNOWN
