@@ -396,9 +396,9 @@ impl Session {
             .types
             .entry(sql)
             .or_insert_with(|| params.iter().map(|param| type_of(*param)).collect());
-        let typed: Vec<(&(dyn ToSql + Sync), Type)> =
+        let params: Vec<(&(dyn ToSql + Sync), Type)> =
             params.iter().copied().zip(types.iter().cloned()).collect();
-        self.timed(|client| client.query_typed(sql, &typed))
+        self.timed(|client| client.query_typed(sql, &params))
     }
 
     /// Makes one call, and has its line cut when no answer comes.

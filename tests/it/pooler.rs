@@ -254,9 +254,12 @@ fn settings_of_all(bouncer: &PgBouncer, db: &TestDb) -> BTreeMap<i32, Vec<String
             .simple_query(sql)
             .unwrap()
             .iter()
-            .filter_map(|message| match message {
-                postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-                _ => None,
+            .filter_map(|message| {
+                if let postgres::SimpleQueryMessage::Row(row) = message {
+                    row.get(0).map(str::to_owned)
+                } else {
+                    None
+                }
             })
             .collect();
         found.insert(rows[0].parse().unwrap(), rows[1..].to_vec());

@@ -23,7 +23,7 @@ pub struct PgBouncer {
 impl PgBouncer {
     /// Starts one that lends `size` connections to the server of this database: for a `transaction` or for a `session`. Further lines of its
     /// configuration come last.
-    pub fn start(db: &TestDb, mode: &str, size: u16, more: &str) -> PgBouncer {
+    pub fn start(db: &TestDb, lent_for: &str, size: u16, more: &str) -> PgBouncer {
         let directory = TestDir::new();
         // Nobody else takes it in the moment until it is bound: ports are given out in turn.
         let port = TcpListener::bind("127.0.0.1:0")
@@ -34,7 +34,7 @@ impl PgBouncer {
         let file = directory.file("pgbouncer.ini");
         let text = format!(
             "[databases]\n{name} = host={host} port=5432 user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             unix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = {size}\n{more}\n",
+             unix_socket_dir =\nauth_type = any\npool_mode = {lent_for}\ndefault_pool_size = {size}\n{more}\n",
             name = db.name(),
             host = db.directory().display(),
         );
