@@ -215,7 +215,7 @@ fn a_call_that_fails_on_a_shared_connection_leaves_it_as_it_was() {
     lock.commit().unwrap();
     db.insert_events("order.created", 20);
 
-    wait_until("all are done", || db.count("done") == 20);
+    wait_until_within(LIMIT, "all are done", || db.count("done") == 20);
     assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
 }
 
