@@ -96,7 +96,8 @@ impl PgBouncer {
 impl Drop for PgBouncer {
     fn drop(&mut self) {
         if let Ok(Some(pid)) = i32::try_from(self.process.id()).map(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::QUIT);
+            // At once; others may be ignored, as in a background job of a shell.
+            let _ = kill_process(pid, Signal::TERM);
         }
         let _ = self.process.wait();
     }
