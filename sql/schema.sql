@@ -196,13 +196,14 @@ end $$;
 --
 -- The settings keep the planner on outbox_event_due. With another index on next_run_at in place (the predecessor's) and unlucky
 -- statistics it read all due events and sorted them; and a plan that is taken although it is switched off looks dear enough to be compiled.
+-- With little work_mem the list of leased ids is read anew for each row: 100 s instead of 30 ms with 64 kB and 36,000 ids.
 -- step: function outbox_claim_2
 create or replace function outbox_claim_2(worker text, events_max int, bytes_max bigint, lease interval, after_at timestamptz, after_id bigint,
                                           stretch int, bounds text[], groups int[], takes int[])
 returns table (token bigint, group_no int, id bigint, aggregate_type text, aggregate_id text, event_type text, payload text, attempts int,
                next_run_at timestamptz, created_at timestamptz, headers text)
 language plpgsql set search_path from current set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_hashjoin = off
-                 set enable_mergejoin = off set jit = off as $$
+                 set enable_mergejoin = off set enable_indexscan = on set jit = off set work_mem = '16MB' as $$
 #variable_conflict use_column
 declare
   small   constant int := 2048;   -- bytes up to which a payload counts as it is: measuring its text would cost as much as sending it

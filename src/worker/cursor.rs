@@ -223,6 +223,10 @@ impl Cursors {
         for &group in &look.groups {
             let full = looked.full.iter().find(|(full, _)| *full == group);
             let cursor = &mut self.groups[group];
+            // The front walk may be ahead of a group that had no room when it passed: what lies between was not looked at for it.
+            if look.after.is_behind(&cursor.position) {
+                continue;
+            }
             let has_more = full.is_some() || (is_cut && taken.contains(&group));
             cursor.is_at_end = looked.reached.is_none() && full.is_none();
             cursor.is_dense = has_more;
@@ -457,6 +461,24 @@ mod tests {
             [Position::FRONT, Position::at(100), Position::at(200)]
         );
         assert_eq!(next(&mut cursors, &[REST]).after, Position::FRONT);
+    }
+
+    #[test]
+    fn a_walk_that_passed_a_group_without_room_moves_no_cursor_of_it() {
+        let mut cursors = behind_a_dear_front(1, 5);
+        cursors.groups[1].position = Position::at(1_000);
+        cursors.given_back();
+        for reached in [10, 20] {
+            let step = next(&mut cursors, &[1]);
+            cursors.looked(&step, &reaching(reached), &[], false, Duration::ZERO);
+        }
+
+        let step = next(&mut cursors, &[REST, 1]);
+        assert_eq!(step.after, Position::at(20));
+        cursors.looked(&step, &reaching(2_000), &[], false, DEAR_LOOK);
+
+        assert_eq!(next(&mut cursors, &[REST]).after, Position::at(5));
+        assert!(cursors.has_ground_left(&[REST]));
     }
 
     #[test]
