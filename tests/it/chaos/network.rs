@@ -39,7 +39,7 @@ fn a_claim_whose_answer_is_lost_delays_its_events_and_no_more() {
 
     // The lease would have held them for a minute.
     assert_eq!(
-        lines_with(&daemon, "released 1 leases"),
+        lines_with(&daemon, "released 1 lease of"),
         1,
         "{}",
         daemon.log()
