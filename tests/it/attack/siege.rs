@@ -104,6 +104,30 @@ impl Siege {
         Siege { daemon, db, before }
     }
 
+    /// Lets the API open all the connections that it may keep for a while, so that they count as what was there before.
+    pub fn open_api_connections(&mut self) {
+        const CALLS: i64 = 4;
+        let mut client = self.db.client();
+        let mut lock = client.transaction().unwrap();
+        lock.execute("lock table outbox_event in access exclusive mode", &[])
+            .unwrap();
+        thread::scope(|scope| {
+            let calls: Vec<_> = (0..CALLS)
+                .map(|_| scope.spawn(|| self.daemon.get("/api/dead-events")))
+                .collect();
+            let open = "select count(*) from pg_stat_activity \
+                        where datname = current_database() and application_name = 'dispatchbox api'";
+            wait_until("all calls have a connection", || {
+                self.db.number(open, &[]) == CALLS
+            });
+            lock.rollback().unwrap();
+            for call in calls {
+                call.join().unwrap();
+            }
+        });
+        self.before = Footprint::of(self.daemon.pid());
+    }
+
     /// Attacks with many at once that mostly wait, each over and over, while somebody looks at /health; then looks at what is left.
     #[track_caller]
     pub fn attack(&self, what: &str, attack: impl Fn(&Target) + Sync) {
