@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use postgres::Config;
@@ -180,8 +180,13 @@ fn full_name(given: &str, ours: &str) -> String {
 
 /// Opens a session at one address, and looks whether it can be written to where that matters.
 fn open(trial: &Trial, options: &str, timeouts: &Timeouts) -> Result<Tried<Session>, StoreError> {
+    let since = Instant::now();
     knock(&trial.address, trial.knock_limit)
         .map_err(|err| StoreError::of_knock(&err, trial.knock_limit))?;
+    if since.elapsed() >= trial.limit {
+        // Nobody waits any more, so the driver need not be sent there.
+        return Err(StoreError::no_answer(trial.limit));
+    }
     let mut session = Session::open(&trial.config, options, timeouts)?;
     if trial.is_choosy && session.only_reads()? {
         return Ok(Tried::OnlyReads(session));

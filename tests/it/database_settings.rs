@@ -10,11 +10,12 @@ use dispatchbox::cluster::Cluster;
 use dispatchbox::event::Outcome;
 use dispatchbox::store::dsn::Dsn;
 use dispatchbox::store::{
-    DeadFilter, NewEvent, Position, Session, SettleBatch, Settlement, Timeouts, connect, schema,
+    ClaimQuery, DeadFilter, NewEvent, Position, Session, SettleBatch, Settlement, Timeouts,
+    connect, schema,
 };
 
 use crate::support::cluster::{TEMPLATE, private, schema_sql};
-use crate::support::{Cli, session};
+use crate::support::{Cli, TestDb, session};
 
 /// Whose settings are turned: the owner of the tables, no superuser.
 const ROLE: &str = "shop";
@@ -42,7 +43,7 @@ const LEFT_ALONE: &[(&str, &str)] = &[
 
 /// Values instead of the least and the greatest, of all words or of any text.
 const CHOSEN: &[(&str, &[&str])] = &[
-    ("statement_timeout", &["0"]),
+    ("statement_timeout", &["1", "0"]),
     ("lock_timeout", &["1", "0"]),
     ("idle_in_transaction_session_timeout", &["1", "0"]),
     ("client_min_messages", &["debug5", "error"]),
@@ -65,7 +66,12 @@ const CHOSEN: &[(&str, &[&str])] = &[
     ("dynamic_library_path", &["/nowhere"]),
     (
         "search_path",
-        &["public, pg_catalog", "nowhere, public", "public, decoys"],
+        &[
+            "public, pg_catalog",
+            "nowhere, public",
+            "pg_temp, public",
+            "public, decoys",
+        ],
     ),
 ];
 
@@ -228,7 +234,9 @@ const EVENTS: &str = r#"
            E'it''s a \\ "quoted" NULL', '2024-01-02 03:04:05+00'
       from generate_series(7, 10) i;
     insert into outbox_event (aggregate_type, aggregate_id, event_type, payload, status, attempts, created_at, finished_at)
-    values ('order', '11', 'order.done', '[]', 'done', 1, '2023-01-02 03:04:05+00', '2023-01-02 03:04:06+00')"#;
+    values ('order', '11', 'order.done', '[]', 'done', 1, '2023-01-02 03:04:05+00', '2023-01-02 03:04:06+00');
+    alter table outbox_event enable row level security, force row level security;
+    create policy all_rows on outbox_event using (true)"#;
 
 const DECOYS: &str = "
     create schema decoys;
@@ -466,4 +474,41 @@ fn no_setting_of_a_role_changes_what_a_call_comes_to() {
         found.extend(bench.culprits(&turned, &expected));
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Goal: no setting makes a claim take longer than it may. Method: among thousands of claimed events, with as little memory and as dear an
+/// index as a role can have.
+#[test]
+fn no_planner_setting_of_a_role_makes_a_claim_run_out_of_time() {
+    let db = TestDb::new();
+    db.insert_events("order.created", 30_000);
+    db.execute(
+        "insert into outbox_lease (token, worker, expires_at, event_ids)
+         select l, 'other', 'infinity', array(select i::bigint from generate_series(l * 900 - 899, l * 900) i) from generate_series(1, 30) l;
+         analyze outbox_event",
+    );
+    let turned = [
+        "work_mem = '64kB'",
+        "enable_indexscan = off",
+        "enable_indexonlyscan = off",
+        "enable_nestloop = off",
+        "random_page_cost = 1e10",
+        "cpu_index_tuple_cost = 1e10",
+    ];
+    for setting in turned {
+        db.execute(&format!("alter database {} set {setting}", db.name()));
+    }
+    let timeouts = Timeouts {
+        query: Duration::from_secs(5),
+        ..TIMEOUTS
+    };
+    let mut session = connect(&Dsn::parse(&db.dsn()).unwrap(), &timeouts, "test").unwrap();
+    let query = ClaimQuery {
+        limit: 900,
+        ..session::query("a")
+    };
+
+    let claimed = session.claim(&query).unwrap().unwrap();
+
+    assert_eq!(claimed.events.len(), 900);
 }
