@@ -21,6 +21,10 @@ use crate::store::claim::{Looked, Position};
 /// The front is walked for at most this part of the time: one twentieth.
 const FRONT_SHARE: u32 = 20;
 
+/// The longest pause between two steps of the front walk, and between two looks that start before their cursor: a step that took long
+/// because it waited for a lock says nothing about the front.
+const FRONT_PAUSE_MAX: Duration = Duration::from_secs(30);
+
 /// Looks that start before their cursor take at most this part of the time: one hundredth.
 const RECENT_SHARE: u32 = 100;
 
@@ -32,6 +36,9 @@ const END_PAUSE: Duration = Duration::from_millis(5);
 
 /// As above, as a multiple of what the last look took.
 const END_SHARE: u32 = 30;
+
+/// Whatever a look cost, its cursor is looked at again within this time.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// While other events are there to be taken, passing over those that a limited route does not want takes at most one twentieth of the time.
 const PASSING_SHARE: u32 = 20;
@@ -237,17 +244,19 @@ impl Cursors {
                 cursor.position = reached;
             }
             if cursor.is_at_end {
-                cursor.not_before = now + END_PAUSE.max(took * END_SHARE);
+                cursor.not_before = now + (took * END_SHARE).clamp(END_PAUSE, PAUSE_MAX);
             }
         }
         if self.groups[REST].is_dense && look.purpose == Purpose::Limited && taken.is_empty() {
             for &group in &look.groups {
                 let cursor = &mut self.groups[group];
-                cursor.not_before = cursor.not_before.max(now + took * PASSING_SHARE);
+                cursor.not_before = cursor
+                    .not_before
+                    .max(now + (took * PASSING_SHARE).min(PAUSE_MAX));
             }
         }
         if look.is_recent {
-            self.recent_from = now + took * RECENT_SHARE;
+            self.recent_from = now + (took * RECENT_SHARE).min(FRONT_PAUSE_MAX);
         }
         if look.purpose == Purpose::Front {
             self.stepped(looked.reached, took, now);
@@ -262,10 +271,10 @@ impl Cursors {
         self.is_careful = true;
         let now = Instant::now();
         if look.is_recent {
-            self.recent_from = now + took * RECENT_SHARE;
+            self.recent_from = now + (took * RECENT_SHARE).min(FRONT_PAUSE_MAX);
         }
         if look.purpose == Purpose::Front {
-            self.front.not_before = now + took * FRONT_SHARE;
+            self.front.not_before = now + (took * FRONT_SHARE).min(FRONT_PAUSE_MAX);
         }
     }
 
@@ -311,7 +320,7 @@ impl Cursors {
             at: reached
                 .filter(is_behind_a_cursor)
                 .unwrap_or(Position::FRONT),
-            not_before: now + took * FRONT_SHARE,
+            not_before: now + (took * FRONT_SHARE).min(FRONT_PAUSE_MAX),
         };
     }
 }
@@ -491,6 +500,20 @@ mod tests {
 
         assert_eq!(second.after, first.after);
         assert!(second.stretch < first.stretch);
+    }
+
+    #[test]
+    fn a_look_that_took_long_keeps_no_cursor_waiting_for_long() {
+        let mut cursors = behind_a_dear_front(0, 5);
+        let look = next(&mut cursors, &[REST]);
+        let looked = Looked {
+            reached: None,
+            ..reaching(0)
+        };
+        cursors.looked(&look, &looked, &[], false, DEAR_LOOK);
+
+        let later = Instant::now() + PAUSE_MAX;
+        assert!(cursors.next(&[REST], later).is_some());
     }
 
     #[test]
