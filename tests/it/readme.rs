@@ -1,6 +1,8 @@
 //! What the README claims is so: its options, endpoints and metrics are the real ones.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::{Daemon, TestDb, wait_until};
@@ -116,6 +118,43 @@ fn its_files_exist() {
     for path in paths {
         assert!(std::path::Path::new(root).join(path).exists(), "{path}");
     }
+}
+
+/// Goal: what it says that the program survives is held by a test that exists.
+#[test]
+fn the_tests_that_it_names_exist() {
+    let (_, table) = README.split_once("### What it survives").unwrap();
+    let named: Vec<&str> = table
+        .lines()
+        .take_while(|line| !line.starts_with("Declined"))
+        .filter_map(|line| line.strip_suffix("` |")?.rsplit_once('`'))
+        .map(|(_, name)| name)
+        .collect();
+
+    let tests = test_names(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it"));
+    assert!(named.len() > 15, "{named:?}");
+    for name in named {
+        assert!(tests.contains(name), "`{name}`");
+    }
+}
+
+/// The names of all functions in the files below a directory.
+fn test_names(directory: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            names.append(&mut test_names(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let source = fs::read_to_string(&path).unwrap();
+            let names_in = source
+                .lines()
+                .filter_map(|line| line.trim_start().strip_prefix("fn ")?.split_once('('))
+                .map(|(name, _)| name.to_owned());
+            names.extend(names_in);
+        }
+    }
+    names
 }
 
 #[test]
