@@ -766,7 +766,8 @@ begin
                          stored as (insert into outbox_event_archive (archived_at, %s) overriding system value
                                     select now(), %s from moved m returning id)
                     select array(select id from moved), array(select id from stored)', targets, sources);
-  execute moving into gone, arrived using '{}'::bigint[], status;
+  -- Not with an empty list: a planner that believes the partial indexes to be empty reads the whole of one for it.
+  execute replace(moving, 'e.id = any', 'false and e.id = any') into gone, arrived using ids, status;
   select string_agg(format('%I.%I', n.nspname, c.conname), ', ') into deferred
     from pg_constraint c join pg_namespace n on n.oid = c.connamespace
    where c.condeferred and (c.confrelid = event or c.conrelid in (event, archive));

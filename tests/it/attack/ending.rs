@@ -13,8 +13,7 @@ use crate::support::wait_until;
 
 #[test]
 fn requests_that_wait_for_the_database_hold_up_no_health() {
-    let mut siege = Siege::begin();
-    siege.open_api_connections();
+    let siege = Siege::begin();
     let mut client = siege.db.client();
     let mut lock = client.transaction().unwrap();
     lock.execute("lock table outbox_event in access exclusive mode", &[])

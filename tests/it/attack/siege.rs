@@ -86,7 +86,9 @@ pub struct Siege {
 impl Siege {
     /// Starts one, and waits until it is ready and all its threads have been used.
     pub fn begin() -> Siege {
-        Siege::with(|daemon| daemon)
+        let mut siege = Siege::with(|daemon| daemon);
+        siege.open_api_connections();
+        siege
     }
 
     /// The same, started in some special way.
@@ -105,7 +107,7 @@ impl Siege {
     }
 
     /// Lets the API open all the connections that it may keep for a while, so that they count as what was there before.
-    pub fn open_api_connections(&mut self) {
+    fn open_api_connections(&mut self) {
         const CALLS: i64 = 4;
         let mut client = self.db.client();
         let mut lock = client.transaction().unwrap();
