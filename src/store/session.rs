@@ -37,6 +37,9 @@ use super::options;
 use super::repertoire::Repertoire;
 use super::watch::watch;
 
+/// A connection that has brought a larger answer, in bytes, is not kept in a pool.
+const ANSWER_KEPT_MAX: usize = 1024 * 1024;
+
 /// What our statements are planned with, whatever a role or a server has: they walk indexes of a table that is mostly in memory, and look ids
 /// up in a hash of those that are claimed. With the least `work_mem`, which that hash does not fit into, a claim took a minute among 36,000
 /// claimed events; without index scans, a second. A shared connection does without: to set all this for each call would cost more.
@@ -137,6 +140,8 @@ pub struct Session {
     /// When its last call was over.
     used: Instant,
     is_broken: bool,
+    /// The driver's buffer has grown with a large answer, and stays so while the connection lives.
+    is_swollen: bool,
 }
 
 impl Drop for Session {
@@ -177,6 +182,7 @@ impl Session {
             opened: Instant::now(),
             used: Instant::now(),
             is_broken: false,
+            is_swollen: false,
         };
         session.is_shared = !session.set_up(Some(&mark))?;
         if session.is_shared {
@@ -190,9 +196,9 @@ impl Session {
         self.is_broken || self.line.is_cut() || self.client.is_closed()
     }
 
-    /// The same where it comes back to a pool.
+    /// The same where it comes back to a pool, which keeps no memory that a large answer took.
     pub(super) fn has_broken(&mut self) -> bool {
-        self.is_broken() || self.manager.has_broken(&mut self.client)
+        self.is_swollen || self.is_broken() || self.manager.has_broken(&mut self.client)
     }
 
     /// Says whether this connection can be used. After it was idle the server is asked: it may have closed the connection, for having been idle
@@ -236,6 +242,10 @@ impl Session {
         } else {
             self.query_own(sql, params)
         };
+        if let Ok(rows) = &rows {
+            let bytes: usize = rows.iter().map(Row::raw_size_bytes).sum();
+            self.is_swollen |= bytes > ANSWER_KEPT_MAX;
+        }
         self.judge(doing, rows.and_then(|rows| rows.iter().map(read).collect()))
     }
 
