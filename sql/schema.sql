@@ -270,7 +270,7 @@ begin
                join outbox_event e on e.ctid = r.place
               where (groups is null or groups[1 + width_bucket(coalesce(r.event_type::text, '') collate "C", bounds)] <> 0)
                 and r.id not in (select unnest(event_ids) from outbox_leases_1())
-                and e.id = r.id and e.status in ('pending', 'retry') and e.next_run_at <= now()   -- what changed meanwhile
+                and e.id = r.id and e.status in ('pending', 'retry') and e.next_run_at = r.next_run_at   -- what changed meanwhile is left
               order by r.next_run_at, r.id limit events_max for no key update of e skip locked),
            -- Of the same snapshot, and only read where it is needed.
            stop as materialized (

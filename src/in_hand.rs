@@ -6,7 +6,7 @@
 //! lease. The page cache keeps the bytes when the process dies; that the host's death loses them is accepted, since then nobody
 //! can know what ran.
 //!
-//! The worker holds a lock on the file while it lives. Whoever gets the lock may act for the dead worker: its supervisor, or the
+//! The worker holds a lock on the file while it lives. Whoever gets the lock may act for the dead worker: its supervisor, or
 //! another supervisor on the host, which finds what a killed one left behind. The file appears under its final name only once it is
 //! locked, so a file that nobody locks always belongs to a dead worker. Who removes a file holds its lock and has seen that the file
 //! still lies at its path, so nobody removes one that was just made.

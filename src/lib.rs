@@ -14,6 +14,8 @@
 //!  ├─ sweeper     ends the leases of a worker that died
 //!  ├─ surveyor    counts backlog and dead events
 //!  ├─ self-probe  asks our own /health over the public port
+//!  ├─ probe       looks whether events could be delivered, for /ready
+//!  ├─ line-watch  cuts the lines of database calls that are never answered (workers run this thread, too)
 //!  ├─ log         writes what is logged, so that only it waits for a reader that has stalled (workers run this thread, too)
 //!  └─ worker-00 (process)   stdin: settings, then its end = "drain"   stdout: reports   stderr: log
 //!       ├─ fetcher   claims only what has room ──▶ bounded queue
@@ -53,8 +55,8 @@
 //!   and releases the others of its leases ([`supervisor`]).
 //! - *A whole tree was killed:* the next supervisor on the host, or one that runs there already, finds files that nobody locks, and
 //!   does the same.
-//! - *A host is lost:* any keeper ends the lease once it has seen it expired twice, and charges all its events, since nobody can
-//!   know which were being handled.
+//! - *A host is lost:* any worker's sweeper ends the lease once the keeper beside it has seen it expired twice, and charges all its
+//!   events, since it cannot be known which were being handled.
 //! - *A claim's answer was lost:* the lease is in nobody's hand and is not renewed; the fetcher releases it by its token. Where the
 //!   server may commit it after the worker has drained, the worker leaves its in-hand file, and with that to a supervisor to look.
 //! - *A person requeues or discards a dead event:* only what is dead and no lease names, so a stale worker's late word and a person's
@@ -70,7 +72,8 @@
 //! # Is all well?
 //!
 //! One state, [`health`], has three writers: the supervisor's loop says where it and its workers stand, each worker reports what its
-//! own database calls come to, and the readiness probe, when somebody asks, does to no row what claiming and settling do to many.
+//! own database calls come to, and the readiness probe does to no row what claiming and settling do to many: each second
+//! when it is asked, and every 5 s when it is not.
 //! `/ready`, `/api/status` and the page read it, and a pure function, [`health::readiness`], makes the reason of it. Troubles come
 //! from a small set, [`report::Trouble`]; what exactly was said stands in the log, when it begins, changes and ends.
 //!

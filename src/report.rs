@@ -11,7 +11,7 @@ pub struct Report {
     pub in_flight: u64,
     /// What its database calls have come to lately.
     pub access: Access,
-    /// Milliseconds since the slowest of fetcher, settler and keeper last turned; a large number means a stuck server.
+    /// Milliseconds since the slowest of fetcher, settler, keeper and sweeper last turned; a large number means a stuck server.
     pub turned_ms: u64,
     /// Everything it has counted since it started.
     pub metrics: Snapshot,

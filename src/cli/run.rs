@@ -29,7 +29,7 @@ pub struct RunArgs {
     /// most events that one claim takes [default: 10, growing to 500 under load]
     pub batch_size: Option<String>,
     #[argh(option, arg_name = "size")]
-    /// most payload bytes that one claim brings [default: 64MiB]
+    /// most bytes of payloads and headers that one claim brings [default: 64MiB]
     pub max_batch_bytes: Option<String>,
     #[argh(option, arg_name = "seconds")]
     /// longest wait between two looks at an idle table [default: 1]
@@ -59,7 +59,7 @@ pub struct RunArgs {
     /// how long a drain may take before what is left is killed; to charge what was killed takes up to 2 s more [default: 35]
     pub drain_timeout: Option<String>,
     #[argh(option, arg_name = "n")]
-    /// database connections of each worker process [default: 3]
+    /// database connections of each worker process, the keeper's one not counted [default: 3]
     pub pool_size: Option<String>,
     #[argh(option, arg_name = "seconds")]
     /// bound of one attempt to connect to the database [default: 10, or half of a short lease]
@@ -68,7 +68,7 @@ pub struct RunArgs {
     /// bound of one statement [default: 30, or half of a short lease]
     pub query_timeout: Option<String>,
     #[argh(option, arg_name = "address")]
-    /// where /health, /ready and /metrics listen [default: 0.0.0.0 and ::]
+    /// where the HTTP endpoints listen [default: 0.0.0.0 and ::]
     pub http_host: Option<String>,
     #[argh(option, arg_name = "port")]
     /// and at which port; 0 takes any free one and logs it [default: 8080]

@@ -2,7 +2,7 @@
 //!
 //! Every line passes one sink that promises three things: a line is one line whatever text an event or a server put into it
 //! (control characters are escaped), no password stands in it (what looks like one is replaced), and a reader that has gone away
-//! or a full disk harms nothing (errors of writing are ignored). A daemon's lines take the way of [`writer`], so that a reader that has
+//! or a full disk harms nothing (errors of writing are ignored). A daemon's lines take the way of `writer`, so that a reader that has
 //! stalled stops nothing, either; a command's lines are written at once, in their order with what it prints.
 //!
 //! Not here: files and rotation, which the journal does better.

@@ -101,7 +101,7 @@ pub struct Looked {
     pub claimed: Option<ClaimedEvents>,
     /// Everything up to here was looked at; `None`: all that is due.
     pub reached: Option<Position>,
-    /// Groups that took all they may, each with the position of the last event taken: more of them may lie behind it.
+    /// Groups, by their numbers from 1, that took all they may, each with the position of the last event taken: more of them may lie behind it.
     pub full: Vec<(usize, Position)>,
     /// The database's time of the look, in microseconds since 1970.
     pub now_micros: i64,

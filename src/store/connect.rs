@@ -3,7 +3,7 @@
 //! The driver bounds only the TCP connect: a server that accepts and stays silent holds its caller for ever, whatever is set, and a
 //! driver that waits cannot be stopped from within. So each address is knocked at first with a socket of our own, and the driver is sent only to
 //! one that answers, in a thread of its own: the caller waits as long as it was told to and no longer. A thread that was given up ends
-//! when its line is cut ([`super::line`]); the number of attempts under way is capped.
+//! when its line is cut (`line.rs`); the number of attempts under way is capped.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;

@@ -14,6 +14,7 @@ use std::convert::Infallible;
 use std::num::NonZeroU16;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use scheduled_thread_pool::ScheduledThreadPool;
@@ -22,9 +23,13 @@ use super::connect::connect;
 use super::dsn::Dsn;
 use super::error::{DOING_CONNECT, StoreError};
 use super::session::{Session, Timeouts};
+use crate::pause::pause;
 
 /// A place that becomes free by the loss of its connection wakes nobody who waits for one: so it is looked for at this rhythm.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether a connect under way has ended.
+const CONNECT_LOOK: Duration = Duration::from_millis(10);
 
 /// Connects under way at once: each pool waits for its own alone.
 const THREADS_MAX: usize = 3;
@@ -36,6 +41,7 @@ const SLACK: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Pool {
     places: r2d2::Pool<Manager>,
+    demand: Arc<Demand>,
     /// Longest wait for a connection.
     wait_max: Duration,
 }
@@ -43,6 +49,30 @@ pub struct Pool {
 /// A borrowed connection; it returns by being dropped, and is closed instead if it is broken.
 pub struct PooledSession {
     place: r2d2::PooledConnection<Manager>,
+}
+
+/// Who waits for a connection, and what is under way for them. r2d2 begins a connect with each question that it cannot answer, so it is
+/// asked only while fewer are under way than callers wait: a slow connect would fill the pool.
+#[derive(Debug, Default)]
+struct Demand {
+    waiting: AtomicUsize,
+    connecting: AtomicUsize,
+}
+
+/// Counts itself while it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Counted<'_> {
+    fn begin(count: &AtomicUsize) -> Counted<'_> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Counted(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Pool {
@@ -71,10 +101,12 @@ impl Pool {
     ) -> Pool {
         // A connect that ends just in time is still worth waiting for.
         let wait_max = timeouts.connect_all(&dsn) + SLACK;
+        let demand = Arc::new(Demand::default());
         let manager = Manager {
             dsn,
             timeouts,
             application_name: application_name.to_owned(),
+            demand: Arc::clone(&demand),
         };
         let threads = ScheduledThreadPool::builder()
             .num_threads(usize::from(size.get()).min(THREADS_MAX))
@@ -90,7 +122,11 @@ impl Pool {
             .max_lifetime(None)
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(manager);
-        Pool { places, wait_max }
+        Pool {
+            places,
+            demand,
+            wait_max,
+        }
     }
 
     /// The most connections it opens.
@@ -101,9 +137,10 @@ impl Pool {
     /// Lends a connection, opening it if need be; waits for a free one no longer than a connection attempt may take.
     pub fn get(&self) -> Result<PooledSession, StoreError> {
         let asked = Instant::now();
+        let _waiting = Counted::begin(&self.demand.waiting);
         loop {
             let left = self.wait_max.saturating_sub(asked.elapsed());
-            let Ok(mut place) = self.places.get_timeout(left.min(LOOK_EVERY)) else {
+            let Some(mut place) = self.ask(left) else {
                 if left > LOOK_EVERY {
                     continue;
                 }
@@ -130,6 +167,21 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Asks for a place; waits for a moment where there is none.
+    fn ask(&self, left: Duration) -> Option<r2d2::PooledConnection<Manager>> {
+        let demand = &self.demand;
+        if demand.connecting.load(Ordering::Relaxed) < demand.waiting.load(Ordering::Relaxed) {
+            return self.places.get_timeout(left.min(LOOK_EVERY)).ok();
+        }
+        let place = self.places.try_get();
+        if place.is_none() {
+            pause(left.min(CONNECT_LOOK));
+        }
+        place
+    }
+}
+
 impl Deref for PooledSession {
     type Target = Session;
 
@@ -152,6 +204,7 @@ struct Manager {
     dsn: Dsn,
     timeouts: Timeouts,
     application_name: String,
+    demand: Arc<Demand>,
 }
 
 /// What an attempt to connect came to.
@@ -165,6 +218,7 @@ impl r2d2::ManageConnection for Manager {
     type Error = Infallible;
 
     fn connect(&self) -> Result<Attempt, Infallible> {
+        let _connecting = Counted::begin(&self.demand.connecting);
         let opened = connect(&self.dsn, &self.timeouts, &self.application_name);
         Ok(Attempt {
             opened,

@@ -1,7 +1,7 @@
 //! One connection whose calls end.
 //!
 //! Each call is bounded by the server (`statement_timeout`, `lock_timeout`), and where that stands still, too, by its line, which is cut when
-//! no answer has come for a while longer ([`super::line`]).
+//! no answer has come for a while longer (`line.rs`).
 //!
 //! What the calls rely on, whatever the server, the database or the role has as its default, is set in one of two ways:
 //!

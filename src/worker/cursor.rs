@@ -263,7 +263,7 @@ impl Cursors {
         }
     }
 
-    /// Notes that a look failed: the next one from there reads less.
+    /// Notes that a look took longer than it may: the next one from there reads less, and others come first for as long as it took.
     pub(super) fn failed(&mut self, look: &Look, took: Duration) {
         if let Some(entries) = look.stretch {
             self.stretches[look.purpose as usize].failed(entries);
@@ -275,6 +275,10 @@ impl Cursors {
         }
         if look.purpose == Purpose::Front {
             self.front.not_before = now + (took * FRONT_SHARE).min(FRONT_PAUSE_MAX);
+        } else {
+            for &group in &look.groups {
+                self.groups[group].not_before = now + took.min(PAUSE_MAX);
+            }
         }
     }
 
@@ -331,28 +335,38 @@ struct Stretch {
     entries: i32,
     /// More than this has failed lately.
     most: i32,
+    /// Looks in a row that were not dear.
+    n_good: u8,
 }
 
 impl Stretch {
     const FIRST: Stretch = Stretch {
         entries: STRETCH_FIRST,
         most: STRETCH_MAX,
+        n_good: 0,
     };
 
+    /// More is tried again after so many good looks: where it fails each time, that costs one look in nine.
+    const GOOD: u8 = 8;
+
     fn adapt(&mut self, is_end: bool, is_cut: bool, took: Duration) {
-        if is_end {
+        self.n_good = if took > DEAR { 0 } else { self.n_good + 1 };
+        if self.n_good >= Stretch::GOOD {
+            self.n_good = 0;
             self.most = self.most.saturating_mul(2).min(STRETCH_MAX);
         }
+        let is_short = self.entries < STRETCH_FIRST;
         if took > DEAR {
             self.entries = (self.entries / 2).max(STRETCH_LEAST);
-        } else if is_cut {
-            self.entries = (self.entries / 2).max(STRETCH_FIRST.min(self.entries));
-        } else if !is_end && took < CHEAP {
+        } else if is_cut && !is_short {
+            self.entries = (self.entries / 2).max(STRETCH_FIRST);
+        } else if took < CHEAP && (is_short || !is_end) {
             self.entries = self.entries.saturating_mul(4).min(self.most);
         }
     }
 
     fn failed(&mut self, entries: i32) {
+        self.n_good = 0;
         self.most = (entries / 2).max(STRETCH_LEAST);
         self.entries = (entries / 8).max(STRETCH_LEAST);
     }

@@ -32,6 +32,12 @@ use crate::worker::strays::Strays;
 /// First wait after an empty claim.
 const IDLE_FIRST: Duration = Duration::from_millis(5);
 
+/// A call that was out for longer than this when its connection was lost may have been cut for that.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
+/// Whatever a look cost that found nothing, the next one comes within this time or the poll interval.
+const COST_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// Belt to the runners' signal that there is room.
 const ROOM_BELT: Duration = Duration::from_millis(100);
 
@@ -91,7 +97,7 @@ pub(super) fn run(ends: Ends, shared: &Shared) {
             Ok(Turn::Empty) => {
                 waits = Waits::new();
                 // A look that takes long is not repeated at once.
-                fetcher.wait(jittered(idle).max(fetcher.last_cost));
+                fetcher.wait(jittered(idle).max(fetcher.last_cost.min(COST_WAIT_MAX)));
                 idle = (idle * 2).min(shared.config.poll_interval);
             }
             // The link has told the log.
@@ -305,11 +311,15 @@ impl<'a> Fetcher<'a> {
         let looked = match result {
             Ok(looked) => looked,
             Err(error) => {
+                // Whatever else refuses a call, a lock or an outage, says nothing about its length; a call that was cut does.
+                let is_cut_off = error.is_connection_lost() && self.last_cost > CUT_OFF;
+                if error.is_statement_timeout() || error.is_refusal() || is_cut_off {
+                    self.cursors.failed(look, self.last_cost);
+                }
                 if error.is_connection_lost() {
                     self.strays.expect(self.shared);
                     return Err(error);
                 }
-                self.cursors.failed(look, self.last_cost);
                 return self.pass_over(look, error);
             }
         };
@@ -350,7 +360,11 @@ impl<'a> Fetcher<'a> {
     }
 
     /// Notes how far a look came, and hands over what it claimed; returns how many events that were.
-    fn found(&mut self, look: &Look, looked: Looked, limit: usize, sent: Instant) -> usize {
+    fn found(&mut self, look: &Look, mut looked: Looked, limit: usize, sent: Instant) -> usize {
+        for (group, _) in &mut looked.full {
+            // Numbers in the database begin with 1: 0 is for what a look leaves out.
+            *group = group.saturating_sub(1);
+        }
         let n_events = looked
             .claimed
             .as_ref()

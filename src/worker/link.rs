@@ -112,7 +112,7 @@ impl<'a> Link<'a> {
         if let Err(error) = &result {
             shared.metrics.db_error(error.reason());
             // What one row is refused for is told with its event's name.
-            if !(matches!(stage, Stage::Settler) && error.is_refusal()) {
+            if !(matches!(stage, Stage::Settler | Stage::Sweeper) && error.is_refusal()) {
                 shared.outage.failed(stage, error, since);
             }
             if error.is_connection_lost() {

@@ -25,7 +25,7 @@ use crate::worker::pulse::Stage;
 /// The same complaint about a working connection is logged once in this time: a locked table fails every call for minutes.
 const REPEAT_AFTER: Duration = Duration::from_mins(1);
 
-/// A refusal is over when nothing has met it for this time: longer than any stage waits before it tries again.
+/// A refusal is over when nothing has met it for this time: longer than a stage waits that tries again what it was refused as a whole.
 const CALM: Duration = Duration::from_secs(6);
 
 /// A call that is out for longer is not slow but stuck: the server bounds a wait for a lock below this, and a claim takes milliseconds.

@@ -57,7 +57,7 @@ pub(super) struct Shared {
     pub(super) keeper_pool: Pool,
     /// How long its calls have been out.
     pub(super) pulse: Pulse,
-    /// Whether the log has been told that the database is away.
+    /// What its database calls come to, and what the log has been told of that.
     pub(super) outage: Outage,
     /// When it started.
     pub(super) epoch: Instant,

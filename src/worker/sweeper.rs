@@ -75,8 +75,11 @@ impl Sweeper<'_> {
                 break;
             }
             if lease.is_of_unreadable() {
-                self.look_again()?;
-                continue;
+                match self.look_again() {
+                    Err(error) if error.is_connection_lost() => return Err(error),
+                    // The link has told the log; the leases of other workers go on.
+                    Ok(()) | Err(_) => continue,
+                }
             }
             let charges = self.charges(&lease)?;
             match self.end(&lease, &charges) {

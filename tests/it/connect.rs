@@ -363,6 +363,19 @@ fn a_pool_with_all_connections_lent_says_so_in_time() {
     pool.get().unwrap().now().unwrap();
 }
 
+/// Goal: a connect that takes long is waited for, and no further one is begun for the same caller.
+#[test]
+fn a_slow_connect_fills_no_pool() {
+    let db = TestDb::new();
+    let dsn = Dsn::parse(&format!("{} options='-c post_auth_delay=1'", db.dsn())).unwrap();
+    let pool = Pool::new(dsn, TIMEOUTS, NonZeroU16::new(4).unwrap(), "test");
+
+    pool.get().unwrap().now().unwrap();
+
+    let there = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test' AND datname = current_database()";
+    assert_eq!(db.number(there, &[]), 1);
+}
+
 #[test]
 fn a_pooled_connection_that_the_server_has_closed_is_replaced_before_it_is_lent() {
     let db = TestDb::new();

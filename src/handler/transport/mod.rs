@@ -1,9 +1,9 @@
 //! The connections of an http route, which bear what receivers do.
 //!
 //! The HTTP client keeps its pool, its protocol and its deadlines; how bytes get to the receiver
-//! and what of an answer the client gets to see is decided here: [`addresses`] connects, [`tls`]
-//! encrypts as [`trust`] says, [`wire`] moves bytes without waiting, and [`mend`] makes good what
-//! receivers do, with the answers' heads read by [`head`].
+//! and what of an answer the client gets to see is decided here: `addresses` connects, `tls`
+//! encrypts as `trust` says, `wire` moves bytes without waiting, and `mend` makes good what
+//! receivers do, with the answers' heads read by `head`.
 //!
 //! Why not the client's own transport: it sends to the end before it reads, and it takes neither a
 //! verifier of ours nor a connection's age. Why not another client: reqwest loses the early answer

@@ -142,6 +142,32 @@ fn a_look_that_takes_too_long_is_made_again_over_less() {
     });
 }
 
+/// Goal: a route with a limit that has taken all it may goes on behind the last event it took; so do its neighbors, each from its own place.
+/// Method: the front takes long, so it is left alone for ten seconds after each step: by its steps alone the events would take minutes.
+#[test]
+fn limited_routes_go_on_where_each_of_them_stopped() {
+    let db = TestDb::new();
+    wrap_claims(
+        &db,
+        "if after_at = '-infinity' then perform pg_sleep(0.5); end if;",
+    );
+    // Long ago: what became due lately is looked for as well.
+    let sql = "insert into outbox_event (aggregate_type, aggregate_id, event_type, payload, next_run_at) \
+               select 't', i::text, (array['a.x', 'b.x', 'other.x'])[i % 3 + 1], '{}', now() - interval '1 hour' \
+               from generate_series(1, 300) i";
+    db.execute(sql);
+    let directory = TestDir::new();
+    let routes = [limited("a.*", 1), limited("b.*", 2), log("*")];
+
+    let _daemon = Daemon::new(&db)
+        .args(["--config", &config(&directory, &routes)])
+        .start();
+
+    wait_until_within(Duration::from_secs(40), "all events are done", || {
+        db.count("done") == 300
+    });
+}
+
 /// Goal: where no route has a limit, too, rows that are locked by another program, however many, cost a bounded look.
 /// Method: an unbounded look takes longer than a statement may, as it would over millions of locked rows.
 #[test]
