@@ -317,7 +317,7 @@ impl<'a> Fetcher<'a> {
                     self.cursors.failed(look, self.last_cost);
                 }
                 if error.is_connection_lost() {
-                    self.strays.expect(self.shared);
+                    self.strays.expect(self.shared, &error);
                     return Err(error);
                 }
                 return self.pass_over(look, error);

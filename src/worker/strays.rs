@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use crate::figure::counted;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 use crate::worker::link::Link;
 use crate::worker::shared::Shared;
 
 /// What a claim in doubt may take beyond its statement timeout until it is visible.
 const MARGIN: Duration = Duration::from_secs(5);
+
+/// A server that gives no answer may hang in the commit, for as long as its synchronous standby is away for example, and the lease that
+/// appears then is over already: it is looked for as long as this, or other workers would charge its events for runs that never were.
+const HANGING_MAX: Duration = Duration::from_mins(10);
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -25,10 +29,15 @@ pub(super) struct Strays {
 }
 
 impl Strays {
-    /// Notes that the answer of a claim was lost.
-    pub(super) fn expect(&mut self, shared: &Shared) {
+    /// Notes that the answer of a claim was lost by this error.
+    pub(super) fn expect(&mut self, shared: &Shared, error: &StoreError) {
         // So long the old back end may take to commit the claim, and so long its lease stands.
-        let wait = shared.config.lease.max(shared.config.query_timeout) + MARGIN;
+        let usual = shared.config.lease.max(shared.config.query_timeout) + MARGIN;
+        let wait = if matches!(error.kind(), StoreErrorKind::Unanswered) {
+            usual.max(HANGING_MAX)
+        } else {
+            usual
+        };
         self.until = Some(Instant::now() + wait);
         self.looked = None;
     }

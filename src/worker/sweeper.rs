@@ -81,8 +81,17 @@ impl Sweeper<'_> {
                     Ok(()) | Err(_) => continue,
                 }
             }
-            let charges = self.charges(&lease)?;
+            let is_forgotten = self.is_forgotten(&lease);
+            let charges = if is_forgotten {
+                Vec::new()
+            } else {
+                self.charges(&lease)?
+            };
             match self.end(&lease, &charges) {
+                Ok(()) if is_forgotten => {
+                    info!("released an expired lease of a claim whose answer was lost");
+                    self.shared.gave_back.store(true, Ordering::Relaxed);
+                }
                 Ok(()) => {}
                 Err(error) if error.is_connection_lost() => return Err(error),
                 // Somebody else holds one of its rows; that holds up no other lease, and the link has told the log.
@@ -90,6 +99,13 @@ impl Sweeper<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Says whether a lease is this worker's own and in no hand: its claim was committed long after its answer was lost, and none of its
+    /// events ran.
+    fn is_forgotten(&self, lease: &Lease) -> bool {
+        lease.worker == self.shared.owner.worker
+            && !self.shared.leases.tokens().contains(&lease.token)
     }
 
     /// Says whether the worker drains: what is left is swept by another one.

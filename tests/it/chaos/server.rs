@@ -53,6 +53,46 @@ fn a_server_that_restarts_under_load_costs_no_event_and_no_second_run() {
     }
 }
 
+/// Goal: a claim whose commit hangs for longer than its lease, and appears then, is given back by its worker: its events never ran.
+/// Method: the synchronous standby is one that does not exist.
+#[test]
+fn a_claim_whose_commit_hangs_for_long_charges_no_event() {
+    let server = cluster::private();
+    let db = TestDb::on(&server);
+    let recorder = Recorder::new();
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--query-timeout", "1", "--lease-seconds", "2"])
+        .start();
+    daemon.wait_ready();
+    db.execute("alter system set synchronous_standby_names = 'none'");
+    db.execute("select pg_reload_conf()");
+    let mut client = db.client();
+    client
+        .batch_execute("set synchronous_commit = local")
+        .unwrap();
+    let hanging = |seconds: i64| {
+        let sql = "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and now() - query_start > make_interval(secs => $1::int8)";
+        db.number(sql, &[&seconds])
+    };
+    let insert = "insert into outbox_event (aggregate_type, aggregate_id, event_type, payload) \
+                  select 'order', i::text, 'order.created', '{}' from generate_series(1, 5) i returning id";
+    let ids: Vec<i64> = client
+        .query(insert, &[])
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+
+    // Longer than the lease and all that a lost answer is waited for otherwise.
+    wait_until_within(LIMIT, "a commit has hung for long", || hanging(12) > 0);
+    db.execute("alter system reset synchronous_standby_names");
+    db.execute("select pg_reload_conf()");
+
+    assert_done_at_first_attempt(&db, [&mut daemon], &ids);
+    recorder.history().assert_complete(ids, 0);
+}
+
 /// Goal: what handlers finish while the server is away is kept and settled later; nobody asks in a busy loop meanwhile, and the log
 /// is told when it begins and when it ends.
 #[test]

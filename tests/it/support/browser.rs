@@ -24,6 +24,9 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// A busy machine may take this long to start a browser, or to draw in one.
 const CALL_MAX: Duration = Duration::from_mins(1);
 
+/// How often a browser is started before the test fails.
+const STARTS: usize = 3;
+
 /// A browser with one tab. Dropping it ends every process that belongs to it.
 pub struct Browser {
     driver: Child,
@@ -69,9 +72,14 @@ impl Browser {
             directory,
         };
         // A driver alone starts as well, and says only now that it finds no browser.
-        let session = browser
-            .try_post("", browser.capabilities())
-            .unwrap_or_else(|error| panic!("{MISSING}: {error}"));
+        // A browser sometimes exits while it starts.
+        let mut started = browser.try_post("", browser.capabilities());
+        for _ in 1..STARTS {
+            if started.is_err() {
+                started = browser.try_post("", browser.capabilities());
+            }
+        }
+        let session = started.unwrap_or_else(|error| panic!("{MISSING}: {error}"));
         let id = session["sessionId"].as_str().unwrap();
         browser.session = format!("{}/{id}", browser.session);
         browser
