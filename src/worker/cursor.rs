@@ -35,7 +35,7 @@ const LATE_COMMIT: Duration = Duration::from_secs(10);
 const END_PAUSE: Duration = Duration::from_millis(5);
 
 /// As above, as a multiple of what the last look took.
-const END_SHARE: u32 = 30;
+const END_SHARE: u32 = 60;
 
 /// Whatever a look cost, its cursor is looked at again within this time.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
