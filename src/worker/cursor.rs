@@ -37,8 +37,8 @@ const END_PAUSE: Duration = Duration::from_millis(5);
 /// As above, as a multiple of what the last look took.
 const END_SHARE: u32 = 60;
 
-/// Whatever a look cost, its cursor is looked at again within this time.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Whatever a look cost, its cursor is looked at again within this time: less than an idle fetcher waits by default.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// While other events are there to be taken, passing over those that a limited route does not want takes at most one twentieth of the time.
 const PASSING_SHARE: u32 = 20;
