@@ -33,6 +33,6 @@ select current_user::text, lacks from (
     from lacking where columns is null and lacked is not null or cardinality(lacked) > 0
   union all
   select 7, 'EXECUTE on function ' || p.proname from pg_proc p join home on home.oid = p.pronamespace
-   where p.proname in ('outbox_claim_2', 'outbox_settle_1', 'outbox_settle_each_1', 'outbox_read_1', 'outbox_pass_over_1', 'outbox_look_again_1',
+   where p.proname in ('outbox_claim_2', 'outbox_settle_1', 'outbox_settle_each_1', 'outbox_read_1', 'outbox_pass_over_1', 'outbox_look_again_1', 'outbox_try_read_1', 'outbox_skip_1',
                      'outbox_leases_1', 'outbox_renew_1') and not has_function_privilege(p.oid, 'EXECUTE')) l
  order by place, lacks

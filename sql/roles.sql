@@ -81,6 +81,7 @@ begin
   for role, func in values ('dispatchbox_daemon', 'outbox_leases_1'),  ('dispatchbox_daemon', 'outbox_claim_2'),
                            ('dispatchbox_daemon', 'outbox_settle_1'),  ('dispatchbox_daemon', 'outbox_renew_1'),
                            ('dispatchbox_daemon', 'outbox_settle_each_1'), ('dispatchbox_daemon', 'outbox_read_1'),
+                           ('dispatchbox_daemon', 'outbox_try_read_1'), ('dispatchbox_daemon', 'outbox_skip_1'),
                            ('dispatchbox_daemon', 'outbox_pass_over_1'), ('dispatchbox_daemon', 'outbox_look_again_1'),
                            ('dispatchbox_daemon', 'outbox_requeue_1'), ('dispatchbox_daemon', 'outbox_discard_1'),
                            ('dispatchbox_daemon', 'outbox_discard_2'), ('dispatchbox_daemon', 'outbox_move_1'),

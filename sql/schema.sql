@@ -343,6 +343,53 @@ do $$ begin
   end if;
 end $$;
 
+-- Skips what is done: where a look from (after_at, after_id) on runs into its time, the entries of finished events stand between it and the
+-- first that is due, and a transaction elsewhere keeps them. Goes at most `seconds` on, or, where all of these have the same time, as after
+-- a bulk insert, over at most `ids` ids of those that are due at the time of the position, or the next microsecond where that is passed. Returns the position before the next due event, (null, null) if there is none up to now, or else how
+-- far it came; each is where the next look may start. Nothing is claimed, and nothing that is due is passed.
+-- step: function outbox_skip_1
+create or replace function outbox_skip_1(after_at timestamptz, after_id bigint, seconds float8, ids bigint)
+returns table (reached_at timestamptz, reached_id bigint, is_due boolean)
+language plpgsql set search_path from current set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_indexscan = on
+                 set jit = off as $$
+#variable_conflict use_column
+declare
+  oldest  constant interval := '16 years';   -- from the front, events that have been due for longer are reached in one step
+  last_id constant bigint := 9223372036854775807;
+  upto_at timestamptz := now();
+  upto_id bigint;
+  wanted  numeric;
+begin
+  if ids is null then
+    if after_at < now() then
+      upto_at := least(now(), case when after_at = '-infinity' then now() - oldest else after_at end + make_interval(secs => seconds));
+    end if;
+    select e.next_run_at, e.id into reached_at, reached_id from outbox_event e
+     where e.status in ('pending', 'retry') and e.next_run_at <= upto_at and (e.next_run_at, e.id) > (after_at, after_id)
+     order by e.next_run_at, e.id limit 1;
+    if reached_id is null and upto_at < now() then
+      return query values (upto_at, last_id, false);
+      return;
+    end if;
+  else
+    if after_id = last_id then
+      after_at := after_at + interval '1 microsecond';
+      after_id := -last_id;
+    end if;
+    -- Ids below 1 are so rare that they are no step of their own.
+    wanted := greatest(after_id, 0)::numeric + ids;
+    select least(wanted, coalesce(max(id), last_id)) into upto_id from outbox_event;
+    select e.next_run_at, e.id into reached_at, reached_id from outbox_event e
+     where e.status in ('pending', 'retry') and e.next_run_at = after_at and e.id > after_id and e.id <= upto_id
+     order by e.next_run_at, e.id limit 1;
+    if reached_id is null then
+      return query values (after_at, case when upto_id < wanted then last_id else upto_id end, false);
+      return;
+    end if;
+  end if;
+  return query values (reached_at, reached_id - 1, reached_id is not null);
+end $$;
+
 -- Writes what the handling of leased events came to, and returns the events that the leases still named: with `written` true those whose
 -- outcome stands now, and in a second row, unless all were written, every one that is not released: with false where it is gone or was
 -- finished otherwise, with null where the row waits as before although the update went through, because a trigger or a policy swallows
@@ -507,6 +554,22 @@ begin
   return bytes;
 end $$;
 
+-- Says why an event cannot be read, as SQLSTATE and words; nulls where it can.
+-- step: function outbox_try_read_1
+create or replace function outbox_try_read_1(id bigint, out code text, out cause text)
+language plpgsql set search_path from current as $$
+begin
+  begin
+    perform outbox_read_1(id);
+  exception when others or query_canceled then
+    code := sqlstate;
+    cause := left(sqlerrm, 1000);
+  end;
+exception when query_canceled then   -- only noticed once the reading had failed
+  code := coalesce(code, sqlstate);
+  cause := coalesce(cause, sqlerrm);
+end $$;
+
 -- Passes over due events that cannot be read: bytes without a character, a payload whose text has no end, a damaged row. Reads up to `stretch`
 -- of those behind the position (after_at, after_id) that no lease names, each as a claim does, and puts those that fail under a lease of
 -- their own, which all claims pass over until `wait` seconds are over. It is called `unreadable/1` and no worker's: no sweep charges it, and
@@ -537,19 +600,7 @@ begin
        and e.id not in (select unnest(event_ids) from outbox_leases_1())
      order by e.next_run_at, e.id limit stretch
   loop
-    code := null;
-    cause := null;
-    begin
-      begin
-        perform outbox_read_1(one);
-      exception when others or query_canceled then
-        code := sqlstate;
-        cause := left(sqlerrm, 1000);
-      end;
-    exception when query_canceled then   -- only noticed once the reading had failed
-      code := coalesce(code, sqlstate);
-      cause := coalesce(cause, sqlerrm);
-    end;
+    select t.code, t.cause into code, cause from outbox_try_read_1(one) t;
     if code is not null then
       bad := bad || one;
       codes := codes || code;
@@ -574,15 +625,18 @@ end $$;
 -- Looks again at the events of one lease of outbox_pass_over_1 that is over. What can be read now, is gone or was finished otherwise is
 -- free; the rest waits under another lease for the next look, `waits[looks]` seconds. After as many looks as there are waits an event is
 -- dead, where that can be written. No attempt is charged: no handler ran. Returns each event with what came of it: readable | unreadable | dead.
+-- No reading is begun in the second half of the statement's time, as in outbox_pass_over_1; what is left waits, and comes first the next time.
 -- step: function outbox_look_again_1
 create or replace function outbox_look_again_1(waits float8[])
 returns table (id bigint, outcome text, looks int, code text, cause text)
 language plpgsql set search_path from current set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
-  lease   outbox_lease;
-  bad     bigint[] := '{}';
-  is_over boolean := false;
+  lease    outbox_lease;
+  patience constant interval := nullif(current_setting('statement_timeout')::interval, '0') / 2;
+  untried  bigint[] := '{}';
+  bad      bigint[] := '{}';
+  is_over  boolean := false;
 begin
   select l.* into lease from outbox_lease l
    where l.token = (select s.token from outbox_leases_1() s
@@ -593,25 +647,11 @@ begin
   end if;
   looks := split_part(lease.worker, '/', 2)::int;
   foreach id in array lease.event_ids loop
-    outcome := 'readable';
-    code := null;
-    cause := null;
-    begin
-      begin
-        if not is_over then
-          perform outbox_read_1(id);
-        end if;
-      exception when others or query_canceled then
-        code := sqlstate;
-        cause := left(sqlerrm, 1000);
-      end;
-    exception when query_canceled then   -- only noticed once the reading had failed
-      code := coalesce(code, sqlstate);
-      cause := coalesce(cause, sqlerrm);
-    end;
-    if code is not null then
-      outcome := 'unreadable';
+    if is_over then
+      untried := untried || id;
+      continue;
     end if;
+    select t.code, t.cause, case when t.code is null then 'readable' else 'unreadable' end into code, cause, outcome from outbox_try_read_1(id) t;
     if outcome = 'unreadable' and looks >= cardinality(waits) then
       begin
         update outbox_event e set status = 'dead', last_error = 'could not be read: ' || outbox_look_again_1.cause, last_error_at = now(), finished_at = now()
@@ -623,13 +663,14 @@ begin
         null;                    -- it waits on
       end;
     end if;
-    if outcome = 'unreadable' or is_over then
+    if outcome = 'unreadable' then
       bad := bad || id;
     end if;
-    is_over := is_over or code = '57014';
+    is_over := code is not distinct from '57014' or coalesce(clock_timestamp() > statement_timestamp() + patience, false);
     return next;
   end loop;
   delete from outbox_lease l where l.token = lease.token;
+  bad := untried || bad;
   if bad <> '{}' then
     insert into outbox_lease (token, worker, expires_at, event_ids)
     values (txid_current(), 'unreadable/' || looks + 1,

@@ -29,6 +29,7 @@ mod repertoire;
 pub mod schema;
 pub mod session;
 pub mod settle;
+pub mod skip;
 pub mod stats;
 mod text;
 pub mod unreadable;

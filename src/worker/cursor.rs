@@ -12,11 +12,14 @@
 //! entries of all that is done, or a full route has millions of events, only the walk reads them again, and the claims stay fast.
 //!
 //! A stretch grows while looks are cheap and find too little, and shrinks when they are dear. A look that failed is made again
-//! with a shorter one, never as it was.
+//! with a shorter one, never as it was. Since a stretch counts events and not the entries between them, what is finished is skipped first,
+//! in parts of their own ([`Reach`]), up to the next event that is due.
 
 use std::time::{Duration, Instant};
 
 use crate::store::claim::{Looked, Position};
+use crate::store::skip::{Reach, Skipped};
+use crate::worker::stretch::Stretch;
 
 /// The front is walked for at most this part of the time: one twentieth.
 const FRONT_SHARE: u32 = 20;
@@ -43,21 +46,6 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// While other events are there to be taken, passing over those that a limited route does not want takes at most one twentieth of the time.
 const PASSING_SHARE: u32 = 20;
 
-/// Entries that a look reads at first: as many as a large claim takes, and some that others hold.
-const STRETCH_FIRST: i32 = 1_000;
-
-/// More in one look would keep the other routes waiting: some 50 ms on a slow machine.
-const STRETCH_MAX: i32 = 65_536;
-
-/// Fewer would not be read faster.
-const STRETCH_LEAST: i32 = 16;
-
-/// A look that took less may read more next time …
-const CHEAP: Duration = Duration::from_millis(25);
-
-/// … and one that took more reads less.
-const DEAR: Duration = Duration::from_millis(100);
-
 /// The group of all routes without a limit, and of events without a route.
 pub(super) const REST: usize = 0;
 
@@ -82,6 +70,8 @@ pub(super) struct Look {
     pub(super) groups: Vec<usize>,
     /// How many entries it reads; `None`: where everything may run, a look ends with the first events that it finds.
     pub(super) stretch: Option<i32>,
+    /// It skips what is finished, as far as this, and claims nothing.
+    pub(super) skip: Option<Reach>,
     /// It starts before its cursor.
     is_recent: bool,
 }
@@ -222,9 +212,35 @@ impl Cursors {
         is_cut: bool,
         took: Duration,
     ) {
+        self.stretches[look.purpose as usize].adapt(looked.reached.is_none(), is_cut, took);
+        self.advance(look, looked, taken, is_cut, took);
+    }
+
+    /// Notes how far a look that skips what is finished came.
+    pub(super) fn skipped(&mut self, look: &Look, skipped: &Skipped, took: Duration) {
+        if let Some(reach) = look.skip {
+            let ground = &mut self.stretches[look.purpose as usize].ground;
+            ground.skipped(reach, skipped, took);
+        }
+        let looked = Looked {
+            claimed: None,
+            reached: skipped.reached,
+            full: Vec::new(),
+            now_micros: skipped.now_micros,
+        };
+        self.advance(look, &looked, &[], false, took);
+    }
+
+    fn advance(
+        &mut self,
+        look: &Look,
+        looked: &Looked,
+        taken: &[usize],
+        is_cut: bool,
+        took: Duration,
+    ) {
         let now = Instant::now();
         self.clock = Some((looked.now_micros, now));
-        self.stretches[look.purpose as usize].adapt(looked.reached.is_none(), is_cut, took);
         self.is_careful &= looked.reached.is_some();
         let end = Position::behind(looked.now_micros);
         for &group in &look.groups {
@@ -244,7 +260,7 @@ impl Cursors {
                 cursor.position = reached;
             }
             if cursor.is_at_end {
-                cursor.not_before = now + (took * END_SHARE).clamp(END_PAUSE, PAUSE_MAX);
+                cursor.not_before = now + pause(took, END_SHARE, PAUSE_MAX).max(END_PAUSE);
             }
         }
         if self.groups[REST].is_dense && look.purpose == Purpose::Limited && taken.is_empty() {
@@ -252,11 +268,11 @@ impl Cursors {
                 let cursor = &mut self.groups[group];
                 cursor.not_before = cursor
                     .not_before
-                    .max(now + (took * PASSING_SHARE).min(PAUSE_MAX));
+                    .max(now + pause(took, PASSING_SHARE, PAUSE_MAX));
             }
         }
         if look.is_recent {
-            self.recent_from = now + (took * RECENT_SHARE).min(FRONT_PAUSE_MAX);
+            self.recent_from = now + pause(took, RECENT_SHARE, FRONT_PAUSE_MAX);
         }
         if look.purpose == Purpose::Front {
             self.stepped(looked.reached, took, now);
@@ -265,19 +281,21 @@ impl Cursors {
 
     /// Notes that a look took longer than it may: the next one from there reads less, and others come first for as long as it took.
     pub(super) fn failed(&mut self, look: &Look, took: Duration) {
-        if let Some(entries) = look.stretch {
-            self.stretches[look.purpose as usize].failed(entries);
+        let stretch = &mut self.stretches[look.purpose as usize];
+        stretch.ground.failed(look.skip, took);
+        if let (None, Some(entries)) = (look.skip, look.stretch) {
+            stretch.failed(entries);
         }
         self.is_careful = true;
         let now = Instant::now();
         if look.is_recent {
-            self.recent_from = now + (took * RECENT_SHARE).min(FRONT_PAUSE_MAX);
+            self.recent_from = now + pause(took, RECENT_SHARE, FRONT_PAUSE_MAX);
         }
         if look.purpose == Purpose::Front {
-            self.front.not_before = now + (took * FRONT_SHARE).min(FRONT_PAUSE_MAX);
+            self.front.not_before = now + pause(took, FRONT_SHARE, FRONT_PAUSE_MAX);
         } else {
             for &group in &look.groups {
-                self.groups[group].not_before = now + took.min(PAUSE_MAX);
+                self.groups[group].not_before = now + pause(took, 1, PAUSE_MAX);
             }
         }
     }
@@ -294,12 +312,13 @@ impl Cursors {
     }
 
     fn look(&self, purpose: Purpose, after: Position, groups: Vec<usize>, is_recent: bool) -> Look {
+        let stretch = &self.stretches[purpose as usize];
         Look {
             purpose,
             after,
             groups,
-            stretch: (self.groups.len() > 1 || self.is_careful)
-                .then_some(self.stretches[purpose as usize].entries),
+            stretch: (self.groups.len() > 1 || self.is_careful).then_some(stretch.entries),
+            skip: stretch.ground.is_skipped.then_some(stretch.ground.reach),
             is_recent,
         }
     }
@@ -324,57 +343,23 @@ impl Cursors {
             at: reached
                 .filter(is_behind_a_cursor)
                 .unwrap_or(Position::FRONT),
-            not_before: now + (took * FRONT_SHARE).min(FRONT_PAUSE_MAX),
+            not_before: now + pause(took, FRONT_SHARE, FRONT_PAUSE_MAX),
         };
+        if self.front.at == Position::FRONT {
+            self.stretches[Purpose::Front as usize].ground.begins_anew();
+        }
     }
 }
 
-/// How many entries a look reads.
-#[derive(Debug, Clone, Copy)]
-struct Stretch {
-    entries: i32,
-    /// More than this has failed lately.
-    most: i32,
-    /// Looks in a row that were not dear.
-    n_good: u8,
-}
-
-impl Stretch {
-    const FIRST: Stretch = Stretch {
-        entries: STRETCH_FIRST,
-        most: STRETCH_MAX,
-        n_good: 0,
-    };
-
-    /// More is tried again after so many good looks: where it fails each time, that costs one look in nine.
-    const GOOD: u8 = 8;
-
-    fn adapt(&mut self, is_end: bool, is_cut: bool, took: Duration) {
-        self.n_good = if took > DEAR { 0 } else { self.n_good + 1 };
-        if self.n_good >= Stretch::GOOD {
-            self.n_good = 0;
-            self.most = self.most.saturating_mul(2).min(STRETCH_MAX);
-        }
-        let is_short = self.entries < STRETCH_FIRST;
-        if took > DEAR {
-            self.entries = (self.entries / 2).max(STRETCH_LEAST);
-        } else if is_cut && !is_short {
-            self.entries = (self.entries / 2).max(STRETCH_FIRST);
-        } else if took < CHEAP && (is_short || !is_end) {
-            self.entries = self.entries.saturating_mul(4).min(self.most);
-        }
-    }
-
-    fn failed(&mut self, entries: i32) {
-        self.n_good = 0;
-        self.most = (entries / 2).max(STRETCH_LEAST);
-        self.entries = (entries / 8).max(STRETCH_LEAST);
-    }
+/// The pause after what took `took`, so that it takes one part in `share` of the time.
+fn pause(took: Duration, share: u32, max: Duration) -> Duration {
+    took.saturating_mul(share).min(max)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::stretch::{DEAR, ENTRIES_FIRST, ENTRIES_MAX};
 
     const DEAR_LOOK: Duration = Duration::from_hours(1);
 
@@ -393,6 +378,14 @@ mod tests {
         cursors
             .next(runnable, Instant::now())
             .expect("there is ground left")
+    }
+
+    fn before_an_event(micros: i64) -> Skipped {
+        Skipped {
+            reached: Some(Position::at(micros)),
+            is_before_event: true,
+            now_micros: 1_000,
+        }
     }
 
     fn reaching(micros: i64) -> Looked {
@@ -510,9 +503,14 @@ mod tests {
         let first = next(&mut cursors, &[REST, 1]);
 
         cursors.failed(&first, Duration::ZERO);
+        let skip = next(&mut cursors, &[REST, 1]);
+        assert_eq!(skip.after, first.after);
+        assert!(skip.skip.is_some());
+        cursors.skipped(&skip, &before_an_event(5), Duration::ZERO);
         let second = next(&mut cursors, &[REST, 1]);
 
         assert_eq!(second.after, first.after);
+        assert_eq!(second.skip, None);
         assert!(second.stretch < first.stretch);
     }
 
@@ -537,7 +535,49 @@ mod tests {
         assert_eq!(first.stretch, None);
 
         cursors.failed(&first, Duration::ZERO);
-        assert_eq!(next(&mut cursors, &[REST]).stretch, Some(STRETCH_FIRST));
+        assert_eq!(next(&mut cursors, &[REST]).stretch, Some(ENTRIES_FIRST));
+    }
+
+    #[test]
+    fn what_is_finished_is_skipped_in_steps_up_to_the_next_event() {
+        let mut cursors = behind_a_dear_front(0, 5);
+        let failed = next(&mut cursors, &[REST]);
+        cursors.failed(&failed, Duration::ZERO);
+        let mut starts = Vec::new();
+        for reached in [10, 20] {
+            let skip = next(&mut cursors, &[REST]);
+            starts.push((skip.after, skip.skip.is_some()));
+            let skipped = Skipped {
+                is_before_event: false,
+                ..before_an_event(reached)
+            };
+            cursors.skipped(&skip, &skipped, Duration::ZERO);
+        }
+        let skip = next(&mut cursors, &[REST]);
+        cursors.skipped(&skip, &before_an_event(30), Duration::ZERO);
+
+        assert_eq!(starts, [(Position::at(5), true), (Position::at(10), true)]);
+        let look = next(&mut cursors, &[REST]);
+        assert_eq!((look.after, look.skip), (Position::at(30), None));
+    }
+
+    #[test]
+    fn the_end_behind_what_was_skipped_is_the_end_of_what_is_due() {
+        let mut cursors = behind_a_dear_front(0, 5);
+        let failed = next(&mut cursors, &[REST]);
+        cursors.failed(&failed, Duration::ZERO);
+        let skip = next(&mut cursors, &[REST]);
+        let skipped = Skipped {
+            reached: None,
+            is_before_event: false,
+            now_micros: 100,
+        };
+        cursors.skipped(&skip, &skipped, Duration::ZERO);
+
+        assert!(!cursors.has_ground_left(&[REST]));
+        let later = Instant::now() + PAUSE_MAX;
+        let look = cursors.next(&[REST], later).expect("it is looked again");
+        assert_eq!((look.skip, look.stretch), (None, None));
     }
 
     #[test]
@@ -551,13 +591,13 @@ mod tests {
         }
         assert_eq!(
             stretches,
-            [1_000, 4_000, 16_000, 64_000, STRETCH_MAX, STRETCH_MAX]
+            [1_000, 4_000, 16_000, 64_000, ENTRIES_MAX, ENTRIES_MAX]
         );
 
         let look = next(&mut cursors, &[1]);
         cursors.looked(&look, &reaching(20), &[], false, DEAR);
         let look = next(&mut cursors, &[1]);
         cursors.looked(&look, &reaching(21), &[], false, 2 * DEAR);
-        assert_eq!(next(&mut cursors, &[1]).stretch, Some(STRETCH_MAX / 2));
+        assert_eq!(next(&mut cursors, &[1]).stretch, Some(ENTRIES_MAX / 2));
     }
 }

@@ -20,6 +20,7 @@ use crate::figure::counted;
 use crate::handler::Segments;
 use crate::pause::{Waits, jittered, pause};
 use crate::store::claim::{ClaimQuery, ClaimedEvents, Looked, Selection};
+use crate::store::skip::Reach;
 use crate::store::{StoreError, Unreadable, look_waits};
 use crate::worker::claim::{Claim, Finished};
 use crate::worker::claim_size::ClaimSize;
@@ -46,6 +47,9 @@ const TOO_LONG_MAX: usize = 2;
 
 /// Longest time to read such events one by one; the text of one that takes more than half of it has no end.
 const READ_LIMIT: Duration = Duration::from_secs(2);
+
+/// Longest time of a step over what is finished: other routes wait for it.
+const SKIP_LIMIT: Duration = Duration::from_millis(200);
 
 /// Events that are read one by one in a call.
 const PASS_OVER_STRETCH: i32 = 1_000;
@@ -275,6 +279,10 @@ impl<'a> Fetcher<'a> {
 
     /// Makes one look and hands over what it claimed; returns how many events that were.
     fn look(&mut self, look: &Look, rooms: &[usize]) -> Result<usize, StoreError> {
+        if let Some(reach) = look.skip {
+            self.skip(look, reach)?;
+            return Ok(0);
+        }
         self.sort_segments()?;
         let room: usize = look.groups.iter().map(|&group| rooms[group]).sum();
         let limit = u16::try_from(room.min(self.queue_room()))
@@ -326,6 +334,24 @@ impl<'a> Fetcher<'a> {
         self.n_too_long = 0;
         self.events_max = self.events_max.saturating_mul(2);
         Ok(self.found(look, looked, usize::from(limit), sent))
+    }
+
+    /// Skips what is finished between the look's position and the next due event; a step that takes too long is no error, the next is shorter.
+    fn skip(&mut self, look: &Look, reach: Reach) -> Result<(), StoreError> {
+        let mut sent = Instant::now();
+        let result = self.link.aside(Patience::Part(SKIP_LIMIT), |session| {
+            sent = Instant::now();
+            match session.skip(&look.after, reach) {
+                Err(error) if error.is_statement_timeout() => Ok(None),
+                result => result.map(Some),
+            }
+        })?;
+        self.last_cost = sent.elapsed();
+        match result {
+            Some(skipped) => self.cursors.skipped(look, &skipped, self.last_cost),
+            None => self.cursors.failed(look, self.last_cost),
+        }
+        Ok(())
     }
 
     /// Passes over what cannot be read, where a look has failed because of it; nothing was claimed.
@@ -428,7 +454,9 @@ impl<'a> Fetcher<'a> {
     fn sort_segments(&mut self) -> Result<(), StoreError> {
         if !self.is_sorted {
             let bounds = self.segments.bounds().to_vec();
-            let sorted = self.link.aside(|session| session.sort_bounds(&bounds))?;
+            let sorted = self
+                .link
+                .aside(Patience::Usual, |session| session.sort_bounds(&bounds))?;
             self.segments = Segments::sorted(sorted, &self.shared.routes);
             self.is_sorted = true;
         }

@@ -85,9 +85,10 @@ impl<'a> Link<'a> {
     /// The same for a call beside the work, the look at the clock for instance: where the work is refused, its success is no news.
     pub(super) fn aside<T>(
         &mut self,
+        patience: Patience,
         call: impl FnOnce(&mut Session) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.attempt(Patience::Usual, call)
+        self.attempt(patience, call)
     }
 
     fn attempt<T>(

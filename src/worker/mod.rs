@@ -10,6 +10,7 @@ mod claim;
 mod claim_size;
 mod cursor;
 mod fetcher;
+mod ground;
 mod keeper;
 mod leases;
 mod link;
@@ -23,6 +24,7 @@ mod settler;
 mod shared;
 mod spawner;
 mod strays;
+mod stretch;
 mod sweeper;
 
 use std::io::{self, BufRead as _, Read as _};

@@ -8,7 +8,7 @@ use log::info;
 
 use crate::figure::counted;
 use crate::store::{StoreError, StoreErrorKind};
-use crate::worker::link::Link;
+use crate::worker::link::{Link, Patience};
 use crate::worker::shared::Shared;
 
 /// What a claim in doubt may take beyond its statement timeout until it is visible.
@@ -61,8 +61,9 @@ impl Strays {
             return Ok(false);
         }
         let in_hand = shared.leases.tokens();
-        let n_leases =
-            link.aside(|session| session.release_strays(&shared.owner.worker, &in_hand))?;
+        let n_leases = link.aside(Patience::Usual, |session| {
+            session.release_strays(&shared.owner.worker, &in_hand)
+        })?;
         if n_leases > 0 {
             info!(
                 "released {} of claims whose answer was lost",

@@ -1,0 +1,135 @@
+//! What is finished and stands in front of the next due event: whether it is skipped, and how much at once.
+//!
+//! The reach of a step grows while steps are cheap, and shrinks when one takes too long: first in time, and where a step is down to a single
+//! point in time, which all events of a bulk insert share, in ids.
+
+use std::time::Duration;
+
+use crate::store::skip::{Reach, Skipped};
+use crate::worker::stretch::{CHEAP, DEAR};
+
+/// What is finished and stands in front of the next due event.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ground {
+    /// The next look skips it.
+    pub(super) is_skipped: bool,
+    /// How far at once.
+    pub(super) reach: Reach,
+    /// What skipping has cost since the front walk began.
+    cost: Duration,
+}
+
+impl Ground {
+    pub(super) const FIRST: Ground = Ground {
+        is_skipped: false,
+        reach: Reach::Time(Duration::from_mins(1)),
+        cost: Duration::ZERO,
+    };
+
+    /// Events of one point in time; more are skipped where that is cheap.
+    const IDS_FIRST: i64 = 1 << 30;
+
+    const TIME_LEAST: Duration = Duration::from_micros(1);
+
+    /// Notes how far one call came. A look follows where it came to an event.
+    pub(super) fn skipped(&mut self, reach: Reach, skipped: &Skipped, took: Duration) {
+        self.cost += took;
+        self.is_skipped = skipped.reached.is_some() && !skipped.is_before_event;
+        let factor = if took < CHEAP { 4 } else { 1 };
+        self.reach = match reach {
+            Reach::Time(time) => Reach::Time(time.saturating_mul(factor)),
+            Reach::Ids(_) if skipped.has_passed_time() => Reach::Time(Ground::TIME_LEAST),
+            Reach::Ids(ids) => Reach::Ids(ids.saturating_mul(i64::from(factor))),
+        };
+    }
+
+    /// Notes that a look or a skip took too long.
+    pub(super) fn failed(&mut self, skip: Option<Reach>, took: Duration) {
+        self.cost += took;
+        self.is_skipped = true;
+        self.reach = match skip {
+            None => self.reach,
+            Some(Reach::Time(Ground::TIME_LEAST)) => Reach::Ids(Ground::IDS_FIRST),
+            Some(Reach::Time(time)) => Reach::Time((time / 8).max(Ground::TIME_LEAST)),
+            Some(Reach::Ids(ids)) => Reach::Ids((ids / 8).max(1)),
+        };
+    }
+
+    /// Notes that the walk is at the front again: what was dear is skipped at once.
+    pub(super) fn begins_anew(&mut self) {
+        self.is_skipped = self.cost > DEAR;
+        self.cost = Duration::ZERO;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::claim::Position;
+
+    fn reaching(reached: Position) -> Skipped {
+        Skipped {
+            reached: Some(reached),
+            is_before_event: false,
+            now_micros: 1_000,
+        }
+    }
+
+    #[test]
+    fn what_takes_too_long_is_cut_down_to_a_single_id() {
+        let mut ground = Ground::FIRST;
+        ground.failed(None, DEAR);
+        assert!(ground.is_skipped);
+        assert_eq!(ground.reach, Ground::FIRST.reach);
+        let mut n_steps = 0;
+        while ground.reach != Reach::Ids(1) {
+            ground.failed(Some(ground.reach), DEAR);
+            n_steps += 1;
+        }
+        assert!(n_steps < 25, "{n_steps} steps");
+    }
+
+    #[test]
+    fn behind_the_events_of_one_time_it_goes_by_time_again() {
+        let mut ground = Ground::FIRST;
+        ground.failed(Some(Reach::Time(Ground::TIME_LEAST)), DEAR);
+        assert_eq!(ground.reach, Reach::Ids(Ground::IDS_FIRST));
+
+        ground.skipped(ground.reach, &reaching(Position::at(5)), DEAR);
+        assert_eq!(ground.reach, Reach::Ids(Ground::IDS_FIRST));
+        ground.skipped(ground.reach, &reaching(Position::behind(5)), DEAR);
+        assert_eq!(ground.reach, Reach::Time(Ground::TIME_LEAST));
+        ground.skipped(ground.reach, &reaching(Position::behind(6)), Duration::ZERO);
+        assert_eq!(ground.reach, Reach::Time(4 * Ground::TIME_LEAST));
+        assert!(ground.is_skipped);
+    }
+
+    #[test]
+    fn in_front_of_an_event_and_at_the_end_a_look_follows() {
+        for skipped in [
+            Skipped {
+                is_before_event: true,
+                ..reaching(Position::at(5))
+            },
+            Skipped {
+                reached: None,
+                ..reaching(Position::at(5))
+            },
+        ] {
+            let mut ground = Ground::FIRST;
+            ground.failed(None, DEAR);
+            ground.skipped(ground.reach, &skipped, DEAR);
+            assert!(!ground.is_skipped, "{skipped:?}");
+        }
+    }
+
+    #[test]
+    fn a_walk_that_was_dear_begins_with_a_skip_the_next_time() {
+        let mut ground = Ground::FIRST;
+        ground.failed(None, 2 * DEAR);
+        ground.begins_anew();
+        assert!(ground.is_skipped);
+        ground.begins_anew();
+        assert!(!ground.is_skipped);
+    }
+}
