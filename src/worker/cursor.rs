@@ -295,7 +295,9 @@ impl Cursors {
             self.front.not_before = now + pause(took, FRONT_SHARE, FRONT_PAUSE_MAX);
         } else {
             for &group in &look.groups {
-                self.groups[group].not_before = now + pause(took, 1, PAUSE_MAX);
+                // A step over what is finished is short; the next one may be the last.
+                let share = u32::from(look.skip.is_none());
+                self.groups[group].not_before = now + pause(took, share, PAUSE_MAX);
             }
         }
     }

@@ -116,6 +116,8 @@ mod self_probe;
 mod settle;
 /// Drain, deadline, second signal, a signal to a worker.
 mod signals;
+/// Finished events in front of the next due one, in steps.
+mod skip;
 /// What /api/status tells after known work, and while nothing can be done.
 mod status;
 /// The command `status`: what a daemon tells, what the database tells where none answers.
