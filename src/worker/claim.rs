@@ -1,11 +1,11 @@
 //! What travels between the stages: a claimed event, and what its handling came to.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, Outcome};
 use crate::worker::leases::HeldLease;
+use crate::worker::ledger::Ticket;
 
 /// One claimed event on its way to a runner.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(super) struct Claim {
     pub(super) route: Option<usize>,
     /// The lease that names it.
     pub(super) lease: Arc<HeldLease>,
+    /// What it holds in the ledger.
+    pub(super) ticket: Ticket,
     /// How old the event was when it was claimed, by the database's clock.
     pub(super) age: Duration,
     /// When it was claimed.
@@ -35,6 +37,9 @@ pub(super) struct Finished {
     pub(super) route: Option<usize>,
     /// The lease that names the event.
     pub(super) lease: Arc<HeldLease>,
+    /// What it holds in the ledger until the outcome is written.
+    #[expect(dead_code, reason = "held for what dropping it does")]
+    ticket: Ticket,
     /// What to write.
     pub(super) outcome: Outcome,
     /// How old the event was when it was claimed.
@@ -75,6 +80,7 @@ impl Claim {
             attempt: self.event.attempt,
             route: self.route,
             lease: self.lease,
+            ticket: self.ticket,
             outcome,
             age: self.age,
             claimed: self.claimed,
@@ -84,12 +90,4 @@ impl Claim {
             is_bare: false,
         }
     }
-}
-
-/// What a runner is doing, for the worker's look at stuck handlers.
-#[derive(Debug, Default)]
-pub(super) struct RunnerState {
-    /// Milliseconds after the worker's epoch by which the library handler in hand should have returned; 0 when idle, or when
-    /// the handler bounds itself.
-    pub(super) due_back_ms: AtomicU64,
 }

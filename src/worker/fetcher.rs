@@ -9,10 +9,11 @@
 //!
 //! After a claim whose answer was lost, a lease may stand in the database that is in nobody's hand ([`Strays`]): it is released first.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, never, select};
+use crossbeam_channel::{Receiver, Sender, TrySendError, never, select};
 use log::{debug, warn};
 
 use crate::event::Outcome;
@@ -25,6 +26,7 @@ use crate::store::{StoreError, Unreadable, look_waits};
 use crate::worker::claim::{Claim, Finished};
 use crate::worker::claim_size::ClaimSize;
 use crate::worker::cursor::{Cursors, Look, REST};
+use crate::worker::ledger::Room;
 use crate::worker::link::{Link, Patience};
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
@@ -60,10 +62,8 @@ pub(super) struct Ends {
     pub(super) claims: Sender<Claim>,
     /// To the settler, for what is given back unstarted.
     pub(super) finished: Sender<Finished>,
-    /// Says that the queue runs low.
-    pub(super) room: Receiver<()>,
-    /// Says that a route with a limit has room again.
-    pub(super) route_room: Receiver<()>,
+    /// Says that there is room again.
+    pub(super) room: Room,
     /// Disconnected when the worker drains.
     pub(super) stop: Receiver<()>,
 }
@@ -140,7 +140,7 @@ impl<'a> Fetcher<'a> {
     fn new(ends: &'a Ends, shared: &'a Shared) -> Fetcher<'a> {
         let segments = Segments::new(&shared.routes);
         let limited: Vec<usize> = (0..shared.routes.len())
-            .filter(|&route| shared.is_limited(Some(route)))
+            .filter(|&route| shared.ledger.is_limited(route))
             .collect();
         Fetcher {
             ends,
@@ -170,12 +170,12 @@ impl<'a> Fetcher<'a> {
     fn wait(&self, wait: Duration) {
         let none = never();
         let room = if self.wants_room {
-            &self.ends.room
+            &self.ends.room.queue
         } else {
             &none
         };
         let route_room = if self.wants_route_room {
-            &self.ends.route_room
+            &self.ends.room.route
         } else {
             &none
         };
@@ -191,8 +191,8 @@ impl<'a> Fetcher<'a> {
     fn wait_for_room(&self) {
         select! {
             recv(self.ends.stop) -> _ => {}
-            recv(self.ends.room) -> _ => {}
-            recv(self.ends.route_room) -> _ => {}
+            recv(self.ends.room.queue) -> _ => {}
+            recv(self.ends.room.route) -> _ => {}
             default(ROOM_BELT) => {}
         }
     }
@@ -202,11 +202,10 @@ impl<'a> Fetcher<'a> {
         if self.strays.release(self.shared, &mut self.link)? {
             self.cursors.given_back();
         }
-        if self.shared.gave_back.swap(false, Ordering::Relaxed) {
+        if self.shared.ledger.take_given_back() {
             self.cursors.given_back();
         }
-        self.size
-            .adapt(self.shared.runs_ended.load(Ordering::Relaxed));
+        self.size.adapt(self.shared.ledger.runs_ended());
         let rooms = self.rooms();
         let runnable: Vec<usize> = (0..rooms.len()).filter(|&group| rooms[group] > 0).collect();
         if runnable.is_empty() {
@@ -227,12 +226,12 @@ impl<'a> Fetcher<'a> {
 
     /// How many events of each group may be claimed now.
     fn rooms(&mut self) -> Vec<usize> {
-        let queue_room = self.queue_room();
+        let queue_room = self.shared.ledger.queue_room();
         let rest = self.room();
         let limited = self
             .limited
             .iter()
-            .map(|&route| self.shared.route_room(route).min(queue_room));
+            .map(|&route| self.shared.ledger.route_room(route).min(queue_room));
         let rooms: Vec<usize> = [rest].into_iter().chain(limited).collect();
         self.wants_room = rooms[REST] == 0;
         self.wants_route_room = rooms[1..].contains(&0);
@@ -244,12 +243,12 @@ impl<'a> Fetcher<'a> {
         let runners = usize::from(self.shared.config.max_parallel.get());
         // Not by what the runners say of themselves: one that has just taken an event from the queue has not said so yet, and a second
         // event claimed for it would wait behind the first, while another worker is idle.
-        let ended = self.shared.runs_ended.load(Ordering::Relaxed);
+        let ended = self.shared.ledger.runs_ended();
         let handed = usize::try_from(self.n_handed.saturating_sub(ended)).unwrap_or(usize::MAX);
         let idle = runners.saturating_sub(handed);
-        let queued = self.ends.claims.len();
+        let queued = self.shared.ledger.queued();
         let low = self.size.low_water();
-        self.shared.low_water.store(low, Ordering::Relaxed);
+        self.shared.ledger.tell_at(low);
         if queued > low {
             return 0;
         }
@@ -260,21 +259,7 @@ impl<'a> Fetcher<'a> {
             self.size.get().max(idle)
         };
         ask.min(usize::from(self.shared.config.claim_events_max()))
-            .min(self.queue_room())
-    }
-
-    fn queue_room(&self) -> usize {
-        if self.shared.queued_bytes.load(Ordering::Relaxed) >= self.shared.config.max_batch_bytes {
-            return 0;
-        }
-        let in_flight = self.shared.in_flight();
-        let free = self
-            .ends
-            .claims
-            .capacity()
-            .unwrap_or(0)
-            .saturating_sub(self.ends.claims.len());
-        free.min(self.shared.in_flight_max.saturating_sub(in_flight))
+            .min(self.shared.ledger.queue_room())
     }
 
     /// Makes one look and hands over what it claimed; returns how many events that were.
@@ -285,7 +270,7 @@ impl<'a> Fetcher<'a> {
         }
         self.sort_segments()?;
         let room: usize = look.groups.iter().map(|&group| rooms[group]).sum();
-        let limit = u16::try_from(room.min(self.queue_room()))
+        let limit = u16::try_from(room.min(self.shared.ledger.queue_room()))
             .unwrap_or(u16::MAX)
             .clamp(
                 1,
@@ -399,7 +384,11 @@ impl<'a> Fetcher<'a> {
         // Fewer than asked for, and yet more behind them: the bytes are used up.
         let last = looked.claimed.as_ref().map(|claimed| claimed.last);
         let is_cut = is_full || (last.is_some() && last == looked.reached);
-        let taken = self.taken(&looked);
+        let events = looked.claimed.iter().flat_map(|claimed| &claimed.events);
+        let routes: Vec<Option<usize>> = events
+            .map(|event| self.shared.routes.find(&event.event_type))
+            .collect();
+        let taken = self.groups_of(&routes);
         self.cursors
             .looked(look, &looked, &taken, is_cut, self.last_cost);
         let Some(claimed) = looked.claimed else {
@@ -411,8 +400,8 @@ impl<'a> Fetcher<'a> {
             self.last_cost.as_secs_f64() * 1000.0
         );
         let at = Instant::now();
-        let runs_before = self.shared.runs_ended.load(Ordering::Relaxed);
-        let n_queued = self.hand_over(claimed, sent);
+        let runs_before = self.shared.ledger.runs_ended();
+        let n_queued = self.hand_over(claimed, &routes, sent);
         self.n_handed += n_queued as u64;
         if is_full && look.groups.contains(&REST) {
             self.size.handed_full(at, runs_before + n_queued as u64);
@@ -420,15 +409,12 @@ impl<'a> Fetcher<'a> {
         n_queued
     }
 
-    /// The groups of the events that a look took.
-    fn taken(&self, looked: &Looked) -> Vec<usize> {
-        let events = looked.claimed.iter().flat_map(|claimed| &claimed.events);
-        let mut taken: Vec<usize> = events
-            .map(|event| self.group_of(self.shared.routes.find(&event.event_type)))
-            .collect();
-        taken.sort_unstable();
-        taken.dedup();
-        taken
+    /// The groups of these events.
+    fn groups_of(&self, routes: &[Option<usize>]) -> Vec<usize> {
+        let mut groups: Vec<usize> = routes.iter().map(|&route| self.group_of(route)).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        groups
     }
 
     /// The group of a route's events.
@@ -464,7 +450,12 @@ impl<'a> Fetcher<'a> {
     }
 
     /// Sends what was claimed to the runners, and gives back what has no room; returns how many were sent.
-    fn hand_over(&mut self, claimed: ClaimedEvents, sent: Instant) -> usize {
+    fn hand_over(
+        &mut self,
+        claimed: ClaimedEvents,
+        routes: &[Option<usize>],
+        sent: Instant,
+    ) -> usize {
         let mut n_queued = 0;
         let n_events = claimed.events.len();
         let shared = self.shared;
@@ -473,47 +464,36 @@ impl<'a> Fetcher<'a> {
             .metrics
             .claim_batch_size
             .observe(f64::from(u16::try_from(n_events).unwrap_or(u16::MAX)));
-        shared
-            .metrics
-            .in_flight
-            .add(i64::try_from(n_events).unwrap_or(i64::MAX));
         let lease = shared.leases.hold(claimed.token, n_events, sent);
         let is_stopped = self.is_stopped();
         let now = Instant::now();
-        for event in claimed.events {
-            let route = shared.routes.find(&event.event_type);
+        for (event, &route) in claimed.events.into_iter().zip(routes) {
             let age = event.created_at_micros.map_or(Duration::ZERO, |created| {
                 Duration::from_micros(
                     u64::try_from(claimed.now_micros.saturating_sub(created)).unwrap_or(0),
                 )
             });
-            let has_room = shared.enter_route(route);
-            let claim = Claim {
+            let mut claim = Claim {
+                ticket: shared.ledger.enter(route),
                 event,
                 route,
-                lease: std::sync::Arc::clone(&lease),
+                lease: Arc::clone(&lease),
                 age,
                 claimed: now,
             };
-            if !has_room || is_stopped {
-                if has_room {
-                    shared.left_route(route);
-                }
+            let refused = if is_stopped || !claim.ticket.has_place() {
+                Some(claim)
+            } else {
+                claim.ticket.enter_queue(claim.event.payload.len() as u64);
+                let sent = self.ends.claims.try_send(claim);
+                sent.err().map(TrySendError::into_inner)
+            };
+            if let Some(mut claim) = refused {
+                claim.ticket.not_started();
                 // The settler outlives this stage, and its channel has room for all that is in flight.
                 let _ = self.ends.finished.send(claim.finish(Outcome::Released));
-                continue;
-            }
-            let bytes = claim.event.payload.len() as u64;
-            // Before it is sent: a runner may take it, and its bytes off, at once.
-            shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-            match self.ends.claims.try_send(claim) {
-                Ok(()) => n_queued += 1,
-                Err(refused) => {
-                    let claim = refused.into_inner();
-                    shared.left_queue(&claim);
-                    shared.left_route(claim.route);
-                    let _ = self.ends.finished.send(claim.finish(Outcome::Released));
-                }
+            } else {
+                n_queued += 1;
             }
         }
         n_queued

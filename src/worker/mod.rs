@@ -13,6 +13,7 @@ mod fetcher;
 mod ground;
 mod keeper;
 mod leases;
+mod ledger;
 mod link;
 mod outage;
 mod pace;
@@ -26,6 +27,7 @@ mod spawner;
 mod strays;
 mod stretch;
 mod sweeper;
+mod watchdog;
 
 use std::io::{self, BufRead as _, Read as _};
 use std::process::ExitCode;
@@ -45,7 +47,7 @@ use crate::logging;
 use crate::process;
 use crate::settings::{LINE_BYTES_MAX, WorkerSettings};
 use crate::signal::{self, SignalThread};
-use claim::Finished;
+use claim::{Claim, Finished};
 use shared::{Channels, Shared};
 use spawner::Spawner;
 
@@ -112,6 +114,8 @@ struct Worker {
     keeper_stop: Option<Sender<()>>,
     reporter: Option<Sender<()>>,
     finished: Option<Sender<Finished>>,
+    /// The runners' end of the queue, for what waits there when the worker drains.
+    queue: Receiver<Claim>,
     stages: Vec<JoinHandle<()>>,
     /// Keeper and sweeper, which live as long as there is something to renew.
     keepers: Vec<JoinHandle<()>>,
@@ -132,9 +136,8 @@ impl Worker {
             finished,
             outcomes,
             room,
-            route_room,
         } = channels;
-        let n_runners = shared.runner_states.len();
+        let n_runners = shared.watchdog.n_runners();
         let (fetcher_stop, fetcher_stopped) = bounded(0);
         let (keeper_stop, keeper_stopped) = bounded(0);
         let (reporter, asked) = bounded(1);
@@ -148,7 +151,6 @@ impl Worker {
             claims,
             finished: finished.clone(),
             room,
-            route_room,
             stop: fetcher_stopped,
         };
         stages.push(spawner.spawn("fetcher", move |shared| fetcher::run(ends, shared))?);
@@ -180,6 +182,7 @@ impl Worker {
             keeper_stop: Some(keeper_stop),
             reporter: Some(reporter),
             finished: Some(finished),
+            queue,
             stages,
             keepers,
             reporter_ended,
@@ -206,12 +209,12 @@ impl Worker {
                     self.give_up();
                 }
                 WorkerEvent::Look => {
-                    let n_stuck = self.shared.stuck_runners();
+                    let n_stuck = self.shared.watchdog.n_stuck();
                     self.shared
                         .metrics
                         .handlers_stuck
                         .set(i64::try_from(n_stuck).unwrap_or(i64::MAX));
-                    if n_stuck == self.shared.runner_states.len() {
+                    if n_stuck == self.shared.watchdog.n_runners() {
                         error!(
                             "each runner is stuck in a handler over its timeout ({n_stuck} in all); this worker ends"
                         );
@@ -237,7 +240,7 @@ impl Worker {
     /// signal was the order.
     fn drain(mut self, mut is_signalled: bool) -> ExitCode {
         let began = Instant::now();
-        let n_in_flight = self.shared.in_flight();
+        let n_in_flight = self.shared.ledger.in_flight();
         let deadline = after(self.shared.config.drain_timeout);
         self.shared.is_draining.store(true, Ordering::Relaxed);
         // A full channel means that a report is due anyway.
@@ -267,7 +270,7 @@ impl Worker {
                 WorkerEvent::DrainTimedOut => {
                     warn!(
                         "drain timed out with {} in flight",
-                        counted(self.shared.in_flight(), "event")
+                        counted(self.shared.ledger.in_flight(), "event")
                     );
                     self.give_up();
                 }
@@ -280,7 +283,7 @@ impl Worker {
                     warn!(
                         "{} while draining: ending at once with {} in flight",
                         signal::name(signal),
-                        counted(self.shared.in_flight(), "event")
+                        counted(self.shared.ledger.in_flight(), "event")
                     );
                     self.give_up();
                 }
@@ -301,10 +304,10 @@ impl Worker {
         );
         self.reporter = None;
         let _ = self.reporter_ended.recv_timeout(LAST_REPORT_WAIT);
-        if n_died > 0 || self.shared.in_flight() > 0 {
+        if n_died > 0 || self.shared.ledger.in_flight() > 0 {
             error!(
                 "ended with {} in flight",
-                counted(self.shared.in_flight(), "event")
+                counted(self.shared.ledger.in_flight(), "event")
             );
             return ExitCode::FAILURE;
         }
@@ -319,8 +322,8 @@ impl Worker {
         let Some(finished) = &self.finished else {
             return;
         };
-        for claim in self.shared.queue.try_iter() {
-            self.shared.left_route(claim.route);
+        for mut claim in self.queue.try_iter() {
+            claim.ticket.not_started();
             // The settler outlives this loop, and its channel has room for all that is in flight.
             let _ = finished.send(claim.finish(Outcome::Released));
         }

@@ -36,9 +36,14 @@ pub(super) fn run(asked: Receiver<()>, shared: &Shared) {
 
 fn report(phase: Phase, shared: &Shared) -> Report {
     shared.metrics.log_lines_dropped(logging::n_dropped());
+    let in_flight = shared.ledger.in_flight();
+    shared
+        .metrics
+        .in_flight
+        .set(i64::try_from(in_flight).unwrap_or(i64::MAX));
     Report {
         phase,
-        in_flight: shared.in_flight() as u64,
+        in_flight: in_flight as u64,
         access: shared.outage.access(shared.pulse.longest_call()),
         turned_ms: u64::try_from(shared.pulse.longest_call().as_millis()).unwrap_or(u64::MAX),
         metrics: shared.metrics.snapshot(),

@@ -22,21 +22,17 @@ pub(super) fn run(
     finished: Sender<Finished>,
     shared: &Shared,
 ) {
-    for claim in claims {
-        shared.left_queue(&claim);
-        let route = claim.route;
+    for mut claim in claims {
+        claim.ticket.leave_queue();
         let is_wanted =
             !shared.is_draining.load(Ordering::Relaxed) && shared.leases.may_start(&claim.lease);
-        let done = if is_wanted {
-            let outcome = handle(slot, &claim, shared);
-            claim.finish(outcome)
+        let outcome = if is_wanted {
+            handle(slot, &claim, shared)
         } else {
-            claim.finish(Outcome::Released)
+            Outcome::Released
         };
-        shared.left_route(route);
-        shared.runs_ended.fetch_add(1, Ordering::Relaxed);
-        shared.queue_moved();
-        if finished.send(done).is_err() {
+        claim.ticket.ran();
+        if finished.send(claim.finish(outcome)).is_err() {
             return;
         }
     }
@@ -70,19 +66,13 @@ fn handle(slot: usize, claim: &Claim, shared: &Shared) -> Outcome {
         on_group: &on_group,
         worker: &shared.owner.worker,
     };
-    if route.is_library() {
-        shared.runner_states[slot]
-            .due_back_ms
-            .store(shared.ms_at(route.timeout), Ordering::Relaxed);
-    }
+    let watch = route
+        .is_library()
+        .then(|| shared.watchdog.watch(slot, route.timeout));
     let began = Instant::now();
     let result = catch_unwind(AssertUnwindSafe(|| route.run(event, &run)));
     let seconds = began.elapsed().as_secs_f64();
-    if route.is_library() {
-        shared.runner_states[slot]
-            .due_back_ms
-            .store(0, Ordering::Relaxed);
-    }
+    drop(watch);
     let outcome = outcome_of(result, event.attempt, &route.retry, fastrand::f64());
     shared
         .metrics

@@ -10,7 +10,6 @@
 //! again. A round of narrowing is bounded in time; what it does not come to is left for the next, so that new outcomes get their turn.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -117,7 +116,7 @@ impl Settler<'_> {
         loop {
             batch.extend(finished.try_iter().take(batch_max - batch.len()));
             // Nothing else is in flight: waiting longer could bring no company.
-            let is_alone = self.shared.in_flight() <= batch.len() + self.aside.len();
+            let is_alone = self.shared.ledger.in_flight() <= batch.len() + self.aside.len();
             if batch.len() >= batch_max || is_alone || Instant::now() >= deadline {
                 return Some(batch);
             }
@@ -392,7 +391,7 @@ impl Settler<'_> {
             Outcome::Dead { reason } => {
                 warn!("{}", obituary(finished.event_id, finished.attempt, reason));
             }
-            Outcome::Released => self.shared.gave_back.store(true, Ordering::Relaxed),
+            Outcome::Released => self.shared.ledger.gave_back(),
             Outcome::Retry { .. } => {}
         }
     }
@@ -404,11 +403,6 @@ impl Settler<'_> {
                 self.shared.leases.end(token);
             }
         }
-        self.shared
-            .metrics
-            .in_flight
-            .sub(i64::try_from(batch.len()).unwrap_or(i64::MAX));
-        self.shared.queue_moved();
     }
 }
 

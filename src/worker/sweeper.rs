@@ -90,7 +90,7 @@ impl Sweeper<'_> {
             match self.end(&lease, &charges) {
                 Ok(()) if is_forgotten => {
                     info!("released an expired lease of a claim whose answer was lost");
-                    self.shared.gave_back.store(true, Ordering::Relaxed);
+                    self.shared.ledger.gave_back();
                 }
                 Ok(()) => {}
                 Err(error) if error.is_connection_lost() => return Err(error),

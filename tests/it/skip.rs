@@ -15,7 +15,7 @@ use crate::support::session::{query, session};
 fn no_step_passes_a_due_event() {
     let reaches = [
         (Reach::Time(Duration::from_micros(1)), Reach::Ids(1_000)),
-        (Reach::Time(Duration::from_secs(1_800)), Reach::Ids(1)),
+        (Reach::Time(Duration::from_mins(30)), Reach::Ids(1)),
         (
             Reach::Time(Duration::from_secs(1 << 40)),
             Reach::Ids(i64::MAX),
@@ -45,14 +45,14 @@ fn no_step_passes_a_due_event() {
                 _ => Reach::Time(Duration::from_secs(1 << 30)),
             };
             let skipped = session.skip(&at, reach).unwrap();
-            let Some(reached) = skipped.reached else {
+            let Some(position) = skipped.reached else {
                 break;
             };
             assert!(
-                reached == at || reached.is_behind(&at),
-                "from {at:?} back to {reached:?}"
+                position == at || position.is_behind(&at),
+                "from {at:?} back to {position:?}"
             );
-            at = reached;
+            at = position;
             if skipped.is_before_event {
                 let next = ClaimQuery {
                     limit: 1,
