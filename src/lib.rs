@@ -110,6 +110,7 @@ pub mod handler;
 pub mod health;
 pub mod http;
 pub mod in_hand;
+pub mod incident;
 pub mod logging;
 pub mod metrics;
 pub mod nearest;

@@ -26,6 +26,7 @@ use super::lane::Lane;
 use super::route::{self, Pace};
 use super::socket::Socket;
 use crate::directory::PrivateDirectory;
+use crate::incident::Incident;
 
 /// Enough for a scraper and a person at once: they wait for nothing.
 const LOOKS: usize = 2;
@@ -180,13 +181,12 @@ impl Dispatcher {
 
     /// `None` when the end came first.
     fn listen_again(&self) -> Option<Arc<Listening>> {
-        let mut has_complained = false;
+        let mut trouble = Incident::default();
         loop {
             match Listening::start() {
                 Ok(listening) => return Some(Arc::new(listening)),
-                Err(error) if !has_complained => {
+                Err(error) if trouble.met(()) => {
                     error!("could not start the HTTP server again, still trying: {error}");
-                    has_complained = true;
                 }
                 Err(_) => {}
             }

@@ -17,6 +17,7 @@ use log::{debug, info, warn};
 use serde_json::{Value, json};
 
 use super::exchange::Reply;
+use crate::incident::Incident;
 use crate::store::dsn::Dsn;
 use crate::store::{Pool, Session, StoreError, StoreErrorKind, Timeouts};
 
@@ -58,7 +59,7 @@ pub(super) struct Calls {
     /// When the request arrived that the call is for.
     arrived: Instant,
     /// Why the last call failed, so that an outage is told once.
-    trouble: Arc<Mutex<Option<&'static str>>>,
+    trouble: Arc<Mutex<Incident<&'static str>>>,
 }
 
 impl Calls {
@@ -137,12 +138,10 @@ impl Calls {
     /// Tells when trouble begins, changes and ends.
     fn tell(&self, now: Option<(&'static str, &str)>) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = *trouble;
-        *trouble = now.map(|(reason, _)| reason);
         match now {
-            Some((_, text)) if *trouble != before => warn!("an API call failed: {text}"),
+            Some((reason, text)) if trouble.met(reason) => warn!("an API call failed: {text}"),
             Some((_, text)) => debug!("an API call failed: {text}"),
-            None if before.is_some() => info!("API calls succeed again"),
+            None if trouble.over().is_some() => info!("API calls succeed again"),
             None => {}
         }
     }

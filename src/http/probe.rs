@@ -20,6 +20,7 @@ use log::{debug, info, warn};
 
 use crate::health::readiness::{FAILING_MIN, NotReady};
 use crate::health::{self, DaemonPhase, Finding, Health, WorkerState};
+use crate::incident::Incident;
 use crate::report::{Access, Trouble};
 use crate::store::dsn::Dsn;
 use crate::store::{Lack, Pool, StoreError, Timeouts};
@@ -27,7 +28,7 @@ use crate::store::{Lack, Pool, StoreError, Timeouts};
 /// An answer is shared for this long.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Time between two looks that nobody asked for: three quick queries, about 2 ms of a server's time.
+/// Time between two looks that nobody asked for: a few quick queries.
 const UNASKED: Duration = Duration::from_secs(5);
 
 /// Bounds the connect, and again the query, of one look.
@@ -51,8 +52,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// What the log has been told of, and when that began.
-    complaint: Option<(Instant, Finding)>,
+    /// What the log has been told of, by its remedy.
+    complaint: Incident<(Trouble, Option<String>)>,
     looked_at: Option<Instant>,
     looking_since: Option<Instant>,
     verdict: Verdict,
@@ -221,39 +222,33 @@ fn run(dsn: Dsn, looks: &Receiver<()>, shared: &Shared) {
 impl State {
     /// Tells the log where something begins that is refused on a working connection, and where it ends.
     fn complain(&mut self, told: Option<&Finding>, began: Instant, health: &Health) {
-        match (told, &self.complaint) {
-            (Some(finding), complaint)
-                if complaint
-                    .as_ref()
-                    .is_none_or(|(_, last)| finding.is_news_after(last))
-                    && finding.is_ours_to_tell(&health.state()) =>
-            {
-                let since = complaint.as_ref().map(|(since, _)| *since);
-                let since = since.or(self.verdict.since).unwrap_or(began);
-                self.complaint = Some((since, finding.clone()));
-                warn!(
-                    "not ready: {}: {}",
-                    NotReady::from(finding.trouble),
-                    finding.detail
-                );
-            }
-            (None, Some((since, _))) => {
+        let Some(finding) = told else {
+            if let Some(lasted) = self.complaint.over() {
                 info!(
                     "nothing is refused any more: that lasted {:.0} s",
-                    since.elapsed().as_secs_f64()
+                    lasted.as_secs_f64()
                 );
-                self.complaint = None;
             }
-            _ => {}
+            return;
+        };
+        let since = self.verdict.since.unwrap_or(began);
+        if finding.is_ours_to_tell(&health.state())
+            && self.complaint.met_since(finding.remedy(), since)
+        {
+            warn!(
+                "not ready: {}: {}",
+                NotReady::from(finding.trouble),
+                finding.detail
+            );
         }
     }
 }
 
 impl Finding {
-    /// Says whether a person would do something else about it than about the last: one remedy may uncover the need of another.
-    fn is_news_after(&self, last: &Finding) -> bool {
+    /// What a person would do about it: one remedy may uncover the need of another.
+    fn remedy(&self) -> (Trouble, Option<String>) {
         let has_remedy = matches!(self.trouble, Trouble::Schema | Trouble::PermissionDenied);
-        self.trouble != last.trouble || (has_remedy && self.detail != last.detail)
+        (self.trouble, has_remedy.then(|| self.detail.clone()))
     }
 
     /// Says whether the log is to hear of it from here: workers that meet it have told it, but know no remedy.

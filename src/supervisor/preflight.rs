@@ -10,6 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use log::{info, warn};
 
+use crate::incident::Incident;
 use crate::pause::pause;
 use crate::store::dsn::Dsn;
 use crate::store::{self, Lack, StoreError, Timeouts};
@@ -35,11 +36,11 @@ pub(super) fn start(dsn: Dsn, timeouts: Timeouts, events: Sender<FleetEvent>) ->
 
 fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
     let mut wait = WAIT_FIRST;
-    let mut told = None;
+    let mut trouble = Incident::default();
     loop {
         match look(dsn, timeouts) {
             Ok(None) => {
-                if told.is_some() {
+                if trouble.over().is_some() {
                     info!("database is there");
                 }
                 return Ok(());
@@ -50,8 +51,7 @@ fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
             }
             Ok(Some(lack)) => return Err(lack.to_string()),
             Err(error) if error.is_connection_lost() || error.is_transient() => {
-                if told != Some(error.reason()) {
-                    told = Some(error.reason());
+                if trouble.met(error.reason()) {
                     warn!("waiting for the database: {error}");
                 }
             }

@@ -15,6 +15,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use log::{error, info};
 
 use crate::health::Published;
+use crate::incident::Incident;
 
 /// How often it is asked.
 const EVERY: Duration = Duration::from_secs(2);
@@ -42,19 +43,17 @@ impl SelfProbe {
         thread::Builder::new()
             .name("self-probe".into())
             .spawn(move || {
-                let mut n_failed = 0;
+                let mut trouble = Incident::from(FAILURES);
                 loop {
                     match ask_any(&addresses) {
                         Ok(()) => {
-                            if n_failed >= FAILURES {
+                            if trouble.over().is_some() {
                                 info!("the HTTP port answers again");
                             }
-                            n_failed = 0;
                             tell(&published, true);
                         }
                         Err((address, error)) => {
-                            n_failed += 1;
-                            if n_failed == FAILURES {
+                            if trouble.met(()) {
                                 error!(
                                     "the HTTP port does not answer: {FAILURES} requests for http://{address}/health have failed, the last with: {error}"
                                 );

@@ -18,6 +18,7 @@ use log::{debug, warn};
 
 use crate::handler::Routes;
 use crate::health::{Published, Survey};
+use crate::incident::Incident;
 use crate::metrics::{OTHER, TableGauges};
 use crate::store::dsn::Dsn;
 use crate::store::{Backlog, Pool, Position, StoreError, Timeouts};
@@ -75,7 +76,7 @@ impl Surveyor {
                     pool: Pool::new(dsn, timeouts, NonZeroU16::MIN, "dispatchbox surveyor"),
                     asked: Instant::now(),
                     front: Front::default(),
-                    has_complained: false,
+                    trouble: Incident::default(),
                 };
                 surveys.run(&controlled, &routes, &published);
             })?;
@@ -109,7 +110,7 @@ struct Surveys {
     /// When the survey under way began; what it took to connect says nothing about the table.
     asked: Instant,
     front: Front,
-    has_complained: bool,
+    trouble: Incident,
 }
 
 impl Surveys {
@@ -122,7 +123,7 @@ impl Surveys {
             self.asked = Instant::now();
             match self.take() {
                 Ok(survey) => {
-                    self.has_complained = false;
+                    self.trouble.over();
                     publish(survey, routes, published);
                 }
                 Err(error) => self.failed(&error),
@@ -180,10 +181,9 @@ impl Surveys {
 
     /// Says it where nobody else does: workers tell of a database that is away, but not of a right that only the surveyor lacks.
     fn failed(&mut self, error: &StoreError) {
-        if error.is_transient() || self.has_complained {
+        if error.is_transient() || !self.trouble.met(()) {
             debug!("{error}");
         } else {
-            self.has_complained = true;
             warn!("{error}; the metrics say nothing about backlog and dead events");
         }
     }

@@ -361,7 +361,8 @@ fn pause(took: Duration, share: u32, max: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::stretch::{DEAR, ENTRIES_FIRST, ENTRIES_MAX};
+    use crate::worker::ground::DEAR;
+    use crate::worker::stretch::{ENTRIES_FIRST, ENTRIES_MAX};
 
     const DEAR_LOOK: Duration = Duration::from_hours(1);
 

@@ -6,7 +6,12 @@
 use std::time::Duration;
 
 use crate::store::skip::{Reach, Skipped};
-use crate::worker::stretch::{CHEAP, DEAR};
+
+/// A look that took less may read more next time …
+pub(super) const CHEAP: Duration = Duration::from_millis(25);
+
+/// … and one that took more reads less.
+pub(super) const DEAR: Duration = Duration::from_millis(100);
 
 /// By how much what took too long is cut. A step that fails costs its whole time, and one that succeeds next to nothing.
 const CUT: u32 = 16;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 
+use crate::incident::Incident;
 use crate::report::{Access, Trouble};
 use crate::store::StoreError;
 use crate::worker::pulse::Stage;
@@ -65,9 +66,8 @@ struct Standing {
 
 #[derive(Debug)]
 struct Refusal {
-    since: Instant,
+    incident: Incident,
     last: Instant,
-    told: Instant,
     /// By stage: it has met it and not got through since.
     is_met: [bool; Stage::COUNT],
 }
@@ -143,23 +143,14 @@ impl Known {
 
     /// Says whether that is news.
     fn is_refused(&mut self, stage: Stage, reason: &'static str, now: Instant) -> bool {
-        let mut is_news = false;
-        let refusal = self.refused.entry(reason).or_insert_with(|| {
-            is_news = true;
-            Refusal {
-                since: now,
-                last: now,
-                told: now,
-                is_met: [false; Stage::COUNT],
-            }
+        let refusal = self.refused.entry(reason).or_insert_with(|| Refusal {
+            incident: Incident::repeated_after(REPEAT_AFTER),
+            last: now,
+            is_met: [false; Stage::COUNT],
         });
         refusal.last = now;
         refusal.is_met[stage as usize] = true;
-        if now.duration_since(refusal.told) >= REPEAT_AFTER {
-            refusal.told = now;
-            is_news = true;
-        }
-        is_news
+        refusal.incident.met_at((), now)
     }
 
     /// This stage has got through.
@@ -181,10 +172,10 @@ impl Known {
             refusal.is_met[stage as usize] = false;
             let is_over =
                 !refusal.is_met.contains(&true) && now.duration_since(refusal.last) >= CALM;
-            if is_over {
+            if is_over && let Some(lasted) = refusal.incident.over_at(refusal.last) {
                 info!(
                     "no call is refused any more ({reason}): it lasted {:.1} s",
-                    refusal.last.duration_since(refusal.since).as_secs_f64()
+                    lasted.as_secs_f64()
                 );
             }
             !is_over

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::worker::ground::Ground;
+use crate::worker::ground::{CHEAP, DEAR, Ground};
 
 /// Entries that a look reads at first: as many as a large claim takes, and some that others hold.
 pub(super) const ENTRIES_FIRST: i32 = 1_000;
@@ -14,12 +14,6 @@ pub(super) const ENTRIES_MAX: i32 = 65_536;
 
 /// The event behind what was skipped, and not the finished ones between it and the next.
 const ENTRIES_LEAST: i32 = 1;
-
-/// A look that took less may read more next time …
-pub(super) const CHEAP: Duration = Duration::from_millis(25);
-
-/// … and one that took more reads less.
-pub(super) const DEAR: Duration = Duration::from_millis(100);
 
 /// How many entries a look reads.
 #[derive(Debug, Clone, Copy)]

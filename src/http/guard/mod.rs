@@ -28,6 +28,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, getrlimit};
 
 use super::backend::Backend;
+use crate::incident::Incident;
 use connection::Connection;
 use slots::Slots;
 
@@ -105,7 +106,7 @@ impl Door {
     /// Takes one after the other, and ends only when none waits any more: who is in the queue has been told that it is connected, and
     /// closing the listener would reset it.
     fn accept_all(&self) {
-        let (mut is_short, mut is_stopping) = (false, false);
+        let (mut shortage, mut is_stopping) = (Incident::default(), false);
         for id in 0.. {
             let served = self
                 .listener
@@ -113,9 +114,8 @@ impl Door {
                 .and_then(|(client, peer)| self.serve(id, client, peer));
             match served {
                 Ok(()) => {
-                    if is_short {
+                    if shortage.over().is_some() {
                         info!("the HTTP port accepts connections again");
-                        is_short = false;
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -129,9 +129,8 @@ impl Door {
                 Err(error) if is_passing(&error) => {}
                 // No descriptor, no thread, no memory: whoever holds one the longest gives it back.
                 Err(error) => {
-                    if !is_short {
+                    if shortage.met(()) {
                         warn!("could not accept a connection on the HTTP port: {error}");
-                        is_short = true;
                     }
                     self.slots.make_room();
                 }

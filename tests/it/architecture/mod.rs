@@ -22,6 +22,7 @@ const LAYERS: [&[&str]; 4] = [
         "handler",
         "health",
         "in_hand",
+        "incident",
         "logging",
         "metrics",
         "pause",

@@ -1,0 +1,170 @@
+//! Trouble that begins, changes and ends, and what of it is news: the log is told once of each, whatever number of calls meets it.
+//!
+//! How often the same, or something else, is worth a further line depends on where it is met, and is said when an incident is made. Nothing
+//! is told here: who meets the trouble knows its words.
+
+use std::time::{Duration, Instant};
+
+/// What is known of one trouble, with its cause.
+#[derive(Debug, Clone)]
+pub struct Incident<C = ()> {
+    open: Option<Open<C>>,
+    /// The same is news again after this time.
+    repeat_after: Option<Duration>,
+    /// Another cause is news only so long after the last line.
+    change_after: Duration,
+    /// Meetings in a row before it is news at all.
+    patience: u32,
+    n_met: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Open<C> {
+    cause: C,
+    since: Instant,
+    told: Instant,
+}
+
+impl<C> Default for Incident<C> {
+    fn default() -> Incident<C> {
+        Incident {
+            open: None,
+            repeat_after: None,
+            change_after: Duration::ZERO,
+            patience: 1,
+            n_met: 0,
+        }
+    }
+}
+
+impl<C: PartialEq> Incident<C> {
+    /// The same cause is told again after this time.
+    pub fn repeated_after(time: Duration) -> Incident<C> {
+        Incident {
+            repeat_after: Some(time),
+            ..Incident::default()
+        }
+    }
+
+    /// Another cause is told no earlier than this after the last line: some messages hold a number that changes with every try.
+    pub fn changing_after(time: Duration) -> Incident<C> {
+        Incident {
+            change_after: time,
+            ..Incident::default()
+        }
+    }
+
+    /// It has begun when it was met so often in a row.
+    pub fn from(n_meetings: u32) -> Incident<C> {
+        Incident {
+            patience: n_meetings,
+            ..Incident::default()
+        }
+    }
+
+    /// Notes that it is met, and says whether that is news.
+    pub fn met(&mut self, cause: C) -> bool {
+        let now = Instant::now();
+        self.note(cause, now, now)
+    }
+
+    /// The same at this time.
+    pub fn met_at(&mut self, cause: C, now: Instant) -> bool {
+        self.note(cause, now, now)
+    }
+
+    /// The same for what has begun earlier.
+    pub fn met_since(&mut self, cause: C, since: Instant) -> bool {
+        self.note(cause, since, Instant::now())
+    }
+
+    fn note(&mut self, cause: C, since: Instant, now: Instant) -> bool {
+        self.n_met = self.n_met.saturating_add(1);
+        let Some(open) = &mut self.open else {
+            let is_news = self.n_met >= self.patience;
+            if is_news {
+                self.open = Some(Open {
+                    cause,
+                    since,
+                    told: now,
+                });
+            }
+            return is_news;
+        };
+        let age = now.duration_since(open.told);
+        let is_news = if open.cause == cause {
+            self.repeat_after.is_some_and(|after| age >= after)
+        } else {
+            age >= self.change_after
+        };
+        if is_news {
+            (open.cause, open.told) = (cause, now);
+        }
+        is_news
+    }
+
+    /// Notes that it is met no more; returns how long it lasted if anything was told of it.
+    pub fn over(&mut self) -> Option<Duration> {
+        self.over_at(Instant::now())
+    }
+
+    /// The same at this time.
+    pub fn over_at(&mut self, now: Instant) -> Option<Duration> {
+        self.n_met = 0;
+        let open = self.open.take();
+        open.map(|open| now.duration_since(open.since))
+    }
+
+    /// What was told last, while it lasts.
+    pub fn cause(&self) -> Option<&C> {
+        self.open.as_ref().map(|open| &open.cause)
+    }
+
+    /// Says whether it was told and lasts.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_a_change_and_an_end_are_news_once() {
+        let mut incident = Incident::default();
+        let news = ["locked", "locked", "away", "away", "locked"].map(|cause| incident.met(cause));
+        assert_eq!(news, [true, false, true, false, true]);
+        assert_eq!(incident.cause(), Some(&"locked"));
+        assert!(incident.over().is_some());
+        assert!(incident.over().is_none());
+        assert!(incident.met("locked"));
+    }
+
+    #[test]
+    fn what_lasts_is_told_again_where_that_is_asked_for() {
+        let mut at_once = Incident::repeated_after(Duration::ZERO);
+        assert_eq!([(); 3].map(|()| at_once.met("locked")), [true; 3]);
+        let mut later = Incident::repeated_after(Duration::from_hours(1));
+        assert_eq!([(); 3].map(|()| later.met("locked")), [true, false, false]);
+    }
+
+    #[test]
+    fn causes_that_change_all_the_time_are_damped() {
+        let mut incident = Incident::changing_after(Duration::from_hours(1));
+        assert_eq!(
+            ["at 1", "at 2", "at 3"].map(|cause| incident.met(cause)),
+            [true, false, false]
+        );
+    }
+
+    #[test]
+    fn a_single_meeting_is_none_where_some_are_no_accident() {
+        let mut incident = Incident::from(3);
+        assert!(!incident.met(()) && !incident.met(()));
+        assert!(incident.over().is_none());
+        let news = [(); 4].map(|()| incident.met(()));
+        assert_eq!(news, [false, false, true, false]);
+        assert!(incident.over().is_some());
+    }
+}
