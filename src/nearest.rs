@@ -22,16 +22,20 @@ fn bare(word: &str) -> &str {
     word.trim_start_matches('-')
 }
 
-/// Finds the known word that can hardly have been anything else: one or two letters off, or other separators.
+/// Finds the known word that can hardly have been anything else: one or two letters off. Case and separators do not count, so `dryRun` is a
+/// slip of `dry_run`.
 pub fn slip_of<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const LETTERS_MAX: usize = 2;
-    let word: Vec<char> = word.to_lowercase().replace('-', "_").chars().collect();
+    let joined = |word: &str| word.to_lowercase().replace(['-', '_', '.', ' '], "");
+    let word: Vec<char> = joined(word).chars().collect();
     if word.len() > WORD_CHARS_MAX {
         return None;
     }
-    known
-        .into_iter()
-        .find(|candidate| distance(&word, candidate) <= LETTERS_MAX.min(candidate.len() / 4))
+    known.into_iter().find(|candidate| {
+        let candidate = joined(candidate);
+        let most = LETTERS_MAX.min(candidate.len() / 4);
+        word.len().abs_diff(candidate.len()) <= most && distance(&word, &candidate) <= most
+    })
 }
 
 /// Renders the end of an error that names an unknown word: the nearest known one, or nothing.
@@ -101,6 +105,26 @@ mod tests {
         assert_eq!(nearest("zzz", KNOWN), None);
         assert_eq!(nearest("", KNOWN), None);
         assert_eq!(nearest(&"p".repeat(100_000), KNOWN), None);
+    }
+
+    #[test]
+    fn case_and_separators_are_no_difference() {
+        for (slip, meant) in [
+            ("dryRun", Some("dry_run")),
+            ("DRYRUN", Some("dry_run")),
+            ("dry-rum", Some("dry_run")),
+            ("eventIds", Some("event_ids")),
+            ("evnt_ids", Some("event_ids")),
+            ("All", Some("all")),
+            ("reason", None),
+            ("al", None),
+        ] {
+            assert_eq!(
+                slip_of(slip, ["dry_run", "event_ids", "all"]),
+                meant,
+                "{slip}"
+            );
+        }
     }
 
     #[test]

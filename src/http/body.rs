@@ -1,16 +1,18 @@
 //! Pure: the JSON bodies of those requests that change dead events.
 //!
-//! The list of ids ignores what else stands in its object, as it always has, but not a dry run, which would be none. The description of a set is read strictly: a misspelled
-//! filter would mean all, and an empty body would requeue everything.
+//! The list of ids ignores what else stands in its object, as it always has, but neither a dry run, which would be none, nor a slip of a
+//! name that counts. The description of a set is read strictly: a misspelled filter would mean all, and an empty body would requeue
+//! everything.
 
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::query;
+use crate::nearest::slip_of;
 use crate::store::{DeadCursor, DeadFilter};
 
 /// Ids in one request at most.
@@ -20,9 +22,25 @@ const NO_JSON: &str = "Invalid JSON in request body";
 
 const NO_LIST: &str = "event_ids must be a non-empty list";
 
-const NO_DRY_RUN: &str = "dry_run works with a filter, not with event_ids";
+/// Behind the name that was sent.
+const NO_DRY_RUN: &str = "works with a filter, not with event_ids";
 
-pub(super) const NO_ID: &str = "All event_ids must be positive integers";
+const NO_ID: &str = "All event_ids must be positive integers";
+
+/// Longest part of an unknown name that is repeated.
+const NAME_CHARS_MAX: usize = 40;
+
+/// Names that may stand in the description of a set.
+const SELECTION: [&str; 8] = [
+    "aggregate_type",
+    "event_type",
+    "error",
+    "since",
+    "until",
+    "all",
+    "dry_run",
+    "after",
+];
 
 /// All dead events that a filter lets pass.
 #[derive(Debug, PartialEq)]
@@ -36,17 +54,10 @@ pub(super) struct Selection {
 
 /// Reads `{"event_ids":[…]}`.
 pub(super) fn event_ids(body: &[u8]) -> Result<Vec<i64>, String> {
-    #[derive(Deserialize)]
-    struct Batch<'a> {
-        #[serde(borrow)]
-        event_ids: Option<&'a RawValue>,
-        #[serde(borrow)]
-        dry_run: Option<&'a RawValue>,
-    }
     let text = object(body)?;
     let batch: Batch<'_> = serde_json::from_str(text).map_err(|_| NO_JSON.to_owned())?;
-    if batch.dry_run.is_some() {
-        return Err(NO_DRY_RUN.to_owned());
+    if let Some(refusal) = batch.refusal {
+        return Err(refusal);
     }
     let list = batch.event_ids.ok_or(NO_LIST)?.get();
     let list: IdList = serde_json::from_str(list).map_err(|_| NO_LIST.to_owned())?;
@@ -57,9 +68,61 @@ pub(super) fn event_ids(body: &[u8]) -> Result<Vec<i64>, String> {
         return Err(format!("event_ids must hold at most {IDS_MAX} ids"));
     }
     if list.ids.len() < list.len {
-        return Err(NO_ID.to_owned());
+        return Err(if list.is_beyond_range {
+            format!(
+                "All event_ids must be between {} and {}",
+                i64::MIN,
+                i64::MAX
+            )
+        } else {
+            NO_ID.to_owned()
+        });
     }
     Ok(list.ids)
+}
+
+/// An object with a list of ids; what else stands in it is skipped.
+struct Batch<'a> {
+    event_ids: Option<&'a RawValue>,
+    /// Why a name beside it does not allow to skip it.
+    refusal: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Batch<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Batch<'de>, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Batch<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Batch<'de>, A::Error> {
+                let (mut event_ids, mut refusal) = (None, None);
+                while let Some((name, value)) = fields.next_entry::<String, &RawValue>()? {
+                    if name != "event_ids" {
+                        refusal = refusal.or_else(|| refusal_beside_ids(&name));
+                    } else if event_ids.replace(value).is_some() {
+                        return Err(A::Error::duplicate_field("event_ids"));
+                    }
+                }
+                Ok(Batch { event_ids, refusal })
+            }
+        }
+
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// Says why a name may not stand beside `event_ids`: the caller relies on what would be ignored.
+fn refusal_beside_ids(name: &str) -> Option<String> {
+    match slip_of(name, ["dry_run", "event_ids"])? {
+        "dry_run" if name == "dry_run" => Some(format!("dry_run {NO_DRY_RUN}")),
+        "dry_run" => Some(format!("dry_run is misspelled as {name}, and {NO_DRY_RUN}")),
+        meant => Some(format!("{meant} is misspelled as {name}")),
+    }
 }
 
 /// A list whose items need not be ids; it takes no more memory than the ids of one request may.
@@ -68,6 +131,8 @@ struct IdList {
     ids: Vec<i64>,
     /// Items, whatever they are.
     len: usize,
+    /// The first item that is no id is an integer that the column cannot hold.
+    is_beyond_range: bool,
 }
 
 impl<'de> Deserialize<'de> for IdList {
@@ -82,22 +147,33 @@ impl<'de> Deserialize<'de> for IdList {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<IdList, A::Error> {
-                let (mut ids, mut len) = (Vec::new(), 0);
+                let (mut ids, mut len, mut is_beyond_range) = (Vec::new(), 0, false);
                 // As it is written, so that neither 1.0 nor 1e3 is an id, and no number is rounded.
                 while let Some(item) = items.next_element::<&RawValue>()? {
-                    // Which numbers below one are ids is known to the table alone.
-                    let id = item.get().parse().ok();
-                    if let Some(id) = id.filter(|_| ids.len() == len && len < IDS_MAX) {
-                        ids.push(id);
+                    if ids.len() == len && len < IDS_MAX {
+                        match item.get().parse() {
+                            Ok(id) => ids.push(id),
+                            Err(_) => is_beyond_range = is_integer(item.get()),
+                        }
                     }
                     len += 1;
                 }
-                Ok(IdList { ids, len })
+                Ok(IdList {
+                    ids,
+                    len,
+                    is_beyond_range,
+                })
             }
         }
 
         deserializer.deserialize_seq(Items)
     }
+}
+
+/// Says whether a text is written as an integer, of any size.
+pub(super) fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Reads `{"aggregate_type","event_type","error","since","until","dry_run","after"}`, or `"all": true` in place of a filter.
@@ -118,12 +194,7 @@ pub(super) fn selection(body: &[u8]) -> Result<Selection, String> {
             "all" => is_all = flag(name, value)?,
             "dry_run" => is_dry_run = flag(name, value)?,
             "after" => after = place(name, string(name, value)?)?,
-            _ => {
-                return Err(
-                    "the request body may hold aggregate_type, event_type, error, since, until, all, dry_run and after"
-                        .to_owned(),
-                );
-            }
+            _ => return Err(unknown(name)),
         }
     }
     if is_dry_run && after.is_some() {
@@ -142,6 +213,18 @@ pub(super) fn selection(body: &[u8]) -> Result<Selection, String> {
             after: after.unwrap_or_default(),
         }),
     }
+}
+
+/// Names a field that a description must not hold.
+fn unknown(name: &str) -> String {
+    let misspelled = query::check_name(name, SELECTION.into_iter());
+    misspelled.err().unwrap_or_else(|| {
+        let shown: String = name.chars().take(NAME_CHARS_MAX).collect();
+        format!(
+            "{shown} is unknown: the request body may hold {}",
+            SELECTION.join(", ")
+        )
+    })
 }
 
 /// The text of a body that can only be an object.
@@ -240,31 +323,50 @@ mod tests {
             );
         }
         check_ids_refused("{}", "event_ids must be a non-empty list");
-        check_ids_refused(
-            r#"{"event_ids": [1], "dry_run": false}"#,
-            "dry_run works with a filter, not with event_ids",
-        );
         assert_eq!(
             event_ids(b"{\"event_ids\": [-5, 0, 1]}"),
             Ok(vec![-5, 0, 1])
         );
-        for id in [
-            "-1.0",
-            "1.0",
-            "1e3",
-            "\"1\"",
-            "true",
-            "null",
-            "[]",
-            "{}",
-            "9223372036854775808",
-        ] {
+        for id in ["-1.0", "1.0", "1e3", "\"1\"", "true", "null", "[]", "{}"] {
             for list in [format!("[1, {id}]"), format!("[{id}, 1]")] {
                 check_ids_refused(
                     format!("{{\"event_ids\": {list}}}"),
                     "All event_ids must be positive integers",
                 );
             }
+        }
+        for id in ["9223372036854775808", "-9223372036854775809"] {
+            check_ids_refused(
+                format!("{{\"event_ids\": [1, {id}, \"x\"]}}"),
+                "All event_ids must be between -9223372036854775808 and 9223372036854775807",
+            );
+        }
+    }
+
+    #[test]
+    fn beside_ids_a_dry_run_and_slips_are_refused_and_all_else_is_ignored() {
+        let body = |name: &str| format!(r#"{{"event_ids": [1], "{name}": true}}"#);
+        for (name, refusal) in [
+            ("dry_run", "dry_run works with a filter, not with event_ids"),
+            (
+                "dryRun",
+                "dry_run is misspelled as dryRun, and works with a filter, not with event_ids",
+            ),
+            (
+                "dry_rum",
+                "dry_run is misspelled as dry_rum, and works with a filter, not with event_ids",
+            ),
+            ("evnt_ids", "event_ids is misspelled as evnt_ids"),
+            ("EventIds", "event_ids is misspelled as EventIds"),
+        ] {
+            check_ids_refused(body(name), refusal);
+        }
+        check_ids_refused(
+            r#"{"eventIds": [1]}"#,
+            "event_ids is misspelled as eventIds",
+        );
+        for name in ["reason", "id", "event_type", "limit", ""] {
+            assert_eq!(event_ids(body(name).as_bytes()), Ok(vec![1]), "{name}");
         }
     }
 
@@ -332,10 +434,17 @@ mod tests {
             r#"{"all": true, "error": "x"}"#,
             "all cannot be combined with a filter",
         );
-        check_selection_refused(
-            r#"{"event-type": "x", "error": "x"}"#,
-            "the request body may hold aggregate_type, event_type, error, since, until, all, dry_run and after",
-        );
+        for (name, refusal) in [
+            ("event-type", "event_type is misspelled as event-type"),
+            ("eror", "error is misspelled as eror"),
+            ("dryRun", "dry_run is misspelled as dryRun"),
+            (
+                "limit",
+                "limit is unknown: the request body may hold aggregate_type, event_type, error, since, until, all, dry_run, after",
+            ),
+        ] {
+            check_selection_refused(&format!(r#"{{"{name}": "x", "error": "x"}}"#), refusal);
+        }
         check_selection_refused(r#"{"all": "true"}"#, "all must be true or false");
         check_selection_refused(
             r#"{"all": true, "after": "7"}"#,

@@ -64,6 +64,19 @@ pub(super) fn nothing(target: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Refuses a name that is none of the known ones and yet probably means one of them.
+pub(super) fn check_name<'a>(
+    name: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> Result<(), String> {
+    if known.clone().any(|one| one == name) {
+        return Ok(());
+    }
+    slip_of(name, known).map_or(Ok(()), |meant| {
+        Err(format!("{meant} is misspelled as {name}"))
+    })
+}
+
 /// Takes a text that is to be compared with a column: an empty one is none, and no column can hold a NUL.
 pub(super) fn text(name: &str, value: &str) -> Result<Option<String>, String> {
     if value.contains('\0') {
@@ -102,11 +115,7 @@ impl<'a> Parameters<'a> {
         for (name, _) in &self.0 {
             let name = decoded(name);
             let name = String::from_utf8_lossy(&name);
-            if !known().any(|one| one == name)
-                && let Some(meant) = slip_of(&name, known())
-            {
-                return Err(format!("{meant} is misspelled as {name}"));
-            }
+            check_name(&name, known())?;
         }
         Ok(())
     }

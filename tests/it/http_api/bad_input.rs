@@ -46,27 +46,31 @@ fn a_bad_query_names_its_parameter() {
 }
 
 #[test]
-fn where_the_table_holds_no_other_ids_an_event_id_is_a_positive_integer() {
+fn an_integer_that_no_dead_event_has_is_not_found_and_other_words_are_no_id() {
     let db = with_dead(1);
     let holding = Holding::on(&db);
 
-    let answer = r#"{"error":"event_id must be a positive integer"}"#;
-    for id in ["0", "-1", "abc", "1.0", "9223372036854775808"] {
-        holding.check("GET", &format!("/api/dead-events/{id}"), "", 400, answer);
-        holding.check(
-            "POST",
-            &format!("/api/dead-events/{id}/retry"),
-            "",
-            400,
-            answer,
-        );
-        holding.check(
-            "POST",
-            &format!("/api/dead-events/{id}/discard"),
-            "",
-            400,
-            answer,
-        );
+    let no_integer = "event_id must be a positive integer";
+    let no_bigint = "event_id must be between -9223372036854775808 and 9223372036854775807";
+    for (id, status, error) in [
+        ("0", 404, "Dead event 0 not found"),
+        ("-7", 404, "Dead event -7 not found"),
+        ("abc", 400, no_integer),
+        ("1.0", 400, no_integer),
+        ("9223372036854775808", 400, no_bigint),
+    ] {
+        let path = |rest: &str| format!("/api/dead-events/{id}{rest}");
+        let answer = format!(r#"{{"error":"{error}"}}"#);
+        holding.check("GET", &path(""), "", status, &answer);
+        let more = if status == 404 {
+            " or already processed"
+        } else {
+            ""
+        };
+        let answer = format!(r#"{{"error":"{error}{more}"}}"#);
+        for change in ["/retry", "/discard"] {
+            holding.check("POST", &path(change), "", status, &answer);
+        }
     }
     assert_eq!(db.count("dead"), 1);
 }
@@ -121,12 +125,16 @@ fn a_bad_list_of_ids_changes_nothing() {
             "All event_ids must be positive integers",
         ),
         (
-            "{\"event_ids\": [1, 0]}",
+            "{\"event_ids\": [1.5]}",
             "All event_ids must be positive integers",
         ),
         (
-            "{\"event_ids\": [1.5]}",
-            "All event_ids must be positive integers",
+            r#"{"event_ids": [1], "dryRun": true}"#,
+            "dry_run is misspelled as dryRun, and works with a filter, not with event_ids",
+        ),
+        (
+            r#"{"event_ids": [1], "evnt_ids": [2]}"#,
+            "event_ids is misspelled as evnt_ids",
         ),
     ] {
         let answer = format!(r#"{{"error":"{error}"}}"#);
@@ -154,7 +162,11 @@ fn a_description_that_may_mean_everything_changes_nothing() {
         ),
         (
             r#"{"eventtype": "x"}"#,
-            "the request body may hold aggregate_type, event_type, error, since, until, all, dry_run and after",
+            "event_type is misspelled as eventtype",
+        ),
+        (
+            r#"{"eror": "500", "dry_run": true}"#,
+            "error is misspelled as eror",
         ),
         (r#"{"event_type": 7}"#, "event_type must be a string"),
         (
