@@ -1,6 +1,7 @@
--- Called by store/readiness.rs before the start and for /ready: names the tables whose row-level security hides rows from the session's role,
--- which PostgreSQL does without an error. A table whose policies let the role do all that it needs on all rows is none of them; of
--- expressions only the plain `true` is taken for that, since what others come to is known only row by row. Plan: a handful of rows.
+-- Called by store/readiness.rs before the start and for /ready, and by the commands that read events: names the tables whose row-level
+-- security hides rows from the session's role, which PostgreSQL does without an error. A table whose policies let the role do all that it
+-- needs on all rows is none of them; of expressions only the plain `true` is taken for that, since what others come to is known only row
+-- by row. $1: the role only reads events. Plan: a handful of rows.
 with needed (relation, command) as (values
   ('outbox_event', 'r'), ('outbox_event', 'w'), ('outbox_lease', 'r'), ('outbox_lease', 'a'), ('outbox_lease', 'w'), ('outbox_lease', 'd')),
 wanted as (
@@ -8,7 +9,7 @@ wanted as (
     from needed n
     join pg_class c on c.relname = n.relation and c.relkind = 'r'
      and c.relnamespace = (select relnamespace from pg_class where oid = to_regclass('outbox_event'))
-   where row_security_active(c.oid)),
+   where row_security_active(c.oid) and (not $1 or n.relation = 'outbox_event' and n.command = 'r')),
 policies as (
   select w.oid, w.relation, w.command, p.polname, p.polpermissive,
          w.command = 'a' or pg_get_expr(p.polqual, p.polrelid) = 'true' as shows_all,

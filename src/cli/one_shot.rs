@@ -146,6 +146,22 @@ impl Failure {
     }
 }
 
+/// The same as [`run`] for commands that read events: warns where row-level security hides some, since the server does not.
+pub(super) fn look<T>(
+    command: &str,
+    given: Vec<(&'static str, String)>,
+    env: &Env,
+    read: impl FnOnce() -> Result<T, UsageError>,
+    work: impl FnOnce(&mut Session, T) -> Result<ExitCode, Failure>,
+) -> ExitCode {
+    run(command, given, env, read, |session, wanted| {
+        // Where this look fails, so does the work, which says more about it.
+        let hidden = session.hidden_from_readers().unwrap_or_default();
+        warn(hidden.as_slice());
+        work(session, wanted)
+    })
+}
+
 /// Reads what was typed by `read`, connects, and does `work` with it; tells what went wrong and gives the exit code.
 pub(super) fn run<T>(
     command: &str,

@@ -17,7 +17,7 @@ use crate::cli::{values, warn};
 use crate::error::UsageError;
 use crate::handler::{Handlers, covers};
 use crate::nearest::did_you_mean;
-use crate::store::{NewEvent, StoreError};
+use crate::store::{NewEvent, Session, StoreError};
 
 /// Most bytes that are read from standard input: PostgreSQL stores no larger value.
 const PAYLOAD_BYTES_MAX: u64 = 1 << 30;
@@ -54,9 +54,12 @@ pub fn run(args: &PublishArgs, env: &Env, handlers: &Handlers) -> ExitCode {
     let read = || event(args);
     let unrouted = unrouted(args, env, handlers);
     one_shot::run("publish", args.given(), env, read, |session, event| {
-        let id = session
-            .publish(&event)
-            .map_err(|err| refusal(err, &event))?;
+        let id = match session.publish(&event) {
+            Err(err) if err.is_bad_json() || err.is_untranslatable() => {
+                return Err(refusal(session, err, &event)?);
+            }
+            id => id?,
+        };
         // Whoever does not learn the id would write the event again.
         print(&if args.json {
             format!("{{\"id\":{id}}}\n")
@@ -79,12 +82,8 @@ fn unrouted(args: &PublishArgs, env: &Env, handlers: &Handlers) -> Option<String
         ..RunArgs::default()
     };
     // What is wrong with the settings of `run` is for `run` to say.
-    let (settings, effective) = settings::read_all(&as_run, env, handlers).ok()?;
-    let in_file = settings
-        .config
-        .routes
-        .iter()
-        .map(|route| route.pattern.as_str());
+    let (config, effective) = settings::read_patterns(&as_run, env, handlers).ok()?;
+    let in_file = config.routes.iter().map(|route| route.pattern.as_str());
     let patterns: Vec<&str> = handlers.patterns().chain(in_file).collect();
     let is_taken = |pattern: &&str| covers(pattern, &args.event_type);
     if patterns.is_empty() || patterns.iter().any(is_taken) {
@@ -162,18 +161,26 @@ fn check_json(name: &str, text: &str) -> Result<(), UsageError> {
         .map_err(|err| UsageError::new(format!("{name} is not JSON: {err}")))
 }
 
-/// What is JSON and yet no `jsonb`: `\u0000`, half of a surrogate pair, a number beyond all measure.
-fn refusal(err: StoreError, event: &NewEvent) -> Failure {
-    if !err.is_bad_json() {
-        return err.into();
+/// Names the option that the server refused: a character that the database's encoding lacks, or what is JSON and yet no `jsonb`, such as
+/// `\u0000`, half of a surrogate pair, or a number beyond all measure.
+fn refusal(
+    session: &mut Session,
+    err: StoreError,
+    event: &NewEvent,
+) -> Result<Failure, StoreError> {
+    let headers = event.headers.as_deref().unwrap_or("{}");
+    for (option, text, is_json) in [
+        ("--event-type", event.event_type.as_str(), false),
+        ("--aggregate-type", &event.aggregate_type, false),
+        ("--aggregate-id", &event.aggregate_id, false),
+        ("--payload", &event.payload, true),
+        ("--headers", headers, true),
+    ] {
+        if !session.takes(text, is_json)? {
+            let text = format!("PostgreSQL does not take {option}: {}", err.cause());
+            return Ok(Failure::Usage(UsageError::new(text)));
+        }
     }
-    let names = if event.headers.is_some() {
-        "--payload or --headers"
-    } else {
-        "--payload"
-    };
-    Failure::Usage(UsageError::new(format!(
-        "PostgreSQL does not take {names}: {}",
-        err.cause()
-    )))
+    // None of them: a trigger or a constraint of the table.
+    Ok(err.into())
 }

@@ -67,7 +67,7 @@ pub(super) fn from_table(
     table: &toml::Table,
     defaults: &RouteDefaults,
     handlers: &Handlers,
-    env: &Env,
+    urls: SecretUrls<'_>,
 ) -> Result<RouteSpec, String> {
     check_keys(table, &ROUTE_KEYS)?;
     let pattern = required(table, "event_type")?;
@@ -78,7 +78,7 @@ pub(super) fn from_table(
             command: command_of(table)?,
         },
         "http" => {
-            let (url, url_source) = url_of(table, env)?;
+            let (url, url_source) = url_of(table, urls)?;
             HandlerSpec::Http {
                 url,
                 url_source,
@@ -134,8 +134,20 @@ fn check_keys_fit(table: &toml::Table, handler: &HandlerSpec) -> Result<(), Stri
     }
 }
 
+/// What to do about URLs that stand in a file or a variable.
+#[derive(Clone, Copy)]
+pub(super) enum SecretUrls<'a> {
+    /// Read them, those in variables from here.
+    Read(&'a Env),
+    /// Leave them: the pattern of the route is all that matters.
+    Unread,
+}
+
+/// Stands in place of a URL that was not read; no name under this domain resolves.
+const UNREAD_URL: &str = "http://unread.invalid/";
+
 /// Finds the URL by the one key that says where it stands. No refusal repeats it.
-fn url_of(table: &toml::Table, env: &Env) -> Result<(String, UrlSource), String> {
+fn url_of(table: &toml::Table, urls: SecretUrls<'_>) -> Result<(String, UrlSource), String> {
     let given: Vec<&str> = ["url", "url_file", "url_env"]
         .into_iter()
         .filter(|key| table.contains_key(*key))
@@ -147,6 +159,9 @@ fn url_of(table: &toml::Table, env: &Env) -> Result<(String, UrlSource), String>
         ["url"] => Ok((required(table, "url")?.to_owned(), UrlSource::Route)),
         ["url_env"] => {
             let name = required(table, "url_env")?;
+            let SecretUrls::Read(env) = urls else {
+                return Ok((UNREAD_URL.to_owned(), UrlSource::Environment));
+            };
             let url = env.get(name).map(|url| url.trim());
             url.filter(|url| !url.is_empty())
                 .map(|url| (url.to_owned(), UrlSource::Environment))
@@ -162,6 +177,9 @@ fn url_of(table: &toml::Table, env: &Env) -> Result<(String, UrlSource), String>
         )),
         [_] => {
             let path = required(table, "url_file")?;
+            if matches!(urls, SecretUrls::Unread) {
+                return Ok((UNREAD_URL.to_owned(), UrlSource::File(path.to_owned())));
+            }
             let url = http::read_url(path).map_err(|err| {
                 format!("has `url_file`, but {} cannot be used: {err}", quoted(path))
             })?;

@@ -8,7 +8,7 @@ use crate::backoff::RetryPolicy;
 use crate::cli::access;
 use crate::cli::database;
 use crate::cli::layers::Layers;
-use crate::cli::routes::{self, RouteDefaults};
+use crate::cli::routes::{self, RouteDefaults, SecretUrls};
 use crate::cli::run::RunArgs;
 use crate::cli::values;
 use crate::config::{self, Config, HttpConfig, RouteSpec};
@@ -51,8 +51,21 @@ pub fn explain(
         .map_err(|err| err.hint("`dispatchbox help run` lists the options and their defaults"))
 }
 
-/// The same, for whoever gives errors a hint of its own.
-pub(super) fn read_all(
+/// Reads which route takes which events, for commands that deliver nothing: no database has to be named, and the secrets of `run` (the
+/// URLs in files and variables, the token of the API) need not be on this host.
+pub(super) fn read_patterns(
+    args: &RunArgs,
+    env: &Env,
+    handlers: &Handlers,
+) -> Result<(Config, Vec<Effective>), UsageError> {
+    let mut layers = Layers::gather(args.given(), env)?;
+    let mut config = scalars(&mut layers)?;
+    let urls = SecretUrls::Unread;
+    config.routes = all_routes(&mut layers, &args.route, &config, handlers, urls)?;
+    Ok((config, layers.effective))
+}
+
+fn read_all(
     args: &RunArgs,
     env: &Env,
     handlers: &Handlers,
@@ -62,7 +75,8 @@ pub(super) fn read_all(
     let dsn = database::resolve(&mut layers, env);
     let mut config = scalars(&mut layers)?;
     let access = access::resolve(&mut layers)?;
-    config.routes = all_routes(&mut layers, &args.route, &config, handlers, env)?;
+    let urls = SecretUrls::Read(env);
+    config.routes = all_routes(&mut layers, &args.route, &config, handlers, urls)?;
     let dsn = dsn?;
     warn_of_short_drain(&mut layers, &config);
     warn_of_slow_connects(&mut layers, &config, &dsn);
@@ -231,7 +245,7 @@ fn all_routes(
     flags: &[String],
     config: &Config,
     handlers: &Handlers,
-    env: &Env,
+    urls: SecretUrls<'_>,
 ) -> Result<Vec<RouteSpec>, UsageError> {
     let defaults = RouteDefaults {
         timeout: config.handler_timeout,
@@ -247,7 +261,7 @@ fn all_routes(
     if let Some(file) = &layers.file {
         let in_file = |text: String| UsageError::in_file(format!("{text} (in `{}`)", file.path));
         for (at, table) in file.routes.iter().enumerate() {
-            let spec = routes::from_table(table, &defaults, handlers, env)
+            let spec = routes::from_table(table, &defaults, handlers, urls)
                 .map_err(|refusal| in_file(format!("route {} {refusal}", at + 1)))?;
             specs.push(spec);
         }

@@ -43,4 +43,17 @@ impl Session {
             .copied()
             .ok_or_else(|| StoreError::swallowed("publish the event"))
     }
+
+    /// Says whether the server takes a text, or a JSON text; asked after a refusal, to find what is to blame.
+    pub fn takes(&mut self, text: &str, is_json: bool) -> Result<bool, StoreError> {
+        let sql = if is_json {
+            "select $1::text::jsonb is null"
+        } else {
+            "select $1::text is null"
+        };
+        match self.query("look at a text", sql, &[&text], |_| Ok(())) {
+            Err(error) if error.is_about_a_value() => Ok(false),
+            answer => answer.map(|_| true),
+        }
+    }
 }

@@ -79,10 +79,19 @@ impl Session {
 
     /// Lists in words the tables whose row-level security hides rows from this role.
     pub(super) fn hidden_rows(&mut self) -> Result<Vec<String>, StoreError> {
+        self.rows_hidden_from(false)
+    }
+
+    /// Says that row-level security hides events from this role as it reads them, and what helps: what a statement does not find may be there.
+    pub fn hidden_from_readers(&mut self) -> Result<Option<String>, StoreError> {
+        Ok(self.rows_hidden_from(true)?.into_iter().next())
+    }
+
+    fn rows_hidden_from(&mut self, is_reader: bool) -> Result<Vec<String>, StoreError> {
         self.query(
             "look at the row-level security",
             include_str!("../../sql/row_security.sql"),
-            &[],
+            &[&is_reader],
             |row| row.try_get(0),
         )
     }

@@ -335,6 +335,7 @@ fn events_that_cannot_be_discarded_are_named_and_the_others_are_discarded() {
     cli(&db, &["discard", "--all", "--yes"])
         .stdout("discarded 89 events\n")
         .stderr(why)
+        .status(1)
         .check();
     cli(&db, &["discard", "7", "--yes"])
         .stdout("discarded 0 events\n")

@@ -119,6 +119,31 @@ fn json_that_postgresql_does_not_take_is_refused_by_name() {
 }
 
 #[test]
+fn what_the_encoding_of_the_database_lacks_is_blamed_on_its_option() {
+    let db = TestDb::in_encoding("LATIN1");
+    let all = [
+        ("--event-type", "t", "日本"),
+        ("--aggregate-type", "t", "日本"),
+        ("--aggregate-id", "1", "日本"),
+        ("--payload", "{}", "\"日本\""),
+        ("--payload", "{}", "\"\\u65e5\""),
+        ("--headers", "{}", "{\"a\": \"日本\"}"),
+    ];
+    for (option, _, wrong) in all {
+        let mut args = vec!["publish"];
+        for (name, right, _) in all {
+            if !args.contains(&name) {
+                args.extend([name, if name == option { wrong } else { right }]);
+            }
+        }
+        let said = Cli::new(args).args(["--dsn", &db.dsn()]).run();
+        assert_eq!(said.status, 2, "{}", said.stderr);
+        let blamed = format!("error: PostgreSQL does not take {option}: ");
+        assert!(said.stderr.starts_with(&blamed), "{}", said.stderr);
+    }
+}
+
+#[test]
 fn what_names_the_event_must_not_be_empty() {
     Cli::new(["publish", "--event-type=", "--aggregate-type=a", "--aggregate-id=1", "--dsn=host=x"])
         .stderr("error: --event-type must not be empty\nhint: `dispatchbox help publish` lists its options\n")
@@ -184,8 +209,23 @@ fn a_type_that_no_known_route_takes_is_said_and_written_nevertheless() {
              a daemon with these routes alone fails each of its attempts\n"
         )
     );
+    // Patterns are all that is needed: a secret of any route may be elsewhere.
+    let secrets = "api_token_file = '/nowhere/token'\n";
+    let hook = "[[route]]\nevent_type = 'crm.*'\nhandler = 'http'\n";
+    let by_file = format!("{hook}url_file = '/nowhere/url'\n");
+    let by_variable = format!("{hook}url_env = 'NOWHERE'\n").replace("crm", "erp");
+    std::fs::write(&path, format!("{secrets}{config}{by_file}{by_variable}")).unwrap();
+    assert!(publish("order.creatd").starts_with("warning: no route in "));
+    assert_eq!(publish("crm.created"), "");
+    let explained = Cli::new(["explain", "1", "--config", &path]).run();
+    assert_eq!(explained.status, 0, "{}", explained.stderr);
+    assert!(
+        explained.stdout.contains("order.created"),
+        "{}",
+        explained.stdout
+    );
     // Where no route is known, a daemon's command line may name any.
     std::fs::write(&path, format!("dsn = '{}'\n", db.dsn())).unwrap();
     assert_eq!(publish("order.creatd"), "");
-    assert_eq!(db.count("pending"), 5);
+    assert_eq!(db.count("pending"), 7);
 }

@@ -523,6 +523,23 @@ fn row_level_security_that_hides_rows_is_named_with_its_remedy() {
         started.stderr
     );
 
+    for (command, words) in [
+        (
+            "explain 1",
+            "this role sees no such event, and it does not see all",
+        ),
+        ("dead-events list", "no dead events"),
+        ("status --once", "backlog        0"),
+    ] {
+        let said = Cli::new(command.split(' '))
+            .args(["--dsn", &roles.dsn("a_daemon")])
+            .run();
+        let all = said.stderr + &said.stdout;
+        for part in [words, &remedy("outbox_event")] {
+            assert!(all.contains(part), "{command}: {all}");
+        }
+    }
+
     let cases: [(&str, Option<String>); 8] = [
         ("using (true)", None),
         ("to a_producer using (true)", Some(remedy("outbox_event"))),

@@ -85,8 +85,8 @@ impl Tally {
     }
 }
 
-/// Changes the set, `total` of which are expected, and tells what came of it. Named events that were left alone make it fail: whoever names
-/// one expects it to be there.
+/// Changes the set, `total` of which are expected, and tells what came of it. An event that was left alone makes it fail, whether an id or a
+/// filter asked for it.
 pub(super) fn change(
     session: &mut Session,
     change: DeadChange,
@@ -94,7 +94,6 @@ pub(super) fn change(
     total: u64,
     is_json: bool,
 ) -> Result<ExitCode, Failure> {
-    let is_named = matches!(set, Set::Ids(_));
     let work = match set {
         Set::Filter(filter) => BulkChange::matching(change, filter, DeadCursor::default()),
         Set::Ids(ids) => BulkChange::of_ids(change, ids),
@@ -127,7 +126,7 @@ pub(super) fn change(
     }
     // Last of all, and with the number: it is done, whoever could not read that.
     printed.map_err(|err| err.but(&format!("{} {}", change.past(), events(n_changed))))?;
-    let is_failed = tally.interrupted.is_some() || is_named && tally.n_left > 0;
+    let is_failed = tally.interrupted.is_some() || tally.n_left > 0;
     Ok(ExitCode::from(if is_failed { EXIT_FAILED } else { 0 }))
 }
 

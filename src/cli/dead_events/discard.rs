@@ -38,7 +38,7 @@ dead_set_args! {
 pub(super) fn run(args: &DiscardArgs, env: &Env) -> ExitCode {
     let command = "dead-events discard";
     let read = || wanted(args);
-    one_shot::run(command, args.given(), env, read, |session, wanted| {
+    one_shot::look(command, args.given(), env, read, |session, wanted| {
         let set = wanted.resolve(session)?;
         if args.dry_run {
             return batch::rehearse(session, DeadChange::Discard, &set, args.json);

@@ -121,7 +121,7 @@ pub(super) fn run(args: &ExportArgs, env: &Env) -> ExitCode {
         Ok((args.chosen()?, format, path.map(PathBuf::from)))
     };
     let command = "dead-events export";
-    one_shot::run(command, args.given(), env, read, |session, wanted| {
+    one_shot::look(command, args.given(), env, read, |session, wanted| {
         let (chosen, format, path) = wanted;
         let filter = chosen.resolve(session)?;
         let n_events = match path {

@@ -36,7 +36,7 @@ dead_set_args! {
 pub(super) fn run(args: &ListArgs, env: &Env) -> ExitCode {
     let read = || Ok((args.chosen()?, page(args)?));
     let command = "dead-events list";
-    one_shot::run(command, args.given(), env, read, |session, wanted| {
+    one_shot::look(command, args.given(), env, read, |session, wanted| {
         let (chosen, (limit, offset)) = wanted;
         let is_filtered = !chosen.is_all();
         let filter = chosen.resolve(session)?;

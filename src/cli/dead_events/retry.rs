@@ -59,7 +59,7 @@ pub(super) fn run(args: &RetryArgs, env: &Env) -> ExitCode {
         ids_typed(&args.ids)
     };
     let command = "dead-events retry";
-    one_shot::run(command, args.given(), env, read, |session, ids| {
+    one_shot::look(command, args.given(), env, read, |session, ids| {
         let total = ids.len() as u64;
         batch::change(
             session,
@@ -84,7 +84,7 @@ pub(super) fn run_batch(args: &RetryBatchArgs, env: &Env) -> ExitCode {
         }
     };
     let command = "dead-events retry-batch";
-    one_shot::run(command, args.given(), env, read, |session, wanted| {
+    one_shot::look(command, args.given(), env, read, |session, wanted| {
         let set = wanted.resolve(session)?;
         if args.dry_run {
             return batch::rehearse(session, DeadChange::Requeue, &set, args.json);

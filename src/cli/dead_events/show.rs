@@ -27,7 +27,7 @@ pub(super) fn run(args: &ShowArgs, env: &Env) -> ExitCode {
     let read =
         || values::event_id(&args.id).map_err(|why| UsageError::new(format!("the id {why}")));
     let command = "dead-events show";
-    one_shot::run(command, args.given(), env, read, |session, id| {
+    one_shot::look(command, args.given(), env, read, |session, id| {
         let event = session.dead_event(id)?.ok_or_else(|| {
             Failure::Other(format!(
                 "dead event {id} not found; `dispatchbox explain {id}` says what became of it"

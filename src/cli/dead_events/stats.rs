@@ -26,7 +26,7 @@ dead_set_args! {
 pub(super) fn run(args: &StatsArgs, env: &Env) -> ExitCode {
     let read = || args.chosen();
     let command = "dead-events stats";
-    one_shot::run(command, args.given(), env, read, |session, chosen| {
+    one_shot::look(command, args.given(), env, read, |session, chosen| {
         let filter = chosen.resolve(session)?;
         let total = session.count_dead(&filter)?;
         let types = session.dead_by_type(&filter, TYPES_MAX)?;

@@ -39,10 +39,10 @@ pub fn run(args: &ExplainArgs, env: &Env, handlers: &Handlers) -> ExitCode {
     let read = || {
         let id =
             values::event_id(&args.id).map_err(|why| UsageError::new(format!("the id {why}")))?;
-        let (settings, _) = settings::read_all(&args.as_run(), env, handlers)?;
-        Ok((id, settings.config))
+        let (config, _) = settings::read_patterns(&args.as_run(), env, handlers)?;
+        Ok((id, config))
     };
-    one_shot::run("explain", args.given(), env, read, |session, wanted| {
+    one_shot::look("explain", args.given(), env, read, |session, wanted| {
         let (id, config) = wanted;
         let story = Story::read(session, id, &config, handlers)?;
         let verdict = story.verdict();
@@ -74,6 +74,8 @@ struct Story {
     id: i64,
     event: Option<Inspection>,
     archived: Option<Archived>,
+    /// What row-level security hides from this role; looked for where the event is not seen.
+    hidden: Option<String>,
     route: Taken,
     /// What the database has against the outcome of the claimed event.
     obstacle: Option<StoreError>,
@@ -112,6 +114,7 @@ impl Story {
             id,
             event: session.inspect(id)?,
             archived: None,
+            hidden: None,
             route: Taken::Unknown,
             obstacle: None,
             n_leasing: 0,
@@ -123,6 +126,7 @@ impl Story {
         story.n_connected = session.connected_workers()?;
         let Some(event) = &story.event else {
             story.archived = session.archived(id)?;
+            story.hidden = session.hidden_from_readers()?;
             return Ok(story);
         };
         if let Some(lease) = &event.lease {

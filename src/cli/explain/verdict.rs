@@ -71,8 +71,10 @@ impl Story {
             ),
             None => verdict(
                 "not_found",
-                "there is no such event, neither in outbox_event nor in the archive: it was never committed, or was deleted"
-                    .to_owned(),
+                match &self.hidden {
+                    None => "there is no such event, neither in outbox_event nor in the archive: it was never committed, or was deleted".to_owned(),
+                    Some(hidden) => format!("this role sees no such event, and it does not see all: {hidden}"),
+                },
             ),
         }
     }

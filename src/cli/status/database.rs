@@ -79,6 +79,7 @@ impl TableClient {
                 "by_type": by_type.collect::<Vec<_>>(),
             },
             "workers": workers,
+            "hidden": session.hidden_from_readers()?,
         }))
     }
 }

@@ -93,7 +93,11 @@ impl Picture<'_> {
 
     /// Draws what the database has told.
     pub(super) fn table(&self) -> String {
-        let mut picture = self.cut(&terminal::fields(&self.levels(true)));
+        let mut lines = self.levels(true);
+        if let Some(hidden) = self.status["hidden"].as_str() {
+            lines.push(("warning", hidden.to_owned()));
+        }
+        let mut picture = self.cut(&terminal::fields(&lines));
         let holders = list(&self.status["workers"]);
         if !holders.is_empty() {
             let mut table =
