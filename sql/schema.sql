@@ -709,8 +709,8 @@ end $$;
 -- or a constraint keeps. What concerns no single event, a missing privilege for example, fails first, with the empty part. Events that a
 -- foreign key refers to are looked for before that where the role may read the other table: this costs less than the halves.
 --
--- Nothing is lost. An event stays whose id is in the archive already, and one that a trigger swallows on its way. While an event has a value
--- that the archive has no column for, nothing is moved. A null in one of the first nine columns is archived as a claim would read it.
+-- Nothing is lost. An event stays whose id is in the archive already, one that a trigger swallows on its way, and one with a value that the
+-- archive has no column for. A null in one of the first nine columns is archived as a claim would read it.
 --
 -- The ids are written as `= any` and not as a join, which a planner that knows their number would make by reading the whole table. A row
 -- that another transaction has locked is waited for briefly. Once a few were met, a part that meets one stays as a whole until the
@@ -731,7 +731,6 @@ declare
   homeless  text;     -- columns of the event that the archive has no column for
   names     text;
   remedy    text;
-  is_found  boolean;
   moving    text;
   deferred  text;     -- constraints that would be checked only at the commit, where no part can be undone
   reference record;
@@ -765,12 +764,11 @@ begin
     left join (values ('aggregate_type', ''), ('aggregate_id', ''), ('event_type', ''), ('payload', 'null'), ('attempts', '0'),
                       ('next_run_at', 'infinity'), ('created_at', 'infinity')) as nulls (name, instead) using (name);
   if homeless is not null then
-    execute format('select exists (select from outbox_event m where m.id = any ($1) and num_nonnulls(%s) > 0)', homeless)
-      into is_found using ids;
-    if is_found then
-      raise exception 'outbox_event_archive has no column for the values of % in outbox_event: %', names, remedy
-        using errcode = 'object_not_in_prerequisite_state';
-    end if;
+    execute format('select array(select m.id from outbox_event m where m.id = any ($1) and num_nonnulls(%s) > 0)', homeless)
+      into kept using ids;
+    return query
+      select u.id, format('outbox_event_archive has no column for the values of %s in outbox_event: %s', names, remedy) from unnest(kept) u (id);
+    ids := array(select unnest(ids) except select unnest(kept) order by 1);
   end if;
   select string_agg(format('%I', a.attname), ', ') into names
     from pg_attribute a

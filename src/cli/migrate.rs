@@ -68,11 +68,13 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
     let done = target.connect("migrate").and_then(|mut session| {
         elsewhere = session.out_of_reach()?;
         if args.check {
-            let code = schema::check(&mut session).map(|flaws| report(&flaws, &mut page))?;
+            let found = schema::check(&mut session)?;
+            // First: it may be all that is wrong.
             if let Some(elsewhere) = &elsewhere {
                 page.print(&format!("elsewhere: {}\n", elsewhere.fact()));
             }
-            Ok(code)
+            advise(&found.advice, &mut page);
+            Ok(report(&found.flaws, &mut page))
         } else {
             page.print(&format!("database {}\n", target.dsn.display()));
             migrate(&mut session, &mut page)
@@ -117,9 +119,7 @@ impl Page {
 /// Each step is printed as it begins, since some take long.
 fn migrate(session: &mut Session, page: &mut Page) -> Result<ExitCode, StoreError> {
     let done = schema::migrate(session, &mut |step| page.print(&format!("{step}\n")))?;
-    for advice in &done.advice {
-        page.print(&format!("advice: {advice}\n"));
-    }
+    advise(&done.advice, page);
     if !done.left.is_empty() {
         return Ok(report(&done.left, page));
     }
@@ -129,6 +129,12 @@ fn migrate(session: &mut Session, page: &mut Page) -> Result<ExitCode, StoreErro
         "the schema is complete\n"
     });
     Ok(ExitCode::SUCCESS)
+}
+
+fn advise(advice: &[String], page: &mut Page) {
+    for advice in advice {
+        page.print(&format!("advice: {advice}\n"));
+    }
 }
 
 fn report(flaws: &Flaws, page: &mut Page) -> ExitCode {

@@ -55,12 +55,21 @@ fn migrate_makes_no_second_outbox_unless_it_is_asked_to() {
     let said = Cli::new(["migrate", "--check", "--dsn", &asked]).run();
     assert_eq!(said.status, 78);
     assert!(
-        said.stdout.ends_with(
-            "elsewhere: the table outbox_event stands in the schema shop, which the search_path (public) does not reach\n"
+        said.stdout.starts_with(
+            "elsewhere: the table outbox_event stands in the schema shop, which the search_path (public) does not reach\n\
+             missing: table outbox_event\n"
         ),
         "{}",
         said.stdout
     );
+    let nowhere = format!("{} options=-csearch_path=nowhere", db.dsn());
+    Cli::new(["migrate", "--check", "--dsn", &nowhere])
+        .stdout(
+            "elsewhere: the table outbox_event stands in the schema shop, which the search_path (nowhere) does not reach\n\
+             missing: schema: the search_path (nowhere) names none that exists\n",
+        )
+        .status(78)
+        .check();
     let said = Cli::new(["migrate", "--dsn", &asked]).run();
     assert_eq!(said.status, 0, "{}", said.stderr);
     assert!(

@@ -212,7 +212,7 @@ fn a_composite_key_beside_a_unique_index_works() {
     let db = TestDb::new();
     db.execute("ALTER TABLE outbox_event DROP CONSTRAINT outbox_event_pkey; ALTER TABLE outbox_event ADD PRIMARY KEY (id, created_at); CREATE UNIQUE INDEX ON outbox_event (id)");
     db.insert_events("order.created", 3);
-    assert_eq!(check(&mut session(&db)).unwrap(), Flaws::default());
+    assert_eq!(check(&mut session(&db)).unwrap().flaws, Flaws::default());
 
     let _daemon = Daemon::new(&db).route("*=log").start();
 
@@ -361,13 +361,13 @@ fn a_function_of_another_version_is_outdated() {
     ));
     let check_now = || check(&mut session(&db)).unwrap();
 
-    assert_eq!(check_now().outdated, ["function outbox_settle_1"]);
+    assert_eq!(check_now().flaws.outdated, ["function outbox_settle_1"]);
     let checked = Cli::new(["migrate", "--check", "--dsn", &db.dsn()]).run();
     assert_eq!(checked.status, 78);
     assert_eq!(checked.stdout, "outdated: function outbox_settle_1\n");
 
     migrate(&mut session(&db), &mut |_| {}).unwrap();
-    assert_eq!(check_now(), Flaws::default());
+    assert_eq!(check_now().flaws, Flaws::default());
 }
 
 #[test]

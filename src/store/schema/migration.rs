@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::steps::{Step, steps};
-use super::{MigrateReport, choose, flaws, inventory, outdated_functions};
+use super::{MigrateReport, advice, choose, flaws, inventory, outdated_functions};
 use crate::pause::pause;
 use crate::store::error::StoreError;
 use crate::store::session::Session;
@@ -26,9 +26,6 @@ const TURN_ATTEMPTS: u32 = 3600;
 
 /// Name of the advisory lock that lets one migration run at a time; any number that nobody else is likely to use.
 const MIGRATION_LOCK: i32 = 0x6469_7370;
-
-/// The predecessor's index on due events: ours does its work, yet another program may still use it.
-const PREDECESSORS_INDEX: &str = "idx_outbox_due";
 
 /// What went wrong, completing "could not".
 const DOING: &str = "migrate the schema";
@@ -88,7 +85,7 @@ impl<'a> Migration<'a> {
             }
         }
         self.report.left = flaws(self.session)?;
-        self.advise()?;
+        self.report.advice = advice(self.session)?;
         Ok(self.report)
     }
 
@@ -247,15 +244,5 @@ impl<'a> Migration<'a> {
             nobody if nobody.is_empty() => nobody,
             names => format!(" ({names})"),
         })
-    }
-
-    fn advise(&mut self) -> Result<(), StoreError> {
-        self.report.advice = self.session.query(
-            "look what else might be done",
-            include_str!("../../../sql/table_advice.sql"),
-            &[&PREDECESSORS_INDEX],
-            |row| row.try_get(0),
-        )?;
-        Ok(())
     }
 }

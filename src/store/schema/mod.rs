@@ -54,12 +54,37 @@ pub fn migrate(
     Ok(report)
 }
 
+/// What was found without changing anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// What is not as this program needs it.
+    pub flaws: Flaws,
+    /// What a person might do now.
+    pub advice: Vec<String>,
+}
+
 /// Looks for what is not as it should be, and changes nothing.
-pub fn check(session: &mut Session) -> Result<Flaws, StoreError> {
+pub fn check(session: &mut Session) -> Result<CheckReport, StoreError> {
     session.check_usage()?;
     session.check_reach()?;
-    choose(session)?;
-    flaws(session)
+    if choose(session)?.is_none() {
+        let missing = session.query(
+            "look at the search_path",
+            "select 'schema: the search_path (' || current_setting('search_path') || ') names none that exists'",
+            &[],
+            |row| row.try_get(0),
+        )?;
+        return Ok(CheckReport {
+            flaws: Flaws {
+                missing,
+                ..Flaws::default()
+            },
+            ..CheckReport::default()
+        });
+    }
+    let flaws = flaws(session)?;
+    let advice = advice(session)?;
+    Ok(CheckReport { flaws, advice })
 }
 
 impl Flaws {
@@ -112,7 +137,7 @@ fn flaws(session: &mut Session) -> Result<Flaws, StoreError> {
         });
     }
     Ok(Flaws {
-        missing: session.missing_schema()?,
+        missing: told_once(session.missing_schema()?),
         outdated: outdated_functions(session)?
             .into_iter()
             .map(|name| format!("function {name}"))
@@ -120,6 +145,38 @@ fn flaws(session: &mut Session) -> Result<Flaws, StoreError> {
         unfit,
         hidden: session.hidden_rows()?,
     })
+}
+
+/// What goes with a missing table is not told one by one: its columns, and where there is no outbox at all, everything but the tables.
+fn told_once(missing: Vec<String>) -> Vec<String> {
+    let is_missing = |table: &str| {
+        let name = missing
+            .iter()
+            .filter_map(|name| name.strip_prefix("table "));
+        name.into_iter().any(|name| name == table)
+    };
+    if is_missing("outbox_event") {
+        let is_table = |name: &&String| name.starts_with("table ");
+        return missing.iter().filter(is_table).cloned().collect();
+    }
+    let is_told = |name: &&String| {
+        let column = name.strip_prefix("column ");
+        let table = column.and_then(|column| column.split_once('.'));
+        !table.is_some_and(|(table, _)| is_missing(table))
+    };
+    missing.iter().filter(is_told).cloned().collect()
+}
+
+/// The predecessor's index on due events: ours does its work, yet another program may still use it.
+const PREDECESSORS_INDEX: &str = "idx_outbox_due";
+
+fn advice(session: &mut Session) -> Result<Vec<String>, StoreError> {
+    session.query(
+        "look what else might be done",
+        include_str!("../../../sql/table_advice.sql"),
+        &[&PREDECESSORS_INDEX],
+        |row| row.try_get(0),
+    )
 }
 
 fn inventory(session: &mut Session) -> Result<BTreeSet<String>, StoreError> {
