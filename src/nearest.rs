@@ -4,18 +4,40 @@
 const WORD_CHARS_MAX: usize = 64;
 
 /// Finds the known word that was probably meant, if one is near enough: one slip in three letters, the dashes of an option not among them.
-/// With more slips the hint would mislead: `dead` is no slip of `demo`, nor `--host` of `--route`.
+/// With more slips the hint would mislead: `dead` is no slip of `demo`, nor `--host` of `--route`. Else the known word that begins with
+/// this one, or with a slip of it: `--lease` is the begin of `--lease-seconds`.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = bare(word).to_lowercase().chars().collect();
     if word.len() > WORD_CHARS_MAX {
         return None;
     }
+    let known: Vec<&str> = known.into_iter().collect();
     known
-        .into_iter()
-        .map(|candidate| (distance(&word, bare(candidate)), candidate))
+        .iter()
+        .map(|candidate| (distance(&word, bare(candidate)), *candidate))
         .filter(|(distance, candidate)| *distance <= word.len().max(bare(candidate).len()) / 3)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+        .or_else(|| begun_by(&word, &known))
+}
+
+/// Fewest letters that are taken for the begin of a word.
+const BEGIN_CHARS_MIN: usize = 3;
+
+/// Finds the first known word that begins with `word`, or whose first parts, up to a dash or an underscore, are a slip of it.
+fn begun_by<'a>(word: &[char], known: &[&'a str]) -> Option<&'a str> {
+    if word.len() < BEGIN_CHARS_MIN {
+        return None;
+    }
+    let begin: String = word.iter().collect();
+    let begins = |candidate: &&&str| bare(candidate).to_lowercase().starts_with(&begin);
+    let is_slip = |candidate: &&&str| {
+        let candidate = bare(candidate);
+        let mut ends = candidate.match_indices(['-', '_']).map(|(at, _)| at);
+        ends.any(|end| distance(word, &candidate[..end]) <= word.len().min(end) / 4)
+    };
+    let found = known.iter().find(begins);
+    found.or_else(|| known.iter().find(is_slip)).copied()
 }
 
 fn bare(word: &str) -> &str {
@@ -98,6 +120,28 @@ mod tests {
         }
         assert_eq!(nearest("--rotue", ["--route"]), Some("--route"));
         assert_eq!(nearest("lgo", ["log"]), Some("log"));
+    }
+
+    #[test]
+    fn a_begin_finds_its_word() {
+        let known = [
+            "--retry-jitter",
+            "--retry-backoff-seconds",
+            "--lease-seconds",
+            "--dsn",
+        ];
+        for (begin, found) in [
+            ("--lease", Some("--lease-seconds")),
+            ("--leas", Some("--lease-seconds")),
+            ("--laese", Some("--lease-seconds")),
+            ("--retry-bakoff", Some("--retry-backoff-seconds")),
+            ("--retry", Some("--retry-jitter")),
+            ("--le", None),
+            ("--host", None),
+            ("--url", None),
+        ] {
+            assert_eq!(nearest(begin, known), found, "{begin}");
+        }
     }
 
     #[test]

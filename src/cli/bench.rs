@@ -37,7 +37,7 @@ pub struct BenchArgs {
 pub fn run(args: &BenchArgs) -> ExitCode {
     let options = match options(args) {
         Ok(options) => options,
-        Err(err) => return complain(&err),
+        Err(err) => return complain(&err.hint("`dispatchbox help bench` lists its options")),
     };
     match bench::run(&options) {
         Ok(found) => output::finish(

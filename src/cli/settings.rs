@@ -215,18 +215,7 @@ fn http(layers: &mut Layers) -> Result<Option<HttpConfig>, UsageError> {
     let host = layers.read(
         "http-host",
         default.host,
-        |text| {
-            let is_fit = !text.is_empty()
-                && !text
-                    .chars()
-                    .any(|c| c.is_whitespace() || c.is_control() || c == '/');
-            is_fit.then(|| Some(text.to_owned())).ok_or_else(|| {
-                format!(
-                    "must be an address or a host name, not {}",
-                    values::quoted(text)
-                )
-            })
-        },
+        |text| values::host(text).map(Some),
         |host| host.as_deref().unwrap_or(ALL_ADDRESSES).to_owned(),
     )?;
     let port = layers.read(
@@ -259,7 +248,10 @@ fn all_routes(
     check_routes(config, &specs, handlers).map_err(|err| by_flag(format!("has the {err}")))?;
     let n_flags = specs.len();
     if let Some(file) = &layers.file {
-        let in_file = |text: String| UsageError::in_file(format!("{text} (in `{}`)", file.path));
+        let in_file = |text: String| {
+            UsageError::in_file(format!("{text} (in `{}`)", file.path))
+                .hint("\"Routes and handlers\" in README.md shows what a [[route]] table can have")
+        };
         for (at, table) in file.routes.iter().enumerate() {
             let spec = routes::from_table(table, &defaults, handlers, urls)
                 .map_err(|refusal| in_file(format!("route {} {refusal}", at + 1)))?;
@@ -267,10 +259,9 @@ fn all_routes(
         }
         check_routes(config, &specs, handlers).map_err(|err| in_file(err.to_string()))?;
         if specs.is_empty() && !handlers.has_routes() {
-            return Err(
-                in_file("there is no route, so no event would be delivered".to_owned())
-                    .hint("add a [[route]] table, or give --route"),
-            );
+            let text = "there is no route, so no event would be delivered";
+            return Err(UsageError::in_file(format!("{text} (in `{}`)", file.path))
+                .hint("add a [[route]] table, or give --route"));
         }
     }
     if specs.len() > config::ROUTES_MAX {

@@ -2,6 +2,7 @@
 //! ``must be at least 1, not `0` ``.
 
 use std::fmt::Display;
+use std::net::Ipv6Addr;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -240,6 +241,37 @@ pub(super) fn host_names(text: &str) -> Result<Vec<String>, String> {
         .collect()
 }
 
+/// Reads one host name or address without a port; an address of IPv6 may stand in the brackets that it has in a URL.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let refuse = |remedy: &str| {
+        Err(format!(
+            "must be an address or a host name, not {}{remedy}",
+            quoted(text)
+        ))
+    };
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let host = bare.unwrap_or(text);
+    // Behind a percent sign stands the interface of an address that is no other host's.
+    let address = host.split('%').next().unwrap_or_default();
+    let is_v6 = address.parse::<Ipv6Addr>().is_ok();
+    if host == "*" {
+        refuse(": without this setting all addresses are meant; `0.0.0.0` is all of IPv4")
+    } else if host.contains(':') && !is_v6 {
+        refuse(": a port is given by --http-port")
+    } else if host.is_empty()
+        || bare.is_some() && !is_v6
+        || host
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || "/*[]".contains(c))
+    {
+        refuse("")
+    } else {
+        Ok(host.to_owned())
+    }
+}
+
 /// Takes a value of the configuration file as the text that a flag would have.
 pub(super) fn from_toml(value: &toml::Value) -> Result<String, String> {
     match value {
@@ -334,6 +366,34 @@ mod tests {
         assert_eq!(poll("0"), Err("must be at least 0.001, not `0`".into()));
         assert_eq!(poll("1e9"), Err("must be at most 86400, not `1e9`".into()));
         assert_eq!(seconds("-0", &(0.0..=1.0)), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_host_has_no_port() {
+        for (text, read) in [
+            ("localhost", "localhost"),
+            ("0.0.0.0", "0.0.0.0"),
+            ("::1", "::1"),
+            ("[::1]", "::1"),
+            ("fe80::1%eth0", "fe80::1%eth0"),
+        ] {
+            assert_eq!(host(text).as_deref(), Ok(read), "{text}");
+        }
+        for (text, remedy) in [
+            (
+                "*",
+                ": without this setting all addresses are meant; `0.0.0.0` is all of IPv4",
+            ),
+            ("127.0.0.1:18086", ": a port is given by --http-port"),
+            ("[::1]:18086", ": a port is given by --http-port"),
+            ("a b", ""),
+            ("[h]", ""),
+            ("[]", ""),
+            ("", ""),
+        ] {
+            let refusal = format!("must be an address or a host name, not `{text}`{remedy}");
+            assert_eq!(host(text), Err(refusal), "{text}");
+        }
     }
 
     #[test]

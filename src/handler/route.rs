@@ -255,10 +255,13 @@ pub fn parse_route(text: &str) -> Result<(String, HandlerSpec), RouteError> {
             name: handler.to_owned(),
         }
     } else {
-        return wrong(
+        // Only what stands before the colon is compared: the rest may be a secret.
+        let scheme = handler.split_once(':').map_or("", |(scheme, _)| scheme);
+        let meant = did_you_mean(scheme, ["exec", "http", "https"]);
+        return wrong(&format!(
             "the handler must be `log`, `exec:COMMAND`, `http://…`, `https://…` or the name of a registered handler, \
-             as in `order.*=https://crm.example/hooks`",
-        );
+             as in `order.*=https://crm.example/hooks`{meant}"
+        ));
     };
     Ok((pattern.to_owned(), spec))
 }

@@ -86,6 +86,29 @@ impl State {
     }
 }
 
+impl State {
+    /// Says more about why the daemon should get no traffic, where more is known: for those who may know.
+    pub fn detail(&self) -> Option<String> {
+        if let Some(finding) = &self.database {
+            return Some(finding.detail.clone());
+        }
+        if self.workers.iter().any(WorkerState::is_up) {
+            return None;
+        }
+        let is_starting = |worker: &WorkerState| worker.phase == WorkerPhase::Starting;
+        Some(
+            if self.phase == DaemonPhase::Starting {
+                "the daemon looks at the database before it starts its workers"
+            } else if self.workers.iter().any(is_starting) {
+                "the workers were just started and have not reported yet"
+            } else {
+                "no worker process runs; the log says why, and when one is started again"
+            }
+            .to_owned(),
+        )
+    }
+}
+
 impl WorkerState {
     /// It lives and has reported.
     pub fn is_up(&self) -> bool {
@@ -207,6 +230,36 @@ mod tests {
         let state = running(&[Some(Access::Granted)], now);
         assert_eq!(state.not_ready(later(9)), None);
         assert_eq!(state.not_ready(later(10)), Some(NotReady::CannotClaim));
+    }
+
+    #[test]
+    fn a_daemon_without_workers_says_what_they_wait_for() {
+        let now = Instant::now();
+        let state = |phase, accesses: &[Option<Access>]| State {
+            phase,
+            ..running(accesses, now)
+        };
+        let down = State {
+            workers: vec![WorkerState::default()],
+            ..running(&[], now)
+        };
+        for (state, words) in [
+            (
+                state(DaemonPhase::Starting, &[]),
+                Some("looks at the database"),
+            ),
+            (
+                state(DaemonPhase::Running, &[None]),
+                Some("were just started"),
+            ),
+            (down, Some("no worker process runs")),
+            (state(DaemonPhase::Running, &[Some(Access::Untried)]), None),
+        ] {
+            let detail = state.detail();
+            assert_eq!(detail.is_some(), words.is_some(), "{detail:?}");
+            let said = detail.unwrap_or_default();
+            assert!(said.contains(words.unwrap_or_default()), "{said}");
+        }
     }
 
     #[test]

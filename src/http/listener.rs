@@ -60,6 +60,22 @@ fn bind_both(port: u16) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
+/// What to say of a socket that answers IPv4, too, which its address does not show.
+pub(super) fn families(listener: &TcpListener) -> &'static str {
+    let is_v6 = listener
+        .local_addr()
+        .is_ok_and(|address| address.ip() == Ipv6Addr::UNSPECIFIED);
+    match sockopt::ipv6_v6only(listener) {
+        Ok(false) if is_v6 => "answering IPv4 and IPv6, ",
+        Ok(_) | Err(_) => "",
+    }
+}
+
 fn failure(address: &str, error: &io::Error) -> String {
-    format!("could not listen on `{address}`: {error}")
+    let remedy = if error.kind() == ErrorKind::AddrInUse {
+        "; is it another dispatchbox? --http-port chooses another port"
+    } else {
+        ""
+    };
+    format!("could not listen on `{address}`: {error}{remedy}")
 }

@@ -73,8 +73,10 @@ impl HttpServer {
             probe: Probe::start(dsn, published.health.clone()).map_err(failed)?,
         };
         let (backend, running) = Backend::start(endpoints).map_err(failed)?;
+        let families = listener::families(&listener);
         let guard = Guard::start(listener, backend).map_err(failed)?;
-        info!("listening on http://{address}");
+        // The address is the last word of this line: programs that start a daemon wait for it.
+        info!("{families}listening on http://{address}");
         Ok(HttpServer { guard, running })
     }
 

@@ -30,7 +30,7 @@ pub(super) fn render(published: &Published) -> String {
         "uptime_seconds": seconds(now - state.started),
         "ready": reason.is_none(),
         "reason": reason,
-        "detail": state.database.as_ref().map(|finding| &finding.detail),
+        "detail": state.detail(),
         "http_up": state.is_http_up,
         "workers": workers(&state, now),
         "in_flight": state.workers.iter().map(|worker| worker.in_flight).sum::<u64>(),

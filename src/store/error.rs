@@ -187,6 +187,14 @@ impl StoreError {
         }
     }
 
+    /// Adds the bound that ended a statement, which the server does not say: it may be far below the one that a person has set.
+    pub(super) fn with_bound(mut self, bound: Duration) -> StoreError {
+        if self.is_statement_timeout() && self.cause.ends_with("statement timeout") {
+            self.cause = format!("{}, here {} s", self.cause, bound.as_secs_f64());
+        }
+        self
+    }
+
     /// The update of a row went through, and the row is what it was.
     pub(crate) fn kept(doing: &'static str) -> StoreError {
         StoreError {
@@ -542,6 +550,29 @@ mod tests {
         ];
         for (code, trouble) in cases {
             assert_eq!(rejected(code).trouble(), trouble, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_statement_that_took_too_long_says_how_long_it_might() {
+        let told = |code: &str, cause: &str| {
+            let error = StoreError::of_row("settle events", code, cause.to_owned());
+            error.with_bound(Duration::from_millis(600)).cause
+        };
+        for (code, cause, expected) in [
+            (
+                "57014",
+                "canceling statement due to statement timeout",
+                "canceling statement due to statement timeout, here 0.6 s",
+            ),
+            (
+                "57014",
+                "canceling statement due to user request",
+                "canceling statement due to user request",
+            ),
+            ("23514", "statement timeout", "statement timeout"),
+        ] {
+            assert_eq!(told(code, cause), expected);
         }
     }
 

@@ -370,6 +370,11 @@ impl Session {
         Ok(messages.into_iter().any(is_row))
     }
 
+    /// How long the server lets a statement take.
+    pub(super) fn statement_max(&self) -> Duration {
+        self.limits.statement.unwrap_or(self.timeouts.query)
+    }
+
     /// What the calls rely on beside the isolation level. Compiling short statements only costs; names are read in the catalog as they are;
     /// where a policy hides rows, what is left is worked on, and a look at the table names the policy.
     fn settings(&self) -> [(&'static str, String); 6] {
@@ -378,10 +383,7 @@ impl Session {
         let lock = self.limits.lock.unwrap_or(LOCK_TIMEOUT.min(query / 2));
         let text = |limit| milliseconds(limit).to_string();
         [
-            (
-                "statement_timeout",
-                text(self.limits.statement.unwrap_or(query)),
-            ),
+            ("statement_timeout", text(self.statement_max())),
             ("lock_timeout", text(lock)),
             ("idle_in_transaction_session_timeout", text(query)),
             ("jit", "off".to_owned()),
@@ -467,7 +469,7 @@ impl Session {
         result.map_err(|err| {
             let error = match self.answer_max {
                 Some(limit) if self.line.is_cut() => StoreError::cut(doing, limit),
-                _ => StoreError::of_statement(doing, &err),
+                _ => StoreError::of_statement(doing, &err).with_bound(self.statement_max()),
             };
             self.is_broken |= error.is_connection_lost();
             error

@@ -111,6 +111,7 @@ impl Session {
     /// A lease of `ended` that has something left does not end.
     pub fn settle_each(&mut self, batch: &SettleBatch<'_>) -> Result<Vec<Verdict>, StoreError> {
         let sql = include_str!("../../sql/settle_each.sql");
+        let bound = self.statement_max();
         self.send_outcomes(sql, batch, |row| {
             let event_id = row.try_get(0)?;
             let written: Option<bool> = row.try_get(1)?;
@@ -124,7 +125,8 @@ impl Session {
                 Some("") => Verdict::Untried(event_id),
                 Some(code) => {
                     let cause: Option<String> = row.try_get(3)?;
-                    let error = StoreError::of_row(DOING_SETTLE, code, cause.unwrap_or_default());
+                    let error = StoreError::of_row(DOING_SETTLE, code, cause.unwrap_or_default())
+                        .with_bound(bound);
                     Verdict::Refused { event_id, error }
                 }
             })

@@ -140,6 +140,10 @@ fn an_unknown_word_is_named_with_the_nearest_known_one() {
         &["run", "--PROCESSES=3"],
         "unknown option `--PROCESSES`; did you mean `--processes`?",
     );
+    check_run_refused(
+        &["--lease", "5"],
+        "unknown option `--lease`; did you mean `--lease-seconds`?",
+    );
     check_run_refused(&["-x"], "unknown option `-x`");
     check_run_refused(&["run", "more"], "unexpected argument `more`");
 }

@@ -116,7 +116,10 @@ fn a_port_that_ipv6_does_not_give_is_opened_for_ipv4_and_nowhere_twice() {
     let mut second = start();
 
     assert_eq!(second.wait_exit(Duration::from_secs(10)).code(), Some(1));
-    let named = format!("could not listen on `0.0.0.0:{port}`: Address already in use");
+    let named = format!(
+        "could not listen on `0.0.0.0:{port}`: Address already in use (os error 98); \
+         is it another dispatchbox? --http-port chooses another port"
+    );
     wait_until("the second one says why", || second.log().contains(&named));
 }
 

@@ -127,7 +127,12 @@ impl DaemonClient {
     }
 }
 
-fn checked(url: &str) -> Result<String, UsageError> {
+fn checked(given: &str) -> Result<String, UsageError> {
+    let url = if given.contains("://") {
+        given.to_owned()
+    } else {
+        format!("http://{given}")
+    };
     let parsed = url.parse::<Uri>().ok();
     let is_fit = parsed.is_some_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
@@ -137,7 +142,7 @@ fn checked(url: &str) -> Result<String, UsageError> {
     if !is_fit {
         return Err(UsageError::new(format!(
             "--url must be the address of a daemon, such as `http://127.0.0.1:8080`, not {}",
-            values::quoted(url)
+            values::quoted(given)
         )));
     }
     Ok(url.trim_end_matches('/').to_owned())
@@ -158,10 +163,13 @@ fn usual(layers: &mut Layers) -> Result<String, UsageError> {
             "is 0, any free port: give --url with the one that the daemon has logged",
         ));
     }
-    let host = layers.given("http-host").map(|given| given.text);
+    let given = layers.given("http-host").map(|given| given.text);
+    let host = given
+        .map(|text| values::host(&text).map_err(|why| layers.refuse("http-host", &why)))
+        .transpose()?;
     let host = match host.as_deref() {
-        None | Some("0.0.0.0" | "::" | "[::]") => "127.0.0.1".to_owned(),
-        Some(host) if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
+        None | Some("0.0.0.0" | "::") => "127.0.0.1".to_owned(),
+        Some(host) if host.contains(':') => format!("[{host}]"),
         Some(host) => host.to_owned(),
     };
     Ok(format!("http://{host}:{port}"))

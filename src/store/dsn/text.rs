@@ -16,11 +16,20 @@ pub(super) fn parse(text: &str) -> Result<Words, DsnError> {
         .find_map(|scheme| text.strip_prefix(scheme));
     match url {
         Some(rest) => parse_url(rest),
-        None if text.contains("://") && !text.contains('=') => Err(DsnError::new(
+        None if is_url_like(text) => Err(DsnError::new(
             "a URL must begin with postgresql:// or postgres://",
         )),
         None => parse_keywords(text),
     }
+}
+
+/// Says whether a URL was meant: one of another scheme, or `postgres//…` and the like.
+fn is_url_like(text: &str) -> bool {
+    let rest = ["postgresql", "postgres"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme));
+    text.contains("://") && !text.contains('=')
+        || rest.is_some_and(|rest| rest.starts_with([':', '/']))
 }
 
 /// What C's `isspace` calls space.

@@ -281,6 +281,12 @@ fn a_route_that_cannot_work_is_refused() {
         2,
         "--route has the route `*`: there is no handler `lgo`; did you mean `log`?; there are `log`, `exec`, `http`",
     );
+    for (handler, meant) in [("hhtp://x", "http"), ("exce:x", "exec")] {
+        let route = format!("--route=*={handler}");
+        let refusal = resolve(&[&route], &[]).unwrap_err().render();
+        let meant = format!("; did you mean `{meant}`?\n");
+        assert!(refusal.contains(&meant), "{refusal}");
+    }
     let route = |more: &str| format!("[[route]]\n{more}");
     check_file_refused(
         &route("handler='log'"),
@@ -346,7 +352,7 @@ fn a_route_that_cannot_work_is_refused() {
     );
     check_file_refused(
         &of("log", "[route.retry]\nbackoff=2"),
-        "route 1 has the unknown key `backoff`; known are max_attempts, backoff_seconds, multiplier, max_seconds, jitter (in FILE)",
+        "route 1 has the unknown key `backoff`; did you mean `backoff_seconds`?; known are max_attempts, backoff_seconds, multiplier, max_seconds, jitter (in FILE)",
     );
     check_file_refused(
         &of("http", "url='http://x/'\ndead_statuses=[200]"),

@@ -118,10 +118,14 @@ fn what_cannot_be_read_is_refused_without_its_values() {
         "password=my s3cret=x",
         &format!("there is an unknown keyword; {quotes}"),
     );
-    check_refused(
+    for url in [
         "mysql://h/d",
-        "a URL must begin with postgresql:// or postgres://",
-    );
+        "postgres//h/d",
+        "postgresql:/h/d",
+        "postgres:h?sslmode=require",
+    ] {
+        check_refused(url, "a URL must begin with postgresql:// or postgres://");
+    }
     let codes = "in a URL, `/` in a password is written %2F, `:` %3A and `@` %40";
     let port = format!("port must be a number from 1 to 65535; {codes}");
     for text in [
