@@ -13,7 +13,8 @@
 -- `dispatchbox migrate` belongs to the owner of the tables. The daemon looks at the start whether it may do what it has to
 -- (sql/privileges.sql), and ends with exit code 78 when it may not.
 --
--- All of it is done or nothing: one transaction, which psql leaves at its first error.
+-- All of it is done or nothing: one transaction, which psql leaves at its first error. Read in by \i, an error leaves that transaction to be
+-- ended by `rollback`, and ON_ERROR_STOP stays on.
 
 \set ON_ERROR_STOP on
 begin;
@@ -38,6 +39,15 @@ begin
     from unnest('{outbox_event_archive,outbox_lease}'::text[]) name where to_regclass(name) is null;
   if lacks is not null then
     raise exception 'the schema % lacks %', home, lacks using hint = 'Apply sql/schema.sql or `dispatchbox migrate` first.';
+  end if;
+  -- Those that are granted below.
+  select string_agg(relation || '.' || name, ', ') into lacks
+    from (values ('outbox_event', '{id,aggregate_type,aggregate_id,event_type,payload,status,attempts,next_run_at,last_error,last_error_at,finished_at,headers}'::text[]),
+                 ('outbox_event_archive', '{id,status,attempts,archived_at,last_error}'),
+                 ('outbox_lease', '{event_ids,expires_at}')) granted (relation, names), unnest(names) name
+   where not exists (select from pg_attribute where attrelid = to_regclass(relation) and attname = name and not attisdropped);
+  if lacks is not null then
+    raise exception 'the schema % lacks the columns %', home, lacks using hint = 'Apply sql/schema.sql or `dispatchbox migrate` first.';
   end if;
   select string_agg(distinct pg_get_userbyid(owner), ', ') into lacks
     from (select relowner as owner from pg_class

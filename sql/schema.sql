@@ -968,12 +968,17 @@ create or replace function outbox_archive_part_1(retention_days int, after bigin
 language plpgsql set search_path from current set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
-  ids_max constant int := 10000;
-  upper   bigint;
-  ids     bigint[];
-  kept    bigint[];
-  reasons text[];
+  ids_max  constant int := 10000;
+  days_max constant int := 1000000;   -- what timestamps can still reckon with
+  upper    bigint;
+  ids      bigint[];
+  kept     bigint[];
+  reasons  text[];
 begin
+  if retention_days is null or retention_days not between 0 and days_max then
+    raise exception 'retention_days must be from 0 to %, not %', days_max, coalesce(retention_days::text, 'null')
+      using errcode = 'invalid_parameter_value';
+  end if;
   select max(id) into upper from (select id from outbox_event where id > after order by id limit ids_max) w;
   if upper is null then
     if after = -9223372036854775808 and row_security_active('outbox_event') then

@@ -25,4 +25,4 @@ select format('%s %s when that is archived or discarded (foreign key %I, on dele
 union all
 select format('%s has row-level security, which may hide rows from another role than %I: look with the DSN of each daemon, too',
               relname, current_user)
-  from pg_class where oid = to_regclass('outbox_event') and relrowsecurity
+  from pg_class where oid = to_regclass('outbox_event') and relrowsecurity and not row_security_active(oid)

@@ -68,8 +68,16 @@ flaws (place, part, flaw) as (
     from others o join tables t on t.relname = o.relation and t.relkind in ('r', 'p')
    where not exists (select from pg_attribute a where a.attrelid = t.oid and a.attname = o.name and not a.attisdropped)
   union all
-  select place, 1, format('column outbox_event.%s is %s, must be %s', name, replace(format_type(atttypid, atttypmod), '"', ''), types[1])
+  select place, 1, format('column outbox_event.%s is %s, must be %s', name, replace(format_type(atttypid, atttypmod), '"', ''),
+                          case types[1] when 'jsonb' then 'jsonb or json' else types[1] end)
+                   || case when name = 'id' and atttypid in ('int4'::regtype, 'int2'::regtype)
+                           then ': alter table outbox_event alter column id type bigint' || coalesce(narrow, '') else '' end
     from columns
+    -- The sequence of an identity column is altered with it, that of a default is not.
+    left join lateral (select format('; alter sequence %s as bigint', s.seqrelid::regclass) as narrow
+                         from pg_depend d join pg_sequence s on s.seqrelid = d.objid
+                        where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = attrelid
+                          and d.refobjsubid = attnum and d.deptype = 'a' and s.seqtypid <> 'int8'::regtype limit 1) own on true
    where not exists (select from bases b where b.name = columns.name and replace(format_type(b.type, null), '"', '') = any (types))
       or name = 'last_error' and atttypmod <> -1
       -- The length, as PostgreSQL keeps it, is 4 more.

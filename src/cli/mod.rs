@@ -108,7 +108,9 @@ fn remedy(err: &StoreError) -> Option<&'static str> {
     if err.is_schema() {
         Some("`dispatchbox migrate` brings what is missing")
     } else if err.is_permission_denied() {
-        Some("`sql/roles.sql` makes roles that may do what is needed")
+        Some(
+            "`sql/roles.sql` makes roles that may do what is needed: dispatchbox_producer for `publish`, dispatchbox_daemon for all else",
+        )
     } else if err.is_shared_connection() {
         Some("name the server itself in the DSN instead of the pooler")
     } else {

@@ -56,7 +56,7 @@ pub struct RunArgs {
     /// how long a claim holds its events without renewal [default: 60]
     pub lease_seconds: Option<String>,
     #[argh(option, arg_name = "seconds")]
-    /// how long a drain may take before what is left is killed; to charge what was killed takes up to 2 s more [default: 35]
+    /// longest drain; what runs longer is killed, and its events are charged an attempt within 2 s more [default: 35]
     pub drain_timeout: Option<String>,
     #[argh(option, arg_name = "n")]
     /// database connections of each worker process, the keeper's one not counted [default: 3]

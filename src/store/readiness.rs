@@ -35,7 +35,7 @@ impl fmt::Display for Lack {
         match self {
             Lack::Privileges { role, lacking } => write!(
                 f,
-                "grant what `sql/roles.sql` grants: the role {role} lacks {}",
+                "grant what `sql/roles.sql` grants to dispatchbox_daemon: the role {role} lacks {}",
                 shortened(lacking.iter().map(String::as_str), lacking.len())
             ),
             Lack::Schema(missing) => write!(
@@ -229,7 +229,7 @@ mod tests {
         };
         assert_eq!(
             lack.to_string(),
-            "grant what `sql/roles.sql` grants: the role shop lacks UPDATE (status) on outbox_event, DELETE on outbox_lease"
+            "grant what `sql/roles.sql` grants to dispatchbox_daemon: the role shop lacks UPDATE (status) on outbox_event, DELETE on outbox_lease"
         );
     }
 }

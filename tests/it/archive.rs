@@ -166,6 +166,21 @@ fn a_payload_that_is_null_is_archived() {
     assert_eq!(ids_of(&db, nulls), [2]);
 }
 
+#[test]
+fn a_retention_that_cannot_be_meant_is_refused() {
+    let db = with_done(1);
+    for days in ["-1", "null", "1000001"] {
+        for call in ["SELECT archive_outbox_events", "CALL outbox_archive_1"] {
+            let error = db.client().batch_execute(&format!("{call}({days})"));
+            let error = error.unwrap_err().as_db_error().unwrap().clone();
+            let expected = format!("retention_days must be from 0 to 1000000, not {days}");
+            assert_eq!(error.message(), expected);
+        }
+    }
+    db.execute("SELECT archive_outbox_events(1000000)");
+    assert_eq!(left(&db), [1]);
+}
+
 /// Goal: nothing of an event is lost without a word. Method: the table gets a column after the archive was made; events without a value in it
 /// are moved, those with a value only when the archive has the column, too.
 #[test]

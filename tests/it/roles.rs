@@ -288,8 +288,9 @@ fn each_privilege_is_needed_and_the_look_before_the_start_names_it() {
 
         let lack = roles.session("a_daemon").lack().unwrap();
         let told = lack.map(|lack| lack.to_string());
-        let expected =
-            format!("grant what `sql/roles.sql` grants: the role a_daemon lacks {named}");
+        let expected = format!(
+            "grant what `sql/roles.sql` grants to dispatchbox_daemon: the role a_daemon lacks {named}"
+        );
         assert_eq!(told.as_deref(), Some(expected.as_str()), "{privilege}");
         let refused = work(&mut roles.session("a_daemon")).unwrap_err();
         assert!(
@@ -464,14 +465,20 @@ fn the_file_of_the_roles_stops_at_what_is_wrong_and_names_it() {
         "the schema public lacks outbox_lease",
         "dispatchbox migrate",
     );
-    db.execute("alter table renamed_away rename to outbox_lease; alter table outbox_event rename headers to renamed_away");
-    check_refused(
-        "postgres",
-        "",
-        "column \"headers\" of relation \"outbox_event\" does not exist",
-        "",
-    );
-    db.execute("alter table outbox_event rename renamed_away to headers");
+    db.execute("alter table renamed_away rename to outbox_lease");
+    for (table, column) in [
+        ("outbox_event", "headers"),
+        ("outbox_event_archive", "last_error"),
+    ] {
+        db.execute(&format!(
+            "alter table {table} rename {column} to renamed_away"
+        ));
+        let error = format!("the schema public lacks the columns {table}.{column}");
+        check_refused("postgres", "", &error, "dispatchbox migrate");
+        db.execute(&format!(
+            "alter table {table} rename renamed_away to {column}"
+        ));
+    }
 
     // The schema of the tables counts, not the first one of the search_path.
     db.execute("create schema other; alter role app createrole");
