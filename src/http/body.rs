@@ -52,6 +52,15 @@ pub(super) struct Selection {
     pub(super) after: DeadCursor,
 }
 
+/// Refuses a dry run of one event, which would be none. All else in the body does not count, and need not even be JSON.
+pub(super) fn no_dry_run(body: &[u8]) -> Result<(), String> {
+    let fields: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+    let asked = fields.keys().find_map(|name| slip_of(name, ["dry_run"]));
+    asked.map_or(Ok(()), |_| {
+        Err("dry_run works with a filter, not with one event".to_owned())
+    })
+}
+
 /// Reads `{"event_ids":[…]}`.
 pub(super) fn event_ids(body: &[u8]) -> Result<Vec<i64>, String> {
     let text = object(body)?;
@@ -367,6 +376,17 @@ mod tests {
         );
         for name in ["reason", "id", "event_type", "limit", ""] {
             assert_eq!(event_ids(body(name).as_bytes()), Ok(vec![1]), "{name}");
+        }
+    }
+
+    #[test]
+    fn one_event_has_no_dry_run_and_no_other_body() {
+        for body in [r#"{"dry_run": true}"#, r#"{"x": [1], "dryRun": 1}"#] {
+            let refusal = "dry_run works with a filter, not with one event".to_owned();
+            assert_eq!(no_dry_run(body.as_bytes()), Err(refusal), "{body}");
+        }
+        for body in ["", "x", "[\"dry_run\"]", r#"{"reason": {"dry_run": true}}"#] {
+            assert_eq!(no_dry_run(body.as_bytes()), Ok(()), "{body}");
         }
     }
 

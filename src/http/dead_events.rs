@@ -35,7 +35,9 @@ pub(super) fn answer(route: DeadRoute, request: &Incoming, calls: &Calls) -> Rep
         DeadRoute::Change(change, whom) => query::nothing(&request.target)
             .map_err(bad_request)
             .and_then(|()| match whom {
-                Whom::One(id) => change_one(change, id, calls),
+                Whom::One(id) => body::no_dry_run(&request.body)
+                    .map_err(bad_request)
+                    .and_then(|()| change_one(change, id, calls)),
                 Whom::Batch => change_batch(change, &request.body, calls),
                 Whom::Matching => change_matching(change, &request.body, calls),
             }),

@@ -66,7 +66,7 @@ fn migrate_makes_no_second_outbox_unless_it_is_asked_to() {
     Cli::new(["migrate", "--check", "--dsn", &nowhere])
         .stdout(
             "elsewhere: the table outbox_event stands in the schema shop, which the search_path (nowhere) does not reach\n\
-             missing: schema: the search_path (nowhere) names none that exists\n",
+             missing: any schema of the search_path (nowhere)\n",
         )
         .status(78)
         .check();

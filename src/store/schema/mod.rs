@@ -70,7 +70,7 @@ pub fn check(session: &mut Session) -> Result<CheckReport, StoreError> {
     if choose(session)?.is_none() {
         let missing = session.query(
             "look at the search_path",
-            "select 'schema: the search_path (' || current_setting('search_path') || ') names none that exists'",
+            "select 'any schema of the search_path (' || current_setting('search_path') || ')'",
             &[],
             |row| row.try_get(0),
         )?;

@@ -149,6 +149,18 @@ fn a_bad_list_of_ids_changes_nothing() {
 }
 
 #[test]
+fn a_dry_run_of_one_event_changes_nothing() {
+    let db = with_dead(1);
+    let holding = Holding::on(&db);
+
+    let answer = r#"{"error":"dry_run works with a filter, not with one event"}"#;
+    for path in ["/api/dead-events/1/retry", "/api/dead-events/1/discard"] {
+        holding.check("POST", path, r#"{"dry_run": true}"#, 400, answer);
+    }
+    assert_eq!(db.count("dead"), 1);
+}
+
+#[test]
 fn a_description_that_may_mean_everything_changes_nothing() {
     let db = with_dead(1);
     let holding = Holding::on(&db);
