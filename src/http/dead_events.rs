@@ -14,7 +14,7 @@ use super::body::{self, Selection};
 use super::calls::{BATCHES_MAX, CallError, Calls, FIRST_BATCH_MAX, come_again};
 use super::exchange::{Incoming, Reply};
 use super::query;
-use super::route::{DeadRoute, Whom};
+use super::route::{DeadRoute, NO_EVENT_ID, Whom};
 use crate::store::{BulkChange, Changed, DeadChange, LeftAlone, Session, StoreError};
 
 /// A list ends early behind so many bytes of payloads: a thousand large ones at a time no supervisor could hold. Counted as text and not as
@@ -86,14 +86,32 @@ fn stats(target: &str, calls: &Calls) -> Result<Reply, Reply> {
 }
 
 fn show(id: i64, calls: &Calls) -> Result<Reply, Reply> {
-    Ok(match calls.make(move |session| session.dead_event(id))? {
+    let (event, is_id) = calls.make(move |session| {
+        let event = session.dead_event(id)?;
+        let is_id = event.is_some() || are_ids(session, &[id])?;
+        Ok((event, is_id))
+    })?;
+    Ok(match event {
         Some(event) => Reply::json(200, event.to_json()),
-        None => Reply::error(404, &format!("Dead event {id} not found")),
+        None if is_id => Reply::error(404, &format!("Dead event {id} not found")),
+        None => bad_request(NO_EVENT_ID.to_owned()),
     })
 }
 
+/// Says whether all these numbers may be ids. Below one they are none, as clients have always been told, unless the table holds such ids.
+fn are_ids(session: &mut Session, ids: &[i64]) -> Result<bool, StoreError> {
+    Ok(ids.iter().all(|&id| id > 0) || session.has_ids_below_one()?)
+}
+
 fn change_one(change: DeadChange, id: i64, calls: &Calls) -> Result<Reply, Reply> {
-    let changed = calls.make(move |session| session.change_dead(change, &[id]))?;
+    let (changed, is_id) = calls.make(move |session| {
+        let changed = session.change_dead(change, &[id])?;
+        let is_id = changed != Changed::default() || are_ids(session, &[id])?;
+        Ok((changed, is_id))
+    })?;
+    if !is_id {
+        return Err(bad_request(NO_EVENT_ID.to_owned()));
+    }
     if let Some(left) = changed.left.first() {
         let error = format!("Event {id} is not {}: {}", change.done(), left.reason);
         return Ok(Reply::error(409, &error));
@@ -118,6 +136,9 @@ fn change_batch(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Reply,
     let progress = Progress::default();
     let counted = progress.clone();
     let rest = calls.make(move |session| {
+        if !are_ids(session, &ids)? {
+            return Ok(Some(Rest::NoIds));
+        }
         counted.make(
             session,
             &mut BulkChange::of_ids(change, ids).starting_with(FIRST_BATCH),
@@ -125,6 +146,7 @@ fn change_batch(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Reply,
     });
     if let Some(rest) = rest.map_err(|error| progress.refuse(error))? {
         return Err(match rest {
+            Rest::NoIds => bad_request(body::NO_ID.to_owned()),
             Rest::OutOfTime => progress.come_again("stopped after the time for one request"),
             Rest::Failed(error) => progress.refuse(calls.judge(&error)),
         });
@@ -168,7 +190,7 @@ fn change_matching(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Rep
     let end = match rest {
         Some(Rest::OutOfTime) => format!(r#""complete":false,"after":"{reached}""#),
         Some(Rest::Failed(error)) => return Err(progress.refuse(calls.judge(&error))),
-        None => r#""complete":true"#.to_owned(),
+        Some(Rest::NoIds) | None => r#""complete":true"#.to_owned(),
     };
     let (processed, left) = (progress.processed(), progress.left_text());
     let message = format!("{processed} event(s) {}", change.done());
@@ -201,6 +223,8 @@ struct Progress {
 
 /// Why events are left.
 enum Rest {
+    /// Some of the numbers are no ids, so nothing was done.
+    NoIds,
     OutOfTime,
     Failed(StoreError),
 }

@@ -337,6 +337,17 @@ impl Session {
         Ok(found.into_iter().map(|(id, _)| id).collect())
     }
 
+    /// Says whether the table holds ids below one: its sequence was set to the negative half.
+    pub fn has_ids_below_one(&mut self) -> Result<bool, StoreError> {
+        let found = self.query(
+            "look for ids below one",
+            "select exists (select from outbox_event where id < 1)",
+            &[],
+            |row| row.try_get(0),
+        )?;
+        Ok(found.first().copied().unwrap_or_default())
+    }
+
     /// Does this to dead events.
     pub fn change_dead(&mut self, change: DeadChange, ids: &[i64]) -> Result<Changed, StoreError> {
         match change {
