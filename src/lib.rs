@@ -58,7 +58,8 @@
 //! - *A host is lost:* any worker's sweeper ends the lease once the keeper beside it has seen it expired twice, and charges all its
 //!   events, since it cannot be known which were being handled.
 //! - *A claim's answer was lost:* the lease is in nobody's hand and is not renewed; the fetcher releases it by its token. Where the
-//!   server may commit it after the worker has drained, the worker leaves its in-hand file, and with that to a supervisor to look.
+//!   server may commit it after the worker has drained, or stays away, the worker leaves its in-hand file, and with that to a supervisor
+//!   to look.
 //! - *A person requeues or discards a dead event:* only what is dead and no lease names, so a stale worker's late word and a person's
 //!   never meet ([`store::dead`]).
 //!

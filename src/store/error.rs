@@ -278,6 +278,20 @@ impl StoreError {
         }
     }
 
+    /// Says whether the server may have done what was asked, or may yet: the connection was lost before an answer came. An error of the
+    /// statement is an answer, also where the connection is of no use after it: nothing of the statement stands.
+    pub fn is_unanswered(&self) -> bool {
+        match &self.kind {
+            StoreErrorKind::Unanswered => true,
+            StoreErrorKind::Unavailable => self.code.as_ref().is_none_or(|code| {
+                let code = code.code();
+                // The server, or a pooler, says goodbye, and that may come after a commit.
+                code.starts_with("08") || code.starts_with("57P0")
+            }),
+            StoreErrorKind::TimedOut | StoreErrorKind::Rejected(_) => false,
+        }
+    }
+
     /// Says whether a lock was not to be had within the session's `lock_timeout`; the same batch in halves finds the culprit.
     pub fn is_lock_timeout(&self) -> bool {
         self.has_code(&SqlState::LOCK_NOT_AVAILABLE)
@@ -531,6 +545,19 @@ mod tests {
             assert_eq!(error.is_lock_timeout(), code == "55P03", "{code}");
             assert_eq!(error.reason(), reason, "{code}");
         }
+    }
+
+    #[test]
+    fn only_a_call_whose_connection_was_lost_may_have_been_carried_out() {
+        for code in ["08006", "57P01", "57P02"] {
+            assert!(rejected(code).is_unanswered(), "{code}");
+        }
+        for code in ["53300", "25006", "26000", "57014", "42P01"] {
+            assert!(!rejected(code).is_unanswered(), "{code}");
+        }
+        assert!(StoreError::cut("claim events", Duration::ZERO).is_unanswered());
+        let closed = StoreError::unavailable("claim events", "connection closed".to_owned());
+        assert!(closed.is_unanswered());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use super::connect::connect;
 use super::dsn::Dsn;
 use super::error::{DOING_CONNECT, StoreError};
-use super::session::{Session, Timeouts};
+use super::session::{IDLE, Session, Timeouts};
 use crate::pause::pause;
 
 /// A place that becomes free by the loss of its connection wakes nobody who waits for one: so it is looked for at this rhythm.
@@ -150,7 +150,7 @@ impl Pool {
             };
             match &mut place.opened {
                 Ok(session) => {
-                    if session.is_open() {
+                    if session.is_open(IDLE) {
                         return Ok(PooledSession { place });
                     }
                     // Closed while it lay here.
@@ -240,6 +240,8 @@ impl r2d2::ManageConnection for Manager {
 pub struct Kept {
     pool: Pool,
     session: Option<PooledSession>,
+    /// After how long without a call the server is asked whether the connection stands.
+    idle: Duration,
 }
 
 impl Kept {
@@ -248,22 +250,27 @@ impl Kept {
         Kept {
             pool: pool.clone(),
             session: None,
+            idle: IDLE,
         }
+    }
+
+    /// Has the server asked sooner.
+    #[must_use]
+    pub fn asked_after(self, idle: Duration) -> Kept {
+        Kept { idle, ..self }
     }
 
     /// The session, another one where it was lost.
     pub fn get(&mut self) -> Result<&mut Session, StoreError> {
-        if self
-            .session
-            .as_mut()
-            .is_some_and(|session| !session.is_open())
-        {
-            // Its place may be the only one.
-            self.session = None;
-        }
-        let session = match self.session.take() {
-            Some(session) => session,
-            None => self.pool.get()?,
+        let session = loop {
+            let mut session = match self.session.take() {
+                Some(session) => session,
+                None => self.pool.get()?,
+            };
+            if session.is_open(self.idle) {
+                break session;
+            }
+            // Dropped before another one is asked for: its place may be the only one.
         };
         Ok(self.session.insert(session))
     }

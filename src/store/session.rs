@@ -77,7 +77,7 @@ const CLOSE_MAX: Duration = Duration::from_millis(500);
 
 /// A connection that nothing was asked on for this long is asked whether it stands before it is used: a way to the server that is lost in no
 /// time that matters.
-const IDLE: Duration = Duration::from_secs(2);
+pub(super) const IDLE: Duration = Duration::from_secs(2);
 
 /// Who does not answer that by then is given up.
 const IDLE_ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -201,10 +201,11 @@ impl Session {
         self.is_swollen || self.is_broken() || self.manager.has_broken(&mut self.client)
     }
 
-    /// Says whether this connection can be used. After it was idle the server is asked: it may have closed the connection, for having been idle
-    /// for too long for instance, or something on the way may have forgotten it. The driver does not notice while nothing is called.
-    pub(super) fn is_open(&mut self) -> bool {
-        if !self.is_broken() && self.used.elapsed() >= IDLE {
+    /// Says whether this connection can be used. After it was idle for so long the server is asked: it may have closed the connection, for
+    /// having been idle for too long for instance, or something on the way may have forgotten it. The driver does not notice while nothing
+    /// is called.
+    pub(super) fn is_open(&mut self, idle: Duration) -> bool {
+        if !self.is_broken() && self.used.elapsed() >= idle {
             let answer = self.timed(|client| client.is_valid(IDLE_ANSWER_MAX));
             self.is_broken |= answer.is_err();
         }

@@ -106,10 +106,15 @@ impl Sweeper {
     pub(super) fn stop(mut self, wait: Duration) {
         self.dead = None;
         // Only the drop of the thread's end is sent.
-        if self.ended.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected)
-            && self.thread.join().is_err()
-        {
-            warn!("the sweeper had died");
+        match self.ended.recv_timeout(wait) {
+            Err(RecvTimeoutError::Disconnected) => {
+                if self.thread.join().is_err() {
+                    warn!("the sweeper had died");
+                }
+            }
+            Err(RecvTimeoutError::Timeout) | Ok(()) => warn!(
+                "leaving before the leases of all workers are swept: the next daemon on this host does it, or another one when they end"
+            ),
         }
     }
 }

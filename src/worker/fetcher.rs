@@ -53,6 +53,10 @@ const READ_LIMIT: Duration = Duration::from_secs(2);
 /// Longest time of a step over what is finished: other routes wait for it.
 const SKIP_LIMIT: Duration = Duration::from_millis(200);
 
+/// Longest time in which a worker that leaves tries to give back a claim in doubt. A restart of the server is mostly over by then; a
+/// server that is stopped together with the daemon is not waited for longer.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
+
 /// Events that are read one by one in a call.
 const PASS_OVER_STRETCH: i32 = 1_000;
 
@@ -294,8 +298,9 @@ impl<'a> Fetcher<'a> {
         };
         // Timed once the connection is there: what it took to connect says nothing about the table, and uses up no lease.
         let mut sent = Instant::now();
+        let mut is_sent = false;
         let result = self.link.call(|session| {
-            sent = Instant::now();
+            (sent, is_sent) = (Instant::now(), true);
             session.look(&query)
         });
         self.last_cost = sent.elapsed();
@@ -305,12 +310,15 @@ impl<'a> Fetcher<'a> {
             Ok(looked) => looked,
             Err(error) => {
                 // Whatever else refuses a call, a lock or an outage, says nothing about its length; a call that was cut does.
-                let is_cut_off = error.is_connection_lost() && self.last_cost > CUT_OFF;
+                let is_cut_off = is_sent && error.is_connection_lost() && self.last_cost > CUT_OFF;
                 if error.is_statement_timeout() || error.is_refusal() || is_cut_off {
                     self.cursors.failed(look, self.last_cost);
                 }
-                if error.is_connection_lost() {
+                // Without a connection nothing was claimed.
+                if is_sent && error.is_unanswered() {
                     self.strays.expect(self.shared, &error);
+                }
+                if error.is_connection_lost() {
                     return Err(error);
                 }
                 return self.pass_over(look, error);
@@ -499,14 +507,34 @@ impl<'a> Fetcher<'a> {
         n_queued
     }
 
-    /// Gives back a claim that is in doubt, as long as it takes: once this worker is gone nobody knows of it, and its events would
-    /// wait for the end of the lease and be charged then.
+    /// Gives back a claim that is in doubt, where there is one: its events would wait for the end of the lease and be charged then.
+    ///
+    /// Where the database stays away the worker leaves all the same, well before the drain timeout would end it: the database may have
+    /// been stopped together with this daemon, and no handler has run. The in-hand file stays then, and with it the knowledge that a lease
+    /// may stand: the supervisor looks for it, and after that the next start.
     fn leave(&mut self) {
+        let limit = LEAVE_MAX.min(self.shared.config.drain_timeout / 2);
+        let until = Instant::now() + limit;
         let mut waits = Waits::new();
+        let mut is_told = false;
         self.strays.look_at_once();
-        while self.strays.release(self.shared, &mut self.link).is_err() {
-            // Only the end of the process, by the drain timeout for instance, cuts this short.
-            pause(waits.take());
+        while let Err(error) = self.strays.release(self.shared, &mut self.link) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                warn!(
+                    "leaving while the database is away ({error}): a claim may stand there whose answer was lost; the next daemon on \
+                     this host gives its events back, or another one tries them again when the lease ends"
+                );
+                break;
+            }
+            if !is_told {
+                is_told = true;
+                warn!(
+                    "the answer of a claim was lost: trying for up to {:.1} s to give its events back before this worker leaves",
+                    limit.as_secs_f64()
+                );
+            }
+            pause(waits.take().min(left));
         }
         self.shared
             .may_claim_late

@@ -21,6 +21,11 @@ pub(super) enum Patience {
     Part(Duration),
 }
 
+/// The fetcher's connection is asked whether it stands when it was idle for this long: a claim that is sent on one that is gone is in doubt,
+/// and a drain would try to give it back. Shorter than the usual poll interval; long enough that under load nothing is asked twice. Not for
+/// the keeper, who has to see that a call fails.
+const FETCHER_IDLE: Duration = Duration::from_millis(500);
+
 /// Longest wait for a lock of what has met one before.
 const LOCK_WAIT: Duration = Duration::from_millis(100);
 
@@ -53,11 +58,15 @@ pub(super) struct Link<'a> {
 impl<'a> Link<'a> {
     /// Connects at the first call.
     pub(super) fn new(shared: &'a Shared, stage: Stage, pool: &'a Pool) -> Link<'a> {
+        let kept = match stage {
+            Stage::Fetcher => Kept::new(pool).asked_after(FETCHER_IDLE),
+            Stage::Settler | Stage::Keeper | Stage::Sweeper => Kept::new(pool),
+        };
         Link {
             shared,
             stage,
             pool,
-            kept: Kept::new(pool),
+            kept,
         }
     }
 

@@ -68,7 +68,8 @@ pub(super) struct Shared {
     pub(super) is_draining: AtomicBool,
     /// A sweep was broken off since the keeper looked last.
     pub(super) has_sweep_failed: AtomicBool,
-    /// The server may still commit a claim that this worker gave up. Its in-hand file stays then, so that somebody looks for that.
+    /// The server may still commit a claim that this worker gave up, or may have. Its in-hand file stays then, so that somebody looks for
+    /// that.
     pub(super) may_claim_late: AtomicBool,
 }
 

@@ -1,6 +1,7 @@
 //! Leases in nobody's hand, after a claim whose answer was lost: the old back end may have committed it, or may yet.
 //!
 //! They are looked for before the next claim and then each second, for as long as such a claim may become visible and its lease stands.
+//! Where the claim was never sent, because there was no connection, there is no doubt.
 
 use std::time::{Duration, Instant};
 

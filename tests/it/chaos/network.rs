@@ -11,7 +11,8 @@ use super::{
     lines_with, wait_all_done, wait_runs,
 };
 use crate::support::{
-    Cli, Daemon, Proxy, Receiver, Recorder, TestDb, wait_until, wait_until_within,
+    Cli, Daemon, Proxy, Receiver, Recorder, TestDb, TestDir, signal_pid, wait_until,
+    wait_until_within,
 };
 
 /// Stands in the payload of an event, and so in the answer to its claim.
@@ -78,6 +79,116 @@ fn a_drain_gives_back_a_claim_whose_answer_was_lost() {
     let due = "select count(*) from outbox_event where status = 'pending' and attempts = 0";
     assert_eq!(db.number(due, &[]), 5);
     assert_eq!(recorder.history().len(), 0);
+}
+
+/// Goal: a drain with a claim in doubt does not wait for a database that stays away: it is told what may stand there, and the next start
+/// gives it back.
+#[test]
+fn a_drain_leaves_a_claim_in_doubt_to_the_next_start_where_the_database_stays_away() {
+    let db = TestDb::new();
+    let (proxy, runtime, recorder) = (Proxy::to(&db), TestDir::new(), Recorder::new());
+    let start = || {
+        Daemon::new(&db)
+            .dsn(proxy.dsn(&db))
+            .route("warm.*=log")
+            .route(recorder.route("*"))
+            .args(["--poll-interval", "0.05", "--lease-seconds", "3600"])
+            .args(["--drain-timeout", "300"])
+            .env("RUNTIME_DIRECTORY", runtime.path())
+            .start()
+    };
+    let mut first = start();
+    // Now the fetcher has its connection.
+    let mut ids = db.insert_events("warm.up", 1);
+    wait_until("the first event is done", || db.count("done") == 1);
+
+    proxy.lose_answer_with(MARK);
+    proxy.refuse();
+    let marked = insert_marked(&db, 5);
+    wait_until("the answer is lost", || proxy.has_lost());
+    // The worker has others, whose server would still listen.
+    proxy.cut_all();
+    assert_eq!(db.leases(), 1);
+    first.signal(Signal::TERM);
+
+    let status = first.wait_exit(LIMIT);
+    assert_eq!(status.code(), Some(0), "{}", first.log());
+    for told in ["the answer of a claim was lost", "a claim may stand"] {
+        wait_until("the log says so", || lines_with(&first, told) == 1);
+    }
+    assert_eq!(db.leases(), 1);
+    assert_eq!(runtime.entries().len(), 1, "{:?}", runtime.entries());
+
+    proxy.heal();
+    let mut second = start();
+    ids.extend(&marked);
+    assert_done_at_first_attempt(&db, [&mut second], &ids);
+    recorder.history().assert_complete(marked, 0);
+    assert!(runtime.entries().is_empty(), "{:?}", runtime.entries());
+}
+
+/// Goal: a daemon that is idle while its connections are cut has no claim in doubt, and leaves at once though the database stays away.
+/// Method: the cut comes between two looks; it is the next one that finds the connection gone.
+#[test]
+fn an_idle_daemon_leaves_at_once_while_the_database_is_away() {
+    let db = TestDb::new();
+    let proxy = Proxy::to(&db);
+    let mut daemon = Daemon::new(&db)
+        .dsn(proxy.dsn(&db))
+        .route("*=log")
+        .args(["--drain-timeout", "300"])
+        .start();
+    // The waits between looks double up to a second: the next look is some time away then.
+    let between = "select count(*) from pg_stat_activity where datname = current_database() and state = 'idle' \
+                   and application_name like 'dispatchbox worker%' and query like '%outbox_claim%' \
+                   and clock_timestamp() - state_change between interval '650 ms' and interval '720 ms'";
+    wait_until("the fetcher is between two looks", || {
+        db.number(between, &[]) == 1
+    });
+
+    proxy.refuse();
+    proxy.cut_all();
+    wait_until("the worker knows", || {
+        lines_with(&daemon, "database is away") > 0
+    });
+    daemon.signal(Signal::TERM);
+
+    let status = daemon.wait_exit(LIMIT);
+    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    assert_eq!(lines_with(&daemon, "claim"), 0, "{}", daemon.log());
+    assert!(daemon.leftovers().is_empty(), "{:?}", daemon.leftovers());
+}
+
+/// Goal: a worker that never had a connection has claimed nothing, and leaves at once.
+/// Method: the first worker is replaced when new connections are refused already.
+#[test]
+fn a_worker_that_never_had_a_connection_leaves_at_once() {
+    let db = TestDb::new();
+    let proxy = Proxy::to(&db);
+    let mut daemon = Daemon::new(&db)
+        .dsn(proxy.dsn(&db))
+        .route("*=log")
+        .args(["--drain-timeout", "300"])
+        .start();
+    daemon.wait_ready();
+    let first = daemon.wait_workers(1)[0];
+
+    proxy.refuse();
+    signal_pid(first, Signal::TERM);
+    let is_away = || {
+        let second = daemon.worker_pids().into_iter().find(|&pid| pid != first);
+        second.is_some_and(|pid| {
+            let name = format!("worker-00-pid{pid} ");
+            let is_told = |line: &str| line.contains(&name) && line.contains("database is away");
+            daemon.log().lines().any(is_told)
+        })
+    };
+    wait_until("another one finds no database", is_away);
+    daemon.signal(Signal::TERM);
+
+    let status = daemon.wait_exit(LIMIT);
+    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    assert!(daemon.leftovers().is_empty(), "{:?}", daemon.leftovers());
 }
 
 /// Goal: an outcome that was written although nobody heard of it is sent again, recognized, and counted once.
