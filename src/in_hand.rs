@@ -2,9 +2,9 @@
 //!
 //! A crash must charge an attempt to exactly the events that were being handled, not to their neighbours in the same lease.
 //! Nobody can ask a dead process, so each runner writes what it starts into its slot of a small file: one `write_at` of 24 bytes
-//! when a handler starts and none when it ends. A stale slot charges nobody, because a settled event is no longer named by its
-//! lease. The page cache keeps the bytes when the process dies; that the host's death loses them is accepted, since then nobody
-//! can know what ran.
+//! when a handler starts, and one when the runner finds nothing to handle after it. So under load a handler's end costs no write: the
+//! next start is the note of it. An event that has finished is in no slot, whether it is settled or not. The page cache keeps the bytes
+//! when the process dies; that the host's death loses them is accepted, since then nobody can know what ran.
 //!
 //! The worker holds a lock on the file while it lives. Whoever gets the lock may act for the dead worker: its supervisor, or
 //! another supervisor on the host, which finds what a killed one left behind. The file appears under its final name only once it is
@@ -132,6 +132,11 @@ impl InHandFile {
         )
     }
 
+    /// Notes that runner `slot` handles nothing.
+    pub fn clear(&self, slot: usize) -> io::Result<()> {
+        self.start(slot, 0, 0)
+    }
+
     /// Notes the process group that handles the event of runner `slot`; 0 once it has ended.
     pub fn note_group(&self, slot: usize, event_id: i64, token: i64, group: u32) -> io::Result<()> {
         let started_ticks = if group == 0 {
@@ -179,7 +184,7 @@ impl InHandFile {
 pub struct Remains {
     /// Whose file it was.
     pub owner: Owner,
-    /// What was in hand, stale slots included.
+    /// What was in hand.
     pub in_hand: Vec<InHand>,
     path: PathBuf,
     _lock: File,

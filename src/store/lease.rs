@@ -38,6 +38,11 @@ pub struct EventBrief {
 }
 
 impl EventBrief {
+    /// Says whether the event is neither done nor dead.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.status.as_str(), "pending" | "retry")
+    }
+
     /// What a worker that is gone owes for this event: one more attempt, by the policy of its route.
     pub fn charge(
         &self,

@@ -2,8 +2,8 @@
 //! database.
 //!
 //! The dead worker's in-hand file names what was being handled: exactly those events are charged an attempt, dead when it was
-//! their last, and all others of its leases are released uncharged. Without this the neighbours of an event that kills its worker
-//! would die with it. A back end of the dead worker may still be running a claim, a locked table holds it up for instance, and
+//! their last, and all others of its leases are released uncharged, those among them whose handler has ended and whose outcome is not
+//! written. Without this the neighbours of an event that kills its worker would die with it. A back end of the dead worker may still be running a claim, a locked table holds it up for instance, and
 //! commit it later; so the sweeper looks again each second until that worker has neither a back end nor a lease.
 
 use std::collections::HashSet;
@@ -25,7 +25,7 @@ use crate::pause::pause;
 use crate::store::dsn::Dsn;
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, Settlement};
-use crate::store::{Limits, Pool, Session, StoreError, Timeouts};
+use crate::store::{EventBrief, Limits, Pool, Session, StoreError, Timeouts};
 
 /// How often a dead worker is looked at until nothing of it is left.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -227,14 +227,15 @@ fn end(
         .filter(|in_hand: &&InHand| in_hand.token == lease.token)
         .map(|in_hand| in_hand.event_id)
         .collect();
-    let (charged, released): (Vec<i64>, Vec<i64>) = lease
-        .event_ids
-        .iter()
-        .partition(|event_id| in_hand.contains(event_id));
-    let briefs = session.events_brief(&charged)?;
+    // What is done stays named until its lease ends: only what waits is charged, or counted as released.
+    let waiting = session.events_brief(&lease.event_ids)?;
+    let (briefs, released): (Vec<EventBrief>, Vec<EventBrief>) = waiting
+        .into_iter()
+        .filter(EventBrief::is_waiting)
+        .partition(|brief| in_hand.contains(&brief.event_id));
     let released: Vec<Settlement> = released
         .iter()
-        .map(|&event_id| Settlement {
+        .map(|&EventBrief { event_id, .. }| Settlement {
             token: lease.token,
             event_id,
             outcome: Outcome::Released,

@@ -2,6 +2,9 @@
 //!
 //! Whatever a handler does, a value, an error or a panic, becomes an outcome: a runner never dies of its handler. It starts an
 //! event only while the event's lease is surely ours; otherwise it gives the event back unstarted.
+//!
+//! The in-hand file names the event while its handler runs, and no longer: an outcome may wait for the settler for long, while the
+//! database does not take it, and if the worker is killed then its event was not to blame.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -22,7 +25,7 @@ pub(super) fn run(
     finished: Sender<Finished>,
     shared: &Shared,
 ) {
-    for mut claim in claims {
+    while let Some(mut claim) = next(slot, &claims, shared) {
         claim.ticket.leave_queue();
         let is_wanted =
             !shared.is_draining.load(Ordering::Relaxed) && shared.leases.may_start(&claim.lease);
@@ -36,6 +39,18 @@ pub(super) fn run(
             return;
         }
     }
+}
+
+/// Takes the next claim; `None` when no more can come.
+fn next(slot: usize, claims: &Receiver<Claim>, shared: &Shared) -> Option<Claim> {
+    if let Ok(claim) = claims.try_recv() {
+        return Some(claim);
+    }
+    // Not overwritten by the next start soon.
+    if let Err(error) = shared.in_hand.clear(slot) {
+        debug!("could not clear a slot of the in-hand file: {error}");
+    }
+    claims.recv().ok()
 }
 
 fn handle(slot: usize, claim: &Claim, shared: &Shared) -> Outcome {

@@ -31,6 +31,24 @@ fn remains_of(directory: &TestDir, group: u32) -> Remains {
     Remains::take(&in_hand::path(directory.path(), "worker-00")).unwrap()
 }
 
+/// Goal: an event whose handler has ended is not charged, whatever became of its outcome.
+#[test]
+fn only_what_is_handled_is_in_hand() {
+    let directory = TestDir::new();
+    let file = InHandFile::create(directory.path(), "worker-00", &owner()).unwrap();
+    for slot in 0..3 {
+        file.start(slot, 10, 7).unwrap();
+    }
+
+    file.clear(0).unwrap();
+    file.start(2, 12, 8).unwrap();
+    drop(file);
+
+    let remains = Remains::take(&in_hand::path(directory.path(), "worker-00")).unwrap();
+    let in_hand = remains.in_hand.iter().map(|one| (one.event_id, one.token));
+    assert_eq!(in_hand.collect::<Vec<_>>(), [(10, 7), (12, 8)]);
+}
+
 /// A program in a group of its own, whose input ends when it is waited for.
 fn program(script: &str) -> Child {
     Command::new("sh")

@@ -145,3 +145,70 @@ fn of_many_refused_outcomes_only_some_are_named() {
         1
     );
 }
+
+/// Makes a trigger that refuses `done` for refunds, and any other word not.
+fn audit(db: &TestDb) {
+    db.execute(
+        "create function audit() returns trigger language plpgsql as $$ begin
+             if new.event_type = 'refund.due' and new.status = 'done' then raise exception 'audit says no'; end if;
+             return new; end $$;
+         create trigger audit before update on outbox_event for each row execute function audit()",
+    );
+}
+
+/// Events of this type that nothing has touched: no attempt is charged, and no text is written.
+fn n_untouched(db: &TestDb, event_type: &str) -> i64 {
+    db.number(
+        "select count(*) from outbox_event where event_type = $1 and status = 'pending' and attempts = 0 and last_error is null",
+        &[&event_type],
+    )
+}
+
+/// Goal: where a drain is ended by force, only the event is charged whose handler runs; the log counts what was given back.
+#[test]
+fn an_event_whose_outcome_is_refused_is_not_charged_where_another_handler_outlasts_the_drain() {
+    let db = TestDb::new();
+    audit(&db);
+    db.insert_events("order.created", 4);
+    db.insert_events("refund.due", 1);
+    db.insert_events("held.one", 1);
+    let (directory, quick, held) = (TestDir::new(), Recorder::new(), Recorder::new().gated());
+    let routes = [
+        exec("held.*", &held.program(), ""),
+        exec("*", &quick.program(), ""),
+    ];
+    let mut daemon = Daemon::new(&db)
+        .args(["--config", &config(&directory, &routes)])
+        .args(["--drain-timeout", "2", "--retry-backoff-seconds", "3600"])
+        .start();
+    wait_until("the others are done", || db.count("done") == 4);
+    wait_until("one outcome is set aside", || {
+        daemon.metric("dispatchbox_events_set_aside", &[("reason", "refused")]) == Some(1.0)
+    });
+    wait_until("one handler runs", || held.history().len() == 1);
+
+    assert_eq!(daemon.terminate(), 1, "{}", daemon.log());
+
+    assert_eq!(n_untouched(&db, "refund.due"), 1);
+    let charged = "select count(*) from outbox_event where event_type = 'held.one' and status = 'retry' and attempts = 1";
+    assert_eq!(db.number(charged, &[]), 1);
+    assert_eq!(db.leases(), 0);
+    // They may be in one lease or in two.
+    let told = |word: &str| {
+        let log = daemon.log();
+        let swept = log.lines().filter(|line| line.contains("swept a lease"));
+        let counts = swept.filter_map(|line| {
+            line.split_once(word)?
+                .1
+                .split([' ', ','])
+                .next()?
+                .parse::<u32>()
+                .ok()
+        });
+        counts.sum::<u32>()
+    };
+    wait_until("the log counts the one and the other", || {
+        (told(" charged "), told(" released ")) == (1, 1)
+    });
+    held.open_gate();
+}
