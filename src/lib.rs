@@ -67,8 +67,9 @@
 //!
 //! The signal thread sends a number to the supervisor's loop. `/ready` turns 503, every worker's stdin is closed, and the
 //! deadline is armed. In a worker the end of stdin stops the fetcher; what is queued is released; runners finish what they have in
-//! hand; the settler writes the rest; threads are joined in that order. stdin ends as well when the supervisor is killed, which is
-//! why no worker is ever orphaned, and why draining needs no pid that might belong to somebody else by now.
+//! hand; the settler writes the rest, and releases what the database does not take; threads are joined in that order. stdin ends as
+//! well when the supervisor is killed, which is why no worker is ever orphaned, and why draining needs no pid that might belong to
+//! somebody else by now.
 //!
 //! # Is all well?
 //!

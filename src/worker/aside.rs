@@ -1,9 +1,12 @@
 //! Outcomes that the database does not take now: kept, and tried again with a growing wait, so that they hold up no other.
 //!
-//! An outcome is never given up while the worker lives, however long that takes: its handler has run, and an outcome that is let go of
+//! An outcome is never given up while the worker works, however long that takes: its handler has run, and an outcome that is let go of
 //! would make it run again. Its lease is renewed like any other, and it counts as in flight, so where every row is refused the worker
-//! claims no more once its limit is reached. A drain waits for it as long as a drain may take; then the worker is ended, its event is
-//! released uncharged, and another one runs the handler again.
+//! claims no more once its limit is reached.
+//!
+//! Only a drain gives up, once no handler runs any more: what is refused at one more try becomes `released`, which writes nothing to the
+//! row, so its event is due again uncharged, and the handler runs again. Why not wait for the drain timeout: what has been refused for
+//! minutes is not taken within seconds, and the end would be the same, with a killed worker in between.
 //!
 //! A row that is merely locked is tried again each second, since locks end by themselves. What is refused, swallowed or too slow waits
 //! twice as long each time. When one of the refused is taken, the others are tried at once: most likely the same thing was mended.
@@ -55,6 +58,10 @@ pub(super) struct Aside<'a> {
     waiting: Vec<Waiting>,
     refusals: Refusals,
     hurried: Option<Instant>,
+    /// The worker drains, and no handler runs: what is refused now is given up.
+    is_last: bool,
+    /// Events to be given back.
+    given_up: Vec<Finished>,
 }
 
 struct Waiting {
@@ -71,6 +78,8 @@ impl<'a> Aside<'a> {
             waiting: Vec::new(),
             refusals: Refusals::default(),
             hurried: None,
+            is_last: false,
+            given_up: Vec::new(),
         };
         aside.tell();
         aside
@@ -109,10 +118,23 @@ impl<'a> Aside<'a> {
         doubled(finished.n_refusals, SLOW_LIMIT_MAX)
     }
 
+    /// From now on each outcome has one try left.
+    pub(super) fn begin_last_tries(&mut self) {
+        self.is_last = true;
+    }
+
+    /// Takes the events whose last try has failed, as ones to be released.
+    pub(super) fn take_given_up(&mut self) -> Vec<Finished> {
+        std::mem::take(&mut self.given_up)
+    }
+
     /// Sets aside what the database does not take.
     pub(super) fn refused(&mut self, mut finished: Finished, error: &StoreError) {
         let reason = reason_of(error);
         self.shared.metrics.db_error(error.reason());
+        if self.is_given_up(&finished, reason) {
+            return self.give_up(finished, error);
+        }
         self.refusals.refused(&finished, error);
         // A column that takes no text of ours, too short or with a rule of its own: better without a reason than not at all.
         finished.is_bare = error.is_about_a_value() && !finished.is_bare;
@@ -123,8 +145,28 @@ impl<'a> Aside<'a> {
     pub(super) fn swallowed(&mut self, finished: Finished) {
         let error = StoreError::kept("settle events");
         self.shared.metrics.db_error(error.reason());
+        if self.is_given_up(&finished, Reason::Swallowed) {
+            return self.give_up(finished, &error);
+        }
         self.refusals.refused(&finished, &error);
         self.wait_for(finished, Reason::Swallowed);
+    }
+
+    /// Says whether this was the outcome's last try. A lock ends by itself, and a slow row has not had the time that it may be given.
+    fn is_given_up(&self, finished: &Finished, reason: Reason) -> bool {
+        let is_tried = match reason {
+            Reason::Refused | Reason::Swallowed => true,
+            Reason::Slow => Aside::slow_limit(finished) >= SLOW_LIMIT_MAX,
+            Reason::Locked | Reason::Untried => false,
+        };
+        // A release writes nothing to the row: where that is refused there is nothing else left to try.
+        self.is_last && is_tried && finished.outcome != Outcome::Released
+    }
+
+    fn give_up(&mut self, mut finished: Finished, error: &StoreError) {
+        self.refusals.given_up(&finished, error);
+        finished.outcome = Outcome::Released;
+        self.given_up.push(finished);
     }
 
     /// Sets aside what was not tried.

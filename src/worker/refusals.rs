@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use crate::event::Outcome;
 use crate::store::StoreError;
 use crate::worker::claim::Finished;
 
@@ -24,6 +25,8 @@ pub(super) struct Refusals {
     named: HashMap<i64, Refusal>,
     /// The log was told that there are more.
     is_cut: bool,
+    /// Outcomes that were given up.
+    n_given_up: usize,
 }
 
 #[derive(Debug)]
@@ -62,12 +65,32 @@ impl Refusals {
         );
     }
 
+    /// Notes that this outcome is refused for the last time: the worker drains.
+    pub(super) fn given_up(&mut self, finished: &Finished, error: &StoreError) {
+        self.n_given_up += 1;
+        if self.n_given_up <= NAMED_MAX {
+            warn!(
+                "event {} ({}): {error}; the worker drains: its outcome `{}` is given up, the event is given back and its handler runs \
+                 again",
+                finished.event_id,
+                finished.event_type,
+                finished.outcome.name()
+            );
+        } else if self.n_given_up == NAMED_MAX + 1 {
+            warn!("further events are given back because their outcomes are refused");
+        }
+    }
+
     /// Notes that it is known what became of this outcome.
     pub(super) fn is_over(&mut self, finished: &Finished) {
         let Some(refusal) = self.named.remove(&finished.event_id) else {
             return;
         };
         self.is_cut &= !self.named.is_empty();
+        if finished.outcome == Outcome::Released {
+            // Given up, and told so.
+            return;
+        }
         info!(
             "event {} ({}): its outcome `{}` is refused no more, after {:.1} s",
             finished.event_id,

@@ -8,6 +8,9 @@
 //! outcome by outcome, with little patience, until only those are left that the database does not take. These are set aside
 //! ([`Aside`]). A batch that takes too long goes outcome by outcome at once: each part that holds a slow row would cost its whole time
 //! again. A round of narrowing is bounded in time; what it does not come to is left for the next, so that new outcomes get their turn.
+//!
+//! When a drain has come so far that no handler runs, what is set aside is tried once more; an event whose outcome is refused again is
+//! given back, and its handler will run again. Only what is locked is tried until the drain timeout: a lock ends by itself.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -70,10 +73,15 @@ pub(super) fn run(finished: Receiver<Finished>, shared: &Shared) {
         settler.settle(batch);
         settler.aside.tell();
     }
+    settler.aside.begin_last_tries();
     while !settler.aside.is_empty() {
         pause(ASIDE_EVERY);
         settler.aside.hurry();
         settler.retry_aside();
+        let given_up = settler.aside.take_given_up();
+        if !given_up.is_empty() {
+            settler.settle(given_up);
+        }
     }
 }
 

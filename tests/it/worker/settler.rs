@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::{config, exec};
 use crate::support::{Daemon, Recorder, TestDb, TestDir, wait_until, wait_until_within};
 
@@ -162,6 +164,41 @@ fn n_untouched(db: &TestDb, event_type: &str) -> i64 {
         "select count(*) from outbox_event where event_type = $1 and status = 'pending' and attempts = 0 and last_error is null",
         &[&event_type],
     )
+}
+
+/// Goal: a drain does not wait until its timeout for an outcome that is refused again and again: the event is given back and named.
+#[test]
+fn a_drain_gives_back_an_event_whose_outcome_is_refused_once_more() {
+    let db = TestDb::new();
+    audit(&db);
+    db.insert_events("order.created", 4);
+    let refused = db.insert_events("refund.due", 2);
+    let recorder = Recorder::new();
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--drain-timeout", "300"])
+        .start();
+    wait_until("the others are done", || db.count("done") == 4);
+    wait_until("two outcomes are set aside", || {
+        daemon.metric("dispatchbox_events_set_aside", &[("reason", "refused")]) == Some(2.0)
+    });
+
+    daemon.signal(Signal::TERM);
+
+    let status = daemon.wait_exit(Duration::from_mins(1));
+    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    assert_eq!(n_untouched(&db, "refund.due"), 2);
+    assert_eq!(db.leases(), 0);
+    for id in refused {
+        let named = format!(
+            "event {id} (refund.due): could not settle events: audit says no; the worker drains"
+        );
+        wait_until("the log names it", || {
+            daemon.log().matches(&named).count() == 1
+        });
+    }
+    assert!(daemon.leftovers().is_empty());
+    assert_eq!(recorder.history().len(), 6);
 }
 
 /// Goal: where a drain is ended by force, only the event is charged whose handler runs; the log counts what was given back.
