@@ -9,11 +9,11 @@ use std::io::{self, BufRead as _, BufReader, Write};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use crate::process::children;
+use crate::threads::{self, Thread};
 
 /// Starts the daemon, waits for it and hands its status on. The guard is what waits for the pipe; it must not outlive the daemon, whose
 /// number may belong to another process then. The daemon's files are its own: what it leaves for the next daemon, when it is killed,
@@ -57,7 +57,7 @@ pub struct Launch<'a> {
 #[derive(Debug)]
 pub struct Daemon {
     shell: Child,
-    log: Option<JoinHandle<()>>,
+    log: Option<Thread<()>>,
     /// Receives the URL once the daemon listens; its end is the end of the daemon.
     pub urls: Receiver<String>,
 }
@@ -96,9 +96,7 @@ impl Daemon {
             .spawn()?;
         let stderr = shell.stderr.take().expect("stderr was asked to be a pipe");
         let (sender, urls) = bounded(1);
-        let log = thread::Builder::new()
-            .name("daemon-log".to_owned())
-            .spawn(move || pass_on(stderr, log, &sender))?;
+        let log = threads::start("daemon-log", move || pass_on(stderr, log, &sender))?;
         Ok(Daemon {
             shell,
             log: Some(log),

@@ -15,6 +15,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,8 @@ pub struct InHand {
 pub struct InHandFile {
     file: File,
     path: PathBuf,
+    /// The worker is being ended: what is in hand now stays so.
+    is_final: AtomicBool,
 }
 
 /// Whether a process that led a group may have ended since its group was noted.
@@ -116,7 +119,11 @@ impl InHandFile {
         }
         file.write_all(&header)?;
         fs::rename(&unnamed, &path)?;
-        Ok(InHandFile { file, path })
+        Ok(InHandFile {
+            file,
+            path,
+            is_final: AtomicBool::new(false),
+        })
     }
 
     /// Notes that runner `slot` starts to handle an event.
@@ -132,8 +139,11 @@ impl InHandFile {
         )
     }
 
-    /// Notes that runner `slot` handles nothing.
+    /// Notes that runner `slot` handles nothing, unless the worker is being ended.
     pub fn clear(&self, slot: usize) -> io::Result<()> {
+        if self.is_final.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         self.start(slot, 0, 0)
     }
 
@@ -165,8 +175,10 @@ impl InHandFile {
             .write_all_at(&bytes, HEADER_BYTES + SLOT_BYTES * slot as u64)
     }
 
-    /// Kills what handles an event now; what a worker does when its drain runs out of time.
+    /// Kills what handles an event now; what a worker does when its drain runs out of time. These events stay in hand: a handler that ends
+    /// by this has not finished, and its runner may go on for a moment.
     pub fn kill_groups(&self) {
+        self.is_final.store(true, Ordering::SeqCst);
         for in_hand in read_slots(&self.file).unwrap_or_default() {
             in_hand.kill_group(Leader::MayBeGone);
         }

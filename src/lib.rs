@@ -123,6 +123,7 @@ pub mod settings;
 pub mod signal;
 pub mod store;
 pub mod supervisor;
+pub mod threads;
 pub mod worker;
 
 use std::process::ExitCode;

@@ -12,12 +12,13 @@
 
 use std::fs;
 use std::io;
-use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::exfiltrator::origin::Origin;
+
+use crate::threads::{self, Thread};
 use signal_hook::iterator::{Handle, SignalsInfo};
 
 /// A second signal means "at once"; more than a few waiting ones say nothing new.
@@ -28,7 +29,7 @@ pub struct SignalThread {
     /// The signals that arrived, by number.
     pub received: Receiver<i32>,
     handle: Handle,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
 }
 
 impl SignalThread {
@@ -41,17 +42,15 @@ impl SignalThread {
         let mut signals = SignalsInfo::<WithOrigin>::new(heard)?;
         let handle = signals.handle();
         let (sender, received) = bounded(WAITING_MAX);
-        let thread = thread::Builder::new()
-            .name("signals".into())
-            .spawn(move || {
-                for origin in signals.forever() {
-                    if ignored.has(origin.signal) && !is_sent(&origin) {
-                        continue;
-                    }
-                    // A full channel already says that it is urgent.
-                    let _ = sender.try_send(origin.signal);
+        let thread = threads::start("signals", move || {
+            for origin in signals.forever() {
+                if ignored.has(origin.signal) && !is_sent(&origin) {
+                    continue;
                 }
-            })?;
+                // A full channel already says that it is urgent.
+                let _ = sender.try_send(origin.signal);
+            }
+        })?;
         Ok(SignalThread {
             received,
             handle,

@@ -1,12 +1,12 @@
 //! The ceiling: the claim and settle statements in a loop, with nothing around them.
 
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::bench::arena::Arena;
 use crate::bench::{BenchError, BenchOptions, rate};
 use crate::event::Outcome;
 use crate::store::{ClaimQuery, Position, Session, SettleBatch, Settlement, StoreError};
+use crate::threads::{self, Thread};
 
 /// Longer than any run.
 const LEASE: Duration = Duration::from_mins(10);
@@ -21,13 +21,13 @@ pub(super) fn run(arena: &mut Arena, options: &BenchOptions) -> Result<f64, Benc
         .map(|_| arena.connect())
         .collect::<Result<_, _>>()?;
     let batch_size = options.batch_size.get();
-    let threads: Vec<JoinHandle<Result<Option<f64>, StoreError>>> = sessions
+    let threads: Vec<Thread<Result<Option<f64>, StoreError>>> = sessions
         .into_iter()
         .enumerate()
         .map(|(n, session)| {
-            thread::Builder::new()
-                .name(format!("bare-{n:02}"))
-                .spawn(move || drain(session, &format!("bench-{n:02}"), batch_size))
+            threads::start(&format!("bare-{n:02}"), move || {
+                drain(session, &format!("bench-{n:02}"), batch_size)
+            })
         })
         .collect::<Result<_, _>>()
         .map_err(|source| BenchError::Start {

@@ -10,7 +10,6 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
@@ -18,6 +17,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 use ureq::{Error, Timeout};
+
+use crate::threads;
 
 use super::transport::LIFE;
 
@@ -109,9 +110,7 @@ impl Lookup {
         let before = state.answers;
         if state.asking_since.is_none() {
             let shared = Arc::clone(&self.shared);
-            thread::Builder::new()
-                .name("lookup".to_owned())
-                .spawn(move || shared.answer(ask()))?;
+            threads::detach("lookup", move || shared.answer(ask()))?;
             state.asking_since = Some(started);
         }
         while state.answers == before {

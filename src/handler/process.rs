@@ -14,11 +14,12 @@ use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+
+use crate::threads;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 /// Between SIGTERM and SIGKILL. With the default timeout of 30 s a handler that hangs has ended, and its event is settled, within
@@ -301,22 +302,20 @@ fn watch_exit(child: &Child) -> io::Result<OwnedFd> {
 /// The same for kernels before 5.3, and for sandboxes that refuse pidfds: a thread that waits without reaping.
 fn watch_exit_by_thread(pid: Pid) -> io::Result<OwnedFd> {
     let (ended, end) = io::pipe()?;
-    thread::Builder::new()
-        .name("exec-wait".to_owned())
-        .spawn(move || {
-            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            while matches!(waitid(WaitId::Pid(pid), options), Err(Errno::INTR)) {}
-            drop(end);
-        })?;
+    threads::detach("exec-wait", move || {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while matches!(waitid(WaitId::Pid(pid), options), Err(Errno::INTR)) {}
+        drop(end);
+    })?;
     Ok(ended.into())
 }
 
 /// Waits for a child that does not die, so that it does not stay a zombie when it does in the end.
 fn reap_later(pid: Pid) {
     // Without a thread the zombie stays as long as this worker: a nuisance, no more.
-    let _ = thread::Builder::new()
-        .name("exec-reap".to_owned())
-        .spawn(move || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED).is_ok());
+    let _ = threads::detach("exec-reap", move || {
+        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+    });
 }
 
 #[cfg(test)]

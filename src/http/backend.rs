@@ -11,7 +11,6 @@ use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
@@ -27,6 +26,7 @@ use super::route::{self, Pace};
 use super::socket::Socket;
 use crate::directory::PrivateDirectory;
 use crate::incident::Incident;
+use crate::threads::{self, Thread};
 
 /// Enough for a scraper and a person at once: they wait for nothing.
 const LOOKS: usize = 2;
@@ -82,8 +82,8 @@ pub(super) struct Backend {
 pub(super) struct Running {
     backend: Arc<Backend>,
     stop: Sender<()>,
-    /// Disconnected when the thread that takes the requests has returned.
-    ended: Receiver<()>,
+    /// Takes the requests.
+    thread: Thread,
 }
 
 impl Backend {
@@ -103,7 +103,6 @@ impl Backend {
         let probes = lane("http-probe", PROBES)?;
         let calls = lane("http-call", CALLS)?;
         let (stop, stopped) = bounded(0);
-        let (running, ended) = bounded(0);
         let dispatcher = Dispatcher {
             backend: Arc::clone(&backend),
             endpoints,
@@ -112,14 +111,11 @@ impl Backend {
             calls,
             stopped,
         };
-        thread::Builder::new().name("http".into()).spawn(move || {
-            let _running: Sender<()> = running;
-            dispatcher.run();
-        })?;
+        let thread = threads::start("http", move || dispatcher.run())?;
         let running = Running {
             backend: Arc::clone(&backend),
             stop,
-            ended,
+            thread,
         };
         Ok((backend, running))
     }
@@ -145,7 +141,7 @@ impl Running {
     pub(super) fn stop(self, limit: Duration) {
         drop(self.stop);
         self.backend.listening().server.unblock();
-        let _ = self.ended.recv_timeout(limit);
+        let _ = self.thread.join_within(limit);
     }
 }
 

@@ -9,7 +9,6 @@
 
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -20,6 +19,7 @@ use super::exchange::Reply;
 use crate::incident::Incident;
 use crate::store::dsn::Dsn;
 use crate::store::{Pool, Session, StoreError, StoreErrorKind, Timeouts};
+use crate::threads::{self, Unfinished};
 
 /// Calls under way at most.
 pub(super) const CALLS_MAX: usize = 4;
@@ -90,25 +90,23 @@ impl Calls {
         let place = self.places.take_until(self.arrived + PLACE_MAX);
         let place = place.ok_or(CallError::TooMany)?;
         let pool = self.pool.clone();
-        let (sender, result) = bounded(1);
-        let started = thread::Builder::new().name("api".into()).spawn(move || {
+        let result = threads::within("api", ANSWER_MAX, move || {
             let result = pool.get().and_then(|mut session| call(&mut session));
             // Before the answer: whoever gets it may ask again at once.
             drop(place);
-            // Nobody may wait any more.
-            let _ = sender.send(result);
+            result
         });
-        if let Err(error) = started {
-            debug!("an API call found no thread: {error}");
-            return Err(CallError::TooMany);
-        }
-        match result.recv_timeout(ANSWER_MAX) {
+        match result {
             Ok(Ok(value)) => {
                 self.tell(None);
                 Ok(value)
             }
             Ok(Err(error)) => Err(self.judge(&error)),
-            Err(_) => {
+            Err(Unfinished::NotStarted(error)) => {
+                debug!("an API call found no thread: {error}");
+                Err(CallError::TooMany)
+            }
+            Err(Unfinished::TooSlow | Unfinished::Panicked) => {
                 self.tell(Some(("timeout", "the database does not answer")));
                 Err(CallError::TooSlow)
             }

@@ -1,7 +1,8 @@
 //! A few threads for one kind of answers, so that slow ones wait for each other and for nobody else.
 
 use std::io;
-use std::thread;
+
+use crate::threads;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
@@ -21,9 +22,9 @@ impl<T: Send + 'static> Lane<T> {
         let (jobs, taken) = bounded(n_waiting);
         for number in 0..n_threads {
             let (taken, work) = (taken.clone(), work.clone());
-            thread::Builder::new()
-                .name(format!("{name}-{number}"))
-                .spawn(move || taken.into_iter().for_each(work))?;
+            threads::detach(&format!("{name}-{number}"), move || {
+                taken.into_iter().for_each(work);
+            })?;
         }
         Ok(Lane { jobs })
     }

@@ -12,7 +12,6 @@
 use std::io;
 use std::num::NonZeroU16;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -24,6 +23,7 @@ use crate::incident::Incident;
 use crate::report::{Access, Trouble};
 use crate::store::dsn::Dsn;
 use crate::store::{Lack, Pool, StoreError, Timeouts};
+use crate::threads;
 
 /// An answer is shared for this long.
 const FRESH: Duration = Duration::from_secs(1);
@@ -109,9 +109,7 @@ impl Probe {
         });
         let (look, looks) = bounded(1);
         let looked = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("probe".into())
-            .spawn(move || run(dsn, &looks, &looked))?;
+        threads::detach("probe", move || run(dsn, &looks, &looked))?;
         Ok(Probe { shared, look })
     }
 

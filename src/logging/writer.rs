@@ -12,10 +12,11 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use log::Level;
+
+use crate::threads;
 use rustix::event::{PollFd, PollFlags, poll};
 
 /// Lines that wait, in bytes: some seconds of the busiest log, and no burden for a process.
@@ -91,9 +92,7 @@ impl Writer {
             shared: Arc::clone(&shared),
         };
         // Never joined: its write may never return, and the end of the process is its end, too.
-        thread::Builder::new()
-            .name("log".into())
-            .spawn(move || shared.write_all(&out, &notice))?;
+        threads::detach("log", move || shared.write_all(&out, &notice))?;
         Ok(writer)
     }
 

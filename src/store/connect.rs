@@ -6,10 +6,8 @@
 //! when its line is cut (`line.rs`); the number of attempts under way is capped.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, bounded};
 use postgres::Config;
 use postgres::config::TargetSessionAttrs;
 
@@ -17,7 +15,9 @@ use super::addresses::{Failures, Resolver, Trial, Tried, system_resolver, try_ea
 use super::dsn::Dsn;
 use super::error::{DOING_CONNECT, StoreError};
 use super::knock::knock;
+
 use super::session::{Session, Timeouts};
+use crate::threads::{self, Unfinished};
 
 /// Connection attempts under way in this process, given up or not. Each holds a thread and a socket; a healthy process makes as many
 /// at once as it has threads that talk to the database.
@@ -101,26 +101,24 @@ fn within<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let attempt = Attempt::begin()?;
-    let (sender, result) = bounded(1);
-    thread::Builder::new()
-        .name("connect".to_owned())
-        .spawn(move || {
-            // When nobody waits any more the connection is closed again, by being dropped here.
-            let _ = sender.send(work());
-            drop(attempt);
+    let result = threads::within("connect", limit, move || {
+        // Where the wait is over, the connection is closed again by being dropped.
+        let result = work();
+        drop(attempt);
+        result
+    });
+    result.unwrap_or_else(|unfinished| {
+        Err(match unfinished {
+            Unfinished::TooSlow => StoreError::no_answer(limit),
+            Unfinished::NotStarted(error) => {
+                let cause = format!("found no free thread: {}", error.kind());
+                StoreError::unavailable(DOING_CONNECT, cause)
+            }
+            Unfinished::Panicked => {
+                StoreError::unavailable(DOING_CONNECT, "the driver panicked".to_owned())
+            }
         })
-        .map_err(|err| {
-            let cause = format!("found no free thread: {}", err.kind());
-            StoreError::unavailable(DOING_CONNECT, cause)
-        })?;
-    match result.recv_timeout(limit) {
-        Ok(done) => done,
-        Err(RecvTimeoutError::Timeout) => Err(StoreError::no_answer(limit)),
-        Err(RecvTimeoutError::Disconnected) => {
-            let cause = "the driver panicked".to_owned();
-            Err(StoreError::unavailable(DOING_CONNECT, cause))
-        }
-    }
+    })
 }
 
 /// Counts itself while it lives.

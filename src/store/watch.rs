@@ -1,13 +1,13 @@
 //! The thread that cuts the lines of calls that are overdue. It runs while there is a line.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
 use std::time::Duration;
 
 use log::warn;
 
 use super::line::Line;
 use crate::pause::pause;
+use crate::threads;
 
 /// How often calls are looked at: a call ends at most this much late.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -28,12 +28,9 @@ pub(super) fn watch(line: &Arc<Line>) {
     let mut watched = watched();
     watched.lines.push(Arc::downgrade(line));
     if !watched.is_running {
-        match thread::Builder::new()
-            .name("line-watch".into())
-            .spawn(look_again_and_again)
-        {
+        match threads::detach("line-watch", look_again_and_again) {
             // The thread waits for this lock.
-            Ok(_) => watched.is_running = true,
+            Ok(()) => watched.is_running = true,
             Err(error) => warn!("calls of the database are not watched: {error}"),
         }
     }

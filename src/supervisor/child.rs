@@ -6,7 +6,6 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -17,6 +16,7 @@ use crate::process;
 use crate::report::Report;
 use crate::settings::WorkerSettings;
 use crate::supervisor::FleetEvent;
+use crate::threads;
 
 /// Longest report line that is read; a worker with a thousand routes writes less.
 const REPORT_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -113,9 +113,9 @@ impl WorkerProcess {
         let mut line = serde_json::to_string(&self.settings)?;
         line.push('\n');
         let (slot, pid, events) = (self.settings.slot, self.child.id(), events.clone());
-        thread::Builder::new()
-            .name(format!("reports-{slot:02}"))
-            .spawn(move || read_reports(slot, pid, stdout, &events))?;
+        threads::detach(&format!("reports-{slot:02}"), move || {
+            read_reports(slot, pid, stdout, &events);
+        })?;
         stdin.write_all(line.as_bytes())
     }
 

@@ -4,7 +4,6 @@
 //! database, schema or privilege is not: nobody mends those by waiting.
 
 use std::io;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -15,6 +14,7 @@ use crate::pause::pause;
 use crate::store::dsn::Dsn;
 use crate::store::{self, Lack, StoreError, Timeouts};
 use crate::supervisor::FleetEvent;
+use crate::threads;
 
 /// First wait after a failed look; doubles up to [`WAIT_MAX`].
 const WAIT_FIRST: Duration = Duration::from_millis(100);
@@ -24,14 +24,11 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Looks until the answer is known, then sends it. The thread is not joined: a daemon that is told to leave does not wait for it.
 pub(super) fn start(dsn: Dsn, timeouts: Timeouts, events: Sender<FleetEvent>) -> io::Result<()> {
-    thread::Builder::new()
-        .name("preflight".into())
-        .spawn(move || {
-            let answer = wait_for_database(&dsn, &timeouts);
-            // The supervisor may have left meanwhile.
-            let _ = events.send(FleetEvent::Preflight(answer));
-        })
-        .map(drop)
+    threads::detach("preflight", move || {
+        let answer = wait_for_database(&dsn, &timeouts);
+        // The supervisor may have left meanwhile.
+        let _ = events.send(FleetEvent::Preflight(answer));
+    })
 }
 
 fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {

@@ -8,7 +8,6 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
@@ -16,6 +15,7 @@ use log::{error, info};
 
 use crate::health::Published;
 use crate::incident::Incident;
+use crate::threads;
 
 /// How often it is asked.
 const EVERY: Duration = Duration::from_secs(2);
@@ -40,32 +40,30 @@ impl SelfProbe {
         let (stop, stopped) = bounded::<()>(0);
         let addresses = reachable(listening_on);
         tell(&published, false);
-        thread::Builder::new()
-            .name("self-probe".into())
-            .spawn(move || {
-                let mut trouble = Incident::from(FAILURES);
-                loop {
-                    match ask_any(&addresses) {
-                        Ok(()) => {
-                            if trouble.over().is_some() {
-                                info!("the HTTP port answers again");
-                            }
-                            tell(&published, true);
+        threads::detach("self-probe", move || {
+            let mut trouble = Incident::from(FAILURES);
+            loop {
+                match ask_any(&addresses) {
+                    Ok(()) => {
+                        if trouble.over().is_some() {
+                            info!("the HTTP port answers again");
                         }
-                        Err((address, error)) => {
-                            if trouble.met(()) {
-                                error!(
-                                    "the HTTP port does not answer: {FAILURES} requests for http://{address}/health have failed, the last with: {error}"
-                                );
-                                tell(&published, false);
-                            }
-                        }
+                        tell(&published, true);
                     }
-                    if stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected) {
-                        return;
+                    Err((address, error)) => {
+                        if trouble.met(()) {
+                            error!(
+                                "the HTTP port does not answer: {FAILURES} requests for http://{address}/health have failed, the last with: {error}"
+                            );
+                            tell(&published, false);
+                        }
                     }
                 }
-            })?;
+                if stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected) {
+                    return;
+                }
+            }
+        })?;
         Ok(SelfProbe { _stop: stop })
     }
 }

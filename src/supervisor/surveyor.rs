@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -22,6 +21,7 @@ use crate::incident::Incident;
 use crate::metrics::{OTHER, TableGauges};
 use crate::store::dsn::Dsn;
 use crate::store::{Backlog, Pool, Position, StoreError, Timeouts};
+use crate::threads::{self, Thread};
 
 /// Counting ends here: whether 100,000 or a million events wait makes no difference to what has to be done.
 const COUNT_MAX: u32 = 100_000;
@@ -50,8 +50,7 @@ const STOP_MAX: Duration = Duration::from_millis(20);
 /// The running surveyor.
 pub(super) struct Surveyor {
     control: Sender<()>,
-    ended: Receiver<()>,
-    thread: JoinHandle<()>,
+    thread: Thread,
 }
 
 impl Surveyor {
@@ -63,28 +62,20 @@ impl Surveyor {
         published: Published,
     ) -> io::Result<Surveyor> {
         let (control, controlled) = bounded(1);
-        let (ended_sender, ended) = bounded(0);
-        let thread = thread::Builder::new()
-            .name("surveyor".into())
-            .spawn(move || {
-                let _ended: Sender<()> = ended_sender;
-                let timeouts = Timeouts {
-                    connect: timeouts.connect.min(CALL_MAX),
-                    query: timeouts.query.min(CALL_MAX),
-                };
-                let mut surveys = Surveys {
-                    pool: Pool::new(dsn, timeouts, NonZeroU16::MIN, "dispatchbox surveyor"),
-                    asked: Instant::now(),
-                    front: Front::default(),
-                    trouble: Incident::default(),
-                };
-                surveys.run(&controlled, &routes, &published);
-            })?;
-        Ok(Surveyor {
-            control,
-            ended,
-            thread,
-        })
+        let thread = threads::start("surveyor", move || {
+            let timeouts = Timeouts {
+                connect: timeouts.connect.min(CALL_MAX),
+                query: timeouts.query.min(CALL_MAX),
+            };
+            let mut surveys = Surveys {
+                pool: Pool::new(dsn, timeouts, NonZeroU16::MIN, "dispatchbox surveyor"),
+                asked: Instant::now(),
+                front: Front::default(),
+                trouble: Incident::default(),
+            };
+            surveys.run(&controlled, &routes, &published);
+        })?;
+        Ok(Surveyor { control, thread })
     }
 
     /// The database is usable: the first survey is due.
@@ -96,10 +87,7 @@ impl Surveyor {
     /// Ends the thread between two surveys; one in the middle of a survey is left to the end of the process.
     pub(super) fn stop(self) {
         drop(self.control);
-        // Only the drop of the thread's end is sent.
-        if self.ended.recv_timeout(STOP_MAX) == Err(RecvTimeoutError::Disconnected)
-            && self.thread.join().is_err()
-        {
+        if let Some(Err(_)) = self.thread.join_within(STOP_MAX) {
             warn!("the surveyor had died");
         }
     }

@@ -10,7 +10,6 @@ use std::collections::HashSet;
 use std::io;
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
@@ -26,6 +25,7 @@ use crate::store::dsn::Dsn;
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, Settlement};
 use crate::store::{EventBrief, Limits, Pool, Session, StoreError, Timeouts};
+use crate::threads::{self, Thread};
 
 /// How often a dead worker is looked at until nothing of it is left.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -56,8 +56,7 @@ pub(super) struct Dead {
 /// The running sweeper.
 pub(super) struct Sweeper {
     dead: Option<Sender<Dead>>,
-    ended: Receiver<()>,
-    thread: JoinHandle<()>,
+    thread: Thread,
 }
 
 impl Sweeper {
@@ -69,24 +68,19 @@ impl Sweeper {
         metrics: WorkerMetrics,
     ) -> io::Result<Sweeper> {
         let (sender, dead) = bounded(WATCHED_MAX);
-        let (ended_sender, ended) = bounded(0);
-        let thread = thread::Builder::new()
-            .name("sweeper".into())
-            .spawn(move || {
-                let _ended: Sender<()> = ended_sender;
-                let one = NonZeroU16::MIN;
-                let mut sweep = Sweep {
-                    pool: Pool::for_seldom(dsn, timeouts, one, "dispatchbox sweeper", IDLE_MAX),
-                    timeouts,
-                    routes,
-                    metrics,
-                    is_away: false,
-                };
-                sweep.run(&dead);
-            })?;
+        let thread = threads::start("sweeper", move || {
+            let one = NonZeroU16::MIN;
+            let mut sweep = Sweep {
+                pool: Pool::for_seldom(dsn, timeouts, one, "dispatchbox sweeper", IDLE_MAX),
+                timeouts,
+                routes,
+                metrics,
+                is_away: false,
+            };
+            sweep.run(&dead);
+        })?;
         Ok(Sweeper {
             dead: Some(sender),
-            ended,
             thread,
         })
     }
@@ -105,14 +99,10 @@ impl Sweeper {
     /// Lets it finish what it has, for at most `wait`; the in-hand files of what is left wait for the next supervisor.
     pub(super) fn stop(mut self, wait: Duration) {
         self.dead = None;
-        // Only the drop of the thread's end is sent.
-        match self.ended.recv_timeout(wait) {
-            Err(RecvTimeoutError::Disconnected) => {
-                if self.thread.join().is_err() {
-                    warn!("the sweeper had died");
-                }
-            }
-            Err(RecvTimeoutError::Timeout) | Ok(()) => warn!(
+        match self.thread.join_within(wait) {
+            Some(Ok(())) => {}
+            Some(Err(_)) => warn!("the sweeper had died"),
+            None => warn!(
                 "leaving before the leases of all workers are swept: the next daemon on this host does it, or another one when they end"
             ),
         }

@@ -33,7 +33,6 @@ use std::io::{self, BufRead as _, Read as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, tick};
@@ -47,6 +46,7 @@ use crate::logging;
 use crate::process;
 use crate::settings::{LINE_BYTES_MAX, WorkerSettings};
 use crate::signal::{self, SignalThread};
+use crate::threads::{self, Thread};
 use claim::{Claim, Finished};
 use shared::{Channels, Shared};
 use spawner::Spawner;
@@ -116,9 +116,9 @@ struct Worker {
     finished: Option<Sender<Finished>>,
     /// The runners' end of the queue, for what waits there when the worker drains.
     queue: Receiver<Claim>,
-    stages: Vec<JoinHandle<()>>,
+    stages: Vec<Thread>,
     /// Keeper and sweeper, which live as long as there is something to renew.
-    keepers: Vec<JoinHandle<()>>,
+    keepers: Vec<Thread>,
     reporter_ended: Receiver<()>,
     ended: Receiver<String>,
     input_ended: Receiver<()>,
@@ -294,7 +294,7 @@ impl Worker {
             .stages
             .drain(..)
             .chain(self.keepers.drain(..))
-            .map(JoinHandle::join)
+            .map(Thread::join)
             .filter(Result::is_err)
             .count();
         info!(
@@ -341,12 +341,9 @@ impl Worker {
 
 /// Waits for the end of standard input, the order to drain. The thread is never joined: its read may never return.
 fn watch_input(ended: Sender<()>) -> io::Result<()> {
-    thread::Builder::new()
-        .name("input".into())
-        .spawn(move || {
-            // More lines would be from another version; an error means that nobody is there any more.
-            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-            drop(ended);
-        })
-        .map(drop)
+    threads::detach("input", move || {
+        // More lines would be from another version; an error means that nobody is there any more.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        drop(ended);
+    })
 }

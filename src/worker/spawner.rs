@@ -1,10 +1,10 @@
 //! Threads whose end is an event of the main loop.
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::Sender;
 
+use crate::threads::{self, Thread};
 use crate::worker::shared::Shared;
 
 /// Starts the named threads of a worker and makes each end an event of the main loop.
@@ -24,31 +24,9 @@ impl Spawner {
         &self,
         name: &str,
         stage: impl FnOnce(&Shared) + Send + 'static,
-    ) -> Result<JoinHandle<()>, String> {
+    ) -> Result<Thread, String> {
         let shared = Arc::clone(&self.shared);
-        let ended = Ended {
-            name: name.to_owned(),
-            sender: self.ended.clone(),
-        };
-        thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let _ended = ended;
-                stage(&shared);
-            })
+        threads::start_telling(name, &self.ended, move || stage(&shared))
             .map_err(|error| format!("{name} thread: {error}"))
-    }
-}
-
-/// Says that its thread has ended, also when that is by a panic.
-struct Ended {
-    name: String,
-    sender: Sender<String>,
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        // The channel has room for every thread of the worker.
-        let _ = self.sender.try_send(std::mem::take(&mut self.name));
     }
 }

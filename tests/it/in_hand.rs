@@ -42,6 +42,9 @@ fn only_what_is_handled_is_in_hand() {
 
     file.clear(0).unwrap();
     file.start(2, 12, 8).unwrap();
+    // Its handler was ended, and not by itself.
+    file.kill_groups();
+    file.clear(1).unwrap();
     drop(file);
 
     let remains = Remains::take(&in_hand::path(directory.path(), "worker-00")).unwrap();

@@ -208,8 +208,8 @@ fn a_single_failed_call_is_no_reason_to_turn_traffic_away() {
     );
 
     db.insert_events("order.created", 3);
-    wait_until("the connections are replaced and events delivered", || {
+    wait_until("events are delivered on new connections", || {
         assert!(is_ready(), "{}", daemon.log());
-        db.count("done") == 3 && n_errors("shutdown") + n_errors("connection") >= 1.0
+        db.count("done") == 3
     });
 }

@@ -19,16 +19,15 @@ mod timed;
 use std::io::{self, ErrorKind, PipeReader, PipeWriter};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{info, warn};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, getrlimit};
 
 use super::backend::Backend;
 use crate::incident::Incident;
+use crate::threads::{self, Thread};
 use connection::Connection;
 use slots::Slots;
 
@@ -52,8 +51,7 @@ pub(super) struct Guard {
     slots: Arc<Slots>,
     /// Dropped, it tells the accept loop to end.
     stop: PipeWriter,
-    /// Disconnected when the accept loop has returned.
-    ended: Receiver<()>,
+    thread: Thread,
 }
 
 impl Guard {
@@ -63,25 +61,25 @@ impl Guard {
         listener.set_nonblocking(true)?;
         let slots = Arc::new(Slots::new(places()));
         let (stopped, stop) = io::pipe()?;
-        let (running, ended) = bounded(0);
         let door = Door {
             listener,
             slots: Arc::clone(&slots),
             stopped,
             backend,
         };
-        thread::Builder::new().name("guard".into()).spawn(move || {
-            let _running: Sender<()> = running;
-            door.accept_all();
-        })?;
-        Ok(Guard { slots, stop, ended })
+        let thread = threads::start("guard", move || door.accept_all())?;
+        Ok(Guard {
+            slots,
+            stop,
+            thread,
+        })
     }
 
     /// Accepts no more than what waits already. Answers under way are finished within `limit`, or not at all.
     pub(super) fn stop(self, limit: Duration) {
         drop(self.stop);
         // Under a flood the queue is never empty; then the process's end is the accept loop's.
-        let _ = self.ended.recv_timeout(limit);
+        let _ = self.thread.join_within(limit);
         self.slots.close(limit);
     }
 }
@@ -164,11 +162,7 @@ impl Door {
             backend: Arc::clone(&self.backend),
             client,
         };
-        thread::Builder::new()
-            .name("http-client".into())
-            .stack_size(STACK)
-            .spawn(move || connection.run())
-            .map(drop)
+        threads::detach_with_stack("http-client", STACK, move || connection.run())
     }
 }
 
