@@ -136,6 +136,11 @@ impl Pool {
 
     /// Lends a connection, opening it if need be; waits for a free one no longer than a connection attempt may take.
     pub fn get(&self) -> Result<PooledSession, StoreError> {
+        self.get_since(&mut Instant::now())
+    }
+
+    /// The same; after an error `began` says when the attempt began that failed, which may have been for another borrower.
+    fn get_since(&self, began: &mut Instant) -> Result<PooledSession, StoreError> {
         let asked = Instant::now();
         let _waiting = Counted::begin(&self.demand.waiting);
         loop {
@@ -157,7 +162,8 @@ impl Pool {
                 }
                 Err(error) => {
                     let error = error.clone();
-                    if place.at >= asked {
+                    if place.ended >= asked {
+                        *began = place.began;
                         return Err(error);
                     }
                     // It failed for somebody who did not wait for it: that says nothing about now.
@@ -210,7 +216,8 @@ struct Manager {
 /// What an attempt to connect came to.
 struct Attempt {
     opened: Result<Session, StoreError>,
-    at: Instant,
+    began: Instant,
+    ended: Instant,
 }
 
 impl r2d2::ManageConnection for Manager {
@@ -219,10 +226,12 @@ impl r2d2::ManageConnection for Manager {
 
     fn connect(&self) -> Result<Attempt, Infallible> {
         let _connecting = Counted::begin(&self.demand.connecting);
+        let began = Instant::now();
         let opened = connect(&self.dsn, &self.timeouts, &self.application_name);
         Ok(Attempt {
             opened,
-            at: Instant::now(),
+            began,
+            ended: Instant::now(),
         })
     }
 
@@ -260,12 +269,12 @@ impl Kept {
         Kept { idle, ..self }
     }
 
-    /// The session, another one where it was lost.
-    pub fn get(&mut self) -> Result<&mut Session, StoreError> {
+    /// The session, another one where it was lost. After an error `began` says when the attempt to connect began.
+    pub fn get(&mut self, began: &mut Instant) -> Result<&mut Session, StoreError> {
         let session = loop {
             let mut session = match self.session.take() {
                 Some(session) => session,
-                None => self.pool.get()?,
+                None => self.pool.get_since(began)?,
             };
             if session.is_open(self.idle) {
                 break session;

@@ -110,7 +110,7 @@ impl<'a> Link<'a> {
         // Each of the three has an end of its own, and a worker counts as stuck by the longest.
         let result = shared
             .pulse
-            .call(stage, || self.kept.get())
+            .call(stage, || self.kept.get(&mut since))
             .and_then(|session| {
                 since = session.opened();
                 let limits = patience.limits(shared.config.query_timeout);
