@@ -276,9 +276,9 @@ fn settings_of_all(bouncer: &PgBouncer, db: &TestDb) -> BTreeMap<i32, Vec<String
 #[track_caller]
 fn assert_same(before: &BTreeMap<i32, Vec<String>>, after: &BTreeMap<i32, Vec<String>>) {
     for (pid, settings) in after {
-        let known = before
-            .get(pid)
-            .unwrap_or_else(|| panic!("another connection: {pid}"));
+        // The pooler opens another one where a client left in the middle of a transaction: that one is as all were.
+        let first = before.values().next();
+        let known = before.get(pid).or(first).expect("the pool had connections");
         let other = |one: &[String], two: &[String]| -> Vec<String> {
             one.iter().filter(|it| !two.contains(it)).cloned().collect()
         };

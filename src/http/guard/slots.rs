@@ -2,8 +2,9 @@
 //!
 //! A client that is slow, silent or hostile keeps its place only until somebody else needs it; refusing the newcomer instead would
 //! let a hundred silent connections keep every balancer out. First goes who has had its answer and only has to leave; then the
-//! oldest that waits for its client, but nobody before it had a moment to speak, or a flood of connections would push out honest
-//! ones unheard; last a request that is being answered: its work is done for somebody, and ends by itself.
+//! oldest that waits for its client, but no connection before it had a moment to send its request, or a flood of connections would
+//! push out honest ones unheard; last a request that is being answered: its work ends by itself. A connection whose bytes have
+//! arrived and were not read yet is passed over while another one can go: it waits for us, and not for its client.
 //!
 //! The bytes of unfinished bodies are bounded over all connections in the same way.
 
@@ -12,6 +13,8 @@ use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use rustix::io::ioctl_fionread;
 
 /// Bodies in memory, over all connections: eight whole batches of ids.
 const BODIES_MAX: usize = 32 * 1024 * 1024;
@@ -23,6 +26,9 @@ const UNDISTURBED: Duration = Duration::from_millis(50);
 
 /// A connection that was closed to make room is waited for this long before another one is.
 const EVICTION: Duration = Duration::from_millis(20);
+
+/// The rank of a connection whose request is being answered: the last to go.
+const ANSWERING: u8 = 2;
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +59,13 @@ impl Entry {
         match self.phase {
             Phase::Leaving => 0,
             Phase::Receiving | Phase::Delivering => 1,
-            Phase::Answering => 2,
+            Phase::Answering => ANSWERING,
         }
+    }
+
+    /// Says whether bytes of a request have arrived that were not read yet: on a busy machine its thread has had no turn.
+    fn waits_for_us(&self) -> bool {
+        self.phase == Phase::Receiving && ioctl_fionread(&self.client).is_ok_and(|n| n > 0)
     }
 
     /// Ends what its thread waits for. The thread does the rest.
@@ -154,11 +165,15 @@ impl Slots {
 /// Closes the oldest connection of those that go first. When it has not been here for `undisturbed` yet, nothing is closed, and what
 /// is left of that time is given back.
 fn evict(entries: &mut VecDeque<Entry>, undisturbed: Duration) -> Option<Duration> {
-    // The first of several that are equal: the oldest.
-    let entry = entries
+    let mut open: Vec<&mut Entry> = entries
         .iter_mut()
         .filter(|entry| !entry.is_closed)
-        .min_by_key(|entry| entry.rank())?;
+        .collect();
+    // Stable: the oldest of several that are equal goes first.
+    open.sort_by_key(|entry| entry.rank());
+    let is_first_to_go = |entry: &&mut Entry| entry.rank() < ANSWERING && !entry.waits_for_us();
+    let place = open.iter().position(is_first_to_go).unwrap_or(0);
+    let entry = open.get_mut(place)?;
     let left = undisturbed.saturating_sub(entry.since.elapsed());
     if entry.phase == Phase::Leaving || left.is_zero() {
         entry.close();
@@ -235,5 +250,46 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.slots.lock().retain(|entry| entry.id != self.id);
         self.slots.freed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn connection(listener: &TcpListener) -> (TcpStream, Arc<TcpStream>) {
+        let address = listener.local_addr().expect("it listens");
+        let client = TcpStream::connect(address).expect("it accepts");
+        (client, Arc::new(listener.accept().expect("one waits").0))
+    }
+
+    #[test]
+    fn a_connection_whose_request_was_not_read_yet_is_not_the_first_to_go() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let slots = Arc::new(Slots::new(3));
+        let (mut honest, accepted) = connection(&listener);
+        let _honest = slots.take(0, Arc::clone(&accepted));
+        honest.write_all(b"GET / HTTP/1.1\r\n").expect("it is open");
+        while ioctl_fionread(&accepted).expect("it is open") == 0 {
+            std::thread::yield_now();
+        }
+        let (_silent, accepted) = connection(&listener);
+        let _silent_slot = slots.take(1, accepted);
+        let (_answered, accepted) = connection(&listener);
+        let answered = slots.take(2, accepted);
+        answered.change(|entry| entry.phase = Phase::Answering);
+
+        let goes = |slots: &Slots| {
+            assert_eq!(evict(&mut slots.lock(), Duration::ZERO), None);
+            let entries = slots.lock();
+            let gone = entries.iter().filter(|entry| entry.is_closed);
+            gone.map(|entry| entry.id).collect::<Vec<u64>>()
+        };
+        assert_eq!(goes(&slots), [1]);
+        assert_eq!(goes(&slots), [0, 1]);
+        assert_eq!(goes(&slots), [0, 1, 2]);
     }
 }

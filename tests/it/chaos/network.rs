@@ -69,8 +69,11 @@ fn a_drain_gives_back_a_claim_whose_answer_was_lost() {
     wait_until("the answer is lost", || proxy.has_lost());
     assert_eq!(db.leases(), 1);
     daemon.signal(Signal::TERM);
-    wait_until("it is draining", || {
-        daemon.get("/ready").1.contains("draining")
+    // Not sooner: the claim would be given back, and made again, before the worker has heard of the drain.
+    wait_until("the worker leaves", || {
+        daemon
+            .log()
+            .contains("the answer of a claim was lost: trying")
     });
     proxy.heal();
 
