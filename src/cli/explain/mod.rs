@@ -3,8 +3,8 @@
 //! It asks the database alone, so it works while no daemon does. What the database cannot know is told as what it is: routes are those that this
 //! command is given, and that a route is full is a guess from the leases.
 
-mod picture;
 mod verdict;
+mod view;
 
 use std::process::ExitCode;
 

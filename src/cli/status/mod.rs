@@ -6,7 +6,7 @@
 
 mod daemon;
 mod database;
-mod picture;
+mod view;
 
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use self::daemon::{DaemonClient, Silence};
 use self::database::TableClient;
-use self::picture::Picture;
+use self::view::StatusView;
 use crate::cli::layers::Layers;
 use crate::cli::one_shot::{Target, one_shot_args};
 use crate::cli::output::{self, Unwritten};
@@ -158,7 +158,7 @@ impl Look {
         match &self.daemon {
             Ok(status) => {
                 let is_told_below = matches!(self.table, Some(Ok(_)));
-                text.push_str(&Picture { status, width }.daemon(is_told_below));
+                text.push_str(&StatusView { status, width }.daemon(is_told_below));
             }
             Err(silence) => {
                 text.push_str(&terminal::cut(
@@ -175,7 +175,7 @@ impl Look {
             None => {}
             Some(Ok(status)) => {
                 text.push('\n');
-                text.push_str(&Picture { status, width }.table());
+                text.push_str(&StatusView { status, width }.table());
             }
             Some(Err(err)) => {
                 let what = if is_unreachable(err) {

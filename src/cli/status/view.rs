@@ -30,12 +30,12 @@ const WIDTH_STEADY: usize = 80;
 const TYPES_SHOWN: usize = 10;
 
 /// A status, and how wide it may be.
-pub(super) struct Picture<'a> {
+pub(super) struct StatusView<'a> {
     pub(super) status: &'a Value,
     pub(super) width: Option<usize>,
 }
 
-impl Picture<'_> {
+impl StatusView<'_> {
     /// Draws what a daemon has told. Counts that it does not know are unknown, unless the database tells them below.
     pub(super) fn daemon(&self, is_told_below: bool) -> String {
         let status = self.status;
@@ -84,11 +84,11 @@ impl Picture<'_> {
         if !done.is_empty() {
             lines.push(("done", done));
         }
-        let mut picture = self.cut(&terminal::fields(&lines));
-        picture.push('\n');
-        picture.push_str(&self.workers().render(self.width));
-        picture.push_str(&self.dead_types());
-        picture
+        let mut view = self.cut(&terminal::fields(&lines));
+        view.push('\n');
+        view.push_str(&self.workers().render(self.width));
+        view.push_str(&self.dead_types());
+        view
     }
 
     /// Draws what the database has told.
@@ -97,7 +97,7 @@ impl Picture<'_> {
         if let Some(hidden) = self.status["hidden"].as_str() {
             lines.push(("warning", hidden.to_owned()));
         }
-        let mut picture = self.cut(&terminal::fields(&lines));
+        let mut view = self.cut(&terminal::fields(&lines));
         let holders = list(&self.status["workers"]);
         if !holders.is_empty() {
             let mut table =
@@ -113,11 +113,11 @@ impl Picture<'_> {
                     if is_expired { "expired" } else { "" }.to_owned(),
                 ]);
             }
-            picture.push('\n');
-            picture.push_str(&table.render(self.width));
+            view.push('\n');
+            view.push_str(&table.render(self.width));
         }
-        picture.push_str(&self.dead_types());
-        picture
+        view.push_str(&self.dead_types());
+        view
     }
 
     /// Backlog and dead events, and how long ago they were counted; those that are not known only where `is_all`.
@@ -221,16 +221,16 @@ impl Picture<'_> {
         for one in by_type.iter().take(TYPES_SHOWN) {
             table.row([count(&one["count"]), text(&one["event_type"])]);
         }
-        let mut picture = String::from("\n");
+        let mut view = String::from("\n");
         let counted = self.counted();
         if !counted.is_empty() {
-            picture.push_str(&self.cut(&format!("dead events by type{counted}\n")));
+            view.push_str(&self.cut(&format!("dead events by type{counted}\n")));
         }
-        picture.push_str(&table.render(self.width));
+        view.push_str(&table.render(self.width));
         if by_type.len() > TYPES_SHOWN {
-            picture.push_str("…  `dispatchbox dead-events stats` names all\n");
+            view.push_str("…  `dispatchbox dead-events stats` names all\n");
         }
-        picture
+        view
     }
 
     /// Draws how many events were done in each of the last steps, the newest at the right.
@@ -316,18 +316,18 @@ mod tests {
     fn a_daemon_of_another_version_is_drawn_with_dashes() {
         let status = json!({"phase": "running", "workers": [{"name": "worker-00"}], "history": [{"done": 4.0}, {}]});
 
-        let picture = Picture {
+        let view = StatusView {
             status: &status,
             width: Some(80),
         }
         .daemon(false);
 
         assert!(
-            picture.contains("not ready on -, version -, pid -, running, up -"),
-            "{picture}"
+            view.contains("not ready on -, version -, pid -, running, up -"),
+            "{view}"
         );
-        assert!(picture.contains("worker-00"), "{picture}");
-        assert!(picture.contains("█▁  up to 4/s"), "{picture}");
+        assert!(view.contains("worker-00"), "{view}");
+        assert!(view.contains("█▁  up to 4/s"), "{view}");
     }
 
     #[test]
@@ -339,7 +339,7 @@ mod tests {
             "not_due": {"events": 1500, "capped": false, "first_in_seconds": 540},
         });
 
-        let picture = Picture {
+        let view = StatusView {
             status: &status,
             width: None,
         }
@@ -349,18 +349,18 @@ mod tests {
             "because        the schema lacks the function outbox_renew_1\n",
             "not due yet    1,500, the first due in 9 min\n",
         ] {
-            assert!(picture.contains(line), "{picture}");
+            assert!(view.contains(line), "{view}");
         }
     }
 
     #[test]
     fn counts_are_grouped_and_say_how_old_they_are() {
         let drawn = |status: Value| {
-            let picture = Picture {
+            let view = StatusView {
                 status: &status,
                 width: None,
             };
-            picture.daemon(false)
+            view.daemon(false)
         };
         let old = drawn(json!({
             "backlog": {"events": 48_500, "oldest_due_age_seconds": 3.2, "survey_age_seconds": 12.4},
@@ -401,11 +401,11 @@ mod tests {
     fn no_column_moves_while_a_worker_grows_old() {
         let drawn = |seconds: u64| {
             let status = json!({"workers": [{"name": "worker-00", "uptime_seconds": seconds}]});
-            let picture = Picture {
+            let view = StatusView {
                 status: &status,
                 width: None,
             };
-            let drawn = picture.daemon(false);
+            let drawn = view.daemon(false);
             drawn.lines().find_map(|line| line.find("restarts"))
         };
         let at = drawn(3);
@@ -424,12 +424,12 @@ mod tests {
             "backlog": {"events": 3, "capped": true, "oldest_due_age_seconds": 1e300},
             "dead": {"total": 1, "by_type": [{"event_type": hostile, "count": 1}]},
         });
-        let picture = Picture {
+        let view = StatusView {
             status: &status,
             width: Some(100),
         };
 
-        for drawn in [picture.daemon(false), picture.table()] {
+        for drawn in [view.daemon(false), view.table()] {
             assert!(!drawn.contains('\u{1b}'), "{drawn:?}");
             assert!(drawn.contains("3 or more, the oldest due for -"), "{drawn}");
             for line in drawn.lines() {
