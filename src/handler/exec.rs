@@ -94,7 +94,7 @@ impl Exec {
                 HandlerError::retry(format!("could not watch `{}`: {err}", self.program))
             })?;
         match end {
-            End::Exited(status) => verdict(status, &output),
+            End::Exited(status) => result_of_exit(status, &output),
             End::TimedOut => Err(HandlerError::retry(reason(
                 &format!("timed out after {}", in_words(run.timeout)),
                 &output,
@@ -161,7 +161,7 @@ fn can_execute(path: &Path) -> bool {
     path.is_file() && access(path, Access::EXEC_OK).is_ok()
 }
 
-fn verdict(status: ExitStatus, output: &[u8]) -> Result<(), HandlerError> {
+fn result_of_exit(status: ExitStatus, output: &[u8]) -> Result<(), HandlerError> {
     match status.code() {
         Some(0) => Ok(()),
         Some(EX_DATAERR) => Err(HandlerError::Permanent(reason(
@@ -202,8 +202,8 @@ mod tests {
     #[test]
     fn each_way_to_end_has_its_meaning() {
         let check = |wait_status, output: &str, expected| {
-            let verdict = verdict(ExitStatus::from_raw(wait_status), output.as_bytes());
-            assert_eq!(verdict, expected);
+            let result = result_of_exit(ExitStatus::from_raw(wait_status), output.as_bytes());
+            assert_eq!(result, expected);
         };
         let retry = |reason: &str| Err(HandlerError::retry(reason));
 

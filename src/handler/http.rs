@@ -222,7 +222,7 @@ impl Http {
         let destination = self.destination();
         let receiver = &destination.receiver;
         match destination.post(event, run.timeout, self.timeout) {
-            Ok(answer) => self.verdict(receiver, answer),
+            Ok(answer) => self.result_of_answer(receiver, answer),
             Err(err) => Err(HandlerError::retry(format!(
                 "POST {}: {}",
                 receiver.shown,
@@ -250,7 +250,11 @@ impl Http {
         Arc::clone(&destination)
     }
 
-    fn verdict(&self, receiver: &Receiver, mut answer: Response<Body>) -> Result<(), HandlerError> {
+    fn result_of_answer(
+        &self,
+        receiver: &Receiver,
+        mut answer: Response<Body>,
+    ) -> Result<(), HandlerError> {
         let status = answer.status();
         let body = read(answer.body_mut());
         if status.is_success() {

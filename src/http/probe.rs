@@ -56,12 +56,12 @@ struct State {
     complaint: Incident<(Trouble, Option<String>)>,
     looked_at: Option<Instant>,
     looking_since: Option<Instant>,
-    verdict: Verdict,
+    findings: Findings,
 }
 
 /// What the looks have come to. Pure.
 #[derive(Debug, Default)]
-struct Verdict {
+struct Findings {
     /// There was a look.
     has_looked: bool,
     /// What is told.
@@ -70,7 +70,7 @@ struct Verdict {
     since: Option<Instant>,
 }
 
-impl Verdict {
+impl Findings {
     /// Takes in what a look found that began and ended at these times; returns what to tell.
     fn found(
         &mut self,
@@ -124,8 +124,8 @@ impl Probe {
                 .is_some_and(|since| now.duration_since(since) >= ASK_MAX);
             if is_late || now >= deadline {
                 // A look that is out this long will not become good news for this asker.
-                state.verdict.has_looked = true;
-                state.verdict.told = Some(Finding {
+                state.findings.has_looked = true;
+                state.findings.told = Some(Finding {
                     trouble: Trouble::Unavailable,
                     detail: "no answer in time".to_owned(),
                 });
@@ -170,7 +170,7 @@ impl Shared {
     }
 
     fn tell(&self, state: &State) {
-        let finding = state.verdict.told.clone();
+        let finding = state.findings.told.clone();
         self.health.update(|health| health.database = finding);
     }
 
@@ -193,7 +193,7 @@ fn run(dsn: Dsn, looks: &Receiver<()>, shared: &Shared) {
     };
     let pool = Pool::new(dsn, timeouts, NonZeroU16::MIN, "dispatchbox ready");
     loop {
-        let wait = if shared.lock().verdict.is_open() {
+        let wait = if shared.lock().findings.is_open() {
             FRESH
         } else {
             UNASKED
@@ -208,7 +208,7 @@ fn run(dsn: Dsn, looks: &Receiver<()>, shared: &Shared) {
         let finding = look(&pool);
         let ended = Instant::now();
         let mut state = shared.lock();
-        let told = state.verdict.found(finding, began, ended);
+        let told = state.findings.found(finding, began, ended);
         state.complain(told.as_ref(), began, &shared.health);
         state.looked_at = Some(ended);
         state.looking_since = None;
@@ -229,7 +229,7 @@ impl State {
             }
             return;
         };
-        let since = self.verdict.since.unwrap_or(began);
+        let since = self.findings.since.unwrap_or(began);
         if finding.is_ours_to_tell(&health.state())
             && self.complaint.met_since(finding.remedy(), since)
         {
@@ -304,7 +304,7 @@ mod tests {
     #[track_caller]
     fn check(looks: &[(u64, Option<Trouble>)], told: &[Option<Trouble>]) {
         let start = Instant::now();
-        let mut verdict = Verdict::default();
+        let mut findings = Findings::default();
         let finding = |trouble| Finding {
             trouble,
             detail: String::new(),
@@ -313,7 +313,7 @@ mod tests {
             .iter()
             .map(|&(second, trouble)| {
                 let at = start + Duration::from_secs(second);
-                let told = verdict.found(trouble.map(finding), at, at);
+                let told = findings.found(trouble.map(finding), at, at);
                 told.map(|told| told.trouble)
             })
             .collect();

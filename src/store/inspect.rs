@@ -6,7 +6,7 @@ use super::claim::{DbTime, unix_micros};
 use super::dead::time_text;
 use super::error::StoreError;
 use super::session::{Limits, Session};
-use super::settle::{DOING_SETTLE, SettleBatch, Settlement, Verdict};
+use super::settle::{DOING_SETTLE, SettleBatch, SettleResult, Settlement};
 use super::text::Text;
 use crate::event::Outcome;
 
@@ -159,12 +159,12 @@ impl Session {
             expired: false,
         };
         self.wait_no_longer(REHEARSAL)?;
-        let verdicts = self.undone(|session| session.settle_each(&batch));
+        let results = self.undone(|session| session.settle_each(&batch));
         self.wait_no_longer(Limits::default())?;
-        Ok(verdicts?.into_iter().find_map(|verdict| match verdict {
-            Verdict::Known(written) if written.kept => Some(StoreError::kept(DOING_SETTLE)),
-            Verdict::Refused { error, .. } => Some(error),
-            Verdict::Known(_) | Verdict::Untried(_) => None,
+        Ok(results?.into_iter().find_map(|result| match result {
+            SettleResult::Known(written) if written.kept => Some(StoreError::kept(DOING_SETTLE)),
+            SettleResult::Refused { error, .. } => Some(error),
+            SettleResult::Known(_) | SettleResult::Untried(_) => None,
         }))
     }
 

@@ -50,6 +50,6 @@ pub use pool::{Kept, Pool, PooledSession};
 pub use publish::NewEvent;
 pub use readiness::Lack;
 pub use session::{Limits, Session, Timeouts};
-pub use settle::{EventState, SettleBatch, Settlement, Verdict, Written};
+pub use settle::{EventState, SettleBatch, SettleResult, Settlement, Written};
 pub use stats::{Backlog, DeadByType, NotDue};
 pub use unreadable::{SecondLook, Unreadable, look_waits, looks_in_vain};

@@ -61,7 +61,7 @@ pub struct Written {
 
 /// What came of one outcome of a batch that was written one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SettleResult {
     /// The same as in a batch that is written as a whole.
     Known(Written),
     /// The database does not take it now; the lease still names the event.
@@ -109,7 +109,10 @@ impl Session {
 
     /// The same, one outcome after the other: what the database does not take comes back with the reason, and all others are written.
     /// A lease of `ended` that has something left does not end.
-    pub fn settle_each(&mut self, batch: &SettleBatch<'_>) -> Result<Vec<Verdict>, StoreError> {
+    pub fn settle_each(
+        &mut self,
+        batch: &SettleBatch<'_>,
+    ) -> Result<Vec<SettleResult>, StoreError> {
         let sql = include_str!("../../sql/settle_each.sql");
         let bound = self.statement_max();
         self.send_outcomes(sql, batch, |row| {
@@ -117,17 +120,17 @@ impl Session {
             let written: Option<bool> = row.try_get(1)?;
             let code: Option<&str> = row.try_get(2)?;
             Ok(match code {
-                None => Verdict::Known(Written {
+                None => SettleResult::Known(Written {
                     event_id,
                     written: written == Some(true),
                     kept: written.is_none(),
                 }),
-                Some("") => Verdict::Untried(event_id),
+                Some("") => SettleResult::Untried(event_id),
                 Some(code) => {
                     let cause: Option<String> = row.try_get(3)?;
                     let error = StoreError::of_row(DOING_SETTLE, code, cause.unwrap_or_default())
                         .with_bound(bound);
-                    Verdict::Refused { event_id, error }
+                    SettleResult::Refused { event_id, error }
                 }
             })
         })

@@ -20,7 +20,7 @@ use log::warn;
 
 use crate::event::{Outcome, obituary};
 use crate::pause::{Waits, pause};
-use crate::store::settle::{SettleBatch, Settlement, Verdict, Written};
+use crate::store::settle::{SettleBatch, SettleResult, Settlement, Written};
 use crate::store::{Session, StoreError};
 use crate::worker::aside::{Aside, bare};
 use crate::worker::claim::Finished;
@@ -256,26 +256,26 @@ impl Settler<'_> {
             }
             let later = rest.split_off(rest.len().min(EACH_MAX));
             let sent = self.send(&mut rest, Patience::Part(limit), Session::settle_each);
-            let Ok(verdicts) = sent else {
-                // Nothing of it has a verdict: its lease is locked, its time was over between two rows, a function is missing.
+            let Ok(results) = sent else {
+                // None of these outcomes has a result: its lease is locked, its time was over between two rows, a function is missing.
                 self.aside.untried(rest);
                 return self.aside.untried(later);
             };
-            rest = self.account_each(rest, verdicts);
+            rest = self.account_each(rest, results);
             rest.extend(later);
         }
     }
 
-    /// Takes the verdicts over outcomes that were written one by one; returns those that have none yet.
-    fn account_each(&mut self, batch: Vec<Finished>, verdicts: Vec<Verdict>) -> Vec<Finished> {
+    /// Takes the results of outcomes that were written one by one; returns the outcomes that have none yet.
+    fn account_each(&mut self, batch: Vec<Finished>, results: Vec<SettleResult>) -> Vec<Finished> {
         let mut known = Vec::new();
         let mut refused = HashMap::new();
         let mut untried = HashSet::new();
-        for verdict in verdicts {
-            match verdict {
-                Verdict::Known(written) => known.push(written),
-                Verdict::Refused { event_id, error } => drop(refused.insert(event_id, error)),
-                Verdict::Untried(event_id) => drop(untried.insert(event_id)),
+        for result in results {
+            match result {
+                SettleResult::Known(written) => known.push(written),
+                SettleResult::Refused { event_id, error } => drop(refused.insert(event_id, error)),
+                SettleResult::Untried(event_id) => drop(untried.insert(event_id)),
             }
         }
         let (rest, batch): (Vec<_>, Vec<_>) = batch

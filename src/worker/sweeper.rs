@@ -13,7 +13,7 @@ use log::{debug, info, warn};
 use crate::event::{Outcome, obituary};
 use crate::figure::counted;
 use crate::store::lease::Lease;
-use crate::store::settle::{SettleBatch, Settlement, Verdict, Written};
+use crate::store::settle::{SettleBatch, SettleResult, Settlement, Written};
 use crate::store::{EventBrief, SecondLook, StoreError, Unreadable, look_waits};
 use crate::worker::link::{Link, Patience};
 use crate::worker::pulse::Stage;
@@ -159,20 +159,20 @@ impl Sweeper<'_> {
         while !rest.is_empty() && n_locked < LOCKED_MAX && !self.is_stopped() {
             let later = rest.split_off(rest.len().min(EACH_MAX));
             let part = std::mem::replace(&mut rest, later);
-            let verdicts = match self.charge_each(lease, &part) {
+            let results = match self.charge_each(lease, &part) {
                 Err(error) if error.is_connection_lost() => return Err(error),
                 Err(_) => break,
-                Ok(verdicts) => verdicts,
+                Ok(results) => results,
             };
             let mut known = Vec::new();
-            for verdict in verdicts {
-                match verdict {
-                    Verdict::Known(written) if written.kept => {
+            for result in results {
+                match result {
+                    SettleResult::Known(written) if written.kept => {
                         let error = StoreError::kept("charge an attempt");
                         in_the_way = Some((written.event_id, error));
                     }
-                    Verdict::Known(written) => known.push(written),
-                    Verdict::Refused { event_id, error } => {
+                    SettleResult::Known(written) => known.push(written),
+                    SettleResult::Refused { event_id, error } => {
                         self.shared.metrics.db_error(error.reason());
                         if error.is_lock_timeout() {
                             n_locked += 1;
@@ -180,7 +180,7 @@ impl Sweeper<'_> {
                             in_the_way = Some((event_id, error));
                         }
                     }
-                    Verdict::Untried(event_id) => {
+                    SettleResult::Untried(event_id) => {
                         let of_it = |charge: &&&Charge| charge.settlement.event_id == event_id;
                         rest.extend(part.iter().find(of_it));
                     }
@@ -242,7 +242,7 @@ impl Sweeper<'_> {
         &mut self,
         lease: &Lease,
         charges: &[&Charge],
-    ) -> Result<Vec<Verdict>, StoreError> {
+    ) -> Result<Vec<SettleResult>, StoreError> {
         let outcomes: Vec<Settlement> = charges.iter().map(|one| one.settlement.clone()).collect();
         let batch = SettleBatch {
             worker: &lease.worker,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use dispatchbox::event::Outcome;
-use dispatchbox::store::{Limits, SettleBatch, Verdict, Written};
+use dispatchbox::store::{Limits, SettleBatch, SettleResult, Written};
 
 use crate::support::TestDb;
 use crate::support::session::{
@@ -273,13 +273,13 @@ fn a_row_that_an_update_leaves_as_it_was_is_kept_by_its_lease() {
         assert_eq!(named, [2, 4, 6], "return {what}");
 
         // Outcome by outcome it is the same.
-        let verdicts = session.settle_each(&batch).unwrap();
-        assert_eq!(verdicts, [2, 4, 6].map(|id| Verdict::Known(kept(id))));
+        let results = session.settle_each(&batch).unwrap();
+        assert_eq!(results, [2, 4, 6].map(|id| SettleResult::Known(kept(id))));
         db.execute("DROP TRIGGER keep ON outbox_event");
-        let verdicts = session.settle_each(&batch).unwrap();
+        let results = session.settle_each(&batch).unwrap();
         assert_eq!(
-            verdicts,
-            [2, 4, 6].map(|id| Verdict::Known(written(&[id])[0]))
+            results,
+            [2, 4, 6].map(|id| SettleResult::Known(written(&[id])[0]))
         );
         assert_eq!(db.leases(), 0);
         assert_eq!(
@@ -322,17 +322,17 @@ fn written_one_by_one_only_what_is_in_the_way_is_left() {
         })
         .unwrap();
 
-    let verdicts = session.settle_each(&batch).unwrap();
+    let results = session.settle_each(&batch).unwrap();
 
-    assert_eq!(verdicts[0], Verdict::Known(written(&[1])[0]));
-    assert_eq!(verdicts[3], Verdict::Known(written(&[4])[0]));
+    assert_eq!(results[0], SettleResult::Known(written(&[1])[0]));
+    assert_eq!(results[3], SettleResult::Known(written(&[4])[0]));
     assert!(
-        matches!(&verdicts[1], Verdict::Refused { event_id: 2, error } if error.to_string() == "could not settle events: not on sundays"),
-        "{verdicts:?}"
+        matches!(&results[1], SettleResult::Refused { event_id: 2, error } if error.to_string() == "could not settle events: not on sundays"),
+        "{results:?}"
     );
     assert!(
-        matches!(&verdicts[2], Verdict::Refused { event_id: 3, error } if error.is_lock_timeout()),
-        "{verdicts:?}"
+        matches!(&results[2], SettleResult::Refused { event_id: 3, error } if error.is_lock_timeout()),
+        "{results:?}"
     );
     assert_eq!(db.leases(), 1);
     person.rollback().unwrap();

@@ -3,7 +3,7 @@
 //! It asks the database alone, so it works while no daemon does. What the database cannot know is told as what it is: routes are those that this
 //! command is given, and that a route is full is a guess from the leases.
 
-mod verdict;
+mod diagnosis;
 mod view;
 
 use std::process::ExitCode;
@@ -45,11 +45,11 @@ pub fn run(args: &ExplainArgs, env: &Env, handlers: &Handlers) -> ExitCode {
     one_shot::look("explain", args.given(), env, read, |session, wanted| {
         let (id, config) = wanted;
         let story = Story::read(session, id, &config, handlers)?;
-        let verdict = story.verdict();
+        let diagnosis = story.diagnosis();
         print(&if args.json {
-            terminal::safe_json(&story.json(&verdict).to_string()) + "\n"
+            terminal::safe_json(&story.json(&diagnosis).to_string()) + "\n"
         } else {
-            story.text(&verdict)
+            story.text(&diagnosis)
         })?;
         let is_found = story.event.is_some() || story.archived.is_some();
         Ok(ExitCode::from(if is_found { 0 } else { EXIT_FAILED }))

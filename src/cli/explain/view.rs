@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::explain::verdict::Verdict;
+use crate::cli::explain::diagnosis::Diagnosis;
 use crate::cli::explain::{Story, Taken};
 use crate::cli::terminal;
 
 impl Story {
     /// The answer, and below it what it is known from.
-    pub(super) fn text(&self, verdict: &Verdict) -> String {
-        let mut lines = vec![("verdict", verdict.text.clone())];
+    pub(super) fn text(&self, diagnosis: &Diagnosis) -> String {
+        let mut lines = vec![("verdict", diagnosis.text.clone())];
         if let Some(event) = &self.event {
             let attempts = match &self.route {
                 Taken::By(route) => format!("{} of {}", event.attempts, route.max_attempts),
@@ -59,7 +59,7 @@ impl Story {
     }
 
     /// The same as one object.
-    pub(super) fn json(&self, verdict: &Verdict) -> Value {
+    pub(super) fn json(&self, diagnosis: &Diagnosis) -> Value {
         let event = self.event.as_ref().map(|event| {
             json!({
                 "aggregate_type": event.aggregate_type,
@@ -98,8 +98,8 @@ impl Story {
         };
         json!({
             "id": self.id,
-            "code": verdict.code,
-            "verdict": verdict.text,
+            "code": diagnosis.code,
+            "verdict": diagnosis.text,
             "event": event,
             "archived": archived,
             "route": route,

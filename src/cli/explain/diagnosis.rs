@@ -1,4 +1,4 @@
-//! The answer: the first of all reasons that holds.
+//! The diagnosis: the first of all reasons that holds.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::store::{EventLease, Inspection, StoreError, looks_in_vain};
 /// The most of an error that stands in the sentence; all of it stands below.
 const ERROR_CHARS_MAX: usize = 200;
 
-/// The answer.
-pub(super) struct Verdict {
+/// Why an event has not been delivered yet.
+pub(super) struct Diagnosis {
     /// For scripts.
     pub(super) code: &'static str,
     pub(super) text: String,
@@ -21,7 +21,7 @@ pub(super) struct Verdict {
 
 impl Story {
     /// Says why the event has not been delivered yet.
-    pub(super) fn verdict(&self) -> Verdict {
+    pub(super) fn diagnosis(&self) -> Diagnosis {
         let Some(event) = &self.event else {
             return self.absent();
         };
@@ -34,8 +34,8 @@ impl Story {
             |error| terminal::cut(error, ERROR_CHARS_MAX),
         );
         match event.status.as_str() {
-            "done" => verdict("done", format!("it was done at {}", at(&event.finished_at))),
-            "dead" => verdict(
+            "done" => diagnosis("done", format!("it was done at {}", at(&event.finished_at))),
+            "dead" => diagnosis(
                 "dead",
                 format!(
                     "it has been dead since {} after {}: {error}; `dispatchbox dead-events retry {}` makes it due again",
@@ -49,7 +49,7 @@ impl Story {
                 None if event.is_time_over => self.due(event),
                 None => self.not_due(event),
             },
-            status => verdict(
+            status => diagnosis(
                 "unknown_status",
                 format!(
                     "its status is `{status}`, which no worker claims: only `pending` and `retry` are ever due"
@@ -58,9 +58,9 @@ impl Story {
         }
     }
 
-    fn absent(&self) -> Verdict {
+    fn absent(&self) -> Diagnosis {
         match &self.archived {
-            Some(archived) => verdict(
+            Some(archived) => diagnosis(
                 "archived",
                 format!(
                     "it is in the archive since {}, as {} after {}",
@@ -69,7 +69,7 @@ impl Story {
                     counted(archived.attempts, "attempt")
                 ),
             ),
-            None => verdict(
+            None => diagnosis(
                 "not_found",
                 match &self.hidden {
                     None => "there is no such event, neither in outbox_event nor in the archive: it was never committed, or was deleted".to_owned(),
@@ -80,7 +80,7 @@ impl Story {
     }
 
     /// It could be claimed at this moment: why is it not?
-    fn due(&self, event: &Inspection) -> Verdict {
+    fn due(&self, event: &Inspection) -> Diagnosis {
         let since = event
             .next_run_at_micros
             .and_then(|due| until(due, event.now_micros))
@@ -89,7 +89,7 @@ impl Story {
                 |age| format!("it has been due for {}", terminal::in_words(age)),
             );
         match &self.route {
-            Taken::No => verdict(
+            Taken::No => diagnosis(
                 "no_route",
                 format!(
                     "{since}, and no route takes event_type `{0}`: its next attempt will fail with `{1}`, until a route is added",
@@ -98,14 +98,14 @@ impl Story {
                 ),
             ),
             Taken::By(_) | Taken::Unknown if self.n_leasing == 0 && self.n_connected == 0 => {
-                verdict(
+                diagnosis(
                     "no_worker",
                     format!(
                         "{since}, and no worker is seen: none holds a lease, and this role sees no connection of one"
                     ),
                 )
             }
-            Taken::By(route) if self.is_full(route) => verdict(
+            Taken::By(route) if self.is_full(route) => diagnosis(
                 "route_full",
                 format!(
                     "{since}, and its route `{}` seems to be full: {} of its events {} claimed, and a worker takes {} ({} with leases)",
@@ -120,17 +120,17 @@ impl Story {
                     counted(self.n_leasing, "worker")
                 ),
             ),
-            Taken::By(_) | Taken::Unknown => verdict(
+            Taken::By(_) | Taken::Unknown => diagnosis(
                 "due",
                 format!("{since}, and waits for its turn or for room in a worker"),
             ),
         }
     }
 
-    fn not_due(&self, event: &Inspection) -> Verdict {
+    fn not_due(&self, event: &Inspection) -> Diagnosis {
         let Some(due) = event.next_run_at_micros else {
             let time = event.next_run_at.as_deref().unwrap_or("null");
-            return verdict(
+            return diagnosis(
                 "never_due",
                 format!("it is never due: its next_run_at is {time}"),
             );
@@ -144,7 +144,7 @@ impl Story {
             } else {
                 ""
             };
-            return verdict(
+            return diagnosis(
                 "no_route",
                 format!(
                     "no route takes {}: it will fail{again} at {end} (in {left}, attempt {attempt}) until a route is added",
@@ -159,7 +159,7 @@ impl Story {
             ),
             _ => String::new(),
         };
-        verdict(
+        diagnosis(
             "not_due",
             format!("it is not due until {end} (in {left}){why}"),
         )
@@ -173,12 +173,12 @@ impl Story {
     }
 }
 
-fn verdict(code: &'static str, text: String) -> Verdict {
+fn diagnosis(code: &'static str, text: String) -> Diagnosis {
     let text = logging::escape(&text).into_owned();
-    Verdict { code, text }
+    Diagnosis { code, text }
 }
 
-fn leased(event: &Inspection, lease: &EventLease, obstacle: Option<&StoreError>) -> Verdict {
+fn leased(event: &Inspection, lease: &EventLease, obstacle: Option<&StoreError>) -> Diagnosis {
     let worker = &lease.worker;
     let end = terminal::short_time(&lease.expires_at);
     let left = lease
@@ -186,7 +186,7 @@ fn leased(event: &Inspection, lease: &EventLease, obstacle: Option<&StoreError>)
         .and_then(|end| until(event.now_micros, end));
     if let Some(looks) = looks_in_vain(worker) {
         let times = if looks == 1 { "time" } else { "times" };
-        return verdict(
+        return diagnosis(
             "unreadable",
             format!(
                 "it was read in vain, {looks} {times}, and claims pass over it until {end}: the log of a daemon says why; it is then read again, and \
@@ -195,7 +195,7 @@ fn leased(event: &Inspection, lease: &EventLease, obstacle: Option<&StoreError>)
         );
     }
     if let Some(obstacle) = obstacle {
-        return verdict(
+        return diagnosis(
             "refused",
             format!(
                 "worker {worker} has claimed it, and the database does not take its outcome now: {}; the worker keeps it and tries again",
@@ -204,14 +204,14 @@ fn leased(event: &Inspection, lease: &EventLease, obstacle: Option<&StoreError>)
         );
     }
     match left {
-        Some(left) if !left.is_zero() => verdict(
+        Some(left) if !left.is_zero() => diagnosis(
             "leased",
             format!(
                 "worker {worker} has claimed it and holds it until {end} (for {} unless it renews)",
                 terminal::in_words(left)
             ),
         ),
-        Some(_) | None => verdict(
+        Some(_) | None => diagnosis(
             "lease_expired",
             format!(
                 "worker {worker} has claimed it, its lease is over since {end} and not swept yet: a running worker of any host will, once it has seen \
