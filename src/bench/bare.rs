@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bench::arena::Arena;
+use crate::bench::environment::Environment;
 use crate::bench::{BenchError, BenchOptions, rate};
 use crate::event::Outcome;
 use crate::store::{ClaimQuery, Position, Session, SettleBatch, Settlement, StoreError};
@@ -15,10 +15,13 @@ const LEASE: Duration = Duration::from_mins(10);
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Drains the events once; returns events per second.
-pub(super) fn run(arena: &mut Arena, options: &BenchOptions) -> Result<f64, BenchError> {
-    arena.fill(options.events)?;
+pub(super) fn run(
+    environment: &mut Environment,
+    options: &BenchOptions,
+) -> Result<f64, BenchError> {
+    environment.fill(options.events)?;
     let sessions: Vec<Session> = (0..options.processes.get())
-        .map(|_| arena.connect())
+        .map(|_| environment.connect())
         .collect::<Result<_, _>>()?;
     let batch_size = options.batch_size.get();
     let threads: Vec<Thread<Result<Option<f64>, StoreError>>> = sessions
@@ -41,7 +44,7 @@ pub(super) fn run(arena: &mut Arena, options: &BenchOptions) -> Result<f64, Benc
             .map_err(|_| BenchError::Ended("a thread panicked".to_owned()))??;
         begun = begun.into_iter().chain(first).reduce(f64::min);
     }
-    let result = arena.result()?;
+    let result = environment.result()?;
     Ok(rate(
         options.events,
         begun.unwrap_or(result.finished_at),

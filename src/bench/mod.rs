@@ -9,9 +9,9 @@
 //! Both sides are timed alike and by the database's clock: from the moment when the first claim had been committed to the last row's
 //! `finished_at`. The daemon is started cold, but it has its connections by then, as the bare statements have theirs.
 
-mod arena;
 mod bare;
 mod cpu;
+mod environment;
 mod pipeline;
 mod summary;
 
@@ -27,7 +27,7 @@ use crate::signal::SignalThread;
 use crate::store::StoreError;
 use crate::store::dsn::DsnError;
 
-use arena::Arena;
+use environment::Environment;
 use summary::{Pair, Summary};
 
 /// Name of the handler that does nothing. Only the bench's own daemon is sent to it.
@@ -109,10 +109,15 @@ fn measure(options: &BenchOptions) -> Result<Summary, BenchError> {
         source,
     })?;
     progress("starting …");
-    let mut arena = Arena::enter(options.dsn.as_deref())?;
+    let mut environment = Environment::enter(options.dsn.as_deref())?;
     let mut pairs = Vec::new();
     for n in 1..=options.pairs.get() {
-        pairs.push(measure_pair(n, &mut arena, options, &signals.received)?);
+        pairs.push(measure_pair(
+            n,
+            &mut environment,
+            options,
+            &signals.received,
+        )?);
     }
     progress("");
     Ok(Summary::new(options, pairs))
@@ -121,7 +126,7 @@ fn measure(options: &BenchOptions) -> Result<Summary, BenchError> {
 /// Measures both sides once. Which one comes first alternates, so that neither always meets the warmer machine.
 fn measure_pair(
     n: u16,
-    arena: &mut Arena,
+    environment: &mut Environment,
     options: &BenchOptions,
     signals: &Receiver<i32>,
 ) -> Result<Pair, BenchError> {
@@ -133,10 +138,10 @@ fn measure_pair(
         }
         if (n + turn).is_multiple_of(2) {
             progress(&format!("pair {n} of {}: the daemon …", options.pairs));
-            pipeline = Some(pipeline::run(arena, options, signals)?);
+            pipeline = Some(pipeline::run(environment, options, signals)?);
         } else {
             progress(&format!("pair {n} of {}: bare statements …", options.pairs));
-            bare = Some(bare::run(arena, options)?);
+            bare = Some(bare::run(environment, options)?);
         }
     }
     Ok(Pair {

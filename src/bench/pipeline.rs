@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, after, select};
 
-use crate::bench::arena::{Arena, Standing};
+use crate::bench::environment::{Environment, Standing};
 use crate::bench::{BenchError, BenchOptions, NOOP, cpu, rate};
 use crate::daemon::{Daemon, Launch};
 use crate::store::StoreError;
@@ -41,15 +41,15 @@ pub(super) struct PipelineRun {
 
 /// Drains the events once.
 pub(super) fn run(
-    arena: &mut Arena,
+    environment: &mut Environment,
     options: &BenchOptions,
     signals: &Receiver<i32>,
 ) -> Result<PipelineRun, BenchError> {
-    arena.fill(options.events)?;
-    let wal_before = arena.wal_bytes()?;
-    let daemon = start(arena, options)?;
+    environment.fill(options.events)?;
+    let wal_before = environment.wal_bytes()?;
+    let daemon = start(environment, options)?;
     let mut run = Run {
-        arena,
+        environment,
         daemon: &daemon,
         signals,
     };
@@ -66,8 +66,8 @@ pub(super) fn run(
     })
 }
 
-fn start(arena: &Arena, options: &BenchOptions) -> Result<Daemon, BenchError> {
-    let (dsn, libpq) = arena.place();
+fn start(environment: &Environment, options: &BenchOptions) -> Result<Daemon, BenchError> {
+    let (dsn, libpq) = environment.place();
     let (processes, batch_size) = (
         options.processes.to_string(),
         options.batch_size.to_string(),
@@ -96,7 +96,7 @@ fn start(arena: &Arena, options: &BenchOptions) -> Result<Daemon, BenchError> {
 }
 
 struct Run<'a> {
-    arena: &'a mut Arena,
+    environment: &'a mut Environment,
     daemon: &'a Daemon,
     signals: &'a Receiver<i32>,
 }
@@ -110,7 +110,7 @@ impl Run<'_> {
         Ok(PipelineRun {
             rate: rate(events, begun, standing.finished_at),
             cpu_seconds: cpu::seconds_of(supervisor) - cpu_before,
-            wal_bytes: self.arena.wal_bytes()?,
+            wal_bytes: self.environment.wal_bytes()?,
             lost: standing.lost,
             duplicates: standing.duplicates,
         })
@@ -121,10 +121,10 @@ impl Run<'_> {
         let since = Instant::now();
         loop {
             let sql = include_str!("../../sql/bench_begun.sql");
-            let times = self
-                .arena
-                .session
-                .query("look for the first claim", sql, &[], |row| row.try_get(0))?;
+            let times =
+                self.environment
+                    .session
+                    .query("look for the first claim", sql, &[], |row| row.try_get(0))?;
             if let Some(time) = times.first() {
                 return Ok(*time);
             }
@@ -139,7 +139,7 @@ impl Run<'_> {
         loop {
             let is_tail_done = self.tail_left(events)? == 0;
             if is_tail_done || looked.elapsed() > STALLED_MAX / 2 {
-                let standing = self.arena.result()?;
+                let standing = self.environment.result()?;
                 looked = Instant::now();
                 if standing.lost == 0 {
                     return Ok(standing);
@@ -160,12 +160,12 @@ impl Run<'_> {
     fn tail_left(&mut self, events: u32) -> Result<i64, StoreError> {
         let sql = "SELECT count(*) FROM outbox_event WHERE id > $1 AND status <> 'done'";
         let before_tail = i64::from(events.saturating_sub(TAIL));
-        let left =
-            self.arena
-                .session
-                .query("look for the last events", sql, &[&before_tail], |row| {
-                    row.try_get(0)
-                })?;
+        let left = self.environment.session.query(
+            "look for the last events",
+            sql,
+            &[&before_tail],
+            |row| row.try_get(0),
+        )?;
         Ok(left.first().copied().unwrap_or(0))
     }
 

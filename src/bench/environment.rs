@@ -15,7 +15,7 @@ const TIMEOUTS: Timeouts = Timeouts {
 };
 
 /// The tables, empty before each run.
-pub(super) struct Arena {
+pub(super) struct Environment {
     /// For the bench's own statements.
     pub(super) session: Session,
     dsn_text: String,
@@ -36,16 +36,16 @@ pub(super) struct Standing {
     pub(super) duplicates: u64,
 }
 
-impl Arena {
+impl Environment {
     /// Starts a server, or makes a schema in the database that `dsn` names.
-    pub(super) fn enter(dsn: Option<&str>) -> Result<Arena, BenchError> {
+    pub(super) fn enter(dsn: Option<&str>) -> Result<Environment, BenchError> {
         match dsn {
-            None => Arena::throwaway(),
-            Some(dsn) => Arena::schema_in(dsn),
+            None => Environment::throwaway(),
+            Some(dsn) => Environment::schema_in(dsn),
         }
     }
 
-    fn throwaway() -> Result<Arena, BenchError> {
+    fn throwaway() -> Result<Environment, BenchError> {
         // A vacuum or a checkpoint that happened to fall into one half of a pair would decide it.
         let settings = Settings::durable()
             .with("autovacuum", "off")
@@ -55,7 +55,7 @@ impl Arena {
         let libpq = BTreeMap::new();
         let mut session = connect(&dsn_text, &libpq)?;
         load_schema(&mut session)?;
-        Ok(Arena {
+        Ok(Environment {
             session,
             dsn_text,
             libpq,
@@ -64,7 +64,7 @@ impl Arena {
         })
     }
 
-    fn schema_in(dsn: &str) -> Result<Arena, BenchError> {
+    fn schema_in(dsn: &str) -> Result<Environment, BenchError> {
         let schema = format!("dispatchbox_bench_{}", std::process::id());
         let mut libpq: BTreeMap<String, String> = std::env::vars()
             .filter(|(name, _)| name.starts_with("PG"))
@@ -74,16 +74,16 @@ impl Arena {
         let mut session = connect(dsn, &libpq)?;
         let create = format!("CREATE SCHEMA {schema}");
         session.batch("create a schema for the bench", &create)?;
-        let mut arena = Arena {
+        let mut environment = Environment {
             session,
             dsn_text: dsn.to_owned(),
             libpq,
             schema: Some(schema),
             _cluster: None,
         };
-        arena.check_schema()?;
-        load_schema(&mut arena.session)?;
-        Ok(arena)
+        environment.check_schema()?;
+        load_schema(&mut environment.session)?;
+        Ok(environment)
     }
 
     /// Fails where the tables would stand in another schema: the bench empties them. The DSN's own `options` stand above ours, and a pooler may
@@ -155,7 +155,7 @@ impl Arena {
     }
 }
 
-impl Drop for Arena {
+impl Drop for Environment {
     fn drop(&mut self) {
         if let Some(schema) = &self.schema {
             let drop = format!("DROP SCHEMA {schema} CASCADE");
