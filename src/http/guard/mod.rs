@@ -61,13 +61,13 @@ impl Guard {
         listener.set_nonblocking(true)?;
         let slots = Arc::new(Slots::new(places()));
         let (stopped, stop) = io::pipe()?;
-        let door = Door {
+        let acceptor = Acceptor {
             listener,
             slots: Arc::clone(&slots),
             stopped,
             backend,
         };
-        let thread = threads::start("guard", move || door.accept_all())?;
+        let thread = threads::start("guard", move || acceptor.accept_all())?;
         Ok(Guard {
             slots,
             stop,
@@ -92,7 +92,7 @@ pub(super) fn places() -> usize {
 }
 
 /// What the accept loop works with.
-struct Door {
+struct Acceptor {
     listener: TcpListener,
     slots: Arc<Slots>,
     /// At its end once the loop is to end.
@@ -100,7 +100,7 @@ struct Door {
     backend: Arc<Backend>,
 }
 
-impl Door {
+impl Acceptor {
     /// Takes one after the other, and ends only when none waits any more: who is in the queue has been told that it is connected, and
     /// closing the listener would reset it.
     fn accept_all(&self) {
