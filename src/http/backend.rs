@@ -22,7 +22,7 @@ use super::endpoints::Endpoints;
 use super::exchange::{Incoming, PEER, Reply};
 use super::guard;
 use super::lane::Lane;
-use super::route::{self, Pace};
+use super::route::{self, Priority};
 use super::socket::Socket;
 use crate::directory::PrivateDirectory;
 use crate::incident::Incident;
@@ -195,11 +195,11 @@ impl Dispatcher {
     fn dispatch(&self, request: Request) {
         let arrived = Instant::now();
         let method = request.method().to_string();
-        let lane = match route::find(&method, request.url()).pace() {
-            Pace::AtOnce => return answer(request, arrived, &self.endpoints),
-            Pace::Look => &self.looks,
-            Pace::Probe => &self.probes,
-            Pace::Call => &self.calls,
+        let lane = match route::find(&method, request.url()).priority() {
+            Priority::AtOnce => return answer(request, arrived, &self.endpoints),
+            Priority::Look => &self.looks,
+            Priority::Probe => &self.probes,
+            Priority::Call => &self.calls,
         };
         if let Err((request, _)) = lane.offer((request, arrived)) {
             let busy = Reply::error(503, "too many requests at once");

@@ -67,9 +67,9 @@ pub(super) fn is_api(target: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// How long an answer takes, and so who gives it.
+/// How long an answer takes, and so which group of threads gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(super) enum Priority {
     /// It is a constant: whoever takes the request answers it, and nothing that this waits for may ever come in.
     AtOnce,
     /// It looks at what the daemon knows.
@@ -82,14 +82,14 @@ pub(super) enum Pace {
 
 impl Route {
     /// How long the answer takes.
-    pub(super) fn pace(self) -> Pace {
+    pub(super) fn priority(self) -> Priority {
         match self {
             Route::Health | Route::BadPath(_) | Route::NotFound | Route::MethodNotAllowed(_) => {
-                Pace::AtOnce
+                Priority::AtOnce
             }
-            Route::Page | Route::Metrics | Route::Status => Pace::Look,
-            Route::Ready => Pace::Probe,
-            Route::DeadEvents(_) => Pace::Call,
+            Route::Page | Route::Metrics | Route::Status => Priority::Look,
+            Route::Ready => Priority::Probe,
+            Route::DeadEvents(_) => Priority::Call,
         }
     }
 }
