@@ -14,7 +14,7 @@ use super::body::{self, Selection};
 use super::calls::{BATCHES_MAX, CallError, Calls, FIRST_BATCH_MAX, come_again};
 use super::exchange::{Incoming, Reply};
 use super::query;
-use super::route::{DeadRoute, NO_EVENT_ID, Whom};
+use super::route::{DeadRoute, NO_EVENT_ID, Target};
 use crate::store::{BulkChange, Changed, DeadChange, LeftAlone, Session, StoreError};
 
 /// A list ends early behind so many bytes of payloads: a thousand large ones at a time no supervisor could hold. Counted as text and not as
@@ -32,14 +32,14 @@ pub(super) fn answer(route: DeadRoute, request: &Incoming, calls: &Calls) -> Rep
         DeadRoute::List => list(&request.target, calls),
         DeadRoute::Stats => stats(&request.target, calls),
         DeadRoute::Show(id) => show(id, calls),
-        DeadRoute::Change(change, whom) => query::nothing(&request.target)
+        DeadRoute::Change(change, target) => query::nothing(&request.target)
             .map_err(bad_request)
-            .and_then(|()| match whom {
-                Whom::One(id) => body::no_dry_run(&request.body)
+            .and_then(|()| match target {
+                Target::One(id) => body::no_dry_run(&request.body)
                     .map_err(bad_request)
                     .and_then(|()| change_one(change, id, calls)),
-                Whom::Batch => change_batch(change, &request.body, calls),
-                Whom::Matching => change_matching(change, &request.body, calls),
+                Target::Batch => change_batch(change, &request.body, calls),
+                Target::Matching => change_matching(change, &request.body, calls),
             }),
     };
     reply.unwrap_or_else(|refusal| refusal)

@@ -35,17 +35,17 @@ pub(super) enum DeadRoute {
     /// One of them.
     Show(i64),
     /// A change of some of them; the path of a requeue says retry, as it always has.
-    Change(DeadChange, Whom),
+    Change(DeadChange, Target),
 }
 
-/// With which.
+/// Which dead events a change is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whom {
-    /// This one.
+pub(super) enum Target {
+    /// The event with this id.
     One(i64),
-    /// Those that the body lists.
+    /// The events that the body lists.
     Batch,
-    /// All that the body describes.
+    /// All events that match the filter in the body.
     Matching,
 }
 
@@ -119,7 +119,7 @@ fn at(path: &str) -> Option<(Route, &'static str)> {
 
 fn dead_events(segments: &[&str]) -> Option<(Route, &'static str)> {
     let look = |route| Some((Route::DeadEvents(route), LOOK));
-    let change = |what, whom| Some((Route::DeadEvents(DeadRoute::Change(what, whom)), CHANGE));
+    let change = |what, target| Some((Route::DeadEvents(DeadRoute::Change(what, target)), CHANGE));
     let of_event = |segment: &str, make: &dyn Fn(i64) -> DeadRoute, methods| {
         let route = match event_id(segment) {
             Some(id) => Route::DeadEvents(make(id)),
@@ -130,19 +130,19 @@ fn dead_events(segments: &[&str]) -> Option<(Route, &'static str)> {
     match segments {
         [] => look(DeadRoute::List),
         ["stats"] => look(DeadRoute::Stats),
-        ["retry"] => change(DeadChange::Requeue, Whom::Matching),
-        ["discard"] => change(DeadChange::Discard, Whom::Matching),
-        ["retry-batch"] => change(DeadChange::Requeue, Whom::Batch),
-        ["discard-batch"] => change(DeadChange::Discard, Whom::Batch),
+        ["retry"] => change(DeadChange::Requeue, Target::Matching),
+        ["discard"] => change(DeadChange::Discard, Target::Matching),
+        ["retry-batch"] => change(DeadChange::Requeue, Target::Batch),
+        ["discard-batch"] => change(DeadChange::Discard, Target::Batch),
         [id] => of_event(id, &DeadRoute::Show, LOOK),
         [id, "retry"] => of_event(
             id,
-            &|id| DeadRoute::Change(DeadChange::Requeue, Whom::One(id)),
+            &|id| DeadRoute::Change(DeadChange::Requeue, Target::One(id)),
             CHANGE,
         ),
         [id, "discard"] => of_event(
             id,
-            &|id| DeadRoute::Change(DeadChange::Discard, Whom::One(id)),
+            &|id| DeadRoute::Change(DeadChange::Discard, Target::One(id)),
             CHANGE,
         ),
         _ => None,
@@ -233,12 +233,12 @@ mod tests {
             ("retry", DeadChange::Requeue),
             ("discard", DeadChange::Discard),
         ] {
-            for (path, whom) in [
-                (format!("/api/dead-events/7/{word}"), Whom::One(7)),
-                (format!("/api/dead-events/{word}-batch"), Whom::Batch),
-                (format!("/api/dead-events/{word}"), Whom::Matching),
+            for (path, target) in [
+                (format!("/api/dead-events/7/{word}"), Target::One(7)),
+                (format!("/api/dead-events/{word}-batch"), Target::Batch),
+                (format!("/api/dead-events/{word}"), Target::Matching),
             ] {
-                let expected = Route::DeadEvents(DeadRoute::Change(change, whom));
+                let expected = Route::DeadEvents(DeadRoute::Change(change, target));
                 assert_eq!(post(&path), expected, "{path}");
                 for method in ["GET", "HEAD", "PUT", "post", ""] {
                     assert_eq!(
