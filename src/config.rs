@@ -45,7 +45,8 @@ pub const RETRY_MULTIPLIER: RangeInclusive<f64> = 1.0..=1000.0;
 /// Part of a delay that chance may take off.
 pub const RETRY_JITTER: RangeInclusive<f64> = 0.0..=1.0;
 
-/// Seconds for one connection attempt or one statement: a loaded server needs more than an instant, and after an hour nobody waits.
+/// Seconds for one connection attempt or one statement: a loaded server needs more than an instant,
+/// and after an hour an answer is of no use.
 pub const DATABASE_SECONDS: RangeInclusive<f64> = 0.1..=3600.0;
 
 /// Seconds that a claim holds its events. A lease is renewed every quarter of its time, so below 2 s one slow round trip would lose
@@ -181,7 +182,7 @@ pub enum LogLevel {
     Info,
     /// Worse than normal.
     Warning,
-    /// Someone should look. CRITICAL means this, too.
+    /// A person should look. CRITICAL means this, too.
     Error,
 }
 

@@ -15,9 +15,10 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use crate::process::children;
 use crate::threads::{self, Thread};
 
-/// Starts the daemon, waits for it and hands its status on. The guard is what waits for the pipe; it must not outlive the daemon, whose
-/// number may belong to another process then. The daemon's files are its own: what it leaves for the next daemon, when it is killed,
-/// is of no use to anybody here.
+/// Starts the daemon, waits for it and exits with its status. The guard is the process that waits
+/// for the pipe. It must not outlive the daemon, whose number may belong to another process then.
+/// The daemon has files of its own: what it leaves for the next daemon, when it is killed, is of no
+/// use here.
 const SHELL: &str = r#"
 exec 3<&0
 RUNTIME_DIRECTORY=$(mktemp -d) || exit
@@ -77,7 +78,7 @@ impl Daemon {
             .args(launch.args);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            // What somebody has set for their own daemon says nothing about this one.
+            // Settings that the user has made for another daemon do not apply to this one.
             if ["DISPATCHBOX_", "PG", "DATABASE_URL", "RUNTIME_DIRECTORY"]
                 .iter()
                 .any(|prefix| text.starts_with(prefix))
@@ -137,22 +138,22 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if self.log.is_some() {
-            // Nobody is left to tell.
+            // A drop cannot return the status.
             let _ = self.end();
         }
     }
 }
 
-/// Passes the log on until its end, and the URL in it to whoever waits for that.
+/// Passes the log on until its end, and sends the URL that stands in it to `urls`.
 fn pass_on(stderr: ChildStderr, mut log: impl Write, urls: &Sender<String>) {
     for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
-        // Whoever closed our standard error does not want to know; a full disk is no reason to stop the daemon.
+        // A closed standard error or a full disk is no reason to stop the daemon.
         let _ = writeln!(log, "{line}");
         if let Some((_, rest)) = line.split_once(LISTENING)
             && let Some(url) = rest.split_whitespace().next()
         {
-            // A second one would be of no use to anybody.
+            // Only the first URL is waited for.
             let _ = urls.try_send(url.to_owned());
         }
     }

@@ -46,8 +46,8 @@ const TIMEOUTS: Timeouts = Timeouts {
     query: Duration::from_secs(10),
 };
 
-/// The daemon's arguments. Orders are logged and done. Invoices meet a receiver that is down, and are tried again for longer than
-/// anybody watches. Registrations are refused for good.
+/// The daemon's arguments. Orders are logged and done. Invoices meet a receiver that is down, and
+/// are tried again for longer than a person watches. Registrations are refused for good.
 const ARGS: &[&str] = &[
     "--processes",
     PROCESSES,
@@ -297,7 +297,7 @@ fn connect(cluster: &Cluster, dbname: &str) -> Result<Session, StoreError> {
     store::connect(&dsn, &TIMEOUTS, "dispatchbox demo")
 }
 
-/// Writes to standard output; whoever closed it does not want to know.
+/// Writes to standard output. That the reader has closed it is no failure.
 fn say(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes());

@@ -203,7 +203,7 @@ mod tests {
         set_mode(&given, 0o777)?;
         assert_eq!(found(Some(&given), &temporary)?.0, temporary.join(&own));
 
-        // It is no directory, or a link that somebody has put there.
+        // It is no directory, or a link that another process has put there.
         fs::remove_dir(temporary.join(&own))?;
         fs::create_dir(root.join("elsewhere"))?;
         symlink(root.join("elsewhere"), temporary.join(&own))?;

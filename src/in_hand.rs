@@ -1,15 +1,20 @@
-//! The in-hand file: what each runner of a worker is handling at this moment, readable after the worker's death.
+//! The in-hand file: what each runner of a worker is handling at this moment, readable after the
+//! worker's death.
 //!
-//! A crash must charge an attempt to exactly the events that were being handled, not to their neighbours in the same lease.
-//! Nobody can ask a dead process, so each runner writes what it starts into its slot of a small file: one `write_at` of 24 bytes
-//! when a handler starts, and one when the runner finds nothing to handle after it. So under load a handler's end costs no write: the
-//! next start is the note of it. An event that has finished is in no slot, whether it is settled or not. The page cache keeps the bytes
-//! when the process dies; that the host's death loses them is accepted, since then nobody can know what ran.
+//! A crash must charge an attempt to exactly the events that were being handled, not to their
+//! neighbours in the same lease. A dead process cannot be asked, so each runner writes what it
+//! starts into its slot of a small file: one `write_at` of 24 bytes when a handler starts, and one
+//! when the runner finds nothing to handle after it. So under load a handler's end costs no write:
+//! the note of the next start replaces it. An event that has finished is in no slot, whether it is
+//! settled or not. The page cache keeps the bytes when the process dies. The death of the host
+//! loses them, which is accepted, since then no process on it survives that could read them.
 //!
-//! The worker holds a lock on the file while it lives. Whoever gets the lock may act for the dead worker: its supervisor, or
-//! another supervisor on the host, which finds what a killed one left behind. The file appears under its final name only once it is
-//! locked, so a file that nobody locks always belongs to a dead worker. Who removes a file holds its lock and has seen that the file
-//! still lies at its path, so nobody removes one that was just made.
+//! The worker holds a lock on the file while it lives. A process that gets the lock may act for the
+//! dead worker: its supervisor, or another supervisor on the host, which finds what a killed one
+//! left behind. The file appears under its final name only once it is locked, so a file without a
+//! lock always belongs to a dead worker. A process removes a file only while it holds the lock and
+//! after it has seen that the file still lies at its path, so a file that was just made is never
+//! removed.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -38,7 +43,7 @@ const SUFFIX: &str = "in-hand";
 /// How it ends until then.
 const SUFFIX_UNNAMED: &str = "tmp";
 
-/// Who wrote the file.
+/// The worker that wrote the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// The worker's id, as its leases name it.
@@ -73,14 +78,17 @@ pub struct InHandFile {
 /// Whether a process that led a group may have ended since its group was noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leader {
-    /// It may, a moment ago: until its group is gone, too, its number goes to nobody else.
+    /// The leader was alive a moment ago and may have ended: until its group is gone, too, no other
+    /// process gets its number.
     MayBeGone,
-    /// Nobody knows when: its number may have led another group since, and that one's leader may be gone by now.
+    /// The time of the leader's end is not known: its number may have led another group since,
+    /// whose leader may be gone by now.
     MustLive,
 }
 
 impl InHand {
-    /// Kills the program that handled the event, with all its group, unless its number belongs to somebody else by now.
+    /// Kills the program that handled the event, with all its group, unless its number belongs to
+    /// another process by now.
     pub fn kill_group(&self, leader: Leader) {
         let is_ours = match started_ticks(self.group) {
             Some(ticks) => ticks == self.started_ticks,
@@ -191,7 +199,7 @@ impl InHandFile {
     }
 }
 
-/// A dead worker's file: locked by us, so nobody else acts on it.
+/// A dead worker's file. This process holds the lock, so no other process acts on it.
 #[derive(Debug)]
 pub struct Remains {
     /// Whose file it was.
@@ -211,7 +219,7 @@ impl Remains {
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => return None,
         }
         if !lies_at(&file, path) {
-            // Whoever had it before is done with it.
+            // The process that had the file before has finished with it.
             return None;
         }
         let owner = read_owner(&file).ok()?;
@@ -310,7 +318,8 @@ pub fn started_ticks(pid: u32) -> Option<u32> {
     u32::try_from(ticks & u64::from(u32::MAX)).ok()
 }
 
-/// Removes a file that nobody locks. Its worker may have made it this moment and then finds it gone when it has the lock.
+/// Removes a file that is not locked. Its worker may have made it this moment; the worker then
+/// finds it gone when it has the lock.
 fn remove_if_left(path: &Path) {
     let Ok(file) = File::open(path) else { return };
     if file.try_lock().is_ok() && lies_at(&file, path) {

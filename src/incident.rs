@@ -1,7 +1,9 @@
-//! Trouble that begins, changes and ends, and what of it is news: the log is told once of each, whatever number of calls meets it.
+//! An incident is trouble that begins, changes and ends. It is logged once when each of these
+//! happens, whatever number of calls meets it.
 //!
-//! How often the same, or something else, is worth a further line depends on where it is met, and is said when an incident is made. Nothing
-//! is told here: who meets the trouble knows its words.
+//! How often the same trouble, or other trouble, is worth a further line depends on the caller,
+//! which says so when it makes an incident. This module logs nothing: the caller that meets the
+//! trouble knows its words.
 
 use std::time::{Duration, Instant};
 

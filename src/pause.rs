@@ -9,7 +9,8 @@ pub fn pause(wait: Duration) {
     let _ = never::<()>().recv_timeout(wait);
 }
 
-/// Takes up to a fifth off at random, so that those who began to wait together do not return together.
+/// Takes up to a fifth off at random, so that threads that began to wait together do not return
+/// together.
 pub fn jittered(wait: Duration) -> Duration {
     wait.mul_f64(0.8 + 0.2 * fastrand::f64())
 }

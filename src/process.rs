@@ -130,7 +130,7 @@ impl Stat {
 }
 
 fn pid(number: u32) -> Option<Pid> {
-    // Groups 0 and 1 would be our own and everybody's.
+    // A signal to group 0 would reach our own group, and one to group 1 (`-1`) every process.
     i32::try_from(number)
         .ok()
         .filter(|&number| number > 1)

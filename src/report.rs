@@ -21,7 +21,7 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
-    /// Nobody knows yet: it has claimed nothing and met no trouble.
+    /// Not known yet: the worker has claimed nothing and met no trouble.
     Untried,
     /// They get through.
     Granted,
@@ -35,7 +35,8 @@ pub enum Access {
 }
 
 impl Access {
-    /// Says whether there is a connection, whatever comes of the statements; `None` when nobody knows yet.
+    /// Says whether there is a connection, whatever comes of the statements; `None` while that is
+    /// not known.
     pub fn is_connected(self) -> Option<bool> {
         match self {
             Access::Untried => None,
@@ -57,7 +58,7 @@ pub enum Trouble {
     Schema,
     /// The role may not do it.
     PermissionDenied,
-    /// Somebody holds a lock on the table.
+    /// Another session holds a lock on the table.
     TableLocked,
     /// No answer within the time that a statement has.
     TimedOut,

@@ -1,7 +1,8 @@
 //! Threads: each has a name, and its end is an event, also where that is a panic.
 //!
-//! A thread stops when what it waits for ends: a channel is disconnected, a pipe is closed. So nothing here tells it to stop. Who started it
-//! does, and waits for its end no longer than it can afford: a call to a stuck server cannot be ended.
+//! A thread stops when what it waits for ends: a channel is disconnected, a pipe is closed. So
+//! nothing here tells it to stop. The code that started it does, and waits for its end no longer
+//! than it can afford: a call to a stuck server cannot be ended.
 
 use std::io;
 use std::thread::{self, JoinHandle};

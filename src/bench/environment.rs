@@ -1,4 +1,5 @@
-//! Where the bench takes place: a throwaway server, or a schema of its own in a database that somebody has named.
+//! Where the bench runs: a throwaway server, or a schema of its own in the database that `--dsn`
+//! names.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,11 +1,12 @@
-//! Who may use the HTTP API, as it was set. The token and the open API are two answers to one question: both at once are a mistake.
+//! Which requests may use the HTTP API, by the options. The token and the open API are two answers
+//! to one question: both at once are a mistake.
 
 use crate::cli::layers::Layers;
 use crate::cli::values;
 use crate::error::UsageError;
 use crate::http::{Access, ApiToken};
 
-/// Reads the three options and says who may.
+/// Reads the three options and decides which requests may use the API.
 pub(super) fn resolve(layers: &mut Layers) -> Result<Access, UsageError> {
     let mut token = None;
     if let Some(given) = layers.given("api-token-file") {

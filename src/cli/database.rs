@@ -25,7 +25,7 @@ pub(super) fn resolve(layers: &mut Layers, env: &Env) -> Result<Dsn, UsageError>
     })
 }
 
-/// The same for who can do without: `None` when no place has one.
+/// Finds the DSN for a command that can work without one: `None` when no place has one.
 pub(super) fn resolve_optional(layers: &mut Layers, env: &Env) -> Result<Option<Dsn>, UsageError> {
     let Some(found) = find(layers, env)? else {
         return Ok(None);
@@ -57,7 +57,8 @@ pub(super) fn resolve_optional(layers: &mut Layers, env: &Env) -> Result<Option<
     Ok(Some(dsn))
 }
 
-/// Says which of two counts that stand side by side: whoever gave both may mean the other one.
+/// Warns that two options of equal rank give a DSN, and says which one counts: the other one may be
+/// meant.
 fn warn_of_two(layers: &mut Layers, source: Source) {
     let is_given = |name| layers.given_by(name, source).is_some();
     if is_given("dsn") && is_given("dsn-file") {

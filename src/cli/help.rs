@@ -6,7 +6,7 @@ use argh::{FlagInfo, FlagInfoKind, Optionality, PositionalInfo};
 
 use crate::cli::commands::{COMMANDS, Spec};
 
-/// Widest line: the terminals that everybody has.
+/// Widest line: every terminal has this width.
 const WIDTH: usize = 80;
 
 /// Where descriptions begin; a longer name gets a line of its own.

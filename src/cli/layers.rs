@@ -24,7 +24,7 @@ pub enum Source {
     File,
     /// Code of the program itself: its own routes, which stand before all others.
     Program,
-    /// Nobody said anything.
+    /// The built-in default: no layer gives a value.
     Default,
 }
 
@@ -62,7 +62,7 @@ pub struct Effective {
     pub source: Source,
 }
 
-/// A value as somebody gave it.
+/// A value as a layer gives it.
 #[derive(Debug, Clone)]
 pub(super) struct Given {
     pub(super) text: String,

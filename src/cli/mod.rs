@@ -41,8 +41,8 @@ use crate::store::{Session, StoreError, StoreErrorKind};
 /// What our variables and libpq's begin with.
 const OUR_PREFIXES: [&str; 3] = ["DISPATCHBOX_", "PG", "DATABASE_URL"];
 
-/// Takes the environment as a map. A variable that is not UTF-8 is an error where we would read it, and nobody's business
-/// elsewhere.
+/// Takes the environment as a map. A variable that is not UTF-8 is an error where the program would
+/// read it, and is ignored elsewhere.
 pub fn environment(
     vars: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Env, UsageError> {

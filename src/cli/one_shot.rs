@@ -114,8 +114,8 @@ pub(super) enum Failure {
     Store(StoreError),
     /// Anything else, in words.
     Other(String),
-    /// Whoever reads the output has gone away, and with him the purpose.
-    NobodyReads,
+    /// The reader of standard output has closed it, so the rest of the work has no purpose.
+    OutputClosed,
 }
 
 impl From<UsageError> for Failure {
@@ -140,7 +140,7 @@ impl Failure {
     /// A failed write to standard output or a file; `where_to` completes "could not write".
     pub(super) fn of_write(where_to: &str, err: &io::Error) -> Failure {
         if err.kind() == io::ErrorKind::BrokenPipe {
-            return Failure::NobodyReads;
+            return Failure::OutputClosed;
         }
         Failure::Other(format!("could not write {where_to}: {}", io_cause(err)))
     }
@@ -193,7 +193,7 @@ pub(super) fn run<T>(
         Ok(code) => code,
         Err(Failure::Usage(err)) => complain(&err.hint(hint)),
         Err(Failure::Store(err)) => database_failed(&err, &target.dsn, why),
-        Err(Failure::NobodyReads) => ExitCode::SUCCESS,
+        Err(Failure::OutputClosed) => ExitCode::SUCCESS,
         Err(Failure::Other(text)) => {
             say(&format!("error: {text}\n"));
             ExitCode::from(EXIT_FAILED)

@@ -1,8 +1,9 @@
-//! Standard output: what a command has to say there, and what comes of it when that cannot be written.
+//! Standard output: what a command writes there, and what happens when that fails.
 //!
-//! Whoever closed it does not want to know, so a broken pipe is no failure. Anything else (a full disk behind a redirection) is one: a script
-//! would take half an answer for a whole one. No work is broken off for it, since what a command does in the database matters more than what it
-//! says: it is told at the end.
+//! A broken pipe is no failure: the reader has closed it because it wants no more. Anything else (a
+//! full disk behind a redirection) is a failure: a script would take half an answer for a whole
+//! one. No work is broken off for it, since what a command does in the database matters more than
+//! what it prints: the failure is reported at the end.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -34,14 +35,14 @@ impl Unwritten {
     }
 }
 
-/// Writes to standard output, and fails also when nobody reads it any more.
+/// Writes to standard output, and fails also when the reader has closed it.
 pub(super) fn write(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
 }
 
-/// Writes to standard output; whoever closed it does not want to know.
+/// Writes to standard output. That the reader has closed it is no failure.
 pub(super) fn print(text: &str) -> Result<(), Unwritten> {
     write(text).or_else(|err| Unwritten::of(&err).map_or(Ok(()), Err))
 }

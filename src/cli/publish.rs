@@ -60,7 +60,7 @@ pub fn run(args: &PublishArgs, env: &Env, handlers: &Handlers) -> ExitCode {
             }
             id => id?,
         };
-        // Whoever does not learn the id would write the event again.
+        // A script that does not learn the id would write the event again.
         print(&if args.json {
             format!("{{\"id\":{id}}}\n")
         } else {

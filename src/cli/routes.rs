@@ -89,7 +89,8 @@ pub(super) fn from_table(
             name: name.to_owned(),
         },
     };
-    // Whether an unknown handler takes a key nobody can say: that there is none is told when the route is built.
+    // Whether an unknown handler takes a key is not known: that there is no such handler is
+    // reported when the route is built.
     let is_known = match &handler {
         HandlerSpec::Library { name } => handlers.knows(name),
         HandlerSpec::Log | HandlerSpec::Exec { .. } | HandlerSpec::Http { .. } => true,

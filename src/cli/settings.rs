@@ -28,7 +28,8 @@ pub struct RunSettings {
     pub config: Config,
     /// Where the database is.
     pub dsn: Dsn,
-    /// Who may use the HTTP API. Not among the settings that travel to the workers, because it may hold the token.
+    /// Which requests may use the HTTP API. It is not among the settings that travel to the
+    /// workers, because it may hold the token.
     pub access: Access,
     /// What is allowed but looks wrong: to be logged once the log is up.
     pub warnings: Vec<String>,
@@ -71,7 +72,7 @@ fn read_all(
     handlers: &Handlers,
 ) -> Result<(RunSettings, Vec<Effective>), UsageError> {
     let mut layers = Layers::gather(args.given(), env)?;
-    // Its refusal waits: whoever mistyped an option learns that first.
+    // A refusal of the DSN waits: a mistyped option is reported first.
     let dsn = database::resolve(&mut layers, env);
     let mut config = scalars(&mut layers)?;
     let access = access::resolve(&mut layers)?;
@@ -299,7 +300,8 @@ fn check_routes(
     Routes::new(&config, handlers).map(drop)
 }
 
-/// The longest delay counts, but whoever wrote a longer first one may have forgotten it.
+/// Warns of a first delay that is longer than the longest delay. The longest delay counts, but its
+/// value may have been forgotten.
 fn warn_of_cut_delays(layers: &mut Layers, config: &Config) {
     let routes = config
         .routes
@@ -327,7 +329,8 @@ fn warn_of_cut_delays(layers: &mut Layers, config: &Config) {
     layers.warnings.extend(warnings);
 }
 
-/// A lease that is shorter than an attempt to connect is allowed: whoever wants quick recovery accepts that an outage may cost leases.
+/// Warns of a lease that is shorter than an attempt to connect. It is allowed: quick recovery may
+/// be worth leases that are lost in an outage.
 fn warn_of_slow_connects(layers: &mut Layers, config: &Config, dsn: &Dsn) {
     let timeouts = Timeouts {
         connect: config.connect_timeout,
@@ -365,7 +368,8 @@ fn hint_of_long_handlers(config: &Config, handlers: &Handlers) -> Option<String>
     ))
 }
 
-/// A drain that is shorter than a handler may take is allowed: whoever restarts in a hurry accepts that attempts are cut short.
+/// Warns of a drain that is shorter than a handler may take. It is allowed: a quick restart may be
+/// worth attempts that are cut short.
 fn warn_of_short_drain(layers: &mut Layers, config: &Config) {
     let timeouts = config.routes.iter().map(|route| route.timeout);
     let longest = timeouts.fold(Duration::ZERO, Duration::max);

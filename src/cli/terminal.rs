@@ -239,8 +239,9 @@ pub(super) fn safe_json(json: &str) -> String {
     safe
 }
 
-/// Asks a person whether to do `what` ("discard 3 dead events"), unless `--yes` has answered already. Where nobody can be asked, not having
-/// said `--yes` is an error and not a no: a script would take silence for success.
+/// Asks a person whether to do `what` ("discard 3 dead events"), unless `--yes` has answered
+/// already. Where the command has no terminal to ask on, a missing `--yes` is an error and not a
+/// no: a script would take silence for success.
 pub(super) fn is_confirmed(is_yes: bool, what: &str) -> Result<bool, UsageError> {
     if is_yes {
         return Ok(true);

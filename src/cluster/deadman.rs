@@ -1,7 +1,9 @@
-//! The shell that stands between us and the server: it does what it is told and cleans up when nobody is left to tell it anything.
+//! The shell that stands between this process and the server: it executes commands, and cleans up
+//! when the process that sends them has ended.
 //!
-//! Why not a `Drop`: it does not run in a static, nor after SIGKILL. Why not a signal from the kernel (PDEATHSIG): the server would get
-//! it from the thread that ends, not from the process, and nobody would remove the directory.
+//! Why not a `Drop`: it does not run in a static, nor after SIGKILL. Why not a signal from the
+//! kernel (PDEATHSIG): the server would get it when the thread ends, not when the process ends, and
+//! the directory would stay.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -31,10 +33,12 @@ const START_POLL: Duration = Duration::from_millis(5);
 /// Lines of the server's log that an error shows.
 const LOG_LINES: usize = 8;
 
-/// Obeys one command a line and answers each with `exit status, pid of the server`. QUIT alone would leave a stopped server (SIGSTOP)
-/// hanging for ever, hence CONT for it and what it has forked. After `keep` the server outlives the pipe; the directory goes with it. An
-/// answer that nobody is left to read must not end the shell before it has cleaned up, hence the trap; ignored for good, the signal would be
-/// ignored by the server, too.
+/// Executes one command per line and answers each with `exit status, pid of the server`. SIGQUIT
+/// alone would leave a stopped server (SIGSTOP) hanging for ever, hence SIGCONT for the server and
+/// the processes it has forked. After `keep` the server outlives the pipe; the directory is removed
+/// when the server ends. An answer to a closed pipe must not end the shell before it has cleaned
+/// up, hence the trap. Were the signal ignored instead, the server would inherit that and ignore
+/// it, too.
 const DEADMAN: &str = r#"
 trap : PIPE
 directory=$1 binaries=$2; shift 2
@@ -105,7 +109,8 @@ impl Deadman {
             command.uid(uid).gid(gid);
         }
         let mut shell = command.spawn().map_err(|source| {
-            // Nobody else will remove it; it is empty, and what fails here fails with the error below.
+            // No other code removes this directory. It is empty, and an error here is also the
+            // error below.
             let _ = fs::remove_dir(&directory);
             ClusterError::Shell {
                 doing: "start a private cluster".to_owned(),
@@ -189,7 +194,8 @@ impl Drop for Deadman {
     }
 }
 
-/// Makes a new directory, never an existing one: names under /tmp can be guessed and taken by anybody.
+/// Makes a new directory and never takes an existing one: any user can guess a name under /tmp and
+/// create it first.
 fn make_directory(user: Option<(u32, u32)>) -> Result<PathBuf, ClusterError> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let path = loop {

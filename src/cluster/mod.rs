@@ -1,11 +1,14 @@
 //! A private, throwaway PostgreSQL server for the demo, the bench and the tests.
 //!
-//! It listens on a unix socket in a directory of its own, so it clashes with nothing, and it is gone with its owner, however that
-//! ends. Statics are not dropped and programs get killed, so the server is started by a small shell that reads a pipe which only this
-//! process holds: at the pipe's end, however it came, the shell stops the server and removes the directory. Everything that touches
-//! the data directory goes through that shell, one command at a time, so that nothing is half done when the directory goes.
+//! The server listens on a unix socket in a directory of its own, so it clashes with nothing. It
+//! ends when its owner ends, in whatever way that happens. Statics are not dropped and programs get
+//! killed, so the server is started by a small shell that reads a pipe which only this process
+//! holds. When the pipe ends, the shell stops the server and removes the directory. Every operation
+//! on the data directory goes through that shell, one command at a time, so that no operation is
+//! half done when the directory is removed.
 //!
-//! Deliberately not here: TCP, passwords, more than one server a directory. Who may open the directory (mode 0700) may connect.
+//! Deliberately not here: TCP, passwords, more than one server per directory. A user that may open
+//! the directory (mode 0700) may connect.
 
 mod deadman;
 mod programs;
@@ -36,7 +39,7 @@ pub enum ClusterError {
     #[error(
         "found neither a user `postgres` nor `nobody` to run the server as: PostgreSQL refuses root, so start as another user"
     )]
-    NobodyToRunAs,
+    NoUserToRunAs,
     /// The cluster's directory could not be made.
     #[error("could not make the directory `{}`: {source}", path.display())]
     Directory {

@@ -1,4 +1,4 @@
-//! Where the server's programs are, and whom they may run as.
+//! Where the server's programs are, and which user they run as.
 
 use std::fs;
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ pub(super) fn server_user() -> Result<Option<(u32, u32)>, ClusterError> {
         .iter()
         .find_map(|name| ids_in(&passwd, name))
         .map(Some)
-        .ok_or(ClusterError::NobodyToRunAs)
+        .ok_or(ClusterError::NoUserToRunAs)
 }
 
 fn ids_in(passwd: &str, name: &str) -> Option<(u32, u32)> {

@@ -50,7 +50,8 @@ impl Published {
         *lock(&self.survey) = Some(survey);
     }
 
-    /// What the last survey found, unless it is too old to say anything about now: while the database is away nobody knows.
+    /// The last survey of the table, or `None` when it is too old to describe the table now: while
+    /// the database is away, the counts are unknown.
     pub fn fresh_survey(&self) -> Option<Survey> {
         lock(&self.survey)
             .clone()
@@ -61,7 +62,7 @@ impl Published {
 /// What waits and what is dead in the table, counted now and then by one process at a bounded cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
-    /// Due events that nobody has claimed, counted no further than the cap.
+    /// Due events that are not claimed, counted no further than the cap.
     pub backlog: u64,
     /// Events that cannot be read, and are passed over.
     pub unreadable: u64,
@@ -131,7 +132,8 @@ pub struct State {
 pub struct Finding {
     /// Of which kind it is.
     pub trouble: Trouble,
-    /// What it is, with the remedy where one is known: for those who may know.
+    /// What was found, with the remedy where one is known. It is shown only to clients that may use
+    /// the API.
     pub detail: String,
 }
 

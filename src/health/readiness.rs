@@ -87,7 +87,8 @@ impl State {
 }
 
 impl State {
-    /// Says more about why the daemon should get no traffic, where more is known: for those who may know.
+    /// Returns more detail about why the daemon should get no traffic, where more is known. It is
+    /// shown only to clients that may use the API.
     pub fn detail(&self) -> Option<String> {
         if let Some(finding) = &self.database {
             return Some(finding.detail.clone());

@@ -1,43 +1,47 @@
-//! Who may use the API: a pure function of the settings, the peer and the headers.
+//! Which requests may use the API: a pure function of the settings, the peer and the headers.
 //!
-//! Dead events hold payloads, and requeuing or discarding them changes what is delivered, so the default is narrow: without a token
-//! only who is on this host and calls it by a loopback name; with a token whoever shows it, from anywhere. `/health`, `/ready`,
-//! `/metrics` and the page hold no payload and are open.
+//! Dead events hold payloads, and requeuing or discarding them changes what is delivered. So the
+//! default is narrow: without a token, only clients on this host that call it by a loopback name;
+//! with a token, every client that shows it, from anywhere. `/health`, `/ready`, `/metrics` and the
+//! page hold no payload and are open.
 //!
 //! What each rule is against:
 //! - *the peer*: strangers in the network; the port listens on all addresses by default;
-//! - *the forwarding headers*: a proxy on this host, which makes everybody's peer a loopback address. One that adds no such header
-//!   cannot be told from a local client: behind it, set a token;
+//! - *the forwarding headers*: a proxy on this host, behind which every client's peer is a loopback
+//!   address. A proxy that adds no such header cannot be told from a local client: behind it, set a
+//!   token;
 //! - *the Host header*: a web page whose own name was made to lead to 127.0.0.1 (DNS rebinding);
-//! - *Origin and Sec-Fetch-Site*: a web page elsewhere that makes the browser of somebody on this host post here. Other clients send
-//!   neither, and need not. No CORS header is ever sent, so no page elsewhere can read an answer, or send a token: a browser asks
-//!   before it sends that header to another site, and is refused. So where the token is shown, a Host that a proxy has replaced,
-//!   which fits no Origin, is no reason to refuse;
+//! - *Origin and Sec-Fetch-Site*: a web page elsewhere that makes a browser on this host post here.
+//!   Other clients send neither header, and need not. No CORS header is ever sent, so no page
+//!   elsewhere can read an answer, or send a token: a browser asks before it sends that header to
+//!   another site, and is refused. So a request that shows the token is not refused for a Host that
+//!   a proxy has replaced and that fits no Origin;
 //! - *the token*: everything else.
 //!
-//! `--http-open-api` switches all of it off, cross-site requests included: it restores the predecessor exactly, for a port that only
-//! friends can reach.
+//! `--http-open-api` switches all of these rules off, those against cross-site requests included.
+//! It restores the behavior of the predecessor exactly, for a port that only friends can reach.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::exchange::{Incoming, Reply};
 use super::token::ApiToken;
 
-/// Who may use the API.
+/// Which requests may use the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
-    /// Everybody.
+    /// All requests.
     Open,
-    /// Who shows this token.
+    /// Requests that show this token.
     Token(ApiToken),
-    /// Who is on this host, and calls it by a loopback name or one of these.
+    /// Requests from this host that name it by a loopback name or by one of these names.
     Local {
         /// Further names, in lower case.
         allowed_hosts: Vec<String>,
     },
 }
 
-/// Headers by which a proxy says that it speaks for somebody else, beside all that begin with `X-Forwarded-`.
+/// Headers by which a proxy says that it forwards a request for another client, beside all that
+/// begin with `X-Forwarded-`.
 const FORWARDED_BY: [&str; 8] = [
     "forwarded",
     "via",
@@ -52,7 +56,8 @@ const FORWARDED_BY: [&str; 8] = [
 const FORWARDED_PREFIX: &str = "x-forwarded";
 
 impl Access {
-    /// What whoever starts the daemon should know, when it listens at this address.
+    /// Returns the warning about this setting that the log gets at the start, for a listener at
+    /// this address.
     pub(super) fn warning(&self, address: SocketAddr) -> Option<String> {
         let is_public = !address.ip().to_canonical().is_loopback();
         match self {
@@ -89,7 +94,8 @@ fn check_site(request: &Incoming, has_token: bool) -> Result<(), Reply> {
     let refused = || Err(Reply::error(403, "cross-site requests are refused"));
     let mut is_same_origin = false;
     for site in request.all("Sec-Fetch-Site") {
-        // Another port of this host is the same site, and may be anybody's; what it gets by GET it cannot read.
+        // Another port of this host counts as the same site and may serve a page of another user.
+        // Such a page cannot read what it gets by GET.
         let is_ours = matches!(site, "same-origin" | "none") || (site == "same-site" && !changes);
         if !is_ours {
             return refused();
@@ -175,7 +181,7 @@ fn is_forwarded(request: &Incoming) -> bool {
     })
 }
 
-/// The header of this name, if there is exactly one: of two nobody knows which one counts.
+/// The header of this name, if there is exactly one: of two, it is not known which one counts.
 fn only<'a>(request: &'a Incoming, name: &'a str) -> Option<&'a str> {
     let mut all = request.all(name);
     all.next().filter(|_| all.next().is_none())

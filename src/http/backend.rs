@@ -1,10 +1,12 @@
-//! The server behind the guard: tiny_http on a private socket, the one place that knows it.
+//! The server behind the guard: tiny_http on a private socket. No other file knows it.
 //!
-//! Its accept loop ends for good at its first error, such as a moment without descriptors, and then nobody listens. Whoever finds
-//! that out by a failed connect says so, and another server takes its place.
+//! The accept loop of tiny_http ends for good at its first error, such as a moment without
+//! descriptors, and then the socket has no listener. A connection of the guard that fails to
+//! connect reports that, and another server takes its place.
 //!
-//! One thread takes the requests. What needs no look at anything it answers itself; the rest goes to lanes, and when a lane is full
-//! the answer is 503. So /health waits for nobody, whatever the others wait for.
+//! One thread takes the requests. It answers itself the requests that need no look at anything. The
+//! others go to lanes, and when a lane is full the answer is 503. So /health never waits for
+//! another request.
 
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
@@ -159,7 +161,8 @@ impl Dispatcher {
     fn run(&self) {
         loop {
             let listening = self.backend.listening();
-            // Also ends when it is unblocked: because nobody listens, or because this is the end.
+            // The loop also ends when it is unblocked: because the server no longer listens, or
+            // because the daemon stops.
             while let Ok(request) = listening.server.recv() {
                 self.dispatch(request);
             }

@@ -1,11 +1,14 @@
 //! Database calls of the API: few at a time, each with an end.
 //!
-//! A call has a thread of its own, since a server that is stuck cannot be made to answer: whoever asked is answered in time, and the thread
-//! keeps its place until its call is ended. So however long a table is locked or a server stuck, the API holds `CALLS_MAX` threads and
-//! connections, a further call waits for a place, `PLACE_MAX` at most, and no thread that answers `/health` is ever in here.
+//! A call has a thread of its own, since a call to a stuck server cannot be ended by its caller:
+//! the request is answered in time, and the thread keeps its place until its call has ended. So
+//! however long a table is locked or a server stuck, the API holds `CALLS_MAX` threads and
+//! connections, a further call waits for a place, `PLACE_MAX` at most, and no thread that answers
+//! `/health` ever waits here.
 //!
-//! Connections are borrowed from a pool, where they wait for the next click, for a while. One that has died meanwhile is replaced before it
-//! is lent: a change that must not be made twice would learn it in the middle.
+//! Connections are borrowed from a pool, which keeps them open for a while for the next request. A
+//! connection that has died meanwhile is replaced before it is lent: otherwise a change that must
+//! not be made twice would learn it in the middle.
 
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +27,7 @@ use crate::threads::{self, Unfinished};
 /// Calls under way at most.
 pub(super) const CALLS_MAX: usize = 4;
 
-/// A connection that nobody has used for this long is closed: a page that is open asks again within seconds.
+/// A connection that was unused for this long is closed: an open page asks again within seconds.
 const IDLE_MAX: Duration = Duration::from_mins(1);
 
 /// How long a request may wait for a place, from its arrival on: a page that asks for ten things at once is served in turns, and a client
@@ -45,7 +48,8 @@ pub(super) const BATCHES_MAX: Duration = Duration::from_secs(10);
 /// and again comes to an end.
 pub(super) const FIRST_BATCH_MAX: Duration = Duration::from_secs(12);
 
-/// Whoever asks waits no longer than this: to connect, for the batches, and for one that began at their end.
+/// A request waits no longer than this for its call: to connect, for the batches, and for a batch
+/// that began at their end.
 const ANSWER_MAX: Duration = Duration::from_secs(19);
 
 /// Seconds after which asking again makes sense.
@@ -92,7 +96,8 @@ impl Calls {
         let pool = self.pool.clone();
         let result = threads::within("api", ANSWER_MAX, move || {
             let result = pool.get().and_then(|mut session| call(&mut session));
-            // Before the answer: whoever gets it may ask again at once.
+            // The place is given back before the answer is sent: the client may send its next
+            // request at once.
             drop(place);
             result
         });
@@ -150,7 +155,7 @@ impl Calls {
 pub(super) enum CallError {
     /// All places are taken, and none became free in time.
     TooMany,
-    /// The database is away, or lets nobody in.
+    /// The database is away, or refuses the connection.
     Unavailable,
     /// A lock, a slow server, or too much asked for.
     TooSlow,

@@ -66,7 +66,7 @@ impl Endpoints {
     /// Why the daemon should get no traffic now.
     fn refusal(&self) -> Option<NotReady> {
         let health = &self.published.health;
-        // Whoever leaves asks the database no more.
+        // A daemon that drains asks the database no more.
         if health.state().phase != DaemonPhase::Draining {
             self.probe.ask();
         }

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 const JSON: &str = "application/json";
 
-/// Tells the endpoints who is at the other end; no client can send it.
+/// The header by which the guard tells the endpoints the address of the peer; a client cannot send
+/// it.
 pub(super) const PEER: &str = "X-Dispatchbox-Peer";
 
 /// A whole request, its body included.
@@ -15,7 +16,7 @@ pub(super) struct Incoming {
     pub(super) method: String,
     /// Path and query as they were sent, percent-encoded.
     pub(super) target: String,
-    /// Who is at the other end of the connection; `None` when that cannot be known.
+    /// The address at the other end of the connection; `None` when it cannot be known.
     pub(super) peer: Option<IpAddr>,
     /// Names and values in their order; a name may come more than once.
     pub(super) headers: Vec<(String, String)>,

@@ -1,4 +1,5 @@
-//! A few threads for one kind of answers, so that slow ones wait for each other and for nobody else.
+//! A few threads for one kind of answers, so that slow answers wait for each other and for no other
+//! kind.
 
 use std::io;
 

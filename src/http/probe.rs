@@ -1,13 +1,18 @@
-//! Could events be delivered now? A look a second where somebody asks, shared by all who do, and one now and then where nobody does, so that
-//! the log tells what is wrong, and who asks seldom is told the truth at once.
+//! Readiness: finds out whether events could be delivered now.
 //!
-//! A thread of its own looks, because a call to a stuck server cannot be ended by the caller: who asks waits a bounded time and
-//! then gets "not connected".
+//! While requests ask, there is at most one look per second, whose result all of them share. While
+//! no request asks, there is a look every `UNASKED`: so the log tells what is wrong, and the first
+//! request after a pause gets a current answer at once.
 //!
-//! A look does to no row what workers do to many, so it meets what they would meet, also while they have nothing to do. A database
-//! that cannot be reached is told at once; what a working connection refuses, a table that is locked for instance, only when it has
-//! lasted as long as a worker's trouble has to. The latter is told to the log here, with its remedy where one is known: workers that have
-//! nothing to settle never meet it. That the database is away they notice by themselves, and tell.
+//! Looks have a thread of their own, because a call to a stuck server cannot be ended by its
+//! caller: a request waits a bounded time and then gets "not connected".
+//!
+//! A look does to no row what workers do to many, so it meets the errors that they would meet, also
+//! while they have nothing to do. A database that cannot be reached is reported at once. A refusal
+//! on a working connection, such as a locked table, is reported only when it has lasted as long as
+//! a worker's trouble has to. The probe logs such a refusal, with its remedy where one is known,
+//! because workers that have nothing to settle never meet it. That the database is away the workers
+//! notice and log by themselves.
 
 use std::io;
 use std::num::NonZeroU16;
@@ -28,13 +33,13 @@ use crate::threads;
 /// An answer is shared for this long.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Time between two looks that nobody asked for: a few quick queries.
+/// Time between two looks while no request asks for one: a look is a few quick queries.
 const UNASKED: Duration = Duration::from_secs(5);
 
 /// Bounds the connect, and again the query, of one look.
 const LOOK_MAX: Duration = Duration::from_secs(2);
 
-/// Who asks waits at most this long for a look under way.
+/// A request waits at most this long for a look under way.
 const ASK_MAX: Duration = Duration::from_millis(4500);
 
 /// The way to ask. Cheap to clone.
@@ -157,7 +162,7 @@ impl Probe {
         }
         if state.looking_since.is_none() {
             state.looking_since = Some(now);
-            // The channel is empty: only who sets `looking_since` sends.
+            // The channel is empty: only the thread that sets `looking_since` sends.
             let _ = self.look.try_send(());
         }
         true
@@ -174,7 +179,8 @@ impl Shared {
         self.health.update(|health| health.database = finding);
     }
 
-    /// Says whether a look that nobody asked for is to be made now: none is under way, and the daemon runs.
+    /// Says whether to make a look now that no request has asked for: none is under way, and the
+    /// daemon runs.
     fn begin_unasked(&self) -> bool {
         let mut state = self.lock();
         let is_wanted =

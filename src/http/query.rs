@@ -1,8 +1,10 @@
 //! Pure: what stands behind the question mark → filter and page.
 //!
-//! Values are percent-decoded UTF-8, a plus sign is a space, an empty value is none. A percent sign without two hexadecimal digits
-//! stands for itself, as in every browser. A name that counts may come once: of two values nobody knows which one is meant. Other
-//! names are ignored, as they always were, unless they look like a slip: a filter that is ignored shows, or counts, all.
+//! Values are percent-decoded UTF-8, a plus sign is a space, an empty value is none. A percent sign
+//! without two hexadecimal digits stands for itself, as in every browser. A name that counts may
+//! come once: of two values, it is not known which one is meant. Other names are ignored, as they
+//! always were, unless they look like a slip: a request whose filter is ignored shows, or counts,
+//! all events.
 
 use std::borrow::Cow;
 
@@ -15,7 +17,7 @@ const LIMIT_MAX: u32 = 1000;
 
 const LIMIT_DEFAULT: u32 = 100;
 
-/// How a time is to be written, for those who wrote it otherwise.
+/// How a time is to be written, for the message about a value in another form.
 pub(super) const TIME_EXAMPLE: &str = "a time such as 2025-01-02T03:04:05Z";
 
 /// Names that a filter may have.

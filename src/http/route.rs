@@ -70,7 +70,8 @@ pub(super) fn is_api(target: &str) -> bool {
 /// How long an answer takes, and so which group of threads gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Priority {
-    /// It is a constant: whoever takes the request answers it, and nothing that this waits for may ever come in.
+    /// The answer is a constant: the thread that takes the requests gives it, and no wait may ever
+    /// be added to it.
     AtOnce,
     /// It looks at what the daemon knows.
     Look,

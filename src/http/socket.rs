@@ -1,11 +1,13 @@
 //! The private socket between the guard and the server behind it.
 //!
-//! A name in the file system is needed to bind it and for nothing else: an open descriptor leads to the socket as well, by its link
-//! in /proc. So the name lives for microseconds, in a directory that only this user may enter, and a killed daemon leaves nothing
-//! behind; what one leaves that is killed in those microseconds, a later start removes.
+//! A name in the file system is needed to bind it and for nothing else: an open descriptor leads to
+//! the socket as well, by its link in /proc. So the name lives for microseconds, in a directory
+//! that only this user may enter, and a killed daemon leaves nothing behind. If a daemon is killed
+//! in those microseconds, a later start removes what it has left.
 //!
-//! Refused: an abstract address, which every user of the host could connect to, and a loopback port for the same reason. Whoever
-//! reaches this socket can say who the peer of a request is.
+//! Refused: an abstract address, which every user of the host could connect to, and a loopback port
+//! for the same reason. A process that reaches this socket can claim any peer address for a
+//! request.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -22,7 +24,7 @@ const PREFIX: &str = "http-";
 /// The socket's name in its directory.
 const NAME: &str = "dispatchbox";
 
-/// A directory of ours that is older than this is no longer needed by whoever made it.
+/// A directory of ours that is older than this is no longer needed by the daemon that made it.
 const LEFT_SECONDS: i64 = 60;
 
 /// The way to the listener. Dropping it connects once more, which ends an accept loop that is to stop at its next turn.

@@ -1,7 +1,9 @@
-//! GET /api/status: how the daemon, its workers and the table stand, for `dispatchbox status` and the page.
+//! GET /api/status: how the daemon, its workers and the table stand, for `dispatchbox status` and
+//! the page.
 //!
-//! Made from what the supervisor has published, so it answers at once, also while the database does not. Ages instead of times: whoever
-//! asks needs no clock that agrees with ours.
+//! The answer is made from what the supervisor has published, so it comes at once, also while the
+//! database does not answer. It tells ages instead of times, so a client needs no clock that agrees
+//! with ours.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +13,8 @@ use crate::health::history::{History, Rates, Totals};
 use crate::health::{Published, State, Survey, WorkerState};
 use crate::report::{Access, Trouble};
 
-/// Event types that are shown with their number of dead events: the most frequent ones. Nobody reads more, and a mistake of a producer could
-/// make a type of each event.
+/// Event types that are shown with their number of dead events: the most frequent ones. A person
+/// reads no more of them, and a mistake of a producer could make a type of each event.
 const TYPES_MAX: usize = 100;
 
 /// Renders everything as one JSON object.

@@ -1,7 +1,8 @@
 //! The token that opens the API: read from a file once, compared in constant time, shown nowhere.
 //!
-//! A file and not an option or a variable: command lines stand in the process list, and environments in `/proc`, crash reports and
-//! unit dumps. It is read at the start alone; whoever changes it restarts the daemon, which costs no event.
+//! It is a file and not an option or a variable: command lines stand in the process list, and
+//! environments in `/proc`, crash reports and unit dumps. The file is read at the start alone. A
+//! changed token needs a restart, which costs no event.
 
 use std::fmt;
 use std::fs;
@@ -16,7 +17,7 @@ const BYTES_MIN: usize = 16;
 /// A longer file holds something else; and the token must fit into the head of a request.
 const BYTES_MAX: usize = 1024;
 
-/// Mode bits that let everybody on the host read or write.
+/// Mode bits that let every user of the host read or write.
 const OTHERS_READ_OR_WRITE: u32 = 0o006;
 
 /// The secret that a client of the API shows.

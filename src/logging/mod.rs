@@ -26,7 +26,8 @@ pub(crate) use escape::is_harmful;
 pub use redact::redact;
 use writer::Writer;
 
-/// Longest message that is written: journald splits lines of more than 48 KiB, and nobody reads so far.
+/// Longest message that is written: journald splits lines of more than 48 KiB, and a person does
+/// not read so far.
 const MESSAGE_BYTES_MAX: usize = 8 * 1024;
 
 /// The daemon's way to standard error; none in a command, and before the log is started.

@@ -29,7 +29,7 @@ pub struct Fleet {
 #[derive(Default)]
 struct Worker {
     is_up: bool,
-    /// `None` while nobody knows.
+    /// `None` while it is not known.
     db_connected: Option<bool>,
     usage: Option<Usage>,
     snapshot: Snapshot,

@@ -15,7 +15,7 @@ use crate::report::Value;
 /// The table as a survey found it.
 #[derive(Debug, Clone)]
 pub struct TableGauges {
-    /// Due events that nobody has claimed.
+    /// Due events that are not claimed.
     pub backlog: u64,
     /// Events that cannot be read, and are passed over.
     pub unreadable: u64,

@@ -1,4 +1,5 @@
-//! Changing many dead letters: batch after batch, until all are done, somebody interrupts, or the database fails.
+//! Changing many dead letters: batch after batch, until all are done, a signal interrupts, or the
+//! database fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -124,7 +125,8 @@ pub(super) fn change(
             "interrupted by {signal}: the others are as they were\n"
         ));
     }
-    // Last of all, and with the number: it is done, whoever could not read that.
+    // The failure to print comes last, and with the number: the change is made although its output
+    // could not be written.
     printed.map_err(|err| err.but(&format!("{} {}", change.past(), events(n_changed))))?;
     let is_failed = tally.interrupted.is_some() || tally.n_left > 0;
     Ok(ExitCode::from(if is_failed { EXIT_FAILED } else { 0 }))

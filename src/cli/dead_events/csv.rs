@@ -1,8 +1,9 @@
 //! Dead letters as CSV (RFC 4180, lines ended by `\n`), for spreadsheets.
 //!
-//! A spreadsheet takes a text that begins with `=`, `+`, `-` or `@` for a formula and runs it, and anybody who can make an event fail can put one
-//! into `last_error`. So such texts get an apostrophe in front, which spreadsheets read as "this is text". That changes the data by one
-//! character: who needs it exact takes JSON.
+//! A spreadsheet takes a text that begins with `=`, `+`, `-` or `@` for a formula and runs it, and
+//! every party that can make an event fail can put one into `last_error`. So such texts get an
+//! apostrophe in front, which spreadsheets read as "this is text". That changes the data by one
+//! character: JSON has the exact text.
 
 use crate::store::DeadEvent;
 

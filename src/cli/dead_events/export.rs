@@ -200,7 +200,7 @@ impl Draft {
         Ok(Draft { file, path })
     }
 
-    /// A link fails where there is a file, whoever made it and when; a renaming replaces it.
+    /// A link fails where a file exists, whichever process made it and when; a rename replaces it.
     fn publish(self, target: &Path, is_forced: bool) -> io::Result<()> {
         if is_forced {
             fs::rename(&self.path, target)

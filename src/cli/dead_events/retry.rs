@@ -50,7 +50,7 @@ dead_set_args! {
     }
 }
 
-/// Makes a few due again. Nobody is asked: each was named.
+/// Makes a few dead events due again. There is no confirmation, because each event was named.
 pub(super) fn run(args: &RetryArgs, env: &Env) -> ExitCode {
     let read = || {
         if args.ids.is_empty() {

@@ -89,7 +89,7 @@ struct Story {
 
 /// Which route takes an event.
 enum Taken {
-    /// Nobody has said what the routes are.
+    /// The routes are not given.
     Unknown,
     /// None.
     No,

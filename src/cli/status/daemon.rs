@@ -26,17 +26,17 @@ const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Why a daemon has told nothing.
 pub(super) enum Silence {
-    /// None answers, as far as can be seen.
-    Nobody(String),
-    /// One answers and refuses; `0` follows its name.
+    /// No daemon answers, as far as can be seen.
+    NoAnswer(String),
+    /// A daemon answers and refuses; the text follows its name.
     Refused(String),
 }
 
 impl Silence {
-    /// Says who at this address has told nothing, and why.
+    /// Says which address has sent no status, and why.
     pub(super) fn sentence(&self, url: &str) -> String {
         match self {
-            Silence::Nobody(why) => format!("no daemon answers at {url}: {why}"),
+            Silence::NoAnswer(why) => format!("no daemon answers at {url}: {why}"),
             Silence::Refused(why) => format!("the daemon at {url} {why}"),
         }
     }
@@ -44,7 +44,7 @@ impl Silence {
     /// The reason alone.
     pub(super) fn reason(&self) -> String {
         match self {
-            Silence::Nobody(why) => why.clone(),
+            Silence::NoAnswer(why) => why.clone(),
             Silence::Refused(why) => format!("it {why}"),
         }
     }
@@ -99,7 +99,7 @@ impl DaemonClient {
         }
         let mut answer = request
             .call()
-            .map_err(|err| Silence::Nobody(in_words(&err)))?;
+            .map_err(|err| Silence::NoAnswer(in_words(&err)))?;
         let status = answer.status().as_u16();
         let mut text = String::new();
         answer
@@ -107,7 +107,7 @@ impl DaemonClient {
             .as_reader()
             .take(ANSWER_BYTES_MAX)
             .read_to_string(&mut text)
-            .map_err(|err| Silence::Nobody(format!("its answer broke off: {err}")))?;
+            .map_err(|err| Silence::NoAnswer(format!("its answer broke off: {err}")))?;
         let body: Option<Value> = serde_json::from_str(&text).ok();
         match (status, body) {
             (200, Some(body)) if body["phase"].is_string() => Ok(body),
@@ -120,7 +120,7 @@ impl DaemonClient {
                 let why = why.unwrap_or("no reason given");
                 Err(Silence::Refused(format!("refused with 403: {why}")))
             }
-            (status, _) => Err(Silence::Nobody(format!(
+            (status, _) => Err(Silence::NoAnswer(format!(
                 "what listens there is no daemon of this version: it answered {status} to {STATUS_PATH}"
             ))),
         }

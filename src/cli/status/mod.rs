@@ -1,8 +1,9 @@
 //! `dispatchbox status`: how the daemon and its work stand, once or again and again.
 //!
-//! The daemon tells most of it, from what it knows anyway, so that watching costs it and the database next to nothing. What it leaves open (it
-//! does not answer, or has no fresh survey of the table) is asked of the database, if that is known. Nothing is hidden: who did not answer is
-//! said, with the reason.
+//! The daemon sends most of the status, from what it knows anyway, so that watching costs it and
+//! the database next to nothing. What is missing (the daemon does not answer, or has no fresh
+//! survey of the table) is read from the database, if its DSN is known. Nothing is hidden: a daemon
+//! or database that did not answer is named, with the reason.
 
 mod daemon;
 mod database;
@@ -204,7 +205,8 @@ impl Look {
         })
     }
 
-    /// A daemon that does not answer is a failure even where the database does: who asks for its status expects one.
+    /// A daemon that does not answer is a failure even where the database does: the command is
+    /// about the daemon's status.
     fn exit_code(&self) -> ExitCode {
         match (&self.daemon, &self.table) {
             (Ok(_), _) => ExitCode::SUCCESS,

@@ -1,8 +1,10 @@
 //! One connection: read one request, have it answered, deliver the answer, close.
 //!
-//! The request is whole before anybody behind the guard hears of it, and an answer up to `ANSWER_BUFFER` is taken whole before the
-//! client is looked at again: so a slow client holds its own place and nothing else. One request per connection: what a client sends
-//! behind it is never looked at, so no disagreement about where it begins can matter.
+//! The server behind the guard gets a request only when the request is complete, and an answer up
+//! to `ANSWER_BUFFER` is read completely before the client is looked at again. So a slow client
+//! holds its own place and nothing else. There is one request per connection: bytes that a client
+//! sends behind its request are never looked at, so no disagreement about where a second request
+//! begins can matter.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -72,7 +74,8 @@ pub(super) struct Connection {
 /// Why a request has no answer from behind.
 enum Failure {
     Refused(Refusal),
-    /// The client has gone, or was sent away: nobody to answer.
+    /// The client has gone, or its connection was closed to make room: there is no client to
+    /// answer.
     Gone(io::Error),
 }
 
@@ -114,7 +117,7 @@ impl Connection {
         }
     }
 
-    /// Reads the head, which stays in `received` for the one who refuses it.
+    /// Reads the head, which stays in `received` for the refusal.
     fn exchange(&self, received: &mut Vec<u8>) -> Result<(), Failure> {
         let head_stream = &mut Timed::new(&*self.client, HEAD_TIME);
         let (head, length) = loop {

@@ -1,10 +1,11 @@
 //! Pure: what a request's head means, and the one form in which it goes on.
 //!
-//! It is written anew from what was understood, never copied, so nothing is left for the server behind to decide: one length, one
-//! request, and who sent it.
+//! The head is written anew from what was understood, never copied, so the server behind the guard
+//! has nothing to decide: there is one length, one request, and one peer address.
 //!
-//! Headers that a client names in `Connection` are not removed, though a proxy would do so: we are no proxy, and a client could have
-//! the `X-Forwarded-For` removed that tells who it is.
+//! Headers that a client names in `Connection` are not removed, though a proxy would remove them:
+//! the guard is no proxy, and a client could have the `X-Forwarded-For` removed that tells its
+//! address.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -73,7 +74,8 @@ impl Head {
         if target.len() > TARGET_MAX {
             return Err(Refusal::TARGET_TOO_LONG);
         }
-        // Also `*` and `http://…`: of that, the host would have to win over the Host header, and nobody means us by it.
+        // Also `*` and `http://…`: the host of such a target would have to win over the Host
+        // header, and no client sends it to a server that is no proxy.
         if !target.starts_with('/') || target.contains('#') {
             return Err(Refusal::malformed("the request target must be a path"));
         }
@@ -124,7 +126,8 @@ impl Head {
         })
     }
 
-    /// The head as the server behind is to read it, with nothing left open: one length, one request, who sent it.
+    /// The head as the server behind the guard is to read it, with nothing left to decide: one
+    /// length, one request, one peer address.
     pub(super) fn rewrite(&self, peer: IpAddr) -> Vec<u8> {
         let minor = u8::from(self.is_1_1);
         let mut text = format!("{} {} HTTP/1.{minor}\r\n", self.method, self.target);

@@ -1,13 +1,17 @@
-//! The guard: an accept loop of our own in front of tiny_http, so that whatever comes from the network reaches it clean or not at all.
+//! The guard: an accept loop of our own in front of tiny_http, so that every request from the
+//! network reaches tiny_http clean or not at all.
 //!
-//! tiny_http 0.12 must not face a network bare: one `Content-Length` of 10^15 aborts the process, a request line with `HTTP/2.0`
-//! leaks a thread and two descriptors, four stuck bodies starve /health, a reset at the wrong moment ends a thread, and it has
-//! neither timeouts nor caps. The guard promises it whole, canonical requests, each on a connection of its own over a private unix
-//! socket, and promises everybody else that a client can hold no more than one of a bounded number of places, for a bounded time.
+//! tiny_http 0.12 must not face a network bare: one `Content-Length` of 10^15 aborts the process, a
+//! request line with `HTTP/2.0` leaks a thread and two descriptors, four stuck bodies starve
+//! /health, a reset at the wrong moment ends a thread, and it has neither timeouts nor caps. The
+//! guard promises tiny_http whole, canonical requests, each on a connection of its own over a
+//! private unix socket. It promises the rest of the daemon that a client can hold no more than one
+//! of a bounded number of places, for a bounded time.
 //!
-//! A thread per connection, as many as there are places: they are few, and a loop over readiness would have to be written where
-//! nobody expects it. Refused: limits by peer address, since behind a balancer all peers are one; and a timeout on the listener
-//! itself, which ends accept loops.
+//! There is a thread per connection, as many as there are places. The places are few, and a loop
+//! over readiness would be more code than the threads are. Refused: limits by peer address, since
+//! behind a balancer all peers are one; and a timeout on the listener itself, which ends accept
+//! loops.
 
 mod connection;
 mod framing;
@@ -31,9 +35,11 @@ use crate::threads::{self, Thread};
 use connection::Connection;
 use slots::Slots;
 
-/// Connections that wait for the accept loop; the kernel may allow fewer (net.core.somaxconn, 4096 by default). Who finds no place even
-/// here tries again after a second, so it holds what a flood brings while the accept loop waits for its turn on a busy machine: with
-/// 1024, one probe of thirty was late under a flood of resets, with the 128 of the standard library every burst was felt.
+/// Connections that wait for the accept loop; the kernel may allow fewer (net.core.somaxconn, 4096
+/// by default). A client whose connection finds no room in this queue tries again after a second.
+/// So the queue holds what a flood brings while the accept loop waits for its turn on a busy
+/// machine: with 1024, one probe of thirty was late under a flood of resets, with the 128 of the
+/// standard library every burst was felt.
 const BACKLOG: i32 = 4096;
 
 /// Connections at once: those of two bursts of fifty, each of which waits for a database that is stuck, and room for others.
@@ -101,8 +107,9 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// Takes one after the other, and ends only when none waits any more: who is in the queue has been told that it is connected, and
-    /// closing the listener would reset it.
+    /// Accepts one connection after the other, and ends only when none waits any more: a client in
+    /// the queue has been told that it is connected, and closing the listener would reset its
+    /// connection.
     fn accept_all(&self) {
         let (mut shortage, mut is_stopping) = (Incident::default(), false);
         for id in 0.. {
@@ -125,7 +132,8 @@ impl Acceptor {
                 }
                 // The client's doing, and over.
                 Err(error) if is_passing(&error) => {}
-                // No descriptor, no thread, no memory: whoever holds one the longest gives it back.
+                // No descriptor, no thread, no memory: the connection that has held one the longest
+                // gives it back.
                 Err(error) => {
                     if shortage.met(()) {
                         warn!("could not accept a connection on the HTTP port: {error}");

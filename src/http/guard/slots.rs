@@ -1,10 +1,14 @@
-//! The connections that the guard holds: so many, no more, and the oldest unfinished one makes room.
+//! The connections that the guard holds: a bounded number, and the oldest unfinished one makes room
+//! for a new one.
 //!
-//! A client that is slow, silent or hostile keeps its place only until somebody else needs it; refusing the newcomer instead would
-//! let a hundred silent connections keep every balancer out. First goes who has had its answer and only has to leave; then the
-//! oldest that waits for its client, but no connection before it had a moment to send its request, or a flood of connections would
-//! push out honest ones unheard; last a request that is being answered: its work ends by itself. A connection whose bytes have
-//! arrived and were not read yet is passed over while another one can go: it waits for us, and not for its client.
+//! A client that is slow, silent or hostile keeps its place only until another connection needs it.
+//! Refusing the new connection instead would let a hundred silent connections keep every balancer
+//! out. The connection to close is chosen in this order. First comes a connection that has had its
+//! answer and only has to close. Then comes the oldest connection that waits for its client, but
+//! none before it had a moment to send its request, or a flood of connections would push out honest
+//! ones unheard. Last comes a request that is being answered: its work ends by itself. A
+//! connection whose bytes have arrived and were not read yet is passed over while another one can
+//! be closed: its thread has had no turn.
 //!
 //! The bytes of unfinished bodies are bounded over all connections in the same way.
 
@@ -19,9 +23,10 @@ use rustix::io::ioctl_fionread;
 /// Bodies in memory, over all connections: eight whole batches of ids.
 const BODIES_MAX: usize = 32 * 1024 * 1024;
 
-/// What a connection has to itself, whoever waits outside: enough to be scheduled, on a busy machine, too, and to send a request that
-/// is at hand. A hundred and twenty-eight places turn over 2,560 times a second with it, so a thousand silent connections in the backlog pass in less
-/// than a second.
+/// Time that a connection keeps its place for certain, however many others wait: enough to be
+/// scheduled, on a busy machine, too, and to send a request that is at hand. A hundred and
+/// twenty-eight places turn over 2,560 times a second with it, so a thousand silent connections in
+/// the backlog pass in less than a second.
 const UNDISTURBED: Duration = Duration::from_millis(50);
 
 /// A connection that was closed to make room is waited for this long before another one is.
@@ -125,8 +130,9 @@ impl Slots {
         drop(self.wait(entries, EVICTION));
     }
 
-    /// Closes what has no answer to get, gives the others until `limit`, then closes them, too. Who has just come may have a request
-    /// under way, and is heard.
+    /// Closes the connections that await no answer, gives the others until `limit`, then closes
+    /// them, too. A connection that was accepted just now may have a request under way, and is
+    /// heard.
     pub(super) fn close(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         let mut entries = self.lock();

@@ -58,7 +58,7 @@ impl Browser {
                 rest.trim_end_matches('.').parse().ok()
             })
             .expect("the driver says its port");
-        // Whoever writes into a pipe that nobody reads stops one day.
+        // A process that writes into a pipe without a reader blocks when the pipe is full.
         thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -231,7 +231,8 @@ impl Browser {
         )
     }
 
-    /// Its processes: the driver, what descends from it, and whoever has left that family but works on its profile.
+    /// Its processes: the driver, what descends from it, and every process that has left that
+    /// family but works on its profile.
     pub fn processes(&self) -> Vec<u32> {
         let mut pids = vec![self.driver.id()];
         let mut at = 0;

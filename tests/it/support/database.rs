@@ -1,4 +1,5 @@
-//! A database per test: cloned from the template in 40 ms, so sequences start at 1 and nobody else's rows, locks or NOTIFYs are in it.
+//! A database per test: cloned from the template in 40 ms, so sequences start at 1 and it holds no
+//! rows, locks or NOTIFYs of another test.
 
 use std::path::Path;
 use std::sync::PoisonError;
@@ -152,7 +153,8 @@ impl TestDb {
         });
     }
 
-    /// Leaves database and server for a look after the failure; whoever looks ends the server.
+    /// Leaves database and server for a look after the failure; the person who looks ends the
+    /// server.
     fn keep(&self) {
         let mut cluster = shared().lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(postmaster) = cluster.keep() else {

@@ -29,7 +29,7 @@ impl Front {
         Front { port, is_stopped }
     }
 
-    /// Where the database is for those who go through it.
+    /// The DSN of the database by way of this front.
     pub fn dsn(&self, db: &TestDb) -> String {
         let (port, name) = (self.port, db.name());
         format!("host=127.0.0.1 port={port} user=postgres dbname={name}")

@@ -25,7 +25,8 @@ impl PgBouncer {
     /// configuration come last.
     pub fn start(db: &TestDb, lent_for: &str, size: u16, more: &str) -> PgBouncer {
         let directory = TestDir::new();
-        // Nobody else takes it in the moment until it is bound: ports are given out in turn.
+        // No other process takes the port in the moment until it is bound: ports are given out in
+        // turn.
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -73,7 +74,7 @@ impl PgBouncer {
         bouncer
     }
 
-    /// Where the database is for those who go through it.
+    /// The DSN of the database by way of the pooler.
     pub fn dsn(&self, db: &TestDb) -> String {
         format!(
             "host=127.0.0.1 port={} user=postgres dbname={}",

@@ -93,7 +93,7 @@ impl Proxy {
         Proxy { directory, shared }
     }
 
-    /// Where the database is for those who go through this proxy.
+    /// The DSN of the database by way of this proxy.
     pub fn dsn(&self, db: &TestDb) -> String {
         let host = self.directory.path().display();
         format!("host={host} user=postgres dbname={}", db.name())

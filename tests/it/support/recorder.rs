@@ -77,7 +77,8 @@ impl Recorder {
             "echo \"$DISPATCHBOX_EVENT_ID $DISPATCHBOX_ATTEMPT\" >>{history}\n{script}\n"
         )
         .unwrap();
-        // Written under another name: a program that somebody still has open for writing cannot be run (ETXTBSY).
+        // The file is written under another name: a program that is still open for writing cannot
+        // be run (ETXTBSY).
         let draft = self.directory.file("draft");
         fs::write(&draft, program).unwrap();
         fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).unwrap();
