@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use dispatchbox::cluster::Cluster;
 
-use crate::support::{Cli, Daemon, TestDb, TestDir, cluster, wait_until, wait_until_within};
+use crate::support::{
+    Cli, Daemon, RunningDaemon, TestDb, TestDir, cluster, wait_until, wait_until_within,
+};
 
-/// What nobody may read anywhere.
+/// A secret that no output may contain.
 const SECRET: &str = "hunter2";
 
 /// Says whether a line begins as `2026-11-23T23:16:01.123Z INFO  name target  sentence` does.
@@ -83,7 +85,7 @@ fn under_the_journal_every_line_begins_with_its_priority() {
     }
 }
 
-/// A server that asks everybody but its superuser for a password.
+/// A server that asks every role but its superuser for a password.
 fn server_with_passwords() -> Cluster {
     let cluster = cluster::private();
     let rules = "local all postgres trust\nlocal all all scram-sha-256\n";
@@ -103,7 +105,7 @@ fn server_with_passwords() -> Cluster {
 /// Arguments and environment of a call.
 type Call<'a> = (Vec<String>, Vec<(&'a str, &'a str)>);
 
-/// Goal: a wrong password ends the start, and is told to nobody. Method: every way to give one, at DEBUG.
+/// Goal: a wrong password ends the start, and is shown nowhere. Method: every way to give one, at DEBUG.
 #[test]
 fn a_wrong_password_ends_the_start_and_is_never_shown() {
     let cluster = server_with_passwords();
@@ -229,19 +231,33 @@ fn a_log_that_cannot_be_written_harms_nothing() {
     assert_eq!(status.code(), Some(78));
 }
 
-/// Goal: a log that nothing reads stops neither deliveries nor the answers of the port nor a drain, and what it lacks is counted.
-#[test]
-fn a_log_that_nothing_reads_stops_neither_deliveries_nor_a_drain() {
-    let db = TestDb::new();
-    let mut daemon = Daemon::new(&db).route("*=log").start();
+/// Starts a daemon whose log is not read, and waits until it has delivered 10,000 events: each has a line, more than the pipe and the queue hold.
+fn daemon_with_unread_log(db: &TestDb) -> RunningDaemon {
+    let daemon = Daemon::new(db).route("*=log").start();
     daemon.wait_ready();
-
     daemon.pause_log();
-    // A line for each: more than the pipe and the queue hold.
     db.insert_events("order.created", 10_000);
     wait_until_within(Duration::from_mins(1), "all are delivered", || {
         db.count("done") == 10_000
     });
+    daemon
+}
+
+/// Ends the daemon, and returns its log once that is read to the end.
+fn log_to_its_end(daemon: &mut RunningDaemon) -> String {
+    assert_eq!(daemon.terminate(), 0);
+    wait_until("the last line is read", || {
+        daemon.log().contains("drained in")
+    });
+    daemon.log()
+}
+
+/// Goal: a log that nothing reads stops neither deliveries nor the answers of the port nor a drain, and what it lacks is counted.
+#[test]
+fn a_log_that_nothing_reads_stops_neither_deliveries_nor_a_drain() {
+    let db = TestDb::new();
+    let mut daemon = daemon_with_unread_log(&db);
+
     assert_eq!(daemon.get("/health").0, 200);
     wait_until("the metric counts what was dropped", || {
         let n_dropped = daemon.metric("dispatchbox_log_lines_dropped_total", &[]);
@@ -251,17 +267,11 @@ fn a_log_that_nothing_reads_stops_neither_deliveries_nor_a_drain() {
     assert_eq!(daemon.terminate(), 0);
 }
 
-/// Goal: whoever reads the log again learns how many lines are missing, where they are, and reads everything from then on.
+/// Goal: a log that is read again tells how many lines are missing, and where they are, and lacks no line from then on.
 #[test]
 fn a_log_that_is_read_again_tells_how_many_lines_it_lacks() {
     let db = TestDb::new();
-    let mut daemon = Daemon::new(&db).route("*=log").start();
-    daemon.wait_ready();
-    daemon.pause_log();
-    db.insert_events("order.created", 10_000);
-    wait_until_within(Duration::from_mins(1), "all are delivered", || {
-        db.count("done") == 10_000
-    });
+    let mut daemon = daemon_with_unread_log(&db);
 
     daemon.resume_log();
     wait_until("the log tells of it", || {
@@ -269,12 +279,9 @@ fn a_log_that_is_read_again_tells_how_many_lines_it_lacks() {
     });
     db.insert_events("order.later", 1);
     wait_until("the last one is delivered", || db.count("done") == 10_001);
-    assert_eq!(daemon.terminate(), 0);
 
-    wait_until("the last line is read", || {
-        daemon.log().contains("drained in")
-    });
-    let log = daemon.log();
+    let log = log_to_its_end(&mut daemon);
+
     let n_logged = log.matches(" order.created ").count();
     let told = log
         .lines()
@@ -302,12 +309,9 @@ fn what_is_said_at_the_end_is_written() {
         wait_until("a worker has started", || {
             daemon.log().contains("-pid") && daemon.log().contains(" started\n")
         });
-        assert_eq!(daemon.terminate(), 0);
-        wait_until("the last line is read", || {
-            daemon.log().contains("drained in")
-        });
 
-        let log = daemon.log();
+        let log = log_to_its_end(&mut daemon);
+
         let at = |text: &str| log.find(text).unwrap_or_else(|| panic!("{text} in {log}"));
         assert!(at("SIGTERM received") < at("drained 0 events"), "{log}");
         assert!(at("drained 0 events") < at("drained in"), "{log}");

@@ -20,6 +20,9 @@ const ENTER: char = '\u{e007}';
 const ESCAPE: char = '\u{e00c}';
 const ARROW_LEFT: char = '\u{e012}';
 
+/// The token of [`daemon_with_token`].
+const TOKEN: &str = "correct-horse-battery";
+
 /// Whether a state looks different from what is merely muted, and which cells and labels of time say "now".
 const STALE: &str = "
     const color = (one) => getComputedStyle(one).color;
@@ -41,6 +44,26 @@ fn visit(daemon: &RunningDaemon) -> Browser {
 
 fn address(daemon: &RunningDaemon) -> String {
     format!("http://127.0.0.1:{}/", daemon.http_port())
+}
+
+/// Starts a daemon whose API asks for [`TOKEN`].
+fn daemon_with_token(db: &TestDb, directory: &TestDir) -> RunningDaemon {
+    let file = directory.file("token");
+    fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let daemon = Daemon::new(db)
+        .route("*=log")
+        .args(["--api-token-file", &file])
+        .start();
+    daemon.wait_ready();
+    daemon
+}
+
+/// Types [`TOKEN`] into the open dialog, and waits until the page shows the daemon.
+fn enter_token(browser: &Browser) {
+    browser.fill("#token-input", TOKEN);
+    browser.press(ENTER);
+    browser.wait_text("#state", "Ready");
 }
 
 /// Inserts dead events of this type with this error, each created some minutes before the one after it.
@@ -198,28 +221,19 @@ fn the_token_is_asked_for_once_and_kept_in_memory_alone() {
     let db = TestDb::new();
     insert_dead(&db, 1, "order.created", "no route to host", 1);
     let directory = TestDir::new();
-    let file = directory.file("token");
-    fs::write(&file, "correct-horse-battery\n").unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    let daemon = Daemon::new(&db)
-        .route("*=log")
-        .args(["--api-token-file", &file])
-        .start();
-    daemon.wait_ready();
+    let daemon = daemon_with_token(&db, &directory);
     let browser = Browser::start();
     browser.open(&address(&daemon));
 
     browser.wait_text("#token", "--api-token-file");
     assert!(!browser.text("main").contains("order.created"));
-    browser.fill("#token-input", "“correct-horse-battery”");
+    browser.fill("#token-input", &format!("“{TOKEN}”"));
     browser.press(ENTER);
     browser.wait_text("#token-trouble", "visible ASCII");
     browser.fill("#token-input", "something-else-altogether");
     browser.press(ENTER);
     browser.wait_text("#token-trouble", "did not accept");
-    browser.fill("#token-input", "correct-horse-battery");
-    browser.press(ENTER);
-    browser.wait_text("#state", "Ready");
+    enter_token(&browser);
     browser.click("[aria-label='Retry event 1']");
     wait_until("the event is delivered", || db.count("done") == 1);
     assert_eq!(browser.count("dialog[open]"), 0);

@@ -1,13 +1,11 @@
 //! The page behind a reverse proxy that puts its own Host in place of the public one, as nginx does unless it is told otherwise.
 
-use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 
-use super::{ENTER, insert_dead};
-use crate::support::{Browser, Daemon, TestDb, TestDir, wait_until};
+use super::{daemon_with_token, enter_token, insert_dead};
+use crate::support::{Browser, TestDb, TestDir, wait_until};
 
 /// A proxy in front of a port of this host; it ends with the tests.
 fn proxy(port: u16) -> SocketAddr {
@@ -57,20 +55,11 @@ fn with_the_token_the_buttons_work_behind_a_proxy_that_replaces_the_host() {
     let db = TestDb::new();
     insert_dead(&db, 1, "order.created", "no route to host", 1);
     let directory = TestDir::new();
-    let file = directory.file("token");
-    fs::write(&file, "correct-horse-battery\n").unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    let daemon = Daemon::new(&db)
-        .route("*=log")
-        .args(["--api-token-file", &file])
-        .start();
-    daemon.wait_ready();
+    let daemon = daemon_with_token(&db, &directory);
     let browser = Browser::start();
     browser.open(&format!("http://{}/", proxy(daemon.http_port())));
     browser.wait_text("#token", "--api-token-file");
-    browser.fill("#token-input", "correct-horse-battery");
-    browser.press(ENTER);
-    browser.wait_text("#state", "Ready");
+    enter_token(&browser);
 
     browser.click("[aria-label='Retry event 1']");
 

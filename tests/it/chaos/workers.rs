@@ -144,18 +144,7 @@ fn a_claim_that_a_dead_workers_back_end_commits_late_is_released() {
 #[test]
 fn a_claim_that_is_committed_after_a_clean_drain_is_released_by_the_next_daemon() {
     let db = TestDb::new();
-    db.execute(
-        "create schema original;
-         alter function outbox_claim_2 set schema original;
-         create function outbox_claim_2(worker text, events_max int, bytes_max bigint, lease interval, after_at timestamptz, after_id bigint,
-                                        stretch int, bounds text[], groups int[], takes int[])
-         returns table (token bigint, group_no int, id bigint, aggregate_type text, aggregate_id text, event_type text, payload text, attempts int,
-                        next_run_at timestamptz, created_at timestamptz, headers text)
-         language plpgsql set lock_timeout = 0 as $$ begin
-             perform pg_advisory_xact_lock(1);
-             return query select * from original.outbox_claim_2(worker, events_max, bytes_max, lease, after_at, after_id, stretch, bounds, groups, takes);
-         end $$",
-    );
+    db.wrap_claims("perform pg_advisory_xact_lock(1);");
     let ids = db.insert_events("order.created", 5);
     let (proxy, runtime, recorder) = (Proxy::to(&db), TestDir::new(), Recorder::new());
     let start = || {

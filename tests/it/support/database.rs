@@ -133,6 +133,22 @@ impl TestDb {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
+    /// Wraps the claim function: the statements of `before` run first, in the transaction of the claim.
+    pub fn wrap_claims(&self, before: &str) {
+        self.execute(&format!(
+            "create schema original;
+             alter function outbox_claim_2 set schema original;
+             create function outbox_claim_2(worker text, events_max int, bytes_max bigint, lease interval, after_at timestamptz, after_id bigint,
+                                            stretch int, bounds text[], groups int[], takes int[])
+             returns table (token bigint, group_no int, id bigint, aggregate_type text, aggregate_id text, event_type text, payload text, attempts int,
+                            next_run_at timestamptz, created_at timestamptz, headers text)
+             language plpgsql set lock_timeout = 0 as $$ begin
+                 {before}
+                 return query select * from original.outbox_claim_2(worker, events_max, bytes_max, lease, after_at, after_id, stretch, bounds, groups, takes);
+             end $$"
+        ));
+    }
+
     /// Makes every session of its server, those that stand as well, refuse to write, or write again. For private servers.
     pub fn set_read_only(&self, is_read_only: bool) {
         assert!(!self.is_shared, "others write there");

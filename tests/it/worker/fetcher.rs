@@ -9,22 +9,6 @@ use crate::support::{
     Daemon, Receiver, Recorder, TestDb, TestDir, signal_pid, wait_until, wait_until_within,
 };
 
-/// Wraps the claim function: `before` runs first, in a transaction of its own words.
-fn wrap_claims(db: &TestDb, before: &str) {
-    db.execute(&format!(
-        "create schema original;
-         alter function outbox_claim_2 set schema original;
-         create function outbox_claim_2(worker text, events_max int, bytes_max bigint, lease interval, after_at timestamptz, after_id bigint,
-                                        stretch int, bounds text[], groups int[], takes int[])
-         returns table (token bigint, group_no int, id bigint, aggregate_type text, aggregate_id text, event_type text, payload text, attempts int,
-                        next_run_at timestamptz, created_at timestamptz, headers text)
-         language plpgsql set lock_timeout = 0 as $$ begin
-             {before}
-             return query select * from original.outbox_claim_2(worker, events_max, bytes_max, lease, after_at, after_id, stretch, bounds, groups, takes);
-         end $$"
-    ));
-}
-
 /// Goal: when a handler returns, the next event is claimed for its runner, although a look for another route took long.
 /// Method: a look for nothing but the limited route waits for a lock; the others are written down with their time.
 #[test]
@@ -32,8 +16,7 @@ fn a_long_look_for_one_route_holds_up_no_other_route() {
     const HELD: Duration = Duration::from_secs(4);
     let db = TestDb::new();
     db.execute("create table general_claim (at timestamptz)");
-    wrap_claims(
-        &db,
+    db.wrap_claims(
         "if takes[1] = 0 then perform pg_advisory_xact_lock(1); else insert into general_claim values (clock_timestamp()); end if;",
     );
     db.insert_events("rare.one", 1);
@@ -117,7 +100,7 @@ fn events_behind_those_of_a_full_route_are_delivered() {
 #[test]
 fn a_look_that_takes_too_long_is_made_again_over_less() {
     let db = TestDb::new();
-    wrap_claims(&db, "if stretch > 100 then perform pg_sleep(60); end if;");
+    db.wrap_claims("if stretch > 100 then perform pg_sleep(60); end if;");
     db.insert_events("full.one", 2_000);
     let directory = TestDir::new();
     let routes = [
@@ -148,8 +131,7 @@ fn a_look_that_takes_too_long_is_made_again_over_less() {
 #[test]
 fn finished_events_that_no_look_gets_past_are_skipped() {
     let db = TestDb::new();
-    wrap_claims(
-        &db,
+    db.wrap_claims(
         "if after_at < (select min(e.next_run_at) from outbox_event e where e.status in ('pending', 'retry')) then
              perform pg_sleep(60);
          end if;",
@@ -173,10 +155,7 @@ fn finished_events_that_no_look_gets_past_are_skipped() {
 #[test]
 fn limited_routes_go_on_where_each_of_them_stopped() {
     let db = TestDb::new();
-    wrap_claims(
-        &db,
-        "if after_at = '-infinity' then perform pg_sleep(0.5); end if;",
-    );
+    db.wrap_claims("if after_at = '-infinity' then perform pg_sleep(0.5); end if;");
     // Long ago: what became due lately is looked for as well.
     let sql = "insert into outbox_event (aggregate_type, aggregate_id, event_type, payload, next_run_at) \
                select 't', i::text, (array['a.x', 'b.x', 'other.x'])[i % 3 + 1], '{}', now() - interval '1 hour' \
@@ -199,7 +178,7 @@ fn limited_routes_go_on_where_each_of_them_stopped() {
 #[test]
 fn a_look_without_a_bound_gets_one_after_it_took_too_long() {
     let db = TestDb::with_events(1);
-    wrap_claims(&db, "if stretch is null then perform pg_sleep(60); end if;");
+    db.wrap_claims("if stretch is null then perform pg_sleep(60); end if;");
 
     let _daemon = Daemon::new(&db)
         .route("*=log")
