@@ -88,7 +88,8 @@ impl Access {
     }
 }
 
-/// Refuses what a web page elsewhere makes a browser send; `has_token` says whether the token was shown.
+/// Refuses requests that a web page elsewhere makes a browser send; `has_token` says whether the
+/// token was shown.
 fn check_site(request: &Incoming, has_token: bool) -> Result<(), Reply> {
     let changes = !matches!(request.method.as_str(), "GET" | "HEAD");
     let refused = || Err(Reply::error(403, "cross-site requests are refused"));
@@ -102,7 +103,8 @@ fn check_site(request: &Incoming, has_token: bool) -> Result<(), Reply> {
         }
         is_same_origin = true;
     }
-    // With the token the browser's own word is enough: it compared the addresses that it sees, and the Host may be the proxy's.
+    // With the token, `Sec-Fetch-Site` is enough: the browser compared the addresses that it sees,
+    // while the Host may be the proxy's.
     if !changes || has_token && is_same_origin {
         return Ok(());
     }
@@ -111,7 +113,8 @@ fn check_site(request: &Incoming, has_token: bool) -> Result<(), Reply> {
         let is_ours = authority
             .zip(only(request, "Host"))
             .is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host));
-        // Browsers give no such word to a page that came without TLS, and older ones give none at all.
+        // Browsers send no `Sec-Fetch-Site` for a page that came without TLS, and older browsers
+        // never send it.
         let may_be_ours = has_token && (origin.starts_with("http://") || is_forwarded(request));
         if !is_ours && !may_be_ours {
             return refused();
@@ -173,7 +176,7 @@ fn check_local(allowed_hosts: &[String], request: &Incoming) -> Result<(), Reply
     ))
 }
 
-/// Says whether a proxy has passed the request on, and said so.
+/// Says whether the request carries a header of a proxy that has forwarded it.
 fn is_forwarded(request: &Incoming) -> bool {
     request.headers.iter().any(|(name, _)| {
         let name = name.to_ascii_lowercase();

@@ -30,31 +30,36 @@ use crate::directory::PrivateDirectory;
 use crate::incident::Incident;
 use crate::threads::{self, Thread};
 
-/// Enough for a scraper and a person at once: they wait for nothing.
+/// Threads of the lane for looks: enough for a scraper and a person at once, since a look waits for
+/// nothing.
 const LOOKS: usize = 2;
 
-/// Enough for a few load balancers. A database that does not answer holds each of them some seconds, and that is when the metrics are
-/// looked at: so they are others.
+/// Threads of the lane for probes: enough for a few load balancers. A database that does not answer
+/// holds each of these threads for some seconds. The metrics are looked at in such an outage, so
+/// looks have other threads.
 const PROBES: usize = 4;
 
-/// All that may be in a call, and two more: while the calls are stuck, these give up on one request after the other, each as soon as it
-/// has waited for a place long enough.
+/// Threads of the lane for calls: as many as may be in a call, and two more. While all calls are
+/// stuck, these two refuse one request after the other, each as soon as it has waited long enough
+/// for a place.
 const CALLS: usize = calls::CALLS_MAX + 2;
 
-/// Requests that wait for a thread of their lane: those of a burst of fifty, each of which takes its turn in no time while nothing is stuck.
+/// Most requests that wait for a thread of their lane: those of a burst of fifty. Each takes its
+/// turn in no time while nothing is stuck.
 const WAITING_MAX: usize = 50;
 
-/// As many wait in any case: each takes its turn in no time while nothing is stuck.
+/// Requests that may wait for a thread of their lane in any case, however few places the guard has.
 const WAITING_MIN: usize = 16;
 
-/// Connections of the guard that remain for others when two lanes, calls and probes, are stuck together with the database and as full as they
-/// can be: nothing else is refused then, and nothing cut off.
+/// Places of the guard that remain for other requests when the lanes for calls and for probes are
+/// stuck together with the database, and are as full as they can be: no other request is refused
+/// then, and none is cut off.
 const REMAINING: usize = 16;
 
-/// Between two tries to listen again.
+/// Pause between two attempts to listen again.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// A server that listens, or has until lately.
+/// A server that listens, or has listened until its accept loop ended.
 struct Listening {
     server: Server,
     // Dropped after the server: that wakes its accept loop, which then ends.
@@ -65,7 +70,7 @@ impl Listening {
     fn start() -> io::Result<Listening> {
         let directory = PrivateDirectory::find().map_err(io::Error::other)?;
         let (listener, socket) = Socket::bind(&directory.path)?;
-        // It starts its threads in the way that panics when there is none to have.
+        // tiny_http panics when it cannot start its threads.
         let started = panic::catch_unwind(|| Server::from_listener(listener, None));
         match started {
             Ok(Ok(server)) => Ok(Listening { server, socket }),
@@ -75,7 +80,7 @@ impl Listening {
     }
 }
 
-/// Where the guard hands over.
+/// The backend as the guard sees it: the socket to hand requests over.
 pub(super) struct Backend {
     listening: Mutex<Arc<Listening>>,
 }
@@ -178,7 +183,7 @@ impl Dispatcher {
         }
     }
 
-    /// `None` when the end came first.
+    /// Returns the next server that listens, or `None` when the daemon stops first.
     fn listen_again(&self) -> Option<Arc<Listening>> {
         let mut trouble = Incident::default();
         loop {
@@ -211,7 +216,7 @@ impl Dispatcher {
     }
 }
 
-/// How many may wait for each lane, where the guard has so many places.
+/// How many requests may wait for each lane, when the guard has this many places.
 fn waiting(n_places: usize) -> usize {
     let n_waiting = n_places.saturating_sub(CALLS + PROBES + REMAINING) / 2;
     n_waiting.clamp(WAITING_MIN, WAITING_MAX)
@@ -236,7 +241,8 @@ fn receive(request: &mut Request, arrived: Instant) -> io::Result<Incoming> {
     let mut body = Vec::with_capacity(length);
     request.as_reader().read_to_end(&mut body)?;
     if body.len() != length {
-        // The guard was told to leave while it handed over: a part of a request is none.
+        // The guard was told to stop while it handed the request over: a part of a request is not
+        // answered.
         return Err(ErrorKind::UnexpectedEof.into());
     }
     let mut headers: Vec<(String, String)> = request
@@ -264,12 +270,14 @@ fn receive(request: &mut Request, arrived: Instant) -> io::Result<Incoming> {
 fn send(request: Request, reply: Reply) {
     let mut response = Response::from_string(reply.body)
         .with_status_code(reply.status)
-        // Always with its length, never in chunks: clients of HTTP/1.0 cannot read those.
+        // The answer always has a Content-Length and is never sent in chunks: clients of HTTP/1.0
+        // cannot read chunks.
         .with_chunked_threshold(usize::MAX);
     let fixed = [
         ("Content-Type", reply.media_type),
         ("Cache-Control", "no-store"),
-        // An answer is what its type says, and no other site's page may embed it.
+        // A browser must not guess another type than that of the answer, and no page of another
+        // site may embed it.
         ("X-Content-Type-Options", "nosniff"),
         ("Cross-Origin-Resource-Policy", "same-origin"),
     ];

@@ -1,8 +1,9 @@
-//! Pure: the JSON bodies of those requests that change dead events.
+//! Pure: the JSON bodies of the requests that change dead events.
 //!
-//! The list of ids ignores what else stands in its object, as it always has, but neither a dry run, which would be none, nor a slip of a
-//! name that counts. The description of a set is read strictly: a misspelled filter would mean all, and an empty body would requeue
-//! everything.
+//! A body with a list of ids may hold other keys, which are ignored, as they always were. Refused
+//! beside the list are `dry_run`, which would not be obeyed, and a name that is probably a slip of
+//! a known one. The description of a set is read strictly: a misspelled filter would match all
+//! events, and an empty body would requeue all of them.
 
 use std::fmt;
 
@@ -22,7 +23,7 @@ const NO_JSON: &str = "Invalid JSON in request body";
 
 const NO_LIST: &str = "event_ids must be a non-empty list";
 
-/// Behind the name that was sent.
+/// End of the refusal of `dry_run`; the name that was sent stands before it.
 const NO_DRY_RUN: &str = "works with a filter, not with event_ids";
 
 pub(super) const NO_ID: &str = "All event_ids must be positive integers";
@@ -48,11 +49,12 @@ pub(super) struct Selection {
     pub(super) filter: DeadFilter,
     /// Only count them.
     pub(super) is_dry_run: bool,
-    /// Those behind this place in the list.
+    /// Only the events behind this place in the list.
     pub(super) after: DeadCursor,
 }
 
-/// Refuses a dry run of one event, which would be none. All else in the body does not count, and need not even be JSON.
+/// Refuses a dry run of the change of one event, which would not be obeyed. All else in the body is
+/// ignored, and need not even be JSON.
 pub(super) fn no_dry_run(body: &[u8]) -> Result<(), String> {
     let fields: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
     let asked = fields.keys().find_map(|name| slip_of(name, ["dry_run"]));
@@ -85,7 +87,7 @@ pub(super) fn event_ids(body: &[u8]) -> Result<Vec<i64>, String> {
 /// An object with a list of ids; what else stands in it is skipped.
 struct Batch<'a> {
     event_ids: Option<&'a RawValue>,
-    /// Why a name beside it does not allow to skip it.
+    /// Why a name beside the list must not be ignored.
     refusal: Option<String>,
 }
 
@@ -117,7 +119,8 @@ impl<'de> Deserialize<'de> for Batch<'de> {
     }
 }
 
-/// Says why a name may not stand beside `event_ids`: the caller relies on what would be ignored.
+/// Says why a name may not stand beside `event_ids`: the client relies on a value that would be
+/// ignored.
 fn refusal_beside_ids(name: &str) -> Option<String> {
     match slip_of(name, ["dry_run", "event_ids"])? {
         "dry_run" if name == "dry_run" => Some(format!("dry_run {NO_DRY_RUN}")),
@@ -128,9 +131,9 @@ fn refusal_beside_ids(name: &str) -> Option<String> {
 
 /// A list whose items need not be ids; it takes no more memory than the ids of one request may.
 struct IdList {
-    /// Up to the first item that is none, and no more than one request may hold.
+    /// The ids up to the first item that is no id, and no more of them than one request may hold.
     ids: Vec<i64>,
-    /// Items, whatever they are.
+    /// Number of items, ids or not.
     len: usize,
 }
 
@@ -147,9 +150,10 @@ impl<'de> Deserialize<'de> for IdList {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<IdList, A::Error> {
                 let (mut ids, mut len) = (Vec::new(), 0);
-                // As it is written, so that neither 1.0 nor 1e3 is an id, and no number is rounded.
+                // The id is read from its text, so that neither 1.0 nor 1e3 is an id, and no number
+                // is rounded.
                 while let Some(item) = items.next_element::<&RawValue>()? {
-                    // Which numbers below one are ids is known to the table alone.
+                    // Only the table knows which numbers below one are ids.
                     let id = item.get().parse().ok();
                     if let Some(id) = id.filter(|_| ids.len() == len && len < IDS_MAX) {
                         ids.push(id);

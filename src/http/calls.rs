@@ -30,8 +30,8 @@ pub(super) const CALLS_MAX: usize = 4;
 /// A connection that was unused for this long is closed: an open page asks again within seconds.
 const IDLE_MAX: Duration = Duration::from_mins(1);
 
-/// How long a request may wait for a place, from its arrival on: a page that asks for ten things at once is served in turns, and a client
-/// of a database that is stuck hears so soon.
+/// How long a request may wait for a place, from its arrival on. So a page that asks for ten things
+/// at once is served in turns, and a client of a stuck database soon gets its refusal.
 const PLACE_MAX: Duration = Duration::from_secs(2);
 
 /// How long each part of a call may take.
@@ -40,19 +40,19 @@ const TIMEOUTS: Timeouts = Timeouts {
     query: Duration::from_secs(5),
 };
 
-/// A change of many events starts no further batch after this time. A hundred thousand events took half of it on two cores that had much
-/// else to do.
+/// A change of many events starts no further batch after this time. A change of a hundred thousand
+/// events took half of this time on two busy cores.
 pub(super) const BATCHES_MAX: Duration = Duration::from_secs(10);
 
-/// A change that has changed nothing yet, since its batches were too slow, tries a smaller one until then, so that the same request again
-/// and again comes to an end.
+/// A change whose batches were too slow, so that it has changed nothing yet, tries a smaller batch
+/// until this time: so repetitions of the same request come to an end.
 pub(super) const FIRST_BATCH_MAX: Duration = Duration::from_secs(12);
 
 /// A request waits no longer than this for its call: to connect, for the batches, and for a batch
 /// that began at their end.
 const ANSWER_MAX: Duration = Duration::from_secs(19);
 
-/// Seconds after which asking again makes sense.
+/// Seconds after which a client may ask again.
 const RETRY_AFTER: &str = "1";
 
 /// The way to make calls. Cheap to clone: all clones share the places.
@@ -62,7 +62,7 @@ pub(super) struct Calls {
     places: Places,
     /// When the request arrived that the call is for.
     arrived: Instant,
-    /// Why the last call failed, so that an outage is told once.
+    /// Why the last call failed, so that an outage is logged once.
     trouble: Arc<Mutex<Incident<&'static str>>>,
 }
 
@@ -118,7 +118,8 @@ impl Calls {
         }
     }
 
-    /// What the client is told of a failure; what happened is told in the log, where no stranger reads it.
+    /// The error that the client gets for a failure. The failure itself is logged, where no
+    /// stranger reads it.
     pub(super) fn judge(&self, error: &StoreError) -> CallError {
         self.tell(Some((error.reason(), &error.to_string())));
         if error.is_schema() {
@@ -138,7 +139,7 @@ impl Calls {
         }
     }
 
-    /// Tells when trouble begins, changes and ends.
+    /// Logs when trouble begins, changes and ends.
     fn tell(&self, now: Option<(&'static str, &str)>) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match now {
@@ -157,11 +158,11 @@ pub(super) enum CallError {
     TooMany,
     /// The database is away, or refuses the connection.
     Unavailable,
-    /// A lock, a slow server, or too much asked for.
+    /// The call met a lock or a slow server, or asked for too much.
     TooSlow,
-    /// Something that the program needs is not there.
+    /// A table, column or function that the program needs is missing.
     SchemaNotUsable,
-    /// No waiting helps: a privilege, a trigger.
+    /// The server refuses, and waiting does not help: a privilege, a trigger.
     Refused,
 }
 
@@ -190,7 +191,7 @@ impl From<CallError> for Reply {
     }
 }
 
-/// 503, and when to come again.
+/// 503, with the time after which to ask again.
 pub(super) fn come_again(body: Value) -> Reply {
     Reply::json(503, body.to_string()).with("Retry-After", RETRY_AFTER)
 }
@@ -220,7 +221,7 @@ struct Place(Receiver<()>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Its own message, or that of another call, which is the same.
+        // The message is that of this call or that of another one: they are equal.
         let _ = self.0.try_recv();
     }
 }

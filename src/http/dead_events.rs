@@ -1,7 +1,8 @@
-//! The endpoints for dead events: seen, tried again, moved to the archive.
+//! The endpoints for dead events: list, show, count, requeue, discard.
 //!
-//! Paths, statuses, keys and texts of what the predecessor had are a contract with existing clients. A change by ids or by description
-//! goes in batches, each its own transaction: what is done is done, and the answer says how much that is.
+//! Paths, statuses, keys and texts that the predecessor had are a contract with existing clients. A
+//! change by ids or by a filter goes in batches. Each batch is a transaction of its own: what is
+//! committed stays, and the answer says how much that is.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,13 +18,15 @@ use super::query;
 use super::route::{DeadRoute, NO_EVENT_ID, Target};
 use crate::store::{BulkChange, Changed, DeadChange, LeftAlone, Session, StoreError};
 
-/// A list ends early behind so many bytes of payloads: a thousand large ones at a time no supervisor could hold. Counted as text and not as
-/// they are stored, since a payload of a megabyte may take eleven kilobytes in the table.
+/// A list ends early after this many bytes of payloads: a thousand large payloads at a time would
+/// not fit into the supervisor's memory. The payloads are counted as text and not as they are
+/// stored, since a payload of a megabyte may take eleven kilobytes in the table.
 const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The first batch of a change of many: where the database is slow, one of full size would take all the time that a statement has.
+/// Size of the first batch of a change of many events: where the database is slow, a batch of full
+/// size would take all the time that a statement has.
 const FIRST_BATCH: u32 = 1000;
-/// Events that were left alone that an answer names.
+/// Most events that an answer names of those that were left alone.
 const LEFT_SHOWN_MAX: usize = 20;
 
 /// Answers one request.
@@ -56,7 +59,8 @@ fn list(target: &str, calls: &Calls) -> Result<Reply, Reply> {
         .make(move |session| session.dead_events(&page.filter, limit, offset, LIST_BYTES_MAX))?;
     let count = events.len();
     let mut body = r#"{"events":["#.to_owned();
-    // One by one, so that each is in memory once and not in three forms beside all others.
+    // The events are rendered one by one, so that each is in memory once and not in three forms
+    // beside all others.
     for (place, event) in events.into_iter().enumerate() {
         if place > 0 {
             body.push(',');
@@ -98,7 +102,8 @@ fn show(id: i64, calls: &Calls) -> Result<Reply, Reply> {
     })
 }
 
-/// Says whether all these numbers may be ids. Below one they are none, as clients have always been told, unless the table holds such ids.
+/// Says whether all these numbers may be ids. Numbers below one are no ids, as clients have always
+/// been told, unless the table holds such ids.
 fn are_ids(session: &mut Session, ids: &[i64]) -> Result<bool, StoreError> {
     Ok(ids.iter().all(|&id| id > 0) || session.has_ids_below_one()?)
 }
@@ -204,7 +209,7 @@ fn change_matching(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Rep
 }
 
 impl DeadChange {
-    /// What has become of the events.
+    /// The word for what was done with the events.
     fn done(self) -> &'static str {
         match self {
             DeadChange::Requeue => "reset to pending",
@@ -213,7 +218,8 @@ impl DeadChange {
     }
 }
 
-/// How far a change in batches has come. Shared, so that a request whose call does not return in time is told so, too.
+/// How far a change in batches has come. It is shared, so that the answer to a request whose call
+/// does not return in time tells the progress, too.
 #[derive(Clone, Default)]
 struct Progress {
     processed: Arc<AtomicUsize>,
@@ -230,7 +236,8 @@ enum Rest {
 }
 
 impl Progress {
-    /// Changes one batch after the other until all have been met, or the time for batches is over; an error only where nothing is done.
+    /// Changes one batch after the other until all events have been met, or the time for batches is
+    /// over. Returns an error only where nothing is done.
     fn make(
         &self,
         session: &mut Session,
@@ -246,7 +253,7 @@ impl Progress {
             };
             match step {
                 Ok(Some(changed)) => self.count(changed),
-                // Too slow: the next one is smaller.
+                // The batch was too slow: the next one is smaller.
                 Ok(None) => {}
                 Err(error) if self.processed() == 0 => return Err(error),
                 Err(error) => return Ok(Some(Rest::Failed(error))),
@@ -262,7 +269,8 @@ impl Progress {
         left.extend(changed.left.into_iter().take(room));
     }
 
-    /// The last key of an answer, with its comma: which events were left alone, and why. Nothing where none was.
+    /// The last key of an answer, with its comma: which events were left alone, and why. Empty
+    /// where none was.
     fn left_text(&self) -> String {
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         if left.is_empty() {
@@ -288,9 +296,10 @@ impl Progress {
         self.processed.load(Ordering::Relaxed)
     }
 
-    /// The reply where an answer of success would say that all is done; the same request again does the rest.
+    /// The reply where an answer of success would say that all is done; the same request, sent
+    /// again, does the rest.
     fn refuse(&self, error: CallError) -> Reply {
-        // What else fails without having done anything was not begun.
+        // Any other error before the first batch means that the change was not begun.
         if self.processed() == 0 && error != CallError::TooSlow {
             return error.into();
         }

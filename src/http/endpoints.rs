@@ -17,7 +17,7 @@ use crate::health::readiness::NotReady;
 use crate::health::{DaemonPhase, Published};
 use crate::metrics;
 
-/// Everything that an answer is made from. Cheap to clone: what it holds is shared.
+/// All sources of the answers. Cheap to clone: its parts are shared.
 #[derive(Clone)]
 pub(super) struct Endpoints {
     pub(super) published: Published,
@@ -73,7 +73,8 @@ impl Endpoints {
         health.state().not_ready(Instant::now())
     }
 
-    /// Never waits for the database: what it said is at most one request old.
+    /// Answers without waiting for the database: the state that the database reported is at most
+    /// one request old.
     fn status(&self) -> Reply {
         if self.published.health.state().phase != DaemonPhase::Draining {
             self.probe.glance();

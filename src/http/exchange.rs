@@ -1,4 +1,5 @@
-//! What the endpoints see of a request and say in reply: plain values, so that only `backend.rs` knows the server below.
+//! Requests as the endpoints get them, and their replies: plain values, so that only `backend.rs`
+//! knows the server below.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -12,7 +13,7 @@ pub(super) const PEER: &str = "X-Dispatchbox-Peer";
 /// A whole request, its body included.
 #[derive(Debug, Clone)]
 pub(super) struct Incoming {
-    /// As it was sent: methods are case-sensitive.
+    /// The method as it was sent: methods are case-sensitive.
     pub(super) method: String,
     /// Path and query as they were sent, percent-encoded.
     pub(super) target: String,
@@ -22,7 +23,7 @@ pub(super) struct Incoming {
     pub(super) headers: Vec<(String, String)>,
     /// The body, within the limits of the guard.
     pub(super) body: Vec<u8>,
-    /// When it was whole.
+    /// When the request was complete.
     pub(super) arrived: Instant,
 }
 

@@ -7,13 +7,14 @@ use crate::threads;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
-/// The way to the threads. They end when this is dropped and what was handed over is done.
+/// Hands jobs to the threads. They end when this value is dropped and all jobs that were handed
+/// over are done.
 pub(super) struct Lane<T> {
     jobs: Sender<T>,
 }
 
 impl<T: Send + 'static> Lane<T> {
-    /// So many threads, which do `work`; so many jobs may wait for them.
+    /// Starts `n_threads` threads, which do `work`; at most `n_waiting` jobs wait for them.
     pub(super) fn start(
         name: &str,
         n_threads: usize,

@@ -1,7 +1,8 @@
 //! The public port.
 //!
-//! Where no address is given, the port answers IPv4 and IPv6 alike, by one socket for both, and IPv4 alone on a host without IPv6. An
-//! address that is given is meant as it is: `0.0.0.0` is all of IPv4 and nothing else.
+//! Where no address is given, the port answers IPv4 and IPv6 alike, by one socket for both, and
+//! IPv4 alone on a host without IPv6. A given address is taken literally: `0.0.0.0` is all of IPv4
+//! and nothing else.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
@@ -12,8 +13,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 /// Connections that wait; the guard sets a length of its own.
 const BACKLOG: i32 = 128;
 
-/// Binds `port` at `host`, or at all addresses. The error names the address. Done before any worker starts, so that a second daemon fails
-/// at once.
+/// Binds `port` at `host`, or at all addresses. The error names the address. This is done before
+/// any worker starts, so that a second daemon fails at once.
 pub fn bind(host: Option<&str>, port: u16) -> Result<TcpListener, String> {
     let Some(host) = host else {
         return bind_all(port);
@@ -44,7 +45,8 @@ fn bind_all(port: u16) -> Result<TcpListener, String> {
     Ok(listener)
 }
 
-/// One socket for both families. Which of them a socket of IPv6 takes is a setting of the host, unless the socket says so.
+/// Binds one socket for both families. Whether a socket of IPv6 accepts IPv4, too, is a setting of
+/// the host, unless the socket sets it.
 fn bind_both(port: u16) -> io::Result<TcpListener> {
     let socket = rustix::net::socket_with(
         AddressFamily::INET6,
@@ -53,14 +55,15 @@ fn bind_both(port: u16) -> io::Result<TcpListener> {
         None,
     )?;
     sockopt::set_ipv6_v6only(&socket, false)?;
-    // As the standard library does: connections of a daemon before this one may still be closing.
+    // `SO_REUSEADDR`, as the standard library sets it: connections of an earlier daemon may still
+    // be closing.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, &SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(TcpListener::from(socket))
 }
 
-/// What to say of a socket that answers IPv4, too, which its address does not show.
+/// Says for the log that a socket answers IPv4, too, which its address does not show.
 pub(super) fn families(listener: &TcpListener) -> &'static str {
     let is_v6 = listener
         .local_addr()

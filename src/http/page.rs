@@ -20,7 +20,7 @@ use super::exchange::Reply;
 const HTML: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 
-/// One script in the order of its layers: each file uses only what stands in those before it.
+/// The script, in the order of its layers: each file uses only names of the files before it.
 const SCRIPT: &str = concat!(
     include_str!("page/text.js"),
     include_str!("page/json.js"),
@@ -35,7 +35,7 @@ const SCRIPT: &str = concat!(
 const STYLE_PLACE: &str = "<style></style>";
 const SCRIPT_PLACE: &str = r#"<script type="module"></script>"#;
 
-/// The same for every request, so it is put together once.
+/// The page is the same for every request, so it is put together once.
 static PAGE: LazyLock<Reply> = LazyLock::new(assemble);
 
 /// Answers with the page.
@@ -71,7 +71,7 @@ fn policy() -> String {
     )
 }
 
-/// A hash as the policy names it.
+/// Renders the hash of a text as a source of the policy.
 fn source(text: &str) -> String {
     format!(
         "'sha256-{}'",
@@ -83,7 +83,7 @@ fn source(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What stands between an element's tags: what the browser hashes.
+    /// The text between an element's tags: the part that the browser hashes.
     fn between<'a>(page: &'a str, begin: &str, end: &str) -> &'a str {
         let (_, rest) = page.split_once(begin).expect("the begin tag");
         rest.split_once(end).expect("the end tag").0

@@ -42,7 +42,7 @@ const LOOK_MAX: Duration = Duration::from_secs(2);
 /// A request waits at most this long for a look under way.
 const ASK_MAX: Duration = Duration::from_millis(4500);
 
-/// The way to ask. Cheap to clone.
+/// Asks for looks. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Probe {
     shared: Arc<Shared>,
@@ -57,26 +57,27 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// What the log has been told of, by its remedy.
+    /// The refusal that was logged, by its remedy.
     complaint: Incident<(Trouble, Option<String>)>,
     looked_at: Option<Instant>,
     looking_since: Option<Instant>,
     findings: Findings,
 }
 
-/// What the looks have come to. Pure.
+/// What the looks have found so far. Pure.
 #[derive(Debug, Default)]
 struct Findings {
     /// There was a look.
     has_looked: bool,
-    /// What is told.
+    /// The finding that is reported.
     told: Option<Finding>,
     /// Since when looks find trouble.
     since: Option<Instant>,
 }
 
 impl Findings {
-    /// Takes in what a look found that began and ended at these times; returns what to tell.
+    /// Takes in the finding of a look that began and ended at these times; returns the finding to
+    /// report.
     fn found(
         &mut self,
         finding: Option<Finding>,
@@ -98,7 +99,7 @@ impl Findings {
         self.told.clone()
     }
 
-    /// Says whether something was found that has to last a while to be told.
+    /// Says whether a look has found trouble that is reported only if it lasts.
     fn is_open(&self) -> bool {
         self.since.is_some() && self.told.is_none()
     }
@@ -118,7 +119,8 @@ impl Probe {
         Ok(Probe { shared, look })
     }
 
-    /// Sees to it that the health state tells what the database is like now, or was within the last second.
+    /// Waits until the health state says whether the database works now, or worked within the last
+    /// second.
     pub(super) fn ask(&self) {
         let deadline = Instant::now() + ASK_MAX;
         let mut state = self.shared.lock();
@@ -128,7 +130,7 @@ impl Probe {
                 .looking_since
                 .is_some_and(|since| now.duration_since(since) >= ASK_MAX);
             if is_late || now >= deadline {
-                // A look that is out this long will not become good news for this asker.
+                // A look that has taken this long cannot give this request a good answer in time.
                 state.findings.has_looked = true;
                 state.findings.told = Some(Finding {
                     trouble: Trouble::Unavailable,
@@ -224,7 +226,7 @@ fn run(dsn: Dsn, looks: &Receiver<()>, shared: &Shared) {
 }
 
 impl State {
-    /// Tells the log where something begins that is refused on a working connection, and where it ends.
+    /// Logs when a refusal on a working connection begins, and when it ends.
     fn complain(&mut self, told: Option<&Finding>, began: Instant, health: &Health) {
         let Some(finding) = told else {
             if let Some(lasted) = self.complaint.over() {
@@ -249,13 +251,15 @@ impl State {
 }
 
 impl Finding {
-    /// What a person would do about it: one remedy may uncover the need of another.
+    /// The remedy of the finding. A finding with another remedy is logged again: one remedy may
+    /// uncover the need of another.
     fn remedy(&self) -> (Trouble, Option<String>) {
         let has_remedy = matches!(self.trouble, Trouble::Schema | Trouble::PermissionDenied);
         (self.trouble, has_remedy.then(|| self.detail.clone()))
     }
 
-    /// Says whether the log is to hear of it from here: workers that meet it have told it, but know no remedy.
+    /// Says whether the probe logs the finding: workers that meet the trouble have logged it
+    /// already, but know no remedy for the schema or a privilege.
     fn is_ours_to_tell(&self, state: &health::State) -> bool {
         let is_failing =
             |worker: &WorkerState| matches!(worker.report, Some((Access::Failing { .. }, _)));
@@ -270,7 +274,8 @@ impl Finding {
 }
 
 fn look(pool: &Pool) -> Option<Finding> {
-    // A connection may have died in the middle: a second try on a fresh one tells that from a database that is away.
+    // A connection may have been broken: a second attempt on a fresh one tells that from a database
+    // that is away.
     let found = try_look(pool).or_else(|error| {
         if error.is_connecting() || !error.is_connection_lost() {
             return Err(error);
@@ -306,7 +311,7 @@ fn try_look(pool: &Pool) -> Result<Option<Finding>, StoreError> {
 mod tests {
     use super::*;
 
-    /// What is told after looks at these seconds.
+    /// Compares the trouble that is reported after looks at these seconds.
     #[track_caller]
     fn check(looks: &[(u64, Option<Trouble>)], told: &[Option<Trouble>]) {
         let start = Instant::now();

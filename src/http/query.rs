@@ -1,4 +1,4 @@
-//! Pure: what stands behind the question mark → filter and page.
+//! Pure: the query of a request → filter and page.
 //!
 //! Values are percent-decoded UTF-8, a plus sign is a space, an empty value is none. A percent sign
 //! without two hexadecimal digits stands for itself, as in every browser. A name that counts may
@@ -23,7 +23,7 @@ pub(super) const TIME_EXAMPLE: &str = "a time such as 2025-01-02T03:04:05Z";
 /// Names that a filter may have.
 const FILTER: [&str; 5] = ["aggregate_type", "event_type", "error", "since", "until"];
 
-/// What else may stand in the body of a request that changes dead events.
+/// Further names that the body of a request that changes dead events may have.
 const BODY: [&str; 4] = ["event_ids", "all", "dry_run", "after"];
 
 /// One page of the dead events that a filter lets pass.
@@ -52,7 +52,8 @@ pub(super) fn filter(target: &str) -> Result<DeadFilter, String> {
     parameters.filter()
 }
 
-/// Refuses what stands behind the path of a change but counts only in its body: ignored there, a dry run would be none.
+/// Refuses parameters in the query of a change that count only in its body: ignored in the query,
+/// `dry_run` would not be obeyed.
 pub(super) fn nothing(target: &str) -> Result<(), String> {
     let names = || FILTER.iter().chain(&BODY).copied();
     for (name, _) in &Parameters::of(target).0 {
@@ -158,7 +159,8 @@ impl<'a> Parameters<'a> {
         text(name, &self.value(name)?.unwrap_or_default())
     }
 
-    /// A plus sign that was not encoded arrives as a space; no time that can be read holds one before its offset.
+    /// Reads a time. A plus sign that was not encoded arrives as a space; no valid time holds a
+    /// space before its offset.
     fn time(&self, name: &str) -> Result<Option<i64>, String> {
         let value = self.value(name)?.unwrap_or_default();
         let mended = match value.rsplit_once(' ') {
@@ -168,7 +170,8 @@ impl<'a> Parameters<'a> {
         time(name, &mended)
     }
 
-    /// Any number of digits, so that too many are out of range and not out of form.
+    /// Reads a number of any length, so that too many digits are refused as out of range and not as
+    /// malformed.
     fn integer(&self, name: &str) -> Result<Option<i128>, String> {
         let Some(text) = self.value(name)? else {
             return Ok(None);

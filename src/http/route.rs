@@ -1,4 +1,4 @@
-//! Pure: method and path → what is asked for.
+//! Pure: method and path → route.
 
 use crate::store::DeadChange;
 
@@ -7,34 +7,34 @@ use crate::store::DeadChange;
 pub(super) enum Route {
     /// The page for a person.
     Page,
-    /// Is the process alive?
+    /// Whether the process lives.
     Health,
-    /// Should it get traffic?
+    /// Whether the daemon should get traffic.
     Ready,
     /// Its metrics.
     Metrics,
-    /// How it stands, in detail.
+    /// The state of the daemon, in detail.
     Status,
     /// Something about dead events.
     DeadEvents(DeadRoute),
-    /// The path is no path, for this reason.
+    /// The path holds a value that is not allowed, for this reason.
     BadPath(&'static str),
-    /// Nothing is there.
+    /// No route has this path.
     NotFound,
-    /// Something is there, for these methods.
+    /// The path has a route, for these methods.
     MethodNotAllowed(&'static str),
 }
 
 /// What is asked for about dead events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DeadRoute {
-    /// A page of them.
+    /// A page of the dead events.
     List,
-    /// Their number.
+    /// The number of dead events.
     Stats,
-    /// One of them.
+    /// One dead event.
     Show(i64),
-    /// A change of some of them; the path of a requeue says retry, as it always has.
+    /// A change of dead events; the path of a requeue says retry, as it always has.
     Change(DeadChange, Target),
 }
 
@@ -49,19 +49,20 @@ pub(super) enum Target {
     Matching,
 }
 
-/// Methods of what is only looked at.
+/// Methods of the routes that change nothing.
 const LOOK: &str = "GET, HEAD";
 
-/// The method of what changes something.
+/// The method of the routes that change something.
 const CHANGE: &str = "POST";
 
-/// What is said of an id that is none.
+/// Refusal of an id that is no number.
 pub(super) const NO_EVENT_ID: &str = "event_id must be a positive integer";
 
-/// What stands before every path of the API.
+/// Prefix of every path of the API.
 const API: &str = "/api";
 
-/// Says whether a request is one to the API, whether or not there is something: strangers are not even told what is there.
+/// Says whether a request belongs to the API, also where no route has its path: strangers do not
+/// even learn which paths exist.
 pub(super) fn is_api(target: &str) -> bool {
     let rest = path(target).strip_prefix(API);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -73,16 +74,16 @@ pub(super) enum Priority {
     /// The answer is a constant: the thread that takes the requests gives it, and no wait may ever
     /// be added to it.
     AtOnce,
-    /// It looks at what the daemon knows.
+    /// The answer shows what the daemon knows.
     Look,
-    /// It waits for a look at the database that all askers share.
+    /// The answer waits for a look at the database, which all waiting requests share.
     Probe,
-    /// It waits for a call of the API.
+    /// The answer waits for a call of the API.
     Call,
 }
 
 impl Route {
-    /// How long the answer takes.
+    /// Which group of threads answers the request.
     pub(super) fn priority(self) -> Priority {
         match self {
             Route::Health | Route::BadPath(_) | Route::NotFound | Route::MethodNotAllowed(_) => {
@@ -104,7 +105,7 @@ pub(super) fn find(method: &str, target: &str) -> Route {
     }
 }
 
-/// What is at a path, and its methods.
+/// The route at a path, and its methods.
 fn at(path: &str) -> Option<(Route, &'static str)> {
     let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
     match segments.as_slice() {
@@ -150,14 +151,15 @@ fn dead_events(segments: &[&str]) -> Option<(Route, &'static str)> {
     }
 }
 
-/// Reads any number of the column's type: a sequence that ran out may have been set to the negative half. Which numbers below one are ids
-/// is known to the table alone.
+/// Reads any number of the column's type: a sequence that ran out may have been set to the negative
+/// half. Only the table knows which numbers below one are ids.
 fn event_id(segment: &str) -> Option<i64> {
     // `parse` would take a plus sign, too.
     segment.parse().ok().filter(|_| !segment.starts_with('+'))
 }
 
-/// The path as it was sent: nothing is decoded or resolved, so what is no path of ours letter by letter is not found.
+/// The path as it was sent: it is neither decoded nor resolved, so a path that differs from a
+/// route's in one letter is not found.
 fn path(target: &str) -> &str {
     target.split(['?', '#']).next().unwrap_or_default()
 }

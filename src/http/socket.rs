@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, openat};
 
-/// How the directories begin that sockets are bound in.
+/// Prefix of the directories that sockets are bound in.
 const PREFIX: &str = "http-";
 
 /// The socket's name in its directory.
@@ -27,10 +27,12 @@ const NAME: &str = "dispatchbox";
 /// A directory of ours that is older than this is no longer needed by the daemon that made it.
 const LEFT_SECONDS: i64 = 60;
 
-/// The way to the listener. Dropping it connects once more, which ends an accept loop that is to stop at its next turn.
+/// The way to the listener. Dropping it connects once more, which wakes the accept loop, so that a
+/// loop that is to stop ends.
 pub(super) struct Socket {
     socket: OwnedFd,
-    /// The server below knows its address by this descriptor's number, and removes the file there when it ends.
+    /// tiny_http knows its address by the number of this descriptor, and removes the file there
+    /// when it ends.
     _directory: File,
 }
 
@@ -41,7 +43,8 @@ impl Socket {
         DirBuilder::new().mode(0o700).create(&path)?;
         let bound = File::open(&path).and_then(|directory| {
             remove_left(private, &directory);
-            // By the descriptor: a socket's path ends at 107 bytes, and the directory's may be longer.
+            // The path leads through the descriptor: a socket's path ends at 107 bytes, and the
+            // directory's path may be longer.
             let name = link(directory.as_raw_fd()).join(NAME);
             let listener = UnixListener::bind(&name)?;
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -75,7 +78,8 @@ fn link(descriptor: i32) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{descriptor}"))
 }
 
-/// Removes what was left long before `newest` was made. No clock is asked: the file system dates both.
+/// Removes directories that were left long before `newest` was made. The file system dates both, so
+/// no clock is read.
 fn remove_left(private: &Path, newest: &File) {
     let (Ok(entries), Ok(newest)) = (fs::read_dir(private), newest.metadata()) else {
         return;

@@ -142,7 +142,7 @@ fn seconds(duration: Duration) -> f64 {
     rounded(duration.as_secs_f64())
 }
 
-/// To three digits behind the point: more would only be noise.
+/// Rounds to three decimals: more would only be noise.
 fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }

@@ -11,10 +11,11 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use subtle::ConstantTimeEq as _;
 
-/// With fewer bytes than this a token could be guessed.
+/// Fewest bytes of a token: a shorter one could be guessed.
 const BYTES_MIN: usize = 16;
 
-/// A longer file holds something else; and the token must fit into the head of a request.
+/// Most bytes of the file: a longer one holds something else, and the token must fit into the head
+/// of a request.
 const BYTES_MAX: usize = 1024;
 
 /// Mode bits that let every user of the host read or write.
@@ -42,7 +43,7 @@ impl ApiToken {
         ApiToken::parse(&text).map_err(|refusal| format!("names `{path}`, which {refusal}"))
     }
 
-    /// Takes the text of a file, whose last line end does not count.
+    /// Takes the text of a file; the last line end does not count.
     pub(super) fn parse(text: &str) -> Result<ApiToken, String> {
         let token = text.strip_suffix('\n').unwrap_or(text);
         let token = token.strip_suffix('\r').unwrap_or(token);
@@ -61,7 +62,8 @@ impl ApiToken {
         Ok(ApiToken(token.to_owned()))
     }
 
-    /// Says whether this is the token; how long that takes tells nothing about how much of it is right.
+    /// Says whether this is the token. The time that takes does not depend on how many characters
+    /// are right.
     pub fn is(&self, shown: &str) -> bool {
         self.0.as_bytes().ct_eq(shown.as_bytes()).into()
     }

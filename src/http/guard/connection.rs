@@ -20,45 +20,49 @@ use super::slots::Slot;
 use super::timed::Timed;
 use crate::http::backend::Backend;
 
-/// From the first byte waited for to the end of the head.
+/// Time for the head, from the first byte that is waited for to its end.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 
-/// For the body behind it: 4 MiB at 200 KiB a second.
+/// Time for the body after the head: 4 MiB at 200 KiB a second.
 const BODY_TIME: Duration = Duration::from_secs(20);
 
-/// For the server behind: the longest call to a database that does not answer, and as much again.
+/// Time for the answer of the server behind the guard: the longest call to a database that does not
+/// answer, and as much again.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
-/// For the client to take the answer.
+/// Time for the client to take the answer.
 const DELIVERY_TIME: Duration = Duration::from_secs(30);
 
-/// How long the connection stays open for the client after the answer. What the client still sends is read and dropped meanwhile, since a
-/// close with bytes unread is a reset, and a reset takes the answer away from a client that has not read it yet.
+/// How long the connection stays open for the client after the answer. Bytes that the client still
+/// sends are read and dropped meanwhile: a close with unread bytes is a reset, and a reset takes
+/// the answer away from a client that has not read it yet.
 struct Linger {
-    /// In all.
+    /// Longest time.
     time: Duration,
-    /// Without a byte from the client.
+    /// Longest time without a byte from the client.
     silence: Duration,
-    /// What is read and dropped at most.
+    /// Most bytes that are read and dropped.
     n_bytes: u64,
 }
 
-/// The request was read to its end, or the client had its time for it.
+/// For a request that was read to its end, or whose client had its time for it.
 const SHORT: Linger = Linger {
     time: Duration::from_millis(500),
     silence: Duration::from_millis(500),
     n_bytes: 4 * 1024 * 1024,
 };
 
-/// The request was refused while it was under way: many clients look for an answer only behind their last byte. As long as a body may
-/// take; the connection is the first to make room for another one meanwhile.
+/// For a request that was refused while it was under way: many clients look for an answer only
+/// after their last byte. It lasts as long as a body may take. The connection is the first to make
+/// room for another one meanwhile.
 const LONG: Linger = Linger {
     time: BODY_TIME,
     silence: Duration::from_secs(3),
     n_bytes: 256 * 1024 * 1024,
 };
 
-/// An answer up to this size waits here for its client. What is behind it waits in the server, and holds a thread there.
+/// An answer up to this size waits in memory here for its client. The rest of a longer answer waits
+/// in the server behind the guard, and holds a thread there.
 const ANSWER_BUFFER: u64 = 256 * 1024;
 
 const CHUNK: usize = 16 * 1024;
@@ -71,7 +75,7 @@ pub(super) struct Connection {
     pub(super) backend: Arc<Backend>,
 }
 
-/// Why a request has no answer from behind.
+/// Why a request has no answer from the server behind the guard.
 enum Failure {
     Refused(Refusal),
     /// The client has gone, or its connection was closed to make room: there is no client to
@@ -96,7 +100,7 @@ impl From<io::Error> for Failure {
 }
 
 impl Connection {
-    /// Does all of it.
+    /// Serves the connection: reads the request, has it answered, delivers the answer, and closes.
     pub(super) fn run(self) {
         let mut received = Vec::with_capacity(CHUNK);
         let outcome = self.exchange(&mut received);
@@ -133,14 +137,14 @@ impl Connection {
     }
 
     fn read_body(&self, head: &Head, begin: &[u8]) -> Result<Vec<u8>, Failure> {
-        // Room for all of it at once: as long as nothing comes, that is an address and no memory.
+        // Room for the whole body: until bytes arrive, that is address space and no memory.
         let mut body = Vec::with_capacity(head.body_length);
         body.extend_from_slice(&begin[..begin.len().min(head.body_length)]);
         let mut stream = Timed::new(&*self.client, BODY_TIME);
         if head.expects_continue && body.len() < head.body_length {
             stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        // Counted as they come: a length that was only promised takes no memory.
+        // Bytes are counted as they arrive: a length that was only promised takes no memory.
         let mut charged = 0;
         loop {
             if !self.slot.charge(body.len() - charged) {
@@ -160,7 +164,7 @@ impl Connection {
 
     /// Has the request answered by the server behind, and delivers the answer.
     fn relay(&self, head: &Head, body: &[u8]) -> Result<(), Failure> {
-        // Whatever goes wrong there is not the client's fault.
+        // A failure of the server behind the guard is not the client's fault.
         let unanswered = |error: io::Error| {
             debug!("a request of {} was not answered: {error}", self.peer);
             Refusal::NO_ANSWER
@@ -174,11 +178,12 @@ impl Connection {
             .and_then(|()| stream.write_all(body))
             .and_then(|()| (&mut stream).take(ANSWER_BUFFER).read_to_end(&mut answer))
             .map_err(unanswered)?;
-        // Behind us a request that cannot be answered ends without a word.
+        // The server behind the guard closes the connection of a request that it cannot answer,
+        // without an answer.
         let Some(line_end) = answer.windows(2).position(|pair| pair == b"\r\n") else {
             return Err(Refusal::NO_ANSWER.into());
         };
-        // The server leaves this header out, whatever it is told.
+        // tiny_http leaves this header out, whatever the reply holds.
         answer.splice(line_end..line_end, *b"\r\nConnection: close");
         self.slot.delivering();
         self.deliver(&answer, &mut stream).map_err(Failure::Gone)
@@ -202,7 +207,7 @@ impl Connection {
         while n_left > 0 {
             let left = end.saturating_duration_since(Instant::now());
             let mut client = Timed::new(&*self.client, left.min(bounds.silence));
-            // Any error is an end, too.
+            // An error ends the loop, as the end of the stream does.
             match client.read(&mut chunk) {
                 Ok(read @ 1..) => n_left = n_left.saturating_sub(read as u64),
                 Ok(0) | Err(_) => return,
@@ -211,7 +216,7 @@ impl Connection {
     }
 }
 
-/// Reads what there is, a chunk at most, and says how much it was.
+/// Reads the bytes that are there, a chunk at most, and returns their number.
 fn read_some(stream: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<usize> {
     let mut chunk = [0; CHUNK];
     loop {

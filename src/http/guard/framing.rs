@@ -1,15 +1,17 @@
-//! Pure: the bytes of a request's head → its parts, or why it is refused.
+//! Pure: the bytes of a request's head → its parts, or the reason to refuse it.
 //!
-//! What can be read in two ways is refused, since a proxy before us and the server behind us might each choose another one: that is
-//! how a request is smuggled inside the body of another. httparse reads the grammar; what it tolerates beyond that (a bare line
-//! feed, empty lines before the request, bytes beyond ASCII) is refused before it looks.
+//! A head that can be read in two ways is refused. A proxy before the guard and the server behind
+//! it might each choose another reading: that is how a request is smuggled inside the body of
+//! another. httparse reads the grammar. What httparse tolerates beyond the grammar (a bare line
+//! feed, empty lines before the request, bytes beyond ASCII) is refused before httparse reads the
+//! head.
 
 use httparse::{EMPTY_HEADER, Error, Request, Status};
 
 use super::head::Head;
 use super::refusal::Refusal;
 
-/// Head and request line together. Browsers and balancers stay below 4 KiB.
+/// Most bytes of a head, its request line included. Browsers and balancers stay below 4 KiB.
 pub(super) const HEAD_MAX: usize = 8 * 1024;
 
 const HEADERS_MAX: usize = 64;

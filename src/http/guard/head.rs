@@ -15,22 +15,23 @@ use httparse::Request;
 use super::refusal::Refusal;
 use crate::http::exchange::PEER;
 
-/// Path and query.
+/// Most bytes of path and query.
 const TARGET_MAX: usize = 4 * 1024;
 
-/// More than any request but a batch of ids needs.
+/// Most bytes of a body: more than any request needs, except a list of ids.
 const BODY_MAX: u64 = 1024 * 1024;
 
-/// 100,000 ids of twenty digits fit.
+/// Most bytes of a body with a list of ids: 100,000 ids of twenty digits fit.
 const BATCH_BODY_MAX: u64 = 4 * 1024 * 1024;
 
-/// POSTs to these carry a list of ids.
+/// Paths whose POSTs carry a list of ids.
 const BATCH_PATHS: [&str; 2] = [
     "/api/dead-events/retry-batch",
     "/api/dead-events/discard-batch",
 ];
 
-/// What concerns this connection and not the request, and what the guard writes itself.
+/// Headers that are not passed on: those of this connection and not of the request, and those that
+/// the guard writes itself.
 const NOT_PASSED_ON: [&str; 11] = [
     "Connection",
     "Content-Length",
@@ -45,18 +46,18 @@ const NOT_PASSED_ON: [&str; 11] = [
     PEER,
 ];
 
-/// A request's head, understood.
+/// A request's head after the checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
     method: String,
     target: String,
-    /// HTTP/1.1 and not 1.0, which may lack a Host.
+    /// The version is HTTP/1.1 and not 1.0, in which a Host may be missing.
     is_1_1: bool,
-    /// Those that are passed on, in their order.
+    /// The headers that are passed on, in their order.
     headers: Vec<(String, String)>,
     /// How long the body is.
     pub(super) body_length: usize,
-    /// The client waits for a word before it sends the body.
+    /// The client waits for `100 Continue` before it sends the body.
     pub(super) expects_continue: bool,
 }
 
@@ -67,7 +68,8 @@ impl Head {
         let method = request.method.ok_or(INCOMPLETE)?;
         let target = request.path.ok_or(INCOMPLETE)?;
         let is_1_1 = request.version == Some(1);
-        // What it asks for has no path. Any other method goes on: a path has its methods, and refuses the others by their names.
+        // The target of CONNECT has no path. Any other method is passed on: each path knows its
+        // methods, and its refusal of others names them.
         if method == "CONNECT" {
             return Err(Refusal::METHOD);
         }
@@ -107,7 +109,7 @@ impl Head {
         if !expectations.iter().all(is_known) {
             return Err(Refusal::EXPECTATION);
         }
-        // Clients of HTTP/1.0 do not know the word.
+        // Clients of HTTP/1.0 do not know `100 Continue`.
         let expects_continue = is_1_1 && body_length > 0 && !expectations.is_empty();
         headers.retain(|(name, _)| {
             let is_ours = |ours: &&str| ours.eq_ignore_ascii_case(name);
@@ -149,11 +151,12 @@ impl Head {
     }
 }
 
-/// Without the header there is no body, whatever the method: clients post to `…/retry` without one.
+/// Without a Content-Length there is no body, whatever the method: clients post to `…/retry`
+/// without one.
 fn body_length(values: &[&str]) -> Result<u64, Refusal> {
     match values {
         [] => Ok(0),
-        // No sign, no list, no blank, nothing that `parse` might take for a number beside digits.
+        // Only digits: no sign, list or blank, which `parse` might accept.
         [value] if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
             value.parse().map_err(|_| Refusal::BODY_TOO_LARGE)
         }

@@ -42,20 +42,23 @@ use slots::Slots;
 /// standard library every burst was felt.
 const BACKLOG: i32 = 4096;
 
-/// Connections at once: those of two bursts of fifty, each of which waits for a database that is stuck, and room for others.
+/// Most connections at once: those of two bursts of fifty, each of which waits for a stuck
+/// database, and room for others.
 const SLOTS_MAX: u64 = 128;
 
-/// Of so many descriptors that this process may have, one place: each takes up to four (the client's, one to the server behind, and
-/// two of that server's), so half at most goes here, and workers and the database never lack theirs.
+/// Descriptors of this process per place. A place takes up to four (the client's, one to the server
+/// behind the guard, and two of that server's), so at most half of the descriptors go here, and
+/// workers and the database never lack theirs.
 const DESCRIPTORS_PER_SLOT: u64 = 8;
 
-/// Enough for a buffer and a parser; the default of 2 MiB times 128 would count against limits on address space.
+/// Stack of a connection's thread: enough for a buffer and a parser. The default of 2 MiB times 128
+/// would count against limits on address space.
 const STACK: usize = 256 * 1024;
 
 /// The accept loop and what it has accepted.
 pub(super) struct Guard {
     slots: Arc<Slots>,
-    /// Dropped, it tells the accept loop to end.
+    /// Dropping it tells the accept loop to end.
     stop: PipeWriter,
     thread: Thread,
 }
@@ -81,10 +84,11 @@ impl Guard {
         })
     }
 
-    /// Accepts no more than what waits already. Answers under way are finished within `limit`, or not at all.
+    /// Stops: accepts only connections that wait already. Answers under way are finished within
+    /// `limit`, or not at all.
     pub(super) fn stop(self, limit: Duration) {
         drop(self.stop);
-        // Under a flood the queue is never empty; then the process's end is the accept loop's.
+        // Under a flood the queue is never empty; then the accept loop ends with the process.
         let _ = self.thread.join_within(limit);
         self.slots.close(limit);
     }
@@ -101,7 +105,7 @@ pub(super) fn places() -> usize {
 struct Acceptor {
     listener: TcpListener,
     slots: Arc<Slots>,
-    /// At its end once the loop is to end.
+    /// Ends when the loop is to end.
     stopped: PipeReader,
     backend: Arc<Backend>,
 }
@@ -127,10 +131,10 @@ impl Acceptor {
                     if is_stopping {
                         return;
                     }
-                    // What has come together with the word is still taken.
+                    // Connections that arrived together with the order to end are still accepted.
                     is_stopping = self.wait();
                 }
-                // The client's doing, and over.
+                // The client has caused the error, and the connection is gone.
                 Err(error) if is_passing(&error) => {}
                 // No descriptor, no thread, no memory: the connection that has held one the longest
                 // gives it back.
@@ -144,13 +148,13 @@ impl Acceptor {
         }
     }
 
-    /// Waits for a connection or for the word to end, and says whether that has come.
+    /// Waits for a connection or for the order to end, and says whether that order has come.
     fn wait(&self) -> bool {
         let mut fds = [
             PollFd::new(&self.stopped, PollFlags::IN),
             PollFd::new(&self.listener, PollFlags::IN),
         ];
-        // Interrupted, or short of memory: the next look at the listener tells more.
+        // The wait was interrupted, or the system is short of memory: the next accept tells more.
         let _ = poll(&mut fds, None);
         !fds[0].revents().is_empty()
     }
@@ -161,7 +165,8 @@ impl Acceptor {
             return Ok(());
         }
         let client = Arc::new(client);
-        // Without it the second of two small writes waits for the peer's word about the first. Not vital.
+        // Without `TCP_NODELAY` the second of two small writes waits until the peer has
+        // acknowledged the first. The connection works without it, too.
         let _ = client.set_nodelay(true);
         let connection = Connection {
             slot: self.slots.take(id, Arc::clone(&client)),

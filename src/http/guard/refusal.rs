@@ -1,6 +1,6 @@
-//! Why the guard answers a request itself, and how it says so.
+//! The answers that the guard itself gives to requests that it refuses.
 
-/// A request that goes no further.
+/// Why a request is not passed on to the server behind the guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refusal {
     status: u16,

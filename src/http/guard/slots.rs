@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::ioctl_fionread;
 
-/// Bodies in memory, over all connections: eight whole batches of ids.
+/// Most bytes of bodies in memory, over all connections: eight whole batches of ids.
 const BODIES_MAX: usize = 32 * 1024 * 1024;
 
 /// Time that a connection keeps its place for certain, however many others wait: enough to be
@@ -29,7 +29,8 @@ const BODIES_MAX: usize = 32 * 1024 * 1024;
 /// the backlog pass in less than a second.
 const UNDISTURBED: Duration = Duration::from_millis(50);
 
-/// A connection that was closed to make room is waited for this long before another one is.
+/// How long the accept loop waits for a connection that was closed to make room, before it closes
+/// another one.
 const EVICTION: Duration = Duration::from_millis(20);
 
 /// The rank of a connection whose request is being answered: the last to go.
@@ -59,7 +60,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// The lower, the sooner it goes.
+    /// The connection with the lowest rank is closed first.
     fn rank(&self) -> u8 {
         match self.phase {
             Phase::Leaving => 0,
@@ -73,7 +74,7 @@ impl Entry {
         self.phase == Phase::Receiving && ioctl_fionread(&self.client).is_ok_and(|n| n > 0)
     }
 
-    /// Ends what its thread waits for. The thread does the rest.
+    /// Closes the sockets that the connection's thread waits for; the thread then ends by itself.
     fn close(&mut self) {
         self.is_closed = true;
         let _ = self.client.shutdown(Shutdown::Both);
@@ -83,7 +84,7 @@ impl Entry {
     }
 }
 
-/// All places. In the order of arrival, so the front is the oldest.
+/// All places, in the order of arrival: the front is the oldest.
 pub(super) struct Slots {
     n_max: usize,
     entries: Mutex<VecDeque<Entry>>,
@@ -101,7 +102,8 @@ impl Slots {
         }
     }
 
-    /// Gives a connection a place, the oldest one's if need be. One caller only: the accept loop.
+    /// Gives a connection a place, if need be that of the oldest one. It has one caller only, the
+    /// accept loop.
     pub(super) fn take(self: &Arc<Self>, id: u64, client: Arc<TcpStream>) -> Slot {
         let mut entries = self.lock();
         while entries.len() >= self.n_max {
@@ -123,7 +125,8 @@ impl Slots {
         }
     }
 
-    /// Closes the oldest connection, and waits a moment for what it held.
+    /// Closes the oldest connection, and waits a moment until its descriptors and its thread are
+    /// free.
     pub(super) fn make_room(&self) {
         let mut entries = self.lock();
         let _ = evict(&mut entries, Duration::ZERO);
@@ -168,8 +171,8 @@ impl Slots {
     }
 }
 
-/// Closes the oldest connection of those that go first. When it has not been here for `undisturbed` yet, nothing is closed, and what
-/// is left of that time is given back.
+/// Closes the oldest connection of the lowest rank. When that connection has not been here for
+/// `undisturbed` yet, closes none and returns the rest of that time.
 fn evict(entries: &mut VecDeque<Entry>, undisturbed: Duration) -> Option<Duration> {
     let mut open: Vec<&mut Entry> = entries
         .iter_mut()
@@ -218,7 +221,7 @@ impl Slot {
         true
     }
 
-    /// The request goes to the server behind.
+    /// Notes that the request goes to the server behind the guard.
     pub(super) fn answering(&self, upstream: Arc<UnixStream>) {
         self.change(|entry| {
             entry.phase = Phase::Answering;
@@ -226,12 +229,12 @@ impl Slot {
         });
     }
 
-    /// The answer has come.
+    /// Notes that the answer has come.
     pub(super) fn delivering(&self) {
         self.change(|entry| entry.phase = Phase::Delivering);
     }
 
-    /// The answer is out; what remains is the client's end.
+    /// Notes that the answer is delivered, and only the client's close is missing.
     pub(super) fn leaving(&self) {
         self.change(|entry| {
             entry.phase = Phase::Leaving;
@@ -245,7 +248,7 @@ impl Slot {
         if let Some(entry) = entries.iter_mut().find(|entry| entry.id == self.id) {
             change(entry);
             if entry.is_closed {
-                // Closed a moment ago, without what has been added since.
+                // The entry was closed a moment ago, when this socket was not in it yet.
                 entry.close();
             }
         }

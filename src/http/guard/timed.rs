@@ -1,6 +1,7 @@
-//! A stream with one deadline for all that is read and written, however many pieces it comes in.
+//! A stream with one deadline for all reads and writes, however many pieces the data comes in.
 //!
-//! A timeout per read, which is all that a socket offers, never ends for a client that sends a byte a second.
+//! A timeout per read, which is all that a socket offers, never ends the connection of a client
+//! that sends a byte a second.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -33,14 +34,14 @@ impl Bounded for UnixStream {
     }
 }
 
-/// Fails with `TimedOut` once the deadline has passed.
+/// A stream that fails with `TimedOut` once the deadline has passed.
 pub(super) struct Timed<'a, S> {
     stream: &'a S,
     deadline: Instant,
 }
 
 impl<'a, S: Bounded> Timed<'a, S> {
-    /// Everything through this value is done within `limit` from now.
+    /// Wraps `stream`: all reads and writes through this value end within `limit` from now.
     pub(super) fn new(stream: &'a S, limit: Duration) -> Timed<'a, S> {
         Timed {
             stream,
@@ -83,7 +84,7 @@ where
     }
 }
 
-/// What a socket says when its timeout has passed.
+/// Turns the error of a socket whose timeout has passed into `TimedOut`.
 fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == ErrorKind::WouldBlock {
         ErrorKind::TimedOut.into()
