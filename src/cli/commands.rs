@@ -1,4 +1,4 @@
-//! The subcommands: their words, their options, and what they are to the program.
+//! The subcommands: their words, their options, and how the program runs them.
 
 use argh::{ArgsInfo, CommandInfoWithArgs, EarlyExit, FromArgs};
 
@@ -13,7 +13,7 @@ use crate::cli::publish::PublishArgs;
 use crate::cli::run::RunArgs;
 use crate::cli::status::StatusArgs;
 
-/// What is to be done.
+/// A parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Deliver events until told to stop.
@@ -41,13 +41,13 @@ pub enum Command {
 /// One subcommand. To add one: a file with its argh structure and `pub fn run(args, env) -> ExitCode`, a variant of [`Command`],
 /// a line in [`COMMANDS`], an arm in the program's `dispatch`.
 pub(super) struct Spec {
-    /// The words that choose it.
+    /// The words that choose the command.
     pub(super) words: &'static [&'static str],
-    /// What it does, in one line.
+    /// Its description in the help, in one line.
     pub(super) summary: &'static str,
     /// Its options.
     pub(super) info: fn() -> CommandInfoWithArgs,
-    /// Reads them, from the words and what stands behind.
+    /// Parses the words of the command and the arguments behind them.
     pub(super) parse: fn(&[&str], &[&str]) -> Result<Command, EarlyExit>,
 }
 

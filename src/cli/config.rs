@@ -1,4 +1,5 @@
-//! `dispatchbox config check`: says what would be effective, and whether `run` would start with it. It does not connect.
+//! `dispatchbox config check`: prints the effective settings, and says whether `run` would start
+//! with them. It does not connect.
 
 use std::process::ExitCode;
 
@@ -14,7 +15,8 @@ use crate::logging;
 /// Between two columns.
 const GAP: &str = "  ";
 
-/// On a narrower terminal lines wrap: values in shorter pieces could not be read.
+/// Least width of the column of values. On a narrower terminal lines wrap: values in shorter pieces
+/// could not be read.
 const VALUE_LEAST: usize = 20;
 
 /// Checks the settings of `run` and prints each with its source.
@@ -31,8 +33,8 @@ pub fn check(args: &RunArgs, env: &Env, handlers: &Handlers) -> ExitCode {
     }
 }
 
-/// Three columns, as wide as what stands in them: a value is never cut, since a person compares it. On a terminal a long one goes on below its
-/// beginning.
+/// Renders three columns, as wide as their cells. A value is never cut, since a person compares it.
+/// On a terminal a long value continues on the lines below.
 fn table(effective: &[Effective], width: Option<usize>) -> String {
     let mut rows: Vec<[String; 3]> = effective
         .iter()

@@ -1,5 +1,6 @@
-//! Where the database is, as `run`, `migrate` and the other commands that need one are told: `--dsn`, `--dsn-file`,
-//! `DISPATCHBOX_DSN`, `DISPATCHBOX_DSN_FILE`, the file's `dsn` or `dsn_file`, `DATABASE_URL`, libpq's `PG*` variables.
+//! The DSN for `run`, `migrate` and the other commands that need a database. The places, in this
+//! order: `--dsn`, `--dsn-file`, `DISPATCHBOX_DSN`, `DISPATCHBOX_DSN_FILE`, the file's `dsn` or
+//! `dsn_file`, `DATABASE_URL`, libpq's `PG*` variables.
 
 use crate::cli::file;
 use crate::cli::layers::{Layers, Source};
@@ -36,9 +37,11 @@ pub(super) fn resolve_optional(layers: &mut Layers, env: &Env) -> Result<Option<
     let source = *source;
     warn_of_two(layers, source);
     let mut warnings = Vec::new();
-    // A line end behind it comes from a file or an `echo`; libpq would take it for a part of a URL's database.
+    // A line end at the end of the text comes from a file or an `echo`; libpq would take it for a
+    // part of a URL's database.
     let text = text.as_deref().map(str::trim);
-    // libpq takes nothing as "everything by default"; here it is a variable that a script forgot to set.
+    // libpq takes an empty DSN as "everything by default"; here it is a variable that a script
+    // forgot to set.
     if text.is_some_and(str::is_empty) {
         return Err(source.blame(format!("{name} is empty")));
     }
@@ -69,12 +72,12 @@ fn warn_of_two(layers: &mut Layers, source: Source) {
     }
 }
 
-/// What names the database, where that stands, and its text; none for libpq's variables, which need no text.
+/// The place that names the database, and its text; no text for libpq's variables, which need none.
 struct Found {
     name: String,
     source: Source,
     text: Option<String>,
-    /// Where it is read again.
+    /// Where the DSN is read again.
     place: Place,
 }
 

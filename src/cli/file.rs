@@ -1,7 +1,8 @@
-//! The configuration file: TOML with the names of the options (underscores for dashes) and `[[route]]` tables.
+//! The configuration file: TOML with the names of the options (underscores for dashes) and
+//! `[[route]]` tables.
 //!
-//! Only its form is checked here; what the values mean is read together with flags and environment. No error shows a line of the
-//! file, since it may hold the DSN.
+//! Only the form is checked here. The values are read together with flags and environment. No error
+//! shows a line of the file, since it may hold the DSN.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +13,7 @@ use crate::cli::values::{self, quoted};
 use crate::error::UsageError;
 use crate::nearest::did_you_mean;
 
-/// Largest file that is read: a thousand routes have 200 KiB.
+/// Largest file that is read: a file with a thousand routes has 200 KiB.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// A configuration file whose keys are all known.
@@ -78,7 +79,7 @@ pub(super) fn read_text(path: &str) -> io::Result<String> {
     Ok(text)
 }
 
-/// A file cannot name another one.
+/// The settings that a file may hold: a file cannot name another file.
 fn file_settings() -> impl Iterator<Item = &'static str> {
     SETTINGS.iter().copied().filter(|name| *name != "config")
 }
@@ -97,7 +98,7 @@ fn tables(value: &toml::Value) -> Option<Vec<toml::Table>> {
         .collect()
 }
 
-/// The parser's own rendering would show the line.
+/// Renders a syntax error without the line, which the parser's own rendering would show.
 fn syntax_error(path: &str, text: &str, err: &toml::de::Error) -> String {
     let line = err
         .span()

@@ -1,8 +1,9 @@
 //! The front of the command line: from the arguments of the process to one [`Command`].
 //!
-//! argh fills the structures; this front stands before it for what argh lacks or does otherwise: `--name=value`, `run` when no
-//! command is named, `-h`, exit code 2, and errors that never show a value (argh prints the value of an option that is given
-//! twice, and that may be a DSN with its password).
+//! argh fills the structures. This front does before it what argh lacks or does otherwise:
+//! `--name=value`, `run` when no command is named, `-h`, exit code 2, and errors that never show a
+//! value (argh prints the value of an option that is given twice, and that may be a DSN with its
+//! password).
 
 use std::ffi::OsString;
 
@@ -14,16 +15,16 @@ use crate::error::UsageError;
 use crate::logging;
 use crate::nearest::did_you_mean;
 
-/// What came of the arguments.
+/// The result of parsing the arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
     /// A command.
     Command(Box<Command>),
-    /// Help or version: to be printed, exit code 0.
+    /// Help or version, to be printed with exit code 0.
     Text(String),
 }
 
-/// The word that makes this process a worker. It stands in no help: only the supervisor says it.
+/// The word that makes this process a worker. No help shows it: only the supervisor uses it.
 pub const WORKER: &str = "worker";
 
 /// Longest mistyped word that an error repeats.
@@ -108,7 +109,8 @@ fn find<'a, 'b>(args: &'a [&'b str]) -> Result<(&'static Spec, &'a [&'b str]), U
     }
 }
 
-/// Names an unknown word, unless it may hold a secret: a DSN typed without `--dsn`.
+/// Reports an unknown word, and repeats it unless it may hold a secret: a DSN typed without
+/// `--dsn`.
 fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> UsageError {
     if !is_name(word) {
         return UsageError::new(format!("unknown {what}"));
@@ -139,7 +141,7 @@ fn command(spec: &Spec, args: &[&str]) -> Result<Parsed, UsageError> {
     match (spec.parse)(&["dispatchbox", &name], &args) {
         Ok(command) => Ok(Parsed::Command(Box::new(command))),
         Err(exit) if exit.status.is_ok() => Ok(Parsed::Text(exit.output)),
-        // Nothing should be left for argh to refuse.
+        // The front has checked everything, so argh should refuse nothing.
         Err(exit) => {
             let line = exit.output.split_whitespace().collect::<Vec<_>>().join(" ");
             Err(with_hint(UsageError::new(logging::redact(&line))))
@@ -147,7 +149,8 @@ fn command(spec: &Spec, args: &[&str]) -> Result<Parsed, UsageError> {
     }
 }
 
-/// Brings arguments into the form that argh takes: each known option once, its value behind it. `None` means help is wanted.
+/// Brings arguments into the form that argh takes: each known option once, its value behind it.
+/// `None` means that help was asked for.
 fn canonical(
     name: &str,
     info: &CommandInfoWithArgs,
@@ -205,7 +208,8 @@ fn canonical(
     Ok(Some(canonical))
 }
 
-/// Says whether an argument is a negative number where arguments are taken, such as an id; no option looks like one.
+/// Says whether an argument is a negative number, such as an id, where arguments are taken; no
+/// option looks like a number.
 fn is_negative(info: &CommandInfoWithArgs, arg: &str) -> bool {
     let digits = arg.strip_prefix('-').unwrap_or_default();
     !info.positionals.is_empty()
@@ -213,7 +217,7 @@ fn is_negative(info: &CommandInfoWithArgs, arg: &str) -> bool {
         && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Names all that a command cannot do without.
+/// Refuses a command line that lacks what the command needs, and names all of it.
 fn check_complete(
     name: &str,
     info: &CommandInfoWithArgs,
@@ -261,7 +265,7 @@ fn find_flag<'a>(
         .find(|flag| flag.long == name)
         .ok_or_else(|| {
             let is_long = name.starts_with("--");
-            // `-ppassword` is how other programs take one: only the letter may be shown.
+            // `-ppassword` is how other programs take a password, so only the letter may be shown.
             let shown: String = name
                 .chars()
                 .take(if is_long { usize::MAX } else { 2 })

@@ -9,7 +9,7 @@ use crate::cli::commands::{COMMANDS, Spec};
 /// Widest line: every terminal has this width.
 const WIDTH: usize = 80;
 
-/// Where descriptions begin; a longer name gets a line of its own.
+/// Column where descriptions begin; a longer name gets a line of its own.
 const DESCRIPTION_COLUMN: usize = 26;
 
 /// Renders the help of the program.

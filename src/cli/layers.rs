@@ -1,4 +1,5 @@
-//! Flags, environment and file, one above the other: the first of them that says something counts, else the default.
+//! Flags, environment and file, one above the other: the first of them that gives a value counts,
+//! else the default.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
@@ -29,7 +30,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Makes the error that blames it.
+    /// Makes the error that blames this source.
     pub(super) fn blame(self, text: String) -> UsageError {
         match self {
             Source::Flag | Source::Environment | Source::Program | Source::Default => {
@@ -39,7 +40,7 @@ impl Source {
         }
     }
 
-    /// The word for it.
+    /// The word for the source.
     pub fn name(self) -> &'static str {
         match self {
             Source::Flag => "flag",
@@ -69,7 +70,7 @@ pub(super) struct Given {
     pub(super) source: Source,
 }
 
-/// The three places where a value may stand, and what came of reading them.
+/// The three places where a value may stand, and the errors and warnings from reading them.
 #[derive(Debug)]
 pub(super) struct Layers {
     flags: BTreeMap<&'static str, String>,
@@ -103,8 +104,9 @@ impl Layers {
         Ok(layers)
     }
 
-    /// An empty variable counts as not set: that is how unit files and compose files take one back. An unknown one is only worth a
-    /// warning, since others may use the prefix, too.
+    /// An empty variable counts as not set: unit files and compose files take a variable back in
+    /// this way. An unknown variable gets only a warning, since other programs may use the prefix,
+    /// too.
     fn read_environment(&mut self, env: &Env) {
         let names: Vec<String> = SETTINGS.iter().map(|name| variable_of(name)).collect();
         for (variable, value) in env.range(ENV_PREFIX.to_owned()..) {
@@ -123,7 +125,7 @@ impl Layers {
         }
     }
 
-    /// Finds a value where it counts most.
+    /// Finds a value in the layer that counts most.
     pub(super) fn given(&self, name: &str) -> Option<Given> {
         let file = self.file.as_ref().map(|file| &file.values);
         [
@@ -253,7 +255,7 @@ impl Layers {
     }
 }
 
-/// Compares what stands behind the prefix: with it, everything would be alike.
+/// Compares the part behind the prefix: with the prefix, all variables would be alike.
 fn unknown_variable(variable: &str) -> String {
     let word = variable.strip_prefix(ENV_PREFIX).unwrap_or(variable);
     if word == "ROUTE" {

@@ -15,7 +15,7 @@ use crate::store::dsn::Dsn;
 use crate::store::schema::{self, Flaws};
 use crate::store::{OutOfReach, Session, StoreError};
 
-/// What to do about a usage error.
+/// Hint of a usage error.
 const HINT: &str = "`dispatchbox help migrate` lists its options";
 
 /// Options of `migrate`.
@@ -55,7 +55,8 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
     }
     let target = match Target::resolve(args.given(), env) {
         Ok(mut target) => {
-            // A daemon's short bound is for its short statements.
+            // The bound that is set for a daemon may be short, since its statements are; a
+            // migration takes the default.
             target.timeouts.query = Config::default().query_timeout;
             target
         }
@@ -69,7 +70,7 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
         elsewhere = session.out_of_reach()?;
         if args.check {
             let found = schema::check(&mut session)?;
-            // First: it may be all that is wrong.
+            // This is printed first: it may be the only thing that is wrong.
             if let Some(elsewhere) = &elsewhere {
                 page.print(&format!("elsewhere: {}\n", elsewhere.fact()));
             }
@@ -102,7 +103,8 @@ impl MigrateArgs {
     }
 }
 
-/// Standard output, line by line. That it fails is remembered and told in the end: a migration that has begun is not broken off for it.
+/// Standard output, line by line. A failure to write is remembered and reported at the end: a
+/// migration that has begun is not broken off for it.
 #[derive(Default)]
 struct Page {
     lost: Option<Unwritten>,
@@ -116,7 +118,7 @@ impl Page {
     }
 }
 
-/// Each step is printed as it begins, since some take long.
+/// Prints each step as it begins, since some steps take long.
 fn migrate(session: &mut Session, page: &mut Page) -> Result<ExitCode, StoreError> {
     let done = schema::migrate(session, &mut |step| page.print(&format!("{step}\n")))?;
     advise(&done.advice, page);

@@ -38,7 +38,7 @@ use crate::logging;
 use crate::store::dsn::Dsn;
 use crate::store::{Session, StoreError, StoreErrorKind};
 
-/// What our variables and libpq's begin with.
+/// Prefixes of our variables and libpq's.
 const OUR_PREFIXES: [&str; 3] = ["DISPATCHBOX_", "PG", "DATABASE_URL"];
 
 /// Takes the environment as a map. A variable that is not UTF-8 is an error where the program would
@@ -72,13 +72,13 @@ pub fn complain(err: &UsageError) -> ExitCode {
     ExitCode::from(err.exit_code())
 }
 
-/// Writes why a one-shot command could not do its work in the database, and gives the exit code; `why` is what is known of something that
-/// is missing.
+/// Writes why a one-shot command could not do its work in the database, and gives the exit code;
+/// `why` explains a table or function that is missing.
 pub fn database_failed(err: &StoreError, dsn: &Dsn, why: Option<String>) -> ExitCode {
     let place = format!("the database is {}", dsn.display());
     let hint = match (why, remedy(err)) {
         (Some(why), _) => why,
-        // It may be another database than was meant.
+        // The database may be another one than was meant.
         (None, Some(remedy)) if err.is_schema() => format!("{remedy}; {place}"),
         (None, Some(remedy)) => remedy.to_owned(),
         (None, None) => place,
@@ -99,11 +99,11 @@ fn why_missing(session: &mut Session, err: &StoreError) -> Option<String> {
     if !err.is_schema() {
         return None;
     }
-    // The first error matters, not one of the look for its cause.
+    // The first error matters, not an error of the look for its cause.
     session.why_missing().ok().flatten()
 }
 
-/// What helps, where more than looking at the database does.
+/// The remedy, where there is a better one than to look at the database.
 fn remedy(err: &StoreError) -> Option<&'static str> {
     if err.is_schema() {
         Some("`dispatchbox migrate` brings what is missing")

@@ -1,4 +1,5 @@
-//! What the commands that ask the database once have in common: where it is, how long a call may take, and how a failure is told.
+//! Common parts of the commands that ask the database once: its DSN, the bounds of a call, and how
+//! a failure is reported.
 
 use std::io;
 use std::process::ExitCode;
@@ -13,7 +14,8 @@ use crate::logging;
 use crate::store::dsn::Dsn;
 use crate::store::{self, Session, StoreError, Timeouts, io_cause};
 
-/// Declares the options of a command that needs the database: its own, and behind them those that say where it is.
+/// Declares the options of a command that needs the database: its own, and behind them those of the
+/// DSN.
 macro_rules! one_shot_args {
     ($(#[$about:meta])* pub struct $name:ident { $($own:tt)* }) => {
         $(#[$about])*
@@ -56,7 +58,7 @@ macro_rules! one_shot_args {
 }
 pub(super) use one_shot_args;
 
-/// Where to work.
+/// The database to work in.
 pub(super) struct Target {
     pub(super) dsn: Dsn,
     pub(super) timeouts: Timeouts,
@@ -65,7 +67,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Reads it from what was typed, the environment and the file.
+    /// Resolves the database from the options, the environment and the file.
     pub(super) fn resolve(
         given: Vec<(&'static str, String)>,
         env: &Env,
@@ -75,7 +77,8 @@ impl Target {
         Target::with(dsn, &mut layers)
     }
 
-    /// The same where the database may be unknown.
+    /// Resolves the database as [`resolve`](Target::resolve) does, or returns `None` when no place
+    /// names one.
     pub(super) fn resolve_optional(
         layers: &mut Layers,
         env: &Env,
@@ -108,9 +111,9 @@ impl Target {
 
 /// Why a command could not do its work.
 pub(super) enum Failure {
-    /// It was called wrongly.
+    /// The command was called wrongly.
     Usage(UsageError),
-    /// The database did not do it.
+    /// The database refused a call or was away.
     Store(StoreError),
     /// Anything else, in words.
     Other(String),
@@ -146,7 +149,8 @@ impl Failure {
     }
 }
 
-/// The same as [`run`] for commands that read events: warns where row-level security hides some, since the server does not.
+/// Does what [`run`] does, for commands that read events: warns where row-level security hides some
+/// of them, since the server does not say so.
 pub(super) fn look<T>(
     command: &str,
     given: Vec<(&'static str, String)>,
@@ -155,14 +159,15 @@ pub(super) fn look<T>(
     work: impl FnOnce(&mut Session, T) -> Result<ExitCode, Failure>,
 ) -> ExitCode {
     run(command, given, env, read, |session, wanted| {
-        // Where this look fails, so does the work, which says more about it.
+        // Where this look fails, the work fails, too, and its error says more.
         let hidden = session.hidden_from_readers().unwrap_or_default();
         warn(hidden.as_slice());
         work(session, wanted)
     })
 }
 
-/// Reads what was typed by `read`, connects, and does `work` with it; tells what went wrong and gives the exit code.
+/// Reads the options by `read`, connects, and does `work` with the result; reports a failure and
+/// gives the exit code.
 pub(super) fn run<T>(
     command: &str,
     given: Vec<(&'static str, String)>,

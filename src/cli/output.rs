@@ -18,7 +18,7 @@ use crate::store::io_cause;
 pub struct Unwritten(String);
 
 impl Unwritten {
-    /// Judges a failed write; `None` when only the reader has gone away.
+    /// Turns a failed write into an error; `None` when only the reader has gone away.
     pub(super) fn of(err: &io::Error) -> Option<Unwritten> {
         (err.kind() != io::ErrorKind::BrokenPipe).then(|| Unwritten(io_cause(err)))
     }
@@ -28,7 +28,7 @@ impl Unwritten {
         Unwritten(format!("{}; {what}", self.0))
     }
 
-    /// Tells it, and gives the exit code.
+    /// Reports the failure, and gives the exit code.
     pub fn complain(&self) -> ExitCode {
         say(&format!("error: {self}\n"));
         ExitCode::from(EXIT_FAILED)
@@ -47,7 +47,8 @@ pub(super) fn print(text: &str) -> Result<(), Unwritten> {
     write(text).or_else(|err| Unwritten::of(&err).map_or(Ok(()), Err))
 }
 
-/// Writes the last that a command has to say, and gives its exit code: `code`, unless that could not be written.
+/// Writes the last text of a command, and gives its exit code: `code`, unless the text could not be
+/// written.
 pub fn finish(text: &str, code: ExitCode) -> ExitCode {
     match print(text) {
         Ok(()) => code,

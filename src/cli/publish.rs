@@ -1,7 +1,7 @@
 //! `dispatchbox publish`: writes one event and prints its id.
 //!
-//! For trying things out and for scripts. An application inserts its events itself, in the transaction of its business data: that is the point
-//! of an outbox.
+//! The command is for trials and scripts. An application inserts its events itself, in the
+//! transaction of its business data: that is the point of an outbox.
 
 use std::io::{self, Read as _};
 use std::process::ExitCode;
@@ -72,8 +72,9 @@ pub fn run(args: &PublishArgs, env: &Env, handlers: &Handlers) -> ExitCode {
     })
 }
 
-/// Says that no route takes the event type, where routes are known: from the configuration file, or brought along by the program. A daemon may
-/// have others on its command line, so this is a warning; without any route known there is nothing to say.
+/// Warns that no route takes the event type, where routes are known: from the configuration file,
+/// or from the program itself. It is a warning because a daemon may have other routes on its
+/// command line. Where no route is known there is no warning.
 fn unrouted(args: &PublishArgs, env: &Env, handlers: &Handlers) -> Option<String> {
     let as_run = RunArgs {
         dsn: args.dsn.clone(),
@@ -81,7 +82,7 @@ fn unrouted(args: &PublishArgs, env: &Env, handlers: &Handlers) -> Option<String
         config: args.config.clone(),
         ..RunArgs::default()
     };
-    // What is wrong with the settings of `run` is for `run` to say.
+    // Errors in the settings of `run` are reported by `run`.
     let (config, effective) = settings::read_patterns(&as_run, env, handlers).ok()?;
     let in_file = config.routes.iter().map(|route| route.pattern.as_str());
     let patterns: Vec<&str> = handlers.patterns().chain(in_file).collect();
@@ -114,7 +115,7 @@ fn event(args: &PublishArgs) -> Result<NewEvent, UsageError> {
     let aggregate_id = filled("--aggregate-id", &args.aggregate_id)?;
     if let Some(headers) = &args.headers {
         check_json("--headers", headers)?;
-        // JSON it is, so its first character tells what kind.
+        // The text is valid JSON, so its first character tells its type.
         if !headers.trim_start().starts_with('{') {
             return Err(UsageError::new(
                 "--headers must be a JSON object, such as `{\"trace\": \"x\"}`",
@@ -154,15 +155,17 @@ fn standard_input() -> Result<String, UsageError> {
     Ok(text)
 }
 
-/// The text goes to the server as it is; here is only seen whether it is JSON, because the server would not say where it is not.
+/// Checks that the text is JSON, because the server would not say where it is not. The text goes to
+/// the server unchanged.
 fn check_json(name: &str, text: &str) -> Result<(), UsageError> {
     serde_json::from_str::<IgnoredAny>(text)
         .map(drop)
         .map_err(|err| UsageError::new(format!("{name} is not JSON: {err}")))
 }
 
-/// Names the option that the server refused: a character that the database's encoding lacks, or what is JSON and yet no `jsonb`, such as
-/// `\u0000`, half of a surrogate pair, or a number beyond all measure.
+/// Names the option that the server refused: a character that the database's encoding lacks, or
+/// JSON that is no `jsonb`, such as `\u0000`, half of a surrogate pair, or a number beyond the
+/// limits.
 fn refusal(
     session: &mut Session,
     err: StoreError,
@@ -181,6 +184,6 @@ fn refusal(
             return Ok(Failure::Usage(UsageError::new(text)));
         }
     }
-    // None of them: a trigger or a constraint of the table.
+    // The server refused none of the options: a trigger or a constraint of the table did.
     Ok(err.into())
 }

@@ -1,6 +1,8 @@
-//! Reads routes: `--route 'order.*=https://host/hook'` and the `[[route]]` tables of the configuration file.
+//! Reads routes: `--route 'order.*=https://host/hook'` and the `[[route]]` tables of the
+//! configuration file.
 //!
-//! What a route may say (patterns, URLs, names of handlers) is checked where routes are built, in `handler`; here is only its form.
+//! Only the form is checked here. The contents (patterns, URLs, names of handlers) are checked
+//! where routes are built, in `handler`.
 
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use crate::logging;
 use crate::nearest::did_you_mean;
 use crate::store::dsn::Env;
 
-/// What a route has unless it says otherwise.
+/// Limits of a route that has none of its own.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RouteDefaults {
     pub(super) timeout: Duration,
@@ -21,7 +23,7 @@ pub(super) struct RouteDefaults {
 
 /// Reads the value of `--route`; a refusal follows the name of the option.
 pub(super) fn from_flag(text: &str, defaults: &RouteDefaults) -> Result<RouteSpec, String> {
-    // A URL without its pattern is not repeated: what stands in its query may be a key.
+    // A URL without its pattern is not repeated: its query may hold a key.
     if text
         .split('=')
         .next()
@@ -119,7 +121,8 @@ const HTTP_KEYS: [&str; 4] = ["url", "url_file", "url_env", "dead_statuses"];
 /// Keys of the handlers that have settings.
 const NOT_OF_LOG: [&str; 5] = ["url", "url_file", "url_env", "dead_statuses", "command"];
 
-/// A key of another kind of handler is a mistake, not a decoration: the receiver it names would get nothing.
+/// Refuses a key of another kind of handler: it is a mistake, since the receiver that it names
+/// would get no event.
 fn check_keys_fit(table: &toml::Table, handler: &HandlerSpec) -> Result<(), String> {
     let (kind, foreign): (&str, &[&str]) = match handler {
         HandlerSpec::Http { .. } => ("http", &["command"]),
@@ -135,12 +138,12 @@ fn check_keys_fit(table: &toml::Table, handler: &HandlerSpec) -> Result<(), Stri
     }
 }
 
-/// What to do about URLs that stand in a file or a variable.
+/// How to treat URLs that stand in a file or a variable.
 #[derive(Clone, Copy)]
 pub(super) enum SecretUrls<'a> {
-    /// Read them, those in variables from here.
+    /// Read them; variables are those of this environment.
     Read(&'a Env),
-    /// Leave them: the pattern of the route is all that matters.
+    /// Leave them unread: only the pattern of the route matters.
     Unread,
 }
 
@@ -289,8 +292,8 @@ fn check_keys(table: &toml::Table, known: &[&str]) -> Result<(), String> {
     }
 }
 
-/// Says what is allowed and yet can hardly be meant: a route that is never asked, a program that is not there. `own` are the patterns of the
-/// program's own routes, which come first.
+/// Warns of what is allowed and yet can hardly be meant: a route that no event reaches, a program
+/// that does not exist. `own` are the patterns of the program's own routes, which come first.
 pub(super) fn warnings<'a>(
     own: impl Iterator<Item = &'a str>,
     specs: &'a [RouteSpec],
@@ -317,7 +320,7 @@ pub(super) fn warnings<'a>(
     warnings
 }
 
-/// Variables by which programs are told of a proxy.
+/// Variables that name a proxy for programs.
 const PROXY_VARIABLES: [&str; 6] = [
     "HTTP_PROXY",
     "http_proxy",
@@ -327,7 +330,7 @@ const PROXY_VARIABLES: [&str; 6] = [
     "all_proxy",
 ];
 
-/// Says that a proxy is not used, where one is set and a route could mean it. The values may hold
+/// Warns that a proxy is not used, where one is set and a route could mean it. The values may hold
 /// a password.
 pub(super) fn proxy_warning(specs: &[RouteSpec], env: &Env) -> Option<String> {
     let has_http = specs

@@ -1,4 +1,4 @@
-//! `dispatchbox run`: its options. What it does is the supervisor's business.
+//! `dispatchbox run`: its options. The supervisor does its work.
 
 use argh::{ArgsInfo, FromArgs};
 

@@ -1,6 +1,8 @@
-//! From what was given to the validated settings of `run`: which values are allowed, and which together.
+//! From the given values to the validated settings of `run`: which values are allowed, and in which
+//! combinations.
 //!
-//! The environment is handed in as a map, so that the rules can be tested; files are read at the start, once.
+//! The environment is passed as a map, so that the rules can be tested; files are read at the
+//! start, once.
 
 use std::time::Duration;
 
@@ -52,8 +54,9 @@ pub fn explain(
         .map_err(|err| err.hint("`dispatchbox help run` lists the options and their defaults"))
 }
 
-/// Reads which route takes which events, for commands that deliver nothing: no database has to be named, and the secrets of `run` (the
-/// URLs in files and variables, the token of the API) need not be on this host.
+/// Reads which route takes which events, for commands that deliver no event: no database has to be
+/// named, and the secrets of `run` (the URLs in files and variables, the token of the API) need not
+/// be on this host.
 pub(super) fn read_patterns(
     args: &RunArgs,
     env: &Env,
@@ -205,7 +208,7 @@ fn query_timeout(layers: &mut Layers, lease: Duration) -> Result<Duration, Usage
     Ok(query_timeout)
 }
 
-/// How it is shown that no address was given.
+/// Text that is shown where no address was given.
 const ALL_ADDRESSES: &str = "0.0.0.0 and ::";
 
 fn http(layers: &mut Layers) -> Result<Option<HttpConfig>, UsageError> {
@@ -229,7 +232,7 @@ fn http(layers: &mut Layers) -> Result<Option<HttpConfig>, UsageError> {
     Ok((!is_disabled).then_some(HttpConfig { host, port }))
 }
 
-/// The routes of the command line stand before those of the file, as the first match wins.
+/// Puts the routes of the command line before those of the file: the first match wins.
 fn all_routes(
     layers: &mut Layers,
     flags: &[String],
@@ -287,7 +290,8 @@ fn all_routes(
     Ok(specs)
 }
 
-/// Builds the routes as a worker will, so that what is wrong with them is told before any worker exists.
+/// Builds the routes as a worker will, so that errors in them are reported before any worker
+/// exists.
 fn check_routes(
     config: &Config,
     specs: &[RouteSpec],
@@ -346,7 +350,8 @@ fn warn_of_slow_connects(layers: &mut Layers, config: &Config, dsn: &Dsn) {
     }
 }
 
-/// A handler may run for longer than a lease, since its worker renews that meanwhile.
+/// Hints that a handler may run for longer than a lease, since its worker renews the lease
+/// meanwhile.
 fn hint_of_long_handlers(config: &Config, handlers: &Handlers) -> Option<String> {
     let of_routes = config.routes.iter();
     let of_routes = of_routes.map(|route| (Some(route.pattern.as_str()), route.timeout));

@@ -1,7 +1,8 @@
-//! What a person sees: tables as wide as the terminal, questions, progress.
+//! Output for a person: tables as wide as the terminal, questions, progress.
 //!
-//! Whatever comes from the database is escaped before it is shown, whether a terminal or a file takes it: a text that moves a cursor, turns the
-//! direction or ends a line never does. There are no colors, so a table in a file is the same as on a terminal, only never cut.
+//! Every text from the database is escaped before it is shown, on a terminal and in a file alike:
+//! so no text moves a cursor, turns the direction or ends a line. There are no colors, so a table
+//! in a file is the same as on a terminal, only never cut.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -14,19 +15,19 @@ use crate::error::UsageError;
 use crate::figure::counted;
 use crate::logging;
 
-/// Width where the terminal does not tell its own.
+/// Width where the terminal does not report its own.
 const WIDTH_USUAL: usize = 80;
 
-/// Narrower than this no column is cut: what is left would say nothing.
+/// No column is cut to less than this: the rest of its texts would say nothing.
 const COLUMN_LEAST: usize = 8;
 
-/// Columns that give way first keep this much.
+/// Width that is left to the columns that are narrowed first.
 const COLUMN_NARROW: usize = 12;
 
-/// Where nothing is cut, a longer text is not what the others are aligned to.
+/// Widest column where no text is cut: a longer text does not widen the column for the others.
 const COLUMN_MOST: usize = 60;
 
-/// Between two columns.
+/// Gap between two columns.
 const GAP: &str = "  ";
 
 /// The width of the terminal behind standard output; `None` when there is none, so that nothing needs to be cut.
@@ -42,7 +43,8 @@ pub(super) fn width() -> Option<usize> {
     })
 }
 
-/// Makes a text take the place of what a terminal shows: drawn over it line by line, so that nothing flickers, and no longer than it is high.
+/// Makes a text replace the content of a terminal: it is drawn over the old content line by line,
+/// so that nothing flickers, and it is cut to the height of the terminal.
 pub(super) fn redrawn(text: &str) -> String {
     let rows = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_row);
     let rows = match rows {
@@ -58,16 +60,17 @@ pub(super) fn redrawn(text: &str) -> String {
     drawn
 }
 
-/// A table with a line of headings. The last column gives way first when it has to be cut.
+/// A table with a line of headings. The last column is narrowed first when a line is too long.
 pub(super) struct Table {
     headings: Vec<&'static str>,
     rows: Vec<Vec<String>>,
-    /// Columns that give way before the last one does.
+    /// Columns that are narrowed before the last one.
     first: Vec<usize>,
 }
 
 impl Table {
-    /// An empty table; a heading that ends in `#` makes a column of numbers, which stand at its right.
+    /// Makes an empty table. A heading that ends in `#` makes a column of numbers, which are
+    /// aligned to the right.
     pub(super) fn new(headings: &[&'static str]) -> Table {
         Table {
             headings: headings.to_vec(),
@@ -76,18 +79,18 @@ impl Table {
         }
     }
 
-    /// Lets these columns give way first, in this order.
+    /// Lets these columns be narrowed first, in this order.
     pub(super) fn narrow_first(&mut self, columns: &[usize]) {
         self.first = columns.to_vec();
     }
 
-    /// Adds a row, its cells as they come from wherever.
+    /// Adds a row; its cells are escaped here.
     pub(super) fn row<S: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = S>) {
         let escaped = |cell: S| logging::escape(cell.as_ref()).into_owned();
         self.rows.push(cells.into_iter().map(escaped).collect());
     }
 
-    /// Renders it, lines cut to `width` columns if there is one.
+    /// Renders the table, its lines cut to `width` columns if there is a width.
     pub(super) fn render(&self, width: Option<usize>) -> String {
         let headings: Vec<String> = self
             .headings
@@ -135,7 +138,8 @@ impl Table {
     }
 }
 
-/// Narrows columns, those named `first`, then the last and on to the left, none below what still says something, until the line fits.
+/// Narrows columns until the line fits: those named `first`, then the last one and on to the left,
+/// none below its least width.
 fn fit(widths: &mut [usize], first: &[usize], width: usize) {
     let gaps = GAP.len() * widths.len().saturating_sub(1);
     let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(width);
@@ -148,7 +152,7 @@ fn fit(widths: &mut [usize], first: &[usize], width: usize) {
     }
 }
 
-/// Cuts a text to `width` columns of the terminal; wide characters take two.
+/// Cuts a text to `width` columns of the terminal; a wide character takes two.
 pub(super) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -222,7 +226,8 @@ pub(super) fn events(n: u64) -> String {
     counted(n, "event")
 }
 
-/// Makes JSON safe to be shown: what could do something to a terminal stands outside strings nowhere, so it is written as its escape.
+/// Makes JSON safe for a terminal: characters that a terminal would obey stand only inside strings,
+/// so they are written as their escapes.
 pub(super) fn safe_json(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
@@ -305,7 +310,7 @@ mod tests {
             }
         }
         assert!(table().render(Some(40)).contains("…"));
-        // Too narrow for anything: lines wrap, and numbers stay whole.
+        // The terminal is too narrow for any table: lines wrap, and numbers stay whole.
         assert!(table().render(Some(5)).contains("1234"));
     }
 

@@ -25,8 +25,8 @@ pub(super) fn whole(text: &str, allowed: &RangeInclusive<u64>) -> Result<u64, St
         .ok_or_else(|| too_large(allowed.end(), text))
 }
 
-/// Reads a whole number of any size. So many digits that the type overflows give the outermost number on their side, which is out of range
-/// everywhere.
+/// Reads a whole number of any size. A number with so many digits that the type overflows becomes
+/// the outermost number on its side, which is out of range everywhere.
 fn integer(text: &str) -> Result<i128, String> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -40,7 +40,7 @@ fn integer(text: &str) -> Result<i128, String> {
     Ok(text.parse().unwrap_or(outermost))
 }
 
-/// Reads a whole number of a smaller type, whose range is the smaller one.
+/// Reads a whole number of a smaller type, whose range is the narrower one.
 pub(super) fn count<N>(text: &str, allowed: &RangeInclusive<N>) -> Result<N, String>
 where
     N: Copy + Into<u64> + TryFrom<u64>,
@@ -127,7 +127,7 @@ const AGE_UNITS: [(char, u64); 5] = [
     ('w', 604_800),
 ];
 
-/// Longest age: a century, with which any clock can still reckon.
+/// Longest age: a century, which any clock can still subtract.
 const AGE_MAX: Duration = Duration::from_hours(876_000);
 
 /// Reads an age or a delay: `30s`, `5m`, `2h`, `30d`, `1w`.
@@ -164,12 +164,12 @@ fn no_age(text: &str) -> String {
 pub(super) enum Moment {
     /// In microseconds since 1970.
     At(i64),
-    /// So long before the database's now.
+    /// This long before the database's now.
     Ago(Duration),
 }
 
 impl Moment {
-    /// Reckons with the database's clock, in microseconds since 1970.
+    /// Turns the moment into microseconds since 1970, by the database's clock.
     pub(super) fn micros(self, now_micros: i64) -> i64 {
         match self {
             Moment::At(micros) => micros,
@@ -202,7 +202,8 @@ pub(super) fn event_id(text: &str) -> Result<i64, String> {
     i64::try_from(number).map_err(|_| too_large(i64::MAX, text))
 }
 
-/// Takes a text that must not be empty: a variable that a script forgot to set would otherwise widen what it is about.
+/// Refuses an empty text: a variable that a script forgot to set would otherwise widen the set that
+/// the command works on.
 pub(super) fn filled(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("must not be empty".to_owned());
@@ -253,7 +254,7 @@ pub(super) fn host(text: &str) -> Result<String, String> {
         .strip_prefix('[')
         .and_then(|text| text.strip_suffix(']'));
     let host = bare.unwrap_or(text);
-    // Behind a percent sign stands the interface of an address that is no other host's.
+    // The part behind a percent sign names the interface of an address that only this host has.
     let address = host.split('%').next().unwrap_or_default();
     let is_v6 = address.parse::<Ipv6Addr>().is_ok();
     if host == "*" {

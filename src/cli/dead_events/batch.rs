@@ -16,11 +16,11 @@ use crate::store::{
     BulkChange, DEAD_BATCH, DeadChange, DeadCursor, DeadFilter, Session, StoreError,
 };
 
-/// Ids that were left alone of which it is said why: a person looks no further.
+/// Most ids of events that were left alone that the reason is shown for: a person looks no further.
 const LEFT_SHOWN_MAX: usize = 20;
 
 impl DeadChange {
-    /// What it is to do.
+    /// The verb of the change.
     pub(super) fn verb(self) -> &'static str {
         match self {
             DeadChange::Requeue => "retry",
@@ -36,16 +36,16 @@ impl DeadChange {
     }
 }
 
-/// Which ones.
+/// Which dead events are changed.
 pub(super) enum Set {
-    /// Those that a person named.
+    /// The events that a person named.
     Ids(Vec<i64>),
-    /// All that a filter lets pass.
+    /// All dead events that match a filter.
     Filter(DeadFilter),
 }
 
 impl Set {
-    /// Counts those that are dead now.
+    /// Counts the events of the set that are dead now.
     pub(super) fn count(&self, session: &mut Session) -> Result<u64, StoreError> {
         match self {
             Set::Filter(filter) => session.count_dead(filter),
@@ -61,14 +61,14 @@ impl Set {
     }
 }
 
-/// What came of it.
+/// The result of a change so far.
 #[derive(Default)]
 struct Tally {
     n_changed: u64,
     n_left: u64,
-    /// The first of those left alone.
+    /// The first of the events that were left alone.
     left: Vec<i64>,
-    /// Why, as far as the database has said.
+    /// Why events were left alone, where the database has said so.
     reasons: BTreeMap<i64, String>,
     interrupted: Option<&'static str>,
 }
@@ -78,7 +78,7 @@ impl Tally {
         json!({
             (change.past()): self.n_changed,
             "left_alone": self.n_left,
-            // The first of them, as many as are explained.
+            // The first events that were left alone, as many as are explained.
             "left_alone_ids": self.left,
             "interrupted": self.interrupted.is_some(),
             "dry_run": false,
@@ -86,8 +86,8 @@ impl Tally {
     }
 }
 
-/// Changes the set, `total` of which are expected, and tells what came of it. An event that was left alone makes it fail, whether an id or a
-/// filter asked for it.
+/// Changes the set, which is expected to hold `total` events, and prints the result. An event that
+/// was left alone makes the command fail, whether it was chosen by its id or by a filter.
 pub(super) fn change(
     session: &mut Session,
     change: DeadChange,
@@ -190,7 +190,7 @@ fn explain_left(session: &mut Session, tally: &Tally) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Tells what would be changed.
+/// Prints what would be changed.
 pub(super) fn rehearse(
     session: &mut Session,
     change: DeadChange,

@@ -21,7 +21,7 @@ pub(super) fn line(event: &DeadEvent) -> String {
         field(&event.payload),
         field(&event.status),
         event.attempts.to_string(),
-        // Times begin with a digit, but for `-infinity`.
+        // Times begin with a digit, except for `-infinity`.
         maybe(&event.next_run_at),
         maybe(&event.created_at),
         maybe(&event.last_error),

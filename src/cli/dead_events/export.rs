@@ -1,8 +1,11 @@
-//! `dispatchbox dead-events export`: all dead letters that a filter lets pass, as JSON, JSON lines or CSV.
+//! `dispatchbox dead-events export`: all dead letters that match a filter, as JSON, JSON lines or
+//! CSV.
 //!
-//! They are read a page at a time, so that memory stays flat however many there are, and each page is a statement of its own, so that no
-//! snapshot is held while a slow disk takes it. A file is written beside its name and gets it when it is complete: there is never half an
-//! export, and an existing file is only replaced by `--force`. It is readable by its owner alone, since payloads are other people's data.
+//! The events are read a page at a time, so that memory stays flat however many there are. Each
+//! page is a statement of its own, so that no snapshot is held while a slow disk takes it. A file
+//! is written under a temporary name and gets its own name when it is complete: there is never half
+//! an export, and an existing file is only replaced by `--force`. The file is readable by its owner
+//! alone, since payloads are other people's data.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
@@ -24,10 +27,11 @@ use crate::logging;
 use crate::signal::{self, SignalThread};
 use crate::store::{DeadCursor, DeadEvent, DeadFilter, Session, io_cause};
 
-/// Ids that are looked up at once.
+/// Ids that one statement looks up.
 const PAGE_IDS: u32 = 1000;
 
-/// Payload bytes, as they are stored, that are read at once: compressed ones take some times more here.
+/// Payload bytes, as they are stored, that one statement reads: compressed payloads take a multiple
+/// of that in memory.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
 
 dead_set_args! {
@@ -89,7 +93,7 @@ impl Format {
         }
     }
 
-    /// What a terminal may be shown of it.
+    /// Makes the text safe where it goes to a terminal.
     fn shown(self, text: &str) -> String {
         match self {
             Format::Json | Format::JsonLines => terminal::safe_json(text),
@@ -114,7 +118,8 @@ pub(super) fn run(args: &ExportArgs, env: &Env) -> ExitCode {
                 "--output must be a file, and `{path}` is a directory"
             )));
         }
-        // Told before any work; whether it still is so is seen again when the file gets its name.
+        // An existing file is reported before any work. Whether there is one is checked again when
+        // the export gets its name.
         if let Some(path) = path.filter(|path| !args.force && Path::new(path).exists()) {
             return Err(already_there(path));
         }
@@ -180,7 +185,7 @@ fn to_file(
     }
 }
 
-/// A file that has no name of its own yet; it goes with this value.
+/// A file that has no name of its own yet; it is removed when this value is dropped.
 struct Draft {
     file: File,
     path: PathBuf,
@@ -226,7 +231,7 @@ fn write_all(
 ) -> Result<u64, Failure> {
     let signals = SignalThread::start()
         .map_err(|err| Failure::Other(format!("could not listen to signals: {err}")))?;
-    // On a terminal that shows the events themselves a bar would stand between them.
+    // On a terminal that shows the events themselves, a progress bar would stand between them.
     let bar = if is_shown {
         ProgressBar::hidden()
     } else {
@@ -254,7 +259,7 @@ fn write_all(
                 )));
             }
             let page = session.dead_events_of(rest, PAGE_BYTES)?;
-            // What does not come back at all is not dead any more.
+            // An event that is not returned is not dead any more.
             let Some(last) = page.last() else { break };
             let last_at = rest.iter().position(|id| *id == last.id);
             for event in &page {

@@ -1,4 +1,4 @@
-//! Which dead letters are meant: the filters that several commands share.
+//! The filters on dead letters that several commands share.
 
 use crate::cli::one_shot::Failure;
 use crate::cli::values::{self, Moment};
@@ -49,7 +49,8 @@ enum EventTypes {
 }
 
 impl EventTypes {
-    /// Reads a pattern as a route has it. A text without a star is taken as it is spelled: a table may hold types that no route can name.
+    /// Reads a pattern as a route has it. A text without a star is taken literally: a table may
+    /// hold types that no route can name.
     fn read(text: String) -> Result<EventTypes, UsageError> {
         let Some(prefix) = text.strip_suffix('*') else {
             return if text.contains('*') {
@@ -115,7 +116,7 @@ impl Chosen {
             since: time("--since", times[0])?,
             until: time("--until", times[1])?,
         };
-        // Two ages, or two times, need no clock to be compared.
+        // Two ages, or two times, can be compared without a clock.
         match (&chosen.since, &chosen.until) {
             (Some(Moment::At(_)), Some(Moment::At(_)))
             | (Some(Moment::Ago(_)), Some(Moment::Ago(_))) => chosen.check_order(0)?,
@@ -124,7 +125,7 @@ impl Chosen {
         Ok(chosen)
     }
 
-    /// Refuses a span that ends before it begins: that no event lies in it would be taken for good news.
+    /// Refuses a span that ends before it begins: its empty result would be taken for good news.
     fn check_order(&self, now_micros: i64) -> Result<(), UsageError> {
         match (self.since, self.until) {
             (Some(since), Some(until)) if since.micros(now_micros) > until.micros(now_micros) => {
@@ -139,7 +140,8 @@ impl Chosen {
         self.filter == DeadFilter::default() && self.since.is_none() && self.until.is_none()
     }
 
-    /// The filter, its ages reckoned once with the database's clock: a set must not change while it is worked on.
+    /// Turns ages into times, once, by the database's clock: the set must not change while it is
+    /// worked on.
     pub(super) fn resolve(self, session: &mut Session) -> Result<DeadFilter, Failure> {
         let is_relative = |moment: &Option<Moment>| matches!(moment, Some(Moment::Ago(_)));
         let now = if is_relative(&self.since) || is_relative(&self.until) {

@@ -11,7 +11,7 @@ use crate::error::UsageError;
 use crate::figure::counted;
 use crate::store::DeadEvent;
 
-/// Events on a page unless told otherwise: what a person looks through.
+/// Default number of events on a page: as many as a person looks through.
 const LIMIT_USUAL: u32 = 100;
 
 /// Most events on a page, as in the API: `export` is for more.
@@ -80,7 +80,7 @@ fn nothing(total: u64, offset: u64, is_filtered: bool) -> String {
     }
 }
 
-/// Says which part of all events a full page shows, and how the next one is had.
+/// Says which part of all events a full page shows, and how to get the next page.
 fn place(total: u64, offset: u64, n_shown: u64) -> String {
     let last = offset + n_shown;
     let which = match n_shown {
@@ -124,7 +124,7 @@ fn table(events: &[DeadEvent]) -> Table {
         "attempts#",
         "last error",
     ]);
-    // What went wrong is what a person looks for.
+    // The last error is what a person looks for, so other columns are narrowed before it.
     table.narrow_first(&[3, 2]);
     for event in events {
         table.row([

@@ -1,7 +1,9 @@
-//! `dispatchbox dead-events`: to look at dead letters, make them due again, or give them up; one file per command.
+//! `dispatchbox dead-events`: looks at dead letters, makes them due again, or discards them; one
+//! file per command.
 //!
-//! They work in the database itself, so they need no daemon. What changes events goes in batches, each a transaction of its own: an
-//! interrupt or an outage ends the work between two of them, what is done is done, and how much that is gets said.
+//! The commands work in the database itself, so they need no daemon. A change goes in batches, each
+//! a transaction of its own. An interrupt or an outage ends the work between two batches: what is
+//! committed stays, and the command says how much that is.
 
 mod batch;
 mod csv;
@@ -27,19 +29,19 @@ pub use stats::StatsArgs;
 /// One of the commands, with its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeadEvents {
-    /// A page of them.
+    /// Lists a page of dead events.
     List(ListArgs),
-    /// All about one.
+    /// Shows all about one dead event.
     Show(ShowArgs),
-    /// Some, by their ids, due again.
+    /// Makes the events with these ids due again.
     Retry(RetryArgs),
-    /// Many due again.
+    /// Makes many events due again.
     RetryBatch(RetryBatchArgs),
-    /// How many of which type.
+    /// Counts dead events by type.
     Stats(StatsArgs),
-    /// All of them into a file.
+    /// Writes all dead events to a file.
     Export(ExportArgs),
-    /// To the archive.
+    /// Moves dead events to the archive.
     Discard(DiscardArgs),
 }
 

@@ -71,7 +71,7 @@ pub(super) fn run(args: &RetryArgs, env: &Env) -> ExitCode {
     })
 }
 
-/// Makes many due again.
+/// Makes many dead events due again.
 pub(super) fn run_batch(args: &RetryBatchArgs, env: &Env) -> ExitCode {
     let read = || {
         let chosen = args.chosen()?;
@@ -93,16 +93,17 @@ pub(super) fn run_batch(args: &RetryBatchArgs, env: &Env) -> ExitCode {
     })
 }
 
-/// What is to be changed, before the database was asked.
+/// Which events to change, before the database was asked.
 pub(super) enum Wanted {
-    /// These.
+    /// The events with these ids.
     Ids(Vec<i64>),
-    /// What filters let pass.
+    /// The events that match the filters.
     Filter(Chosen),
 }
 
 impl Wanted {
-    /// A set by filters. None of them means all only where that was said: a mistyped command must not change everything.
+    /// Chooses a set by filters. Without a filter it means all only where `--all` says so: a
+    /// mistyped command must not change everything.
     pub(super) fn filtered(chosen: Chosen, is_all: bool) -> Result<Wanted, UsageError> {
         match (chosen.is_all(), is_all) {
             (true, false) => Err(UsageError::new(
@@ -113,7 +114,7 @@ impl Wanted {
         }
     }
 
-    /// Reckons ages.
+    /// Turns ages into times by the database's clock.
     pub(super) fn resolve(self, session: &mut Session) -> Result<Set, Failure> {
         Ok(match self {
             Wanted::Ids(ids) => Set::Ids(ids),
@@ -122,7 +123,7 @@ impl Wanted {
     }
 }
 
-/// Says how many events it is about, asks, and does it.
+/// Says how many events would be changed, asks for confirmation, and changes them.
 pub(super) fn change_if_confirmed(
     session: &mut Session,
     change: DeadChange,
@@ -141,7 +142,7 @@ pub(super) fn change_if_confirmed(
         say("nothing was changed\n");
         return Ok(ExitCode::from(EXIT_FAILED));
     }
-    // What dies from now on was in no question.
+    // An event that becomes dead from now on was not part of the question.
     let set = match set {
         Set::Filter(_) if total == 0 => Set::Ids(Vec::new()),
         set @ (Set::Filter(_) | Set::Ids(_)) => set,
@@ -149,7 +150,7 @@ pub(super) fn change_if_confirmed(
     batch::change(session, change, set, total, is_json)
 }
 
-/// Reads ids from the command line; each once.
+/// Reads ids from the command line, without duplicates.
 pub(super) fn ids_typed(texts: &[String]) -> Result<Vec<i64>, UsageError> {
     let ids: Result<BTreeSet<i64>, String> =
         texts.iter().map(|text| values::event_id(text)).collect();
@@ -157,7 +158,8 @@ pub(super) fn ids_typed(texts: &[String]) -> Result<Vec<i64>, UsageError> {
         .map_err(|why| UsageError::new(format!("an id {why}")))
 }
 
-/// Reads ids from a file or from standard input: one a line, empty lines and lines that begin with `#` left out.
+/// Reads ids from a file or from standard input: one a line; empty lines and lines that begin with
+/// `#` are skipped.
 fn ids_in(path: &str) -> Result<Vec<i64>, UsageError> {
     let failed = |err: &dyn std::fmt::Display| {
         UsageError::new(format!("could not read --ids-file `{path}`: {err}"))

@@ -10,7 +10,7 @@ use crate::cli::settings::Env;
 use crate::cli::terminal::{self, Table};
 use crate::cli::{one_shot, say};
 
-/// Most event types that are named: more say nothing to a person.
+/// Most event types that are shown: a person reads no more of them.
 const TYPES_MAX: u32 = 1000;
 
 dead_set_args! {

@@ -9,12 +9,12 @@ use crate::handler::no_route_reason;
 use crate::logging;
 use crate::store::{EventLease, Inspection, StoreError, looks_in_vain};
 
-/// The most of an error that stands in the sentence; all of it stands below.
+/// Most characters of an error in the sentence; the whole error stands below it.
 const ERROR_CHARS_MAX: usize = 200;
 
 /// Why an event has not been delivered yet.
 pub(super) struct Diagnosis {
-    /// For scripts.
+    /// A code for scripts.
     pub(super) code: &'static str,
     pub(super) text: String,
 }
@@ -79,7 +79,7 @@ impl Story {
         }
     }
 
-    /// It could be claimed at this moment: why is it not?
+    /// Says why an event that could be claimed at this moment is not.
     fn due(&self, event: &Inspection) -> Diagnosis {
         let since = event
             .next_run_at_micros
@@ -165,7 +165,8 @@ impl Story {
         )
     }
 
-    /// A guess: claimed events are counted, while a route is full by those in flight.
+    /// Guesses whether a route is full: claimed events are counted, while only those in flight fill
+    /// a route.
     fn is_full(&self, route: &RouteFacts) -> bool {
         route
             .max_parallel
@@ -221,7 +222,7 @@ fn leased(event: &Inspection, lease: &EventLease, obstacle: Option<&StoreError>)
     }
 }
 
-/// From one time to a later one; `None` when it is not later.
+/// The time from one moment to a later one; `None` when it is not later.
 fn until(from_micros: i64, to_micros: i64) -> Option<Duration> {
     let micros = to_micros.checked_sub(from_micros)?;
     u64::try_from(micros).ok().map(Duration::from_micros)

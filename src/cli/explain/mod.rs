@@ -1,7 +1,9 @@
-//! `dispatchbox explain`: why an event has not been delivered yet, in one sentence, and what that is known from.
+//! `dispatchbox explain`: says in one sentence why an event has not been delivered yet, and shows
+//! the facts that this follows from.
 //!
-//! It asks the database alone, so it works while no daemon does. What the database cannot know is told as what it is: routes are those that this
-//! command is given, and that a route is full is a guess from the leases.
+//! The command asks the database alone, so it works while no daemon does. What the database cannot
+//! know is marked: the routes are those that this command is given, and that a route is full is a
+//! guess from the leases.
 
 mod diagnosis;
 mod view;
@@ -74,14 +76,14 @@ struct Story {
     id: i64,
     event: Option<Inspection>,
     archived: Option<Archived>,
-    /// What row-level security hides from this role; looked for where the event is not seen.
+    /// What row-level security hides from this role; checked where the event is not seen.
     hidden: Option<String>,
     route: Taken,
-    /// What the database has against the outcome of the claimed event.
+    /// The error with which the database refuses the outcome of the claimed event.
     obstacle: Option<StoreError>,
-    /// Workers with a lease that is not over.
+    /// Workers with a lease that has not expired.
     n_leasing: u64,
-    /// Workers whose connections can be seen.
+    /// Workers whose connections this role sees.
     n_connected: u64,
     /// Claimed events whose type the event's route takes.
     n_route_claimed: u64,
@@ -91,7 +93,7 @@ struct Story {
 enum Taken {
     /// The routes are not given.
     Unknown,
-    /// None.
+    /// No route takes the event.
     No,
     By(RouteFacts),
 }
@@ -130,7 +132,7 @@ impl Story {
             return Ok(story);
         };
         if let Some(lease) = &event.lease {
-            // Where this role may not write, nothing is known of it.
+            // Where this role may not write, it is not known whether the database takes an outcome.
             story.obstacle = session.rehearse_settling(id, lease).unwrap_or_default();
         }
         if !config.routes.is_empty() || handlers.has_routes() {
@@ -154,7 +156,7 @@ fn taken(routes: &Routes, event_type: &str) -> Taken {
     })
 }
 
-/// Counts the claimed events that go the way of this type.
+/// Counts the claimed events whose types have the same route as this type.
 fn claimed(session: &mut Session, routes: &Routes, event_type: &str) -> Result<u64, StoreError> {
     let route = routes.find(event_type);
     let types = session.in_flight_types()?;

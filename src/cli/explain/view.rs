@@ -1,4 +1,4 @@
-//! What an answer looks like, for people and for scripts.
+//! The text and the JSON of an explanation.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::cli::explain::{Story, Taken};
 use crate::cli::terminal;
 
 impl Story {
-    /// The answer, and below it what it is known from.
+    /// Renders the diagnosis, and below it the facts that it follows from.
     pub(super) fn text(&self, diagnosis: &Diagnosis) -> String {
         let mut lines = vec![("verdict", diagnosis.text.clone())];
         if let Some(event) = &self.event {
@@ -58,7 +58,7 @@ impl Story {
         format!("event {}\n{}", self.id, terminal::fields(&lines))
     }
 
-    /// The same as one object.
+    /// Renders the same as one JSON object.
     pub(super) fn json(&self, diagnosis: &Diagnosis) -> Value {
         let event = self.event.as_ref().map(|event| {
             json!({

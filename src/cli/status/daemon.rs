@@ -15,16 +15,17 @@ use crate::http::ApiToken;
 use crate::logging;
 use crate::store::io_cause;
 
-/// What is asked for, below the address.
+/// Path of the status, below the address of the daemon.
 const STATUS_PATH: &str = "/api/status";
 
-/// A daemon answers from memory: one that takes longer is stuck, or its host is.
+/// Bound of a request. A daemon answers from memory: when it takes longer, it is stuck, or its host
+/// is.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Most bytes of an answer: 256 workers, 180 steps and 100 types have some 100 KiB.
+/// Most bytes of an answer: a status with 256 workers, 180 steps and 100 types has some 100 KiB.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Why a daemon has told nothing.
+/// Why a daemon has sent no status.
 pub(super) enum Silence {
     /// No daemon answers, as far as can be seen.
     NoAnswer(String),
@@ -33,7 +34,7 @@ pub(super) enum Silence {
 }
 
 impl Silence {
-    /// Says which address has sent no status, and why.
+    /// Names the address of the daemon, and says why it has sent no status.
     pub(super) fn sentence(&self, url: &str) -> String {
         match self {
             Silence::NoAnswer(why) => format!("no daemon answers at {url}: {why}"),
@@ -59,7 +60,7 @@ pub(super) struct DaemonClient {
 }
 
 impl DaemonClient {
-    /// Takes `--url`, or finds the daemon where environment and file say that it listens.
+    /// Takes `--url`, or the address where, by environment and file, the daemon listens.
     pub(super) fn resolve(
         url: Option<&str>,
         layers: &mut Layers,
@@ -148,7 +149,7 @@ fn checked(given: &str) -> Result<String, UsageError> {
     Ok(url.trim_end_matches('/').to_owned())
 }
 
-/// Where a daemon with this environment and file listens, as seen from its own host.
+/// The address where a daemon with this environment and file listens, as seen from its own host.
 fn usual(layers: &mut Layers) -> Result<String, UsageError> {
     let default = Config::default().http.map_or(0, |http| http.port);
     let port = layers.read(
@@ -180,7 +181,7 @@ fn in_words(err: &ureq::Error) -> String {
         return format!("no answer within {} s", TIMEOUT.as_secs());
     }
     let text = err.to_string();
-    // What rustls says of an answer that is no TLS.
+    // rustls says this of an answer that is no TLS.
     if text.contains("InvalidContentType") {
         return "it speaks no TLS: use http://".to_owned();
     }

@@ -1,4 +1,5 @@
-//! Asking the database what a daemon leaves open: backlog, dead events, and the workers that hold leases.
+//! The part of the status that the database knows: backlog, dead events, and the workers that hold
+//! leases.
 
 use serde_json::{Value, json};
 
@@ -6,17 +7,17 @@ use crate::cli::one_shot::Target;
 use crate::cli::why_missing;
 use crate::store::{Position, Session, StoreError};
 
-/// Counting ends here, as in the daemon.
+/// Most events that are counted, as in the daemon.
 const COUNT_MAX: u32 = 100_000;
 
 /// Event types that are shown.
 const TYPES_MAX: usize = 100;
 
-/// The database, connected to when it is first asked and again after a failure.
+/// A connection to the database, which is opened at the first look and again after a failure.
 pub(super) struct TableClient {
     target: Target,
     session: Option<Session>,
-    /// What is known of something that the last look did not find.
+    /// Why a table or function that the last look did not find is missing, where that is known.
     pub(super) why: Option<String>,
 }
 
@@ -30,7 +31,7 @@ impl TableClient {
         }
     }
 
-    /// Asks; after a failure it connects anew the next time.
+    /// Looks at the table; after a failure the next look connects anew.
     pub(super) fn ask(&mut self) -> Result<Value, StoreError> {
         self.why = None;
         self.try_ask().inspect_err(|err| {

@@ -28,7 +28,8 @@ use crate::logging;
 use crate::signal::SignalThread;
 use crate::store::StoreError;
 
-/// Between two looks: as often as a person reads, and four times within a step of the daemon's rates.
+/// Pause between two looks: as often as a person reads, and several times within the span of the
+/// daemon's rates.
 const EVERY: Duration = Duration::from_secs(2);
 
 one_shot_args! {
@@ -68,18 +69,18 @@ pub fn run(args: &StatusArgs, env: &Env) -> ExitCode {
     output::finish(&look.render(args.json, terminal::width()), look.exit_code())
 }
 
-/// Asks both sources.
+/// Asks the daemon and the database.
 struct Watcher {
     daemon: DaemonClient,
     table: Option<TableClient>,
 }
 
-/// What one look has found.
+/// The results of one look.
 struct Look {
     daemon: Result<Value, Silence>,
-    /// What the database was asked; `None` where it was not needed, or is not known.
+    /// The answer of the database; `None` where it was not needed, or its DSN is not known.
     table: Option<Result<Value, StoreError>>,
-    /// What helps the database to tell more.
+    /// What makes the database answer more.
     hint: Option<String>,
     url: String,
 }

@@ -1,7 +1,7 @@
-//! Drawing a status: from the JSON of the daemon or of the database to lines of text.
+//! Renders a status: from the JSON of the daemon or of the database to lines of text.
 //!
-//! It reads the JSON as it is and not into types of its own: a field that a daemon of another version has or lacks is shown, or is a dash, and
-//! never an error.
+//! The JSON is read as it is and not into types of its own: a field that a daemon of another
+//! version adds or lacks is shown, or is a dash, and is never an error.
 
 use std::time::Duration;
 
@@ -11,32 +11,34 @@ use crate::cli::terminal::{self, Table};
 use crate::figure::grouped;
 use crate::health::history::RATE_SPAN;
 
-/// Steps of the history that are drawn: five minutes.
+/// Steps of the history that are shown: five minutes.
 const STEPS_SHOWN: usize = 60;
 
 /// The heights of a bar.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Counts that are older say so: a person looks that often.
+/// Counts that are older than this are shown with their age: a person looks that often.
 const COUNTS_FRESH_SECONDS: f64 = 2.0;
 
 /// Width of the longest time that a worker is up, `23 h 59 min`, so that no column moves as it grows.
 const UP_WIDTH: usize = 11;
 
-/// On a narrower terminal columns may move: the room is needed for what they say.
+/// Least width at which no column moves. On a narrower terminal columns may move, since the cells
+/// need the room.
 const WIDTH_STEADY: usize = 80;
 
-/// Event types of dead events that are drawn; `dead-events stats` names all.
+/// Most event types of dead events that are shown; `dead-events stats` names all.
 const TYPES_SHOWN: usize = 10;
 
-/// A status, and how wide it may be.
+/// A status, and the width of the terminal.
 pub(super) struct StatusView<'a> {
     pub(super) status: &'a Value,
     pub(super) width: Option<usize>,
 }
 
 impl StatusView<'_> {
-    /// Draws what a daemon has told. Counts that it does not know are unknown, unless the database tells them below.
+    /// Renders the status of a daemon. Counts that the daemon does not know are shown as unknown,
+    /// unless those of the database follow below.
     pub(super) fn daemon(&self, is_told_below: bool) -> String {
         let status = self.status;
         let ready = match (status["ready"].as_bool(), status["reason"].as_str()) {
@@ -91,7 +93,7 @@ impl StatusView<'_> {
         view
     }
 
-    /// Draws what the database has told.
+    /// Renders the status that the database knows.
     pub(super) fn table(&self) -> String {
         let mut lines = self.levels(true);
         if let Some(hidden) = self.status["hidden"].as_str() {
@@ -120,7 +122,8 @@ impl StatusView<'_> {
         view
     }
 
-    /// Backlog and dead events, and how long ago they were counted; those that are not known only where `is_all`.
+    /// Backlog and dead events, and how long ago they were counted; unknown counts are shown only
+    /// where `is_all`.
     fn levels(&self, is_all: bool) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         let unknown = || match self.status["reason"].as_str() {
@@ -168,7 +171,7 @@ impl StatusView<'_> {
         lines
     }
 
-    /// How long ago the table was counted, where that is no longer now: ` (12 s ago)`.
+    /// How long ago the table was counted, where the count is not fresh: ` (12 s ago)`.
     fn counted(&self) -> String {
         let survey_age = &self.status["backlog"]["survey_age_seconds"];
         match survey_age.as_f64() {
@@ -233,7 +236,7 @@ impl StatusView<'_> {
         view
     }
 
-    /// Draws how many events were done in each of the last steps, the newest at the right.
+    /// Renders how many events were done in each of the last steps, the newest at the right.
     fn bars(&self) -> String {
         let history = list(&self.status["history"]);
         let shown = history.len().saturating_sub(STEPS_SHOWN);
@@ -273,7 +276,7 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// A text or number as it is, a dash for what is not there.
+/// A text or number as it is, or a dash for a missing one.
 fn text(value: &Value) -> String {
     if value.is_null() {
         return "-".to_owned();
@@ -283,7 +286,7 @@ fn text(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// A number of events, a dash for what is not there.
+/// A number of events, or a dash for a missing one.
 fn count(value: &Value) -> String {
     value.as_u64().map_or_else(|| text(value), grouped)
 }
