@@ -15,9 +15,10 @@ pub struct RetryPolicy {
     pub backoff: Duration,
     /// Each further delay is this many times the one before; at least 1.
     pub multiplier: f64,
-    /// No delay is longer; also caps what a receiver asks for by Retry-After.
+    /// Longest delay; it also caps the delay that a receiver asks for by Retry-After.
     pub max: Duration,
-    /// 0 to 1: up to this part of the delay is taken off at random, so that events that failed together do not return together.
+    /// Part of the delay, 0 to 1, up to which it is shortened at random, so that events that failed
+    /// together do not return together.
     pub jitter: f64,
 }
 
@@ -32,7 +33,8 @@ impl RetryPolicy {
             .unwrap_or(self.max)
     }
 
-    /// What the failed attempt number `attempt` comes to: another one after the backoff, or none.
+    /// The outcome of the failed attempt number `attempt`: another attempt after the backoff, or
+    /// none.
     pub fn failed(&self, attempt: u32, reason: &str, random: f64) -> Outcome {
         let reason = reason.to_owned();
         if self.is_last(attempt) {

@@ -1,7 +1,7 @@
-//! Validated settings: what the rest of the program may rely on without checking again.
+//! Validated settings: values that the rest of the program may rely on without checking again.
 //!
-//! Built once by `cli` from flags, environment and file; travels to the workers as JSON on their stdin. Where the database is
-//! stands beside it in `store::dsn::Dsn`, because it holds the password.
+//! `cli` builds them once from flags, environment and file. They travel to the workers as JSON on
+//! their stdin. The DSN is in `store::dsn::Dsn`, because it holds the password.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -63,7 +63,8 @@ pub const HANDLER_SECONDS: RangeInclusive<f64> = 0.001..=86_400.0;
 /// Connections per worker: fetcher and settler use one each, more only wait for turns.
 pub const POOL_SIZE: RangeInclusive<u16> = 1..=100;
 
-/// Payload bytes that one claim may bring: one event always comes, whatever its size; more than 4 GiB no worker can hold.
+/// Payload bytes that one claim may bring: one event is always claimed, whatever its size; a worker
+/// cannot hold more than 4 GiB.
 pub const MAX_BATCH_BYTES: RangeInclusive<u64> = 1..=4 * 1024 * 1024 * 1024;
 
 /// Statuses of an HTTP receiver that may be named as making an event dead at once: 2xx means done.

@@ -1,7 +1,8 @@
 //! The real daemon as a child of this process, for the demo and the bench.
 //!
-//! Between the two stands a small shell that holds one end of a pipe: at the pipe's end, however it came, it asks the daemon to drain.
-//! So a demo that is killed leaves no daemon behind, which would look for its database for ever.
+//! Between the two processes is a small shell that holds one end of a pipe. When the pipe ends, for
+//! whatever reason, the shell asks the daemon to drain. So a killed demo leaves no daemon behind
+//! that would look for its database for ever.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -35,22 +36,23 @@ rm -rf "$RUNTIME_DIRECTORY"
 exit "$status"
 "#;
 
-/// The shell's word for a daemon that was ended by SIGTERM: asked to drain before it had begun to listen to signals.
+/// The shell's exit status for a daemon that was ended by SIGTERM: it was asked to drain before it
+/// had begun to listen to signals.
 const ENDED_BY_TERM: i32 = 128 + 15;
 
-/// What stands in the log before the address.
+/// Text of the log that stands before the address.
 const LISTENING: &str = "listening on ";
 
-/// How the daemon is to be started.
+/// How to start the daemon.
 #[derive(Debug)]
 pub struct Launch<'a> {
-    /// Where the database is; travels in the environment, where only the same user can read it.
+    /// The DSN. It travels in the environment, which only the same user can read.
     pub dsn: &'a str,
     /// The only variables of libpq that the daemon gets to see.
     pub libpq: &'a BTreeMap<String, String>,
     /// Further arguments of `run`.
     pub args: &'a [&'a str],
-    /// The file that gets its log; without one our standard error does.
+    /// The file that gets its log; without a file it goes to our standard error.
     pub log: Option<&'a Path>,
 }
 
@@ -70,7 +72,8 @@ impl Daemon {
             Some(path) => Box::new(File::create(path)?),
             None => Box::new(io::stderr()),
         };
-        // Not `/proc/self/exe`, which the shell would take for itself; not the path, behind which another version may stand by now.
+        // It is not `/proc/self/exe`, which would be the shell's own program, and not the path, at
+        // which another version may be by now.
         let program = format!("/proc/{}/exe", std::process::id());
         let mut command = Command::new("/bin/sh");
         command
@@ -89,7 +92,7 @@ impl Daemon {
         let mut shell = command
             .env("DISPATCHBOX_DSN", launch.dsn)
             .envs(launch.libpq)
-            // Ctrl-C is for us; we close the pipe.
+            // Ctrl-C is meant for this process, which closes the pipe.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -107,7 +110,7 @@ impl Daemon {
 
     /// The supervisor's process id, once there is one.
     pub fn pid(&self) -> Option<u32> {
-        // The daemon is started before the guard.
+        // The shell starts the daemon before the guard.
         children(self.shell.id()).first().copied()
     }
 

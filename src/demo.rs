@@ -1,8 +1,9 @@
 //! `dispatchbox demo`: a throwaway PostgreSQL, sample events, and the real daemon at work on them.
 //!
-//! It promises that an interrupt, a kill or `--exit-after` leaves no process and no directory behind. Some of the events fail on purpose,
-//! so that there is something to see of each status. The daemon's log goes to a file, since a line for each event would push away what the
-//! demo has to show: the counts, and what to try, stand last on the screen and stay there.
+//! An interrupt, a kill or `--exit-after` leaves no process and no directory behind. Some of the
+//! events fail on purpose, so that each status occurs. The daemon's log goes to a file, since a
+//! line for each event would push away the output of the demo: the counts and the commands to try
+//! stand last on the screen and stay there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,25 +23,26 @@ use crate::store::{self, Session, StoreError, Timeouts, schema};
 /// Name of the demo's database.
 const DBNAME: &str = "outbox";
 
-/// Two, so that one can be killed and the other one goes on.
+/// Two worker processes, so that a person can kill one and the other one goes on.
 const PROCESSES: &str = "2";
 
 /// Longest wait for the sample events to be handled; they take a second or two.
 const HANDLED_MAX: Duration = Duration::from_mins(1);
 
-/// Pause between two looks at the table, and the longest that an interrupt has to wait for the answer.
+/// Pause between two looks at the table. It is also the longest time until an interrupt is
+/// answered.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The daemon's log, in the directory of the server, with which it goes.
+/// The daemon's log, in the directory of the server, with which it is removed.
 const LOG: &str = "daemon.log";
 
-/// Lines of the log that tell why a daemon has ended.
+/// Lines of the log that are shown when the daemon has ended.
 const LAST_LINES: usize = 15;
 
-/// Names the columns of the counts.
+/// Headings of the counts.
 const TABLE_HEAD: &str = "                  pending    retry     done     dead\n";
 
-/// How long the demo's own calls may take.
+/// Bounds of the demo's own calls.
 const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(10),
     query: Duration::from_secs(10),
@@ -69,7 +71,7 @@ const ARGS: &[&str] = &[
     "user.*=exec:/bin/sh -c 'echo no such mailbox >&2; exit 65'",
 ];
 
-/// What the demo was asked for.
+/// The options of the demo.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DemoOptions {
     /// Ends by itself, this long after the sample events were handled.
@@ -114,7 +116,8 @@ pub fn run(options: &DemoOptions) -> ExitCode {
 }
 
 fn show(options: &DemoOptions) -> Result<(), DemoError> {
-    // First of all: an interrupt from here on takes the way below, where everything is cleaned up.
+    // The signal thread starts first: an interrupt from here on ends the demo by the code below,
+    // where everything is cleaned up.
     let signals = SignalThread::start().map_err(DemoError::Signals)?;
     say("starting a throwaway PostgreSQL …\n");
     let cluster = Cluster::start(&Settings::volatile())?;
@@ -131,7 +134,7 @@ fn show(options: &DemoOptions) -> Result<(), DemoError> {
         log: Some(&log),
     })
     .map_err(DemoError::Daemon)?;
-    // Without `?` from here to the end of the daemon: it is to drain in any case.
+    // No `?` from here to the end of the daemon: it is to drain in any case.
     let watched = demo.watch(&daemon, &signals, options.exit_after);
     let stopped = daemon.stop();
     watched?;
@@ -152,7 +155,7 @@ struct Demo<'a> {
     cluster: &'a Cluster,
     session: Session,
     url: Option<String>,
-    /// The sample events were all handled once, and the person was told what to try.
+    /// The sample events were all handled once, and the commands to try were printed.
     is_introduced: bool,
     started: Instant,
 }
@@ -177,7 +180,7 @@ impl<'a> Demo<'a> {
         })
     }
 
-    /// Shows what happens until it is over.
+    /// Shows what happens until the demo ends.
     fn watch(
         &mut self,
         daemon: &Daemon,
@@ -209,13 +212,13 @@ impl<'a> Demo<'a> {
         }
     }
 
-    /// Says whether the daemon has been through the sample events; after a while that does not matter any more.
+    /// Says whether the daemon has handled all sample events once, or has had long enough for that.
     fn is_handled(&mut self) -> Result<bool, DemoError> {
         let [pending, ..] = self.counts()?;
         Ok(pending == 0 && self.url.is_some() || self.started.elapsed() > HANDLED_MAX)
     }
 
-    /// Says what there is to see, and what to try.
+    /// Prints where to look, and which commands to try.
     fn introduce(&mut self, exit_after: Option<Duration>) -> Result<(), DemoError> {
         self.is_introduced = true;
         let handled = self.row("handled")?;
@@ -284,7 +287,7 @@ Dispatchbox listens on {url}. Open {url}/ in a browser; in another terminal, try
     }
 }
 
-/// What the daemon said last.
+/// The last lines of the daemon's log.
 fn last_lines(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let n_lines = text.lines().count();

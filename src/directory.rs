@@ -1,11 +1,14 @@
-//! The private directory: what only this user's processes may reach.
+//! The private directory, which only processes of this user can reach.
 //!
-//! The in-hand files stay in it for the next supervisor; the socket behind the HTTP guard is in it for the moment of its making.
+//! The in-hand files stay in it for the next supervisor. The socket behind the HTTP guard is in it
+//! only while it is bound.
 //!
-//! The first place that is safe and can be written to is taken, in an order that every start of this user finds again: the service
-//! manager's `$RUNTIME_DIRECTORY` itself, then a directory of our own (mode 0700) in it, below the directory for temporary files, below
-//! `/run/user/UID` or `/dev/shm`. A place is safe where no other user can put something else in its stead: nothing is followed that is
-//! a link, what exists must belong to this user, and a directory that others may write to holds ours only with its sticky bit set.
+//! The first place that is safe and writable is taken, in an order that every start of this user
+//! finds again: the service manager's `$RUNTIME_DIRECTORY` itself, then a directory of our own
+//! (mode 0700) in it, below the directory for temporary files, below `/run/user/UID` or `/dev/shm`.
+//! A place is safe where no other user can replace it: links are not followed, an existing
+//! directory must belong to this user, and a directory that other users may write to is accepted as
+//! the parent of ours only with its sticky bit set.
 
 use std::env;
 use std::fs;
@@ -17,37 +20,40 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::in_hand;
 
-/// The bits of a mode that let others than the owner write.
+/// Mode bits that let other users than the owner write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Only the owner of an entry may rename or remove it.
 const STICKY: u32 = 0o1000;
 
-/// What helps in any case.
+/// The remedy that helps in any case.
 const REMEDY: &str =
     "RUNTIME_DIRECTORY names another one, which must belong to this user (mode 0700)";
 
-/// The same place for the next supervisor on this host, so that it finds what the one before left.
+/// The private directory. It is the same for the next supervisor on this host, so that it finds
+/// what the one before left.
 pub struct PrivateDirectory {
     /// Its path.
     pub path: PathBuf,
-    /// Made by us, and not by a service manager that also removes it.
+    /// It was made by us, and not by a service manager that also removes it.
     is_ours: bool,
-    /// What a person should know: the place that should have been it, why it is not, and what helps.
+    /// A warning for the log: the place that should have been taken, why it was not, and the
+    /// remedy.
     pub warning: Option<String>,
 }
 
-/// Where it may be.
+/// A place where the private directory may be.
 struct Place {
     path: PathBuf,
-    /// A directory of our own in one of others.
+    /// The place is a directory of our own inside another one.
     is_ours: bool,
-    /// Taken also where the directory around it is not safe: as the last of all, since a daemon that does not start helps less.
+    /// The place is taken also where the directory around it is not safe. It is the last one: a
+    /// daemon that does not start would be worse.
     is_last: bool,
 }
 
 impl PrivateDirectory {
-    /// Finds it, and makes it where nothing else does.
+    /// Finds the private directory, and makes it where nothing else does.
     pub fn find() -> Result<PrivateDirectory, String> {
         let user = rustix::process::geteuid().as_raw();
         let given = env::var_os("RUNTIME_DIRECTORY")
@@ -60,10 +66,11 @@ impl PrivateDirectory {
         find_among(places(given, temporary, user))
     }
 
-    /// Removes it when it is ours.
+    /// Removes the directory when it is ours.
     pub fn leave(&self) {
         if self.is_ours {
-            // Only when it is empty: another supervisor of this user may use it, and files for the next one may lie in it.
+            // It is removed only when it is empty: another supervisor of this user may use it, and
+            // files for the next one may lie in it.
             let _ = fs::remove_dir(&self.path);
         }
     }
@@ -117,7 +124,7 @@ fn find_among(places: Vec<Place>) -> Result<PrivateDirectory, String> {
             }
             Err(error) => error,
         };
-        // The first is where a person meant it to be.
+        // The first place is the one where a person meant the directory to be.
         passed_over.get_or_insert_with(|| {
             format!(
                 "could not use `{}` as the private directory: {why}",

@@ -1,6 +1,7 @@
-//! What a person typed or set wrongly, and the exit codes with which the program ends.
+//! Errors in what a person typed or set, and the exit codes with which the program ends.
 //!
-//! Other errors live where they happen; this one is shared because every command can meet it before anything has started.
+//! Other errors are defined where they happen. This one is shared because every command can meet it
+//! before anything has started.
 
 use std::fmt;
 

@@ -49,8 +49,9 @@ impl Event {
     }
 }
 
-/// Lays JSON out as one line. A raw line break in JSON stands between two tokens, never in a string, so each becomes a space: a column of
-/// type `json` keeps its text as the producer wrote it.
+/// Lays JSON out as one line. A raw line break in JSON stands between two tokens and never in a
+/// string, so each becomes a space: a column of type `json` keeps its text as the producer wrote
+/// it.
 pub(crate) fn one_line(json: String) -> String {
     if json.contains(['\n', '\r']) {
         json.replace(['\n', '\r'], " ")
@@ -88,10 +89,10 @@ pub fn micros_of(text: &str) -> Option<i64> {
     Some(time.as_microsecond())
 }
 
-/// What the handling of one claimed event came to.
+/// The result of handling one claimed event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// The handler said done.
+    /// The handler has delivered the event.
     Done,
     /// The attempt failed; the event is due again after `delay`.
     Retry {
@@ -110,7 +111,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The word for it in SQL (`outbox_settle_1`), in logs and as a metric label.
+    /// The word for the outcome in SQL (`outbox_settle_1`), in logs and as a metric label.
     pub fn name(&self) -> &'static str {
         match self {
             Outcome::Done => "done",
@@ -129,7 +130,8 @@ impl Outcome {
     }
 }
 
-/// Characters of a reason that the log gets: a thousand dead events may be told in a minute, and the row keeps all of it.
+/// Most characters of a reason in the log: a thousand dead events may be logged in a minute, and
+/// the row keeps the whole reason.
 const REASON_SHOWN_MAX: usize = 300;
 
 /// What the log says of an event that has become dead, whoever wrote that.

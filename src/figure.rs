@@ -1,4 +1,4 @@
-//! Pure: numbers as people read them.
+//! Pure: numbers in the form that a person reads.
 
 use std::fmt::Display;
 

@@ -40,7 +40,7 @@ const FILE_BYTES_MAX: u64 = HEADER_BYTES + SLOT_BYTES * 65_536;
 /// How a file's name ends once it is locked.
 const SUFFIX: &str = "in-hand";
 
-/// How it ends until then.
+/// The suffix of a file until it is locked.
 const SUFFIX_UNNAMED: &str = "tmp";
 
 /// The worker that wrote the file.
@@ -71,7 +71,7 @@ pub struct InHand {
 pub struct InHandFile {
     file: File,
     path: PathBuf,
-    /// The worker is being ended: what is in hand now stays so.
+    /// The worker is being ended: the events that are in hand now stay so.
     is_final: AtomicBool,
 }
 
@@ -183,8 +183,9 @@ impl InHandFile {
             .write_all_at(&bytes, HEADER_BYTES + SLOT_BYTES * slot as u64)
     }
 
-    /// Kills what handles an event now; what a worker does when its drain runs out of time. These events stay in hand: a handler that ends
-    /// by this has not finished, and its runner may go on for a moment.
+    /// Kills the programs that handle events now; a worker does this when its drain runs out of
+    /// time. Their events stay in hand: a handler that ends by this has not finished, and its
+    /// runner may go on for a moment.
     pub fn kill_groups(&self) {
         self.is_final.store(true, Ordering::SeqCst);
         for in_hand in read_slots(&self.file).unwrap_or_default() {
@@ -194,7 +195,8 @@ impl InHandFile {
 
     /// Removes the file: every lease of this worker is settled.
     pub fn remove(&self) {
-        // Left behind it costs the next supervisor one look at a worker that has no lease.
+        // A file that is left behind costs the next supervisor one look at a worker that has no
+        // lease.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -202,16 +204,17 @@ impl InHandFile {
 /// A dead worker's file. This process holds the lock, so no other process acts on it.
 #[derive(Debug)]
 pub struct Remains {
-    /// Whose file it was.
+    /// The worker that wrote the file.
     pub owner: Owner,
-    /// What was in hand.
+    /// The events that were in hand.
     pub in_hand: Vec<InHand>,
     path: PathBuf,
     _lock: File,
 }
 
 impl Remains {
-    /// Takes over the file at `path`; `None` while its worker lives, when it is gone, or when it makes no sense.
+    /// Takes over the file at `path`; `None` while its worker lives, when the file is gone, or when
+    /// its content makes no sense.
     pub fn take(path: &Path) -> Option<Remains> {
         let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
         match file.try_lock() {
@@ -244,7 +247,7 @@ impl Remains {
         }
     }
 
-    /// Kills what the worker's handlers had running.
+    /// Kills the programs that the worker's handlers had running.
     pub fn kill_groups(&self, leader: Leader) {
         for in_hand in &self.in_hand {
             in_hand.kill_group(leader);
@@ -258,13 +261,15 @@ impl Remains {
 
     /// Removes the file: the worker has no lease left.
     pub fn remove(self) {
-        // Left behind it costs the next supervisor one look at a worker that has no lease.
+        // A file that is left behind costs the next supervisor one look at a worker that has no
+        // lease.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Lists the files in `directory` that belong to `database` and may be a dead worker's, and removes what workers left that were
-/// killed before they could name theirs: these never claimed anything.
+/// Lists the files in `directory` that belong to `database` and may be a dead worker's. Removes the
+/// files of workers that were killed before they could name theirs: these workers never claimed
+/// anything.
 pub fn files(directory: &Path, database: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();
@@ -286,7 +291,7 @@ pub fn path(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.{SUFFIX}"))
 }
 
-/// Makes `directory` if it is not there, and refuses one that others could write to.
+/// Makes `directory` if it is not there, and refuses a directory that other users could write to.
 pub fn private_directory(directory: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),

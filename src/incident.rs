@@ -7,15 +7,15 @@
 
 use std::time::{Duration, Instant};
 
-/// What is known of one trouble, with its cause.
+/// One kind of trouble, with its present cause.
 #[derive(Debug, Clone)]
 pub struct Incident<C = ()> {
     open: Option<Open<C>>,
-    /// The same is news again after this time.
+    /// The same cause is worth a further line after this time.
     repeat_after: Option<Duration>,
-    /// Another cause is news only so long after the last line.
+    /// Another cause is worth a line only after this time since the last line.
     change_after: Duration,
-    /// Meetings in a row before it is news at all.
+    /// Meetings in a row before the trouble has begun.
     patience: u32,
     n_met: u32,
 }
@@ -40,7 +40,7 @@ impl<C> Default for Incident<C> {
 }
 
 impl<C: PartialEq> Incident<C> {
-    /// The same cause is told again after this time.
+    /// An incident whose cause, while it stays the same, is worth a line again after this time.
     pub fn repeated_after(time: Duration) -> Incident<C> {
         Incident {
             repeat_after: Some(time),
@@ -48,7 +48,8 @@ impl<C: PartialEq> Incident<C> {
         }
     }
 
-    /// Another cause is told no earlier than this after the last line: some messages hold a number that changes with every try.
+    /// An incident where another cause is worth a line no earlier than this after the last one:
+    /// some messages hold a number that changes with every try.
     pub fn changing_after(time: Duration) -> Incident<C> {
         Incident {
             change_after: time,
@@ -56,7 +57,7 @@ impl<C: PartialEq> Incident<C> {
         }
     }
 
-    /// It has begun when it was met so often in a row.
+    /// An incident that begins when it was met this often in a row.
     pub fn from(n_meetings: u32) -> Incident<C> {
         Incident {
             patience: n_meetings,
@@ -64,18 +65,19 @@ impl<C: PartialEq> Incident<C> {
         }
     }
 
-    /// Notes that it is met, and says whether that is news.
+    /// Notes that the trouble was met now, and says whether that is worth a line.
     pub fn met(&mut self, cause: C) -> bool {
         let now = Instant::now();
         self.note(cause, now, now)
     }
 
-    /// The same at this time.
+    /// Notes that the trouble was met at this time, and says whether that is worth a line.
     pub fn met_at(&mut self, cause: C, now: Instant) -> bool {
         self.note(cause, now, now)
     }
 
-    /// The same for what has begun earlier.
+    /// Notes that the trouble was met and has lasted since this time, and says whether that is
+    /// worth a line.
     pub fn met_since(&mut self, cause: C, since: Instant) -> bool {
         self.note(cause, since, Instant::now())
     }
@@ -105,24 +107,25 @@ impl<C: PartialEq> Incident<C> {
         is_news
     }
 
-    /// Notes that it is met no more; returns how long it lasted if anything was told of it.
+    /// Notes that the trouble is over; returns how long it lasted if a line was written about it.
     pub fn over(&mut self) -> Option<Duration> {
         self.over_at(Instant::now())
     }
 
-    /// The same at this time.
+    /// Notes that the trouble was over at this time; returns how long it lasted if a line was
+    /// written about it.
     pub fn over_at(&mut self, now: Instant) -> Option<Duration> {
         self.n_met = 0;
         let open = self.open.take();
         open.map(|open| now.duration_since(open.since))
     }
 
-    /// What was told last, while it lasts.
+    /// The cause that was logged last, while the trouble lasts.
     pub fn cause(&self) -> Option<&C> {
         self.open.as_ref().map(|open| &open.cause)
     }
 
-    /// Says whether it was told and lasts.
+    /// Says whether the trouble was logged and lasts.
     pub fn is_open(&self) -> bool {
         self.open.is_some()
     }

@@ -1,8 +1,8 @@
 //! Dispatchbox delivers the events of a PostgreSQL outbox table, each at least once.
 //!
 //! Applications write events into `outbox_event` in the transaction of their business data; this daemon hands every committed one
-//! to a handler. `README.md` is for who runs it. This page is for who changes it, or brings a handler along: those need
-//! [`main_with`] and [`handler`] alone, and only [`main_with`], [`handler::Handlers`], [`handler::Handler`],
+//! to a handler. `README.md` describes its operation. This page is for developers of Dispatchbox and for authors of handlers. Authors of handlers
+//! need [`main_with`] and [`handler`] alone, and only [`main_with`], [`handler::Handlers`], [`handler::Handler`],
 //! [`handler::HandlerError`] and [`event::Event`] are promised to stay as they are. Other modules are public for the tests.
 //!
 //! # Bird's eye
@@ -35,7 +35,7 @@
 //! 3. *Handle.* A runner notes in the in-hand file what it starts, runs the handler, and turns whatever happens into an outcome.
 //! 4. *Settle.* `outbox_settle_1` writes an outcome only while the worker's lease still names the event; what comes back is what
 //!    was written. A batch whose answer was lost is sent again, and what the repetition does not find is read back.
-//! 5. *Count.* Metrics are counted where the fact becomes true: claimed after the claim, settled after the commit, by whoever settles.
+//! 5. *Count.* Metrics are counted where the fact becomes true: claimed after the claim, settled after the commit, by the thread that settles.
 //!    Reports carry them to the supervisor, which adds up workers that live and have lived; what waits in the table it counts itself,
 //!    rarely and at a bounded cost.
 //!
@@ -48,20 +48,20 @@
 //! claimed. Its price is a second small table whose dead rows must not be read again and again: see `outbox_leases_1` in
 //! `sql/schema.sql`.
 //!
-//! # Who may write what
+//! # Which part may write what
 //!
 //! - A worker settles under its own id and token. Once its lease is gone, nothing that it says changes a row.
 //! - *A worker died, its host lives:* the supervisor charges an attempt to exactly the events in the dead worker's in-hand file,
 //!   and releases the others of its leases ([`supervisor`]).
-//! - *A whole tree was killed:* the next supervisor on the host, or one that runs there already, finds files that nobody locks, and
+//! - *A whole tree was killed:* the next supervisor on the host, or one that runs there already, finds files that are not locked, and
 //!   does the same.
 //! - *A host is lost:* any worker's sweeper ends the lease once the keeper beside it has seen it expired twice, and charges all its
 //!   events, since it cannot be known which were being handled.
-//! - *A claim's answer was lost:* the lease is in nobody's hand and is not renewed; the fetcher releases it by its token. Where the
-//!   server may commit it after the worker has drained, or stays away, the worker leaves its in-hand file, and with that to a supervisor
-//!   to look.
-//! - *A person requeues or discards a dead event:* only what is dead and no lease names, so a stale worker's late word and a person's
-//!   never meet ([`store::dead`]).
+//! - *A claim's answer was lost:* no stage holds the lease, so it is not renewed; the fetcher releases it by its token. Where the
+//!   server may commit the claim after the worker has drained, or stays away, the worker leaves its in-hand file, so that a supervisor
+//!   looks for the lease.
+//! - *A person requeues or discards a dead event:* only events that are dead and that no lease names, so a stale worker's late outcome and a person's
+//!   change never meet ([`store::dead`]).
 //!
 //! # A signal's way
 //!
@@ -69,23 +69,23 @@
 //! deadline is armed. In a worker the end of stdin stops the fetcher; what is queued is released; runners finish what they have in
 //! hand; the settler writes the rest, and releases what the database does not take; threads are joined in that order. stdin ends as
 //! well when the supervisor is killed, which is why no worker is ever orphaned, and why draining needs no pid that might belong to
-//! somebody else by now.
+//! another process by now.
 //!
-//! # Is all well?
+//! # Health and readiness
 //!
-//! One state, [`health`], has three writers: the supervisor's loop says where it and its workers stand, each worker reports what its
-//! own database calls come to, and the readiness probe does to no row what claiming and settling do to many: each second
-//! when it is asked, and every 5 s when it is not.
-//! `/ready`, `/api/status` and the page read it, and a pure function, [`health::readiness`], makes the reason of it. Troubles come
-//! from a small set, [`report::Trouble`]; what exactly was said stands in the log, when it begins, changes and ends.
+//! One state, [`health`], has three writers: the supervisor's loop writes its phase and its workers', each worker reports the results of its
+//! own database calls, and the readiness probe does to no row what claiming and settling do to many: each second
+//! while requests ask it, and every 5 s while none does.
+//! `/ready`, `/api/status` and the page read it, and a pure function, [`health::readiness`], derives the reason from it. Troubles come
+//! from a small set, [`report::Trouble`]; the exact error is logged when it begins, changes and ends.
 //!
-//! The start asks the same: what a person has to set right, the schema or a privilege, ends it with the remedy ([`store::Lack`]); a
-//! database that is away, only reads, or is locked is waited for.
+//! The start makes the same checks. A fault that a person has to correct, in the schema or a privilege, ends it with the remedy
+//! ([`store::Lack`]). A database that is away, only reads, or is locked is waited for.
 //!
 //! # Invariants
 //!
 //! **Architecture invariant:** a module imports from lower layers only; `tests/it/architecture` holds the table of layers, the few
-//! exceptions with their reasons, and who may name which crate.
+//! exceptions with their reasons, and which module may name which crate.
 //!
 //! **Architecture invariant:** the supervisor knows a worker as a program with two pipes and an in-hand file; supervisor, worker
 //! and http never import one another.
@@ -138,7 +138,7 @@ use http::{Access, HttpServer};
 use store::dsn::Dsn;
 use supervisor::{Refusal, Supervisor};
 
-/// Does what the command line of this process says, with `handlers` beside those that ship with the program, and gives the exit
+/// Executes the command line of this process, with `handlers` beside those that ship with the program, and returns the exit
 /// code. Two lines make a program of one's own the whole daemon:
 ///
 /// ```no_run
@@ -213,7 +213,7 @@ fn run_daemon(
         reason,
         code: error::EXIT_FAILED,
     };
-    // First of all: a second daemon on the same port fails before it touches anything.
+    // The port is bound first: a second daemon on the same port fails before it touches anything.
     let listener = config
         .http
         .as_ref()

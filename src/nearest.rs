@@ -1,11 +1,12 @@
 //! "Did you mean": the known word nearest to one that was mistyped.
 
-/// Longest word that is compared: nothing that we know is longer, and the comparison is quadratic.
+/// Longest word that is compared: no known word is longer, and the comparison is quadratic.
 const WORD_CHARS_MAX: usize = 64;
 
-/// Finds the known word that was probably meant, if one is near enough: one slip in three letters, the dashes of an option not among them.
-/// With more slips the hint would mislead: `dead` is no slip of `demo`, nor `--host` of `--route`. Else the known word that begins with
-/// this one, or with a slip of it: `--lease` is the begin of `--lease-seconds`.
+/// Finds the known word that was probably meant, if one is near enough: one slip in three letters,
+/// where the dashes of an option do not count. With more slips the hint would mislead: `dead` is no
+/// slip of `demo`, nor `--host` of `--route`. Else it finds the known word that begins with this
+/// one, or with a slip of it: `--lease` is the beginning of `--lease-seconds`.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = bare(word).to_lowercase().chars().collect();
     if word.len() > WORD_CHARS_MAX {
@@ -21,7 +22,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .or_else(|| begun_by(&word, &known))
 }
 
-/// Fewest letters that are taken for the begin of a word.
+/// Fewest letters that count as the beginning of a word.
 const BEGIN_CHARS_MIN: usize = 3;
 
 /// Finds the first known word that begins with `word`, or whose first parts, up to a dash or an underscore, are a slip of it.
@@ -44,8 +45,8 @@ fn bare(word: &str) -> &str {
     word.trim_start_matches('-')
 }
 
-/// Finds the known word that can hardly have been anything else: one or two letters off. Case and separators do not count, so `dryRun` is a
-/// slip of `dry_run`.
+/// Finds the known word that is one or two letters off, so that hardly another one can be meant.
+/// Case and separators do not count, so `dryRun` is a slip of `dry_run`.
 pub fn slip_of<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const LETTERS_MAX: usize = 2;
     let joined = |word: &str| word.to_lowercase().replace(['-', '_', '.', ' '], "");

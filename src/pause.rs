@@ -1,10 +1,10 @@
-//! Waiting where nothing can arrive, and waiting longer after each failure.
+//! Waits without an input, and waits that grow after each failure.
 
 use std::time::Duration;
 
 use crossbeam_channel::never;
 
-/// Waits without an input; only the end of the process cuts it short.
+/// Waits for this time; only the end of the process ends it earlier.
 pub fn pause(wait: Duration) {
     let _ = never::<()>().recv_timeout(wait);
 }
@@ -25,10 +25,10 @@ impl Waits {
     /// First wait after a failure.
     const FIRST: Duration = Duration::from_millis(50);
 
-    /// What has been repaired is noticed within this time.
+    /// Longest wait: a repair is noticed within this time.
     pub const MAX: Duration = Duration::from_secs(1);
 
-    /// Starts with the shortest.
+    /// Starts with the shortest wait.
     pub fn new() -> Waits {
         Waits { next: Waits::FIRST }
     }

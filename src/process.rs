@@ -1,22 +1,24 @@
-//! Processes as /proc shows them, and what is done to those that are not our workers: the groups that exec handlers run in, and
-//! orphans that were handed to us.
+//! Processes as /proc shows them, and actions on processes that are not our workers: the groups
+//! that exec handlers run in, and orphans that the kernel gave to this process.
 //!
-//! Groups and sessions are read from /proc and not asked of the kernel: a session that began outside this process's namespace (a
-//! shell that entered a container) has the number 0, which rustix 1.1.6 takes for impossible and aborts on.
+//! Groups and sessions are read from /proc and not asked of the kernel: a session that began
+//! outside this process's namespace (a shell that entered a container) has the number 0, which
+//! rustix 1.1.6 takes for impossible and aborts on.
 
 use std::fs;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-/// Kills a process group. That it is gone already is as good.
+/// Kills a process group. A group that has ended already is no error.
 pub fn kill_group(group: u32) {
     if let Some(pid) = pid(group) {
-        // The only other error is that it belongs to another user, and then it is not ours to kill.
+        // The only other error is that the group belongs to another user, and then it is not ours
+        // to kill.
         let _ = kill_process_group(pid, Signal::KILL);
     }
 }
 
-/// Marks the programs of a worker, in their environment.
+/// The variable that marks the programs of a worker in their environment.
 pub const MARK: &str = "DISPATCHBOX_WORKER";
 
 /// Kills the programs that a worker which is gone was running, known by their mark.
@@ -38,7 +40,8 @@ pub fn kill_programs_of(worker: &str) {
     }
 }
 
-/// Says whether this stands in the process's environment; that of other users cannot be read.
+/// Says whether the process's environment holds this mark; the environment of other users'
+/// processes cannot be read.
 fn is_marked(process: u32, mark: &[u8]) -> bool {
     fs::read(format!("/proc/{process}/environ")).is_ok_and(|environment| {
         environment
@@ -47,7 +50,7 @@ fn is_marked(process: u32, mark: &[u8]) -> bool {
     })
 }
 
-/// Makes this process the one that orphans below it are handed to, so that it can see and reap them.
+/// Makes this process the parent of orphans below it, so that it can see and reap them.
 pub fn become_subreaper() {
     // Without it orphans go to init, which reaps them as well.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));

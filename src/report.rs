@@ -1,35 +1,37 @@
-//! The line a worker writes to its supervisor: once a second, when its phase changes, and at the end.
+//! The line that a worker writes to its supervisor: once a second, when its phase changes, and at
+//! the end.
 
 use serde::{Deserialize, Serialize};
 
 /// What a worker says about itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Where it stands.
+    /// The phase of the worker.
     pub phase: Phase,
     /// Events claimed and not settled.
     pub in_flight: u64,
-    /// What its database calls have come to lately.
+    /// The results of its recent database calls.
     pub access: Access,
-    /// Milliseconds since the slowest of fetcher, settler, keeper and sweeper last turned; a large number means a stuck server.
+    /// Milliseconds since the slowest of fetcher, settler, keeper and sweeper last completed a
+    /// turn; a large number means a stuck server.
     pub turned_ms: u64,
     /// Everything it has counted since it started.
     pub metrics: Snapshot,
 }
 
-/// What a worker's database calls have come to lately.
+/// The results of a worker's recent database calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
     /// Not known yet: the worker has claimed nothing and met no trouble.
     Untried,
-    /// They get through.
+    /// The calls succeed.
     Granted,
-    /// They have failed, or not returned, for so long, and none has got through since.
+    /// The calls have failed, or not returned, for this long, and none has succeeded since.
     Failing {
         /// The gravest of what they met.
         trouble: Trouble,
-        /// For how many milliseconds.
+        /// Duration in milliseconds.
         for_ms: u64,
     },
 }
@@ -54,15 +56,15 @@ pub enum Trouble {
     Unavailable,
     /// The server only reads: a standby, or the old primary after a failover.
     ReadOnly,
-    /// A table, column or function is not there.
+    /// A table, column or function is missing.
     Schema,
-    /// The role may not do it.
+    /// The role lacks a privilege.
     PermissionDenied,
     /// Another session holds a lock on the table.
     TableLocked,
-    /// No answer within the time that a statement has.
+    /// The server has not answered within the time that a statement has.
     TimedOut,
-    /// The server says no for another reason.
+    /// The server refuses for another reason.
     Refused,
 }
 
@@ -178,7 +180,7 @@ impl Report {
         format!("\n{json}\n")
     }
 
-    /// Decodes one line; the error names the place where it stopped making sense.
+    /// Decodes one line; the error names the place from which the line makes no sense.
     pub fn decode(line: &[u8]) -> Result<Report, serde_json::Error> {
         serde_json::from_slice(line)
     }

@@ -1,4 +1,5 @@
-//! What a supervisor tells a worker: one JSON line on its standard input, whose end later means "drain".
+//! The settings that a supervisor sends to a worker: one JSON line on its standard input, whose end
+//! later means "drain".
 
 use std::path::PathBuf;
 
@@ -11,19 +12,20 @@ use crate::store::dsn::Dsn;
 /// Longest settings line that a worker reads; thousands of routes fit.
 pub const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Everything a worker needs to know. Holds the password, so it travels through a pipe and is never printed.
+/// Everything that a worker needs to know. It holds the password, so it travels through a pipe and
+/// is never printed.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct WorkerSettings {
     /// The worker's number; it survives restarts.
     pub slot: u16,
-    /// Its id, which never returns, and what else its in-hand file says about it.
+    /// Its id, which is never used again, and the other data about it in its in-hand file.
     pub owner: Owner,
-    /// Where its in-hand file goes.
+    /// The directory of its in-hand file.
     pub directory: PathBuf,
     /// The in-hand file's name without its suffix.
     pub in_hand_name: String,
-    /// What was configured.
+    /// The settings.
     pub config: Config,
-    /// Where the database is.
+    /// The DSN.
     pub dsn: Dsn,
 }

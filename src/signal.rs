@@ -21,7 +21,7 @@ use signal_hook::iterator::exfiltrator::origin::Origin;
 use crate::threads::{self, Thread};
 use signal_hook::iterator::{Handle, SignalsInfo};
 
-/// A second signal means "at once"; more than a few waiting ones say nothing new.
+/// A second signal means "at once"; more than a few waiting signals mean nothing more.
 const WAITING_MAX: usize = 4;
 
 /// The running signal thread.
@@ -78,7 +78,8 @@ fn is_sent(origin: &Origin) -> bool {
 struct Ignored(u64);
 
 impl Ignored {
-    /// Those of the parent, where nothing was listened to yet. Without /proc none is known.
+    /// The signals that the parent has set to be ignored, read before this process listens to any.
+    /// Without /proc none is known.
     fn inherited() -> Ignored {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         Ignored::in_status(&status)

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 #[derive(Debug)]
 pub struct Thread<T = ()> {
     handle: JoinHandle<T>,
-    /// Nothing is sent here; it is disconnected at the end.
+    /// Nothing is sent on this channel; it is disconnected at the end of the thread.
     ended: Receiver<()>,
 }
 
@@ -61,18 +61,19 @@ pub fn detach_with_stack(
     builder(name).stack_size(bytes).spawn(work).map(drop)
 }
 
-/// Why work in a thread of its own has no result.
+/// Why work on a thread of its own has no result.
 #[derive(Debug)]
 pub enum Unfinished {
-    /// No thread was to be had.
+    /// The thread could not be started.
     NotStarted(io::Error),
-    /// It goes on, and its result will be dropped.
+    /// The work goes on, and its result will be dropped.
     TooSlow,
-    /// It panicked.
+    /// The work panicked.
     Panicked,
 }
 
-/// Does what cannot be interrupted in a thread of its own, and waits for it no longer than this.
+/// Does work that cannot be interrupted on a thread of its own, and waits for it no longer than
+/// `limit`.
 pub fn within<T: Send + 'static>(
     name: &str,
     limit: Duration,
@@ -91,12 +92,12 @@ pub fn within<T: Send + 'static>(
 }
 
 impl<T> Thread<T> {
-    /// Waits for the end; the error is what it panicked with.
+    /// Waits for the end of the thread; the error is the value that it panicked with.
     pub fn join(self) -> thread::Result<T> {
         self.handle.join()
     }
 
-    /// Waits for the end no longer than this; `None` where it runs on.
+    /// Waits for the end of the thread no longer than `limit`; `None` where it runs on.
     pub fn join_within(self, limit: Duration) -> Option<thread::Result<T>> {
         let ended = self.ended.recv_timeout(limit);
         (ended == Err(RecvTimeoutError::Disconnected)).then(|| self.handle.join())
@@ -107,7 +108,7 @@ fn builder(name: &str) -> thread::Builder {
     thread::Builder::new().name(name.to_owned())
 }
 
-/// Tells the end of its thread.
+/// Sends the name of its thread when the thread ends.
 struct End {
     name: String,
     ends: Sender<String>,
@@ -115,7 +116,7 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        // It has room, as was asked for.
+        // The channel has room, as [`start_telling`] asks for.
         let _ = self.ends.try_send(std::mem::take(&mut self.name));
     }
 }

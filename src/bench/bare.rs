@@ -1,4 +1,4 @@
-//! The ceiling: the claim and settle statements in a loop, with nothing around them.
+//! The ceiling: the claim and settle statements in a loop, without the daemon.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use crate::event::Outcome;
 use crate::store::{ClaimQuery, Position, Session, SettleBatch, Settlement, StoreError};
 use crate::threads::{self, Thread};
 
-/// Longer than any run.
+/// A lease that is longer than any run.
 const LEASE: Duration = Duration::from_mins(10);
 
-/// As much payload as `run` takes by default.
+/// Payload bytes that a claim may bring: the default of `run`.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Drains the events once; returns events per second.
@@ -52,7 +52,8 @@ pub(super) fn run(
     ))
 }
 
-/// Claims and settles until nothing is left; returns when the first claim had been committed, by the database's clock.
+/// Claims and settles until no event is left; returns when the first claim had been committed, by
+/// the database's clock.
 fn drain(mut session: Session, worker: &str, batch_size: u16) -> Result<Option<f64>, StoreError> {
     let mut begun = None;
     let mut after = Position::FRONT;
@@ -67,7 +68,8 @@ fn drain(mut session: Session, worker: &str, batch_size: u16) -> Result<Option<f
             bytes_max: BYTES_MAX,
         })?;
         let Some(claimed) = claimed else {
-            // What another one was just locking lies behind us: done only when the front is empty, too.
+            // Events that another connection was just locking lie behind the cursor: the drain is
+            // done only when the front is empty, too.
             if after == Position::FRONT {
                 return Ok(begun);
             }

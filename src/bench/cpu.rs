@@ -4,7 +4,8 @@ use rustix::param::clock_ticks_per_second;
 
 use crate::process::{Stat, children};
 
-/// CPU seconds that a supervisor, its workers and those that it has buried have used so far.
+/// CPU seconds that a supervisor, its workers, and the ended processes that it has reaped have used
+/// so far.
 pub(super) fn seconds_of(supervisor: u32) -> f64 {
     let own = Stat::of(supervisor).map_or(0, |stat| stat.own_ticks + stat.buried_ticks);
     let workers: u64 = children(supervisor)

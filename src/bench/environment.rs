@@ -15,18 +15,18 @@ const TIMEOUTS: Timeouts = Timeouts {
     query: Duration::from_mins(10),
 };
 
-/// The tables, empty before each run.
+/// The database of a bench, whose tables are empty before each run.
 pub(super) struct Environment {
-    /// For the bench's own statements.
+    /// The session of the bench's own statements.
     pub(super) session: Session,
     dsn_text: String,
     libpq: BTreeMap<String, String>,
     schema: Option<String>,
-    /// Ends after everything else here.
+    /// Dropped last: the server ends after everything else here.
     _cluster: Option<Cluster>,
 }
 
-/// What stands in the table after a run.
+/// The content of the table after a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Standing {
     /// When the last event was done, in seconds by the database's clock.
@@ -47,7 +47,8 @@ impl Environment {
     }
 
     fn throwaway() -> Result<Environment, BenchError> {
-        // A vacuum or a checkpoint that happened to fall into one half of a pair would decide it.
+        // A vacuum or a checkpoint that fell into one half of a pair by chance would decide its
+        // ratio.
         let settings = Settings::durable()
             .with("autovacuum", "off")
             .with("checkpoint_timeout", "1h");
@@ -87,8 +88,8 @@ impl Environment {
         Ok(environment)
     }
 
-    /// Fails where the tables would stand in another schema: the bench empties them. The DSN's own `options` stand above ours, and a pooler may
-    /// drop both.
+    /// Fails where the tables would be in another schema: the bench empties them. The DSN's own
+    /// `options` override ours, and a pooler may drop both.
     fn check_schema(&mut self) -> Result<(), BenchError> {
         let found: Vec<Option<String>> = self.session.query(
             "look at the search_path",
@@ -108,7 +109,7 @@ impl Environment {
         connect(&self.dsn_text, &self.libpq)
     }
 
-    /// Where it is, for the daemon: the DSN and libpq's variables.
+    /// The DSN and libpq's variables, for the daemon.
     pub(super) fn place(&self) -> (&str, &BTreeMap<String, String>) {
         (&self.dsn_text, &self.libpq)
     }
@@ -117,7 +118,8 @@ impl Environment {
     pub(super) fn fill(&mut self, events: u32) -> Result<(), BenchError> {
         let empty = "TRUNCATE outbox_event, outbox_lease RESTART IDENTITY";
         self.session.batch("empty the tables", empty)?;
-        // Only superusers may; where it is refused some full page images more are written.
+        // Only superusers may write a checkpoint. Where it is refused, the run writes some more
+        // full page images.
         let _ = self.session.batch("write a checkpoint", "CHECKPOINT");
         self.session.query(
             "insert the events",
@@ -130,7 +132,7 @@ impl Environment {
         Ok(())
     }
 
-    /// Bytes of WAL written since the beginning of the server's time.
+    /// Bytes of WAL that the server has written so far.
     pub(super) fn wal_bytes(&mut self) -> Result<f64, StoreError> {
         let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8";
         let positions = self
@@ -139,7 +141,7 @@ impl Environment {
         Ok(positions.first().copied().unwrap_or(0.0))
     }
 
-    /// Looks at the whole table.
+    /// Reads the result of a run from the whole table.
     pub(super) fn result(&mut self) -> Result<Standing, StoreError> {
         let sql = include_str!("../../sql/bench_result.sql");
         let standings = self.session.query("read the result", sql, &[], |row| {

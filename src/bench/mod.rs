@@ -33,7 +33,7 @@ use summary::{Pair, Summary};
 /// Name of the handler that does nothing. Only the bench's own daemon is sent to it.
 pub(crate) const NOOP: &str = "bench-noop";
 
-/// What is to be measured.
+/// The options of a bench.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BenchOptions {
     /// A database to use instead of a throwaway server, as the person typed it. It gets a schema of its own, which is removed again.
@@ -50,7 +50,7 @@ pub struct BenchOptions {
     pub json: bool,
 }
 
-/// Why there is no result.
+/// Why a bench has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
     #[error(transparent)]
@@ -76,13 +76,13 @@ pub(crate) enum BenchError {
     Interrupted,
 }
 
-/// Registers what the bench's daemon routes its events to.
+/// Registers the handler of the bench's daemon.
 #[must_use]
 pub fn with_noop(handlers: Handlers) -> Handlers {
     handlers.register_hidden(NOOP, |_: &Event| Ok(()))
 }
 
-/// What a bench has found.
+/// The result of a bench.
 pub(crate) struct Found {
     /// A table, or one JSON object.
     pub(crate) text: String,
@@ -90,7 +90,7 @@ pub(crate) struct Found {
     pub(crate) is_exact: bool,
 }
 
-/// Measures.
+/// Runs the bench.
 pub(crate) fn run(options: &BenchOptions) -> Result<Found, BenchError> {
     let summary = measure(options)?;
     Ok(Found {
@@ -123,7 +123,8 @@ fn measure(options: &BenchOptions) -> Result<Summary, BenchError> {
     Ok(Summary::new(options, pairs))
 }
 
-/// Measures both sides once. Which one comes first alternates, so that neither always meets the warmer machine.
+/// Measures both sides once. The side that comes first alternates, so that neither always meets the
+/// warmer machine.
 fn measure_pair(
     n: u16,
     environment: &mut Environment,
@@ -150,12 +151,13 @@ fn measure_pair(
     })
 }
 
-/// Events per second between two times of the database's clock. So few events that they took no time at all count as a millisecond.
+/// Events per second between two times of the database's clock. A run so short that it took no
+/// measurable time counts as a millisecond.
 fn rate(events: u32, begun: f64, finished: f64) -> f64 {
     f64::from(events) / (finished - begun).max(0.001)
 }
 
-/// Shows what is going on, on a terminal and nowhere else.
+/// Shows the step under way, on a terminal only.
 fn progress(what: &str) {
     let mut err = io::stderr().lock();
     if err.is_terminal() {

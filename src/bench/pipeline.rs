@@ -12,26 +12,29 @@ use crate::store::StoreError;
 /// Pause between two looks for the first claim; it is the error of the measured time.
 const BEGIN_LOOK: Duration = Duration::from_millis(1);
 
-/// Pause between two looks for the end, which is timed by the rows and not by the look.
+/// Pause between two looks for the end. The time of the end is taken from the rows and not from the
+/// look.
 const END_LOOK: Duration = Duration::from_millis(20);
 
-/// Events at the end of the table that are looked at: when these are done, a look at all of them is worth its cost.
+/// Events at the end of the table that each look counts: when these are done, a look at all events
+/// is worth its cost.
 const TAIL: u32 = 1000;
 
-/// Pause between two looks at the whole table, when its end is done and something before it is not.
+/// Pause between two looks at the whole table, when its end is done and an event before that is
+/// not.
 const STRAGGLERS_LOOK: Duration = Duration::from_millis(200);
 
-/// Longest time in which nothing at all is done.
+/// Longest time in which no event is done.
 const STALLED_MAX: Duration = Duration::from_mins(1);
 
-/// What one run of the daemon came to.
+/// The result of one run of the daemon.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PipelineRun {
     /// Events per second.
     pub(super) rate: f64,
     /// CPU time of supervisor and workers.
     pub(super) cpu_seconds: f64,
-    /// What PostgreSQL wrote.
+    /// Bytes of WAL that PostgreSQL wrote.
     pub(super) wal_bytes: f64,
     /// Events that are not done.
     pub(super) lost: u64,
@@ -175,7 +178,7 @@ impl Run<'_> {
         }
         select! {
             recv(self.signals) -> _ => Err(BenchError::Interrupted),
-            // Nothing comes here but the end: the daemon has no port to tell.
+            // The daemon has no port, so this channel receives nothing and only ends.
             recv(self.daemon.urls) -> _ => Err(BenchError::Ended(String::new())),
             recv(after(pause)) -> _ => Ok(()),
         }

@@ -21,7 +21,7 @@ impl Pair {
     }
 }
 
-/// All pairs of a bench, and under which conditions.
+/// All pairs of a bench, and the options that they ran with.
 #[derive(Debug)]
 pub(super) struct Summary {
     events: u32,
@@ -125,7 +125,7 @@ impl Summary {
     }
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// The middle figure, or the mean of the two in the middle.
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     let upper = figures[figures.len() / 2];

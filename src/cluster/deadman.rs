@@ -21,7 +21,8 @@ use super::programs::{find_programs, server_user};
 use super::{ClusterError, Settings};
 use crate::process::Stat;
 
-/// Where the directories are made: socket paths end at 107 bytes, so not under `TMPDIR`, which may be long.
+/// Parent of the directories. Socket paths end at 107 bytes, so it is not `TMPDIR`, which may be
+/// long.
 const PARENT: &str = "/tmp";
 
 /// Longest wait for the server to accept connections: a start takes 0.1 s, a recovery after an immediate stop some seconds.
@@ -65,7 +66,8 @@ fi
 rm -rf "$directory"
 "#;
 
-/// The shell that owns the directory and the server, and the pipe whose end ends both.
+/// The shell that owns the directory and the server, and the pipe whose end makes it stop the
+/// server and exit.
 #[derive(Debug)]
 pub(super) struct Deadman {
     pub(super) directory: PathBuf,
@@ -127,7 +129,8 @@ impl Deadman {
         })
     }
 
-    /// Has the shell do one thing; returns the server's pid, if there is a server.
+    /// Sends one command to the shell and waits for its answer; returns the server's pid, if there
+    /// is a server.
     pub(super) fn order(
         &mut self,
         doing: &'static str,
@@ -189,7 +192,7 @@ impl Deadman {
 impl Drop for Deadman {
     fn drop(&mut self) {
         drop(self.orders.take());
-        // A shell that is gone already has nothing more to clean.
+        // A shell that has ended has cleaned up already.
         let _ = self.shell.wait();
     }
 }
@@ -210,7 +213,7 @@ fn make_directory(user: Option<(u32, u32)>) -> Result<PathBuf, ClusterError> {
     if let Some((uid, gid)) = user
         && let Err(source) = chown(&path, Some(uid), Some(gid))
     {
-        // Empty and ours; the error that matters is the one above.
+        // The directory is empty and ours; the error that matters is the one above.
         let _ = fs::remove_dir(&path);
         return Err(ClusterError::Directory { path, source });
     }

@@ -45,21 +45,21 @@ pub enum ClusterError {
     Directory {
         /// Which one.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The shell that watches over the server could not be started or was killed.
     #[error("could not {doing} by way of `/bin/sh`: {source}")]
     Shell {
-        /// What it was to do.
+        /// The command that the shell was to execute.
         doing: String,
-        /// Why it did not.
+        /// The cause.
         source: io::Error,
     },
     /// The data directory could not be filled, or the server did not start; the log says why.
     #[error("could not {doing}, the log of the server ends with:\n{log}")]
     Refused {
-        /// What was tried.
+        /// The command that failed.
         doing: &'static str,
         /// Last lines of the log.
         log: String,
@@ -70,7 +70,7 @@ pub enum ClusterError {
     /// A connection was refused.
     #[error("could not connect to the database `{dbname}` of the private cluster: {reason}")]
     Connect {
-        /// Which database.
+        /// Name of the database.
         dbname: String,
         /// The driver's error with all its causes.
         reason: String,
@@ -80,9 +80,10 @@ pub enum ClusterError {
 /// How a server is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopMode {
-    /// Sessions are ended and everything is written: `pg_ctl stop -m fast`.
+    /// Sessions are ended and all data is written: `pg_ctl stop -m fast`.
     Fast,
-    /// As if the power failed; the next start recovers: `pg_ctl stop -m immediate`.
+    /// The server is killed as if the power failed, and the next start recovers: `pg_ctl stop -m
+    /// immediate`.
     Immediate,
 }
 
@@ -93,9 +94,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Chooses speed over survival: nothing is waited for that only matters after a power failure. For tests and the demo.
+    /// Chooses speed over survival: no write is waited for that only matters after a power failure.
+    /// For tests and the demo.
     ///
-    /// `synchronous_commit` stays on: without fsync it costs a write, and off it would lose commits at an immediate stop as well.
+    /// `synchronous_commit` stays on: without fsync it costs a write, and off it would lose commits
+    /// at an immediate stop as well.
     pub fn volatile() -> Settings {
         Settings::base()
             .with("fsync", "off")
@@ -202,7 +205,7 @@ impl Cluster {
         self.server
     }
 
-    /// Stops the server, a paused one, too; the files stay.
+    /// Stops the server, also a paused one; the files stay.
     pub fn stop(&mut self, mode: StopMode) -> Result<(), ClusterError> {
         self.resume()?;
         let signal = match mode {
@@ -233,7 +236,8 @@ impl Cluster {
     /// Freezes the server with all its back ends: connections stay open and nothing answers.
     pub fn pause(&self) -> Result<(), ClusterError> {
         let server = self.server.ok_or(ClusterError::Stopped)?;
-        // The postmaster first: then it forks no more and the list of its children is complete.
+        // The postmaster is stopped first: then it forks no more and the list of its children is
+        // complete.
         signal_all(&[server], Signal::STOP);
         signal_all(&back_ends(server), Signal::STOP);
         Ok(())
@@ -247,8 +251,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Lets the server outlive this process, for a look at what a failed test left; it ends, and its files go, when its postmaster
-    /// (the pid is returned) gets SIGINT.
+    /// Lets the server outlive this process, so that a person can look at the database of a failed
+    /// test. The server ends, and its files are removed, when its postmaster (the pid is returned)
+    /// gets SIGINT.
     pub fn keep(&mut self) -> Result<Pid, ClusterError> {
         self.keeper.order("keep the server", "keep")?;
         self.server.ok_or(ClusterError::Stopped)
@@ -273,12 +278,12 @@ fn back_ends(server: Pid) -> Vec<Pid> {
 
 fn signal_all(pids: &[Pid], signal: Signal) {
     for &pid in pids {
-        // One that has just ended needs no signal.
+        // A process that has just ended needs no signal.
         let _ = kill_process(pid, signal);
     }
 }
 
-/// The driver's own text is only "db error": what happened stands in the causes.
+/// Renders an error with its causes: the driver's own text is only "db error".
 fn with_causes(err: &dyn std::error::Error) -> String {
     let mut text = err.to_string();
     let mut cause = err.source();

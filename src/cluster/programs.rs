@@ -8,7 +8,8 @@ use rustix::process::geteuid;
 
 use super::ClusterError;
 
-/// Finds the directory with the server's programs: `PG_BIN`, what `pg_config` says, the newest that a distribution installed.
+/// Finds the directory with the server's programs: `PG_BIN`, the one that `pg_config` names, or the
+/// newest that a distribution installed.
 pub(super) fn find_programs() -> Result<PathBuf, ClusterError> {
     let is_complete =
         |bin: &PathBuf| bin.join("initdb").is_file() && bin.join("postgres").is_file();
@@ -34,7 +35,8 @@ pub(super) fn find_programs() -> Result<PathBuf, ClusterError> {
         .ok_or(ClusterError::ProgramsMissing)
 }
 
-/// Lists where Debian and Red Hat put the programs of each major version, newest first.
+/// Lists the directories in which Debian and Red Hat install the programs of each major version,
+/// newest first.
 fn installed_programs() -> Vec<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
     for (parent, prefix) in [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")] {
@@ -49,7 +51,7 @@ fn installed_programs() -> Vec<PathBuf> {
     found.into_iter().rev().map(|(_, bin)| bin).collect()
 }
 
-/// Chooses the user and group to run the server as; `None` for our own.
+/// Chooses the user and group to run the server as; `None` for those of this process.
 pub(super) fn server_user() -> Result<Option<(u32, u32)>, ClusterError> {
     if !geteuid().is_root() {
         return Ok(None);

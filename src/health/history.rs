@@ -1,7 +1,8 @@
-//! What was done in the last minutes, in steps of a few seconds: what `dispatchbox status` and the page draw. Pure.
+//! The events of the last minutes, in steps of a few seconds, for `dispatchbox status` and the
+//! page. Pure.
 //!
-//! The supervisor tells it the counters as they stand, about each second. They never run backwards; a worker that is replaced shows as a
-//! step without its last second.
+//! The supervisor passes the counters about once a second. Counters never run backwards. The step
+//! in which a worker is replaced lacks that worker's last second.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,10 +16,10 @@ pub const SPAN: Duration = Duration::from_mins(15);
 /// A rate is the mean over this time.
 pub const RATE_SPAN: Duration = Duration::from_secs(10);
 
-/// Counters are taken no oftener.
+/// Shortest time between two samples of the counters.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
-/// What has been done since the start.
+/// Counters since the start of the daemon.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Events claimed.
@@ -70,7 +71,7 @@ impl Rates {
     }
 }
 
-/// What stands at a moment, beside the counters.
+/// Values at one moment that are no counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Levels {
     /// Events claimed and not settled.
@@ -92,7 +93,7 @@ pub struct Step {
     pub levels: Levels,
 }
 
-/// The last minutes.
+/// The steps of the last minutes.
 #[derive(Debug)]
 pub struct History {
     /// The counters of the last seconds, oldest first; never empty.
@@ -113,18 +114,19 @@ impl History {
         }
     }
 
-    /// Says whether it is time to tell the counters again.
+    /// Says whether it is time to pass the counters again.
     pub fn is_due(&self, now: Instant) -> bool {
         self.recent
             .back()
             .is_none_or(|(at, _)| now.saturating_duration_since(*at) >= SAMPLE_EVERY)
     }
 
-    /// Takes in the counters and levels as they stand.
+    /// Takes in the counters and levels of this moment.
     pub fn observe(&mut self, now: Instant, totals: Totals, levels: Levels) {
         let sample = (now, totals);
         self.recent.push_back(sample);
-        // The oldest that is kept lies just before the span, so that the rate is over all of it.
+        // The oldest sample that is kept lies just before the span, so that the rate covers the
+        // whole span.
         while self
             .recent
             .get(1)
@@ -149,14 +151,14 @@ impl History {
         }
     }
 
-    /// The counters when they were told last.
+    /// The counters of the last sample.
     pub fn totals(&self) -> Totals {
         self.recent
             .back()
             .map_or_else(Totals::default, |(_, totals)| *totals)
     }
 
-    /// What is being done lately.
+    /// The rates over the last [`RATE_SPAN`].
     pub fn rates(&self) -> Rates {
         match (self.recent.front(), self.recent.back()) {
             (Some(first), Some(last)) => Rates::between(first, last),

@@ -1,7 +1,8 @@
-//! What the supervisor publishes about itself and its workers, and `http` reads: one state for /ready, /api/status and the page.
+//! The state that the supervisor publishes about itself and its workers: one state for /ready,
+//! /api/status and the page, which `http` reads.
 //!
-//! The supervisor writes where it stands and what its workers report; the readiness probe writes what the database said when it was
-//! asked. What follows from both together stands in [`readiness`].
+//! The supervisor writes its own phase and what its workers report. The readiness probe writes what
+//! it found at the database. [`readiness`] holds the conclusion from both together.
 
 pub mod history;
 pub mod readiness;
@@ -13,10 +14,10 @@ use crate::metrics::Fleet;
 use crate::report::{Access, Trouble};
 use history::History;
 
-/// All that the supervisor publishes.
+/// Everything that the supervisor publishes.
 #[derive(Clone)]
 pub struct Published {
-    /// Where the daemon stands.
+    /// The state of the daemon.
     pub health: Health,
     fleet: Arc<Mutex<Fleet>>,
     /// `None` before the first.
@@ -25,7 +26,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// For a daemon with so many workers, none of which runs yet.
+    /// The state of a daemon with this many workers, none of which runs yet.
     pub fn new(processes: u16) -> Published {
         Published {
             health: Health::new(processes),
@@ -74,7 +75,7 @@ pub struct Survey {
     pub not_due: Option<u64>,
     /// There may be more of them than were counted.
     pub is_not_due_capped: bool,
-    /// Until the first of them is due; `None` when there is none, or never.
+    /// Time until the first of them is due; `None` when there is none, or it is never due.
     pub first_due_in: Option<Duration>,
     /// Dead events by type, as the rows spell it, the most frequent first, counted no further than the cap; `None` when counting them took
     /// too long.
@@ -86,23 +87,24 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Older than this it says nothing about now: longer than the longest wait between two surveys.
+    /// A survey that is older than this no longer describes the table: it is longer than the
+    /// longest wait between two surveys.
     pub const FRESH: Duration = Duration::from_mins(1);
 }
 
-/// Where the daemon stands.
+/// The phase of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DaemonPhase {
-    /// Waits for its database; no worker yet.
+    /// The daemon waits for its database; no worker runs yet.
     Starting,
     /// Workers claim.
     Running,
-    /// Was asked to leave.
+    /// The daemon was asked to stop.
     Draining,
 }
 
 impl DaemonPhase {
-    /// The word for it.
+    /// The word for the phase.
     pub fn text(self) -> &'static str {
         match self {
             DaemonPhase::Starting => "starting",
@@ -112,22 +114,23 @@ impl DaemonPhase {
     }
 }
 
-/// The daemon's state as others see it.
+/// The daemon's state, as it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// Where it stands.
+    /// The phase.
     pub phase: DaemonPhase,
     /// When it started.
     pub started: Instant,
-    /// One for each slot.
+    /// The state of each slot's worker.
     pub workers: Vec<WorkerState>,
-    /// Its own request to /health was answered lately; `None` without an HTTP port.
+    /// Whether the daemon's own request to /health was answered lately; `None` without an HTTP
+    /// port.
     pub is_http_up: Option<bool>,
     /// What keeps the database from being used, as the readiness probe found last.
     pub database: Option<Finding>,
 }
 
-/// What a look at the database found in the way of delivering.
+/// A reason, found by a look at the database, that events cannot be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// Of which kind it is.
@@ -147,9 +150,9 @@ impl Finding {
 /// What the supervisor knows of the worker in a slot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkerState {
-    /// Its process; `None` while there is none.
+    /// The pid of its process; `None` while there is none.
     pub pid: Option<u32>,
-    /// Where it stands.
+    /// The phase of the worker.
     pub phase: WorkerPhase,
     /// When its process was started.
     pub started: Option<Instant>,
@@ -161,11 +164,11 @@ pub struct WorkerState {
     pub set_aside: u64,
     /// Handlers that run longer than their timeout.
     pub stuck: u64,
-    /// What its database calls have come to, and when it said so.
+    /// What its last report said of its database calls, and when that report came.
     pub report: Option<(Access, Instant)>,
 }
 
-/// Where a worker stands.
+/// The phase of a worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum WorkerPhase {
     /// There is no process.
@@ -180,7 +183,7 @@ pub enum WorkerPhase {
 }
 
 impl WorkerPhase {
-    /// The word for it.
+    /// The word for the phase.
     pub fn text(self) -> &'static str {
         match self {
             WorkerPhase::Down => "down",
@@ -191,14 +194,14 @@ impl WorkerPhase {
     }
 }
 
-/// Shared between the supervisor, which writes it, and the HTTP threads, which read it.
+/// The shared state: the supervisor writes it, and the HTTP threads read it.
 #[derive(Debug, Clone)]
 pub struct Health {
     state: Arc<Mutex<State>>,
 }
 
 impl Health {
-    /// Of a daemon that has just begun to start.
+    /// The state of a daemon that has just begun to start.
     pub fn new(processes: u16) -> Health {
         Health {
             state: Arc::new(Mutex::new(State {
@@ -211,7 +214,7 @@ impl Health {
         }
     }
 
-    /// The state now.
+    /// Returns a copy of the state.
     pub fn state(&self) -> State {
         self.lock().clone()
     }
@@ -226,7 +229,7 @@ impl Health {
     }
 }
 
-/// What a thread that panicked has left is as good as any: each change is a whole one.
+/// Locks a value, also after a panic of another thread: each change of it is complete.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

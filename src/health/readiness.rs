@@ -1,11 +1,13 @@
-//! Should the daemon get traffic? Pure: from the state to a fixed reason.
+//! Whether the daemon should get traffic. Pure: from the state to a fixed reason.
 //!
-//! Three witnesses say something about the database. The readiness probe asks it for everything that delivering
-//! needs. Each worker reports what its own calls come to: it alone notices that its connection hangs. And a worker that does not report
-//! any more can do nothing.
+//! Three sources describe the database. The readiness probe asks it for everything that delivering
+//! needs. Each worker reports the results of its own calls: only the worker notices that its
+//! connection hangs. A worker that does not report any more cannot work at all.
 //!
-//! A worker's trouble counts once it has lasted [`FAILING_MIN`], so that a single failed call is no reason, and only where every worker
-//! that is up has one: as long as one delivers, the daemon does. A worker that has just started knows nothing yet, and changes nothing.
+//! A worker's trouble counts once it has lasted [`FAILING_MIN`], so that a single failed call is no
+//! reason. It counts only where every worker that is up has trouble: as long as one worker
+//! delivers, the daemon does. A worker that has just started knows nothing yet, and changes
+//! nothing.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -13,25 +15,26 @@ use std::time::{Duration, Instant};
 use super::{DaemonPhase, State, WorkerPhase, WorkerState};
 use crate::report::{Access, Trouble};
 
-/// A trouble that is over sooner is no reason to send traffic elsewhere. A report may be a second old, so what is over within two
-/// seconds is never told.
+/// Trouble that is over sooner is no reason to send traffic elsewhere. A report may be a second
+/// old, so trouble that is over within two seconds is never reported.
 pub const FAILING_MIN: Duration = Duration::from_secs(3);
 
-/// Workers report each second; one that has been silent for so long is stopped, or starved.
+/// A worker that has sent no report for this long is stopped, or starved: workers report each
+/// second.
 const SILENT_MAX: Duration = Duration::from_secs(10);
 
-/// Why the daemon should get no traffic: all that a stranger is told.
+/// Why the daemon should get no traffic, in words that any client may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotReady {
-    /// It was asked to leave.
+    /// The daemon was asked to stop.
     Draining,
-    /// The database cannot be reached, or does not let us in.
+    /// The database cannot be reached, or refuses the connection.
     NotConnected,
     /// The database only reads.
     NotWritable,
-    /// A table, column or function is not there.
+    /// A table, column or function is missing.
     SchemaNotUsable,
-    /// The server turns down, or does not answer, what claiming and settling need.
+    /// The server refuses the statements that claiming and settling need, or does not answer them.
     CannotClaim,
     /// No worker is up.
     NoWorkers,
@@ -111,12 +114,12 @@ impl State {
 }
 
 impl WorkerState {
-    /// It lives and has reported.
+    /// Says whether the worker lives and has reported.
     pub fn is_up(&self) -> bool {
         matches!(self.phase, WorkerPhase::Running | WorkerPhase::Draining)
     }
 
-    /// It has called the database, so what it says is evidence.
+    /// Says whether the worker has called the database, so that its report is evidence.
     fn has_tried(&self) -> bool {
         !matches!(self.report, None | Some((Access::Untried, _)))
     }

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Escapes what could end the line, move a terminal's cursor, turn the direction of the text or stand in it unseen.
+/// Escapes characters that could end the line, move a terminal's cursor, turn the direction of the
+/// text, or be invisible in it.
 pub fn escape(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_harmful) {
         return Cow::Borrowed(text);
@@ -26,8 +27,9 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Control characters of ASCII and C1, line and paragraph separator, the marks that reorder text, and what has no width: two texts that
-/// differ only there look alike. The page's script (text.js) names the same.
+/// Control characters of ASCII and C1, line and paragraph separator, the marks that reorder text,
+/// and characters without width: two texts that differ only in those look alike. The page's script
+/// (text.js) has the same list.
 pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(

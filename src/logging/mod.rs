@@ -1,9 +1,11 @@
 //! The log: one line per fact on standard error.
 //!
-//! Every line passes one sink that promises three things: a line is one line whatever text an event or a server put into it
-//! (control characters are escaped), no password stands in it (what looks like one is replaced), and a reader that has gone away
-//! or a full disk harms nothing (errors of writing are ignored). A daemon's lines take the way of `writer`, so that a reader that has
-//! stalled stops nothing, either; a command's lines are written at once, in their order with what it prints.
+//! Every line passes one sink that promises three things. A line is one line, whatever text an
+//! event or a server put into it (control characters are escaped). No password stands in it (text
+//! that looks like one is replaced). A reader that has gone away or a full disk harms nothing
+//! (errors of writing are ignored). A daemon's lines are written by `writer`, so that a reader that
+//! has stalled stops nothing, either. A command's lines are written at once, in their order with
+//! its output.
 //!
 //! Not here: files and rotation, which the journal does better.
 
@@ -30,15 +32,16 @@ use writer::Writer;
 /// not read so far.
 const MESSAGE_BYTES_MAX: usize = 8 * 1024;
 
-/// The daemon's way to standard error; none in a command, and before the log is started.
+/// The writer of a daemon's lines; none in a command, and before the log is started.
 static WRITER: OnceLock<Writer> = OnceLock::new();
 
-/// Starts the log of a command, `process` being its name in every line. A second call changes nothing.
+/// Starts the log of a command; `process` is its name in every line. A second call changes nothing.
 pub fn init(level: LogLevel, process: &str) {
     start(level, process, None);
 }
 
-/// Starts the log of a process of the daemon: what reads it cannot stop the process. A second call changes nothing.
+/// Starts the log of a process of the daemon: a reader of the log cannot stop the process. A second
+/// call changes nothing.
 pub fn init_daemon(level: LogLevel, process: &str) {
     let name = escape(process).into_owned();
     let time = time_source();
@@ -55,12 +58,13 @@ pub fn init_daemon(level: LogLevel, process: &str) {
             .build();
         line(time(), &name, &record)
     };
-    // Without a thread for it the log is written at once.
+    // Without a thread of its own the log is written at once.
     let writer = Writer::start(Box::new(notice)).ok();
     start(level, process, writer);
 }
 
-/// Waits until the daemon's lines are written, or nothing reads them; returns soon in any case. For the end of the process.
+/// Waits until the daemon's lines are written, or the reader has stalled; returns soon in any case.
+/// It is called at the end of the process.
 pub fn flush() {
     if let Some(writer) = WRITER.get() {
         writer.flush();
@@ -72,7 +76,7 @@ pub fn n_dropped() -> u64 {
     WRITER.get().map_or(0, Writer::n_dropped)
 }
 
-/// Panics are written through the log, too: their text may hold what an event or a server said.
+/// Starts the log. Panics are written to it, too: their text may hold text of an event or a server.
 fn start(level: LogLevel, process: &str, writer: Option<Writer>) {
     let process = escape(process).into_owned();
     let time = time_source();
@@ -81,7 +85,7 @@ fn start(level: LogLevel, process: &str, writer: Option<Writer>) {
     let mut builder = Builder::new();
     builder
         .target(if is_queued {
-            // What the format below leaves to be written, which is nothing.
+            // The format below writes each line itself, so nothing is left for the target.
             Target::Pipe(Box::new(io::sink()))
         } else {
             Target::Stderr
@@ -107,20 +111,20 @@ fn start(level: LogLevel, process: &str, writer: Option<Writer>) {
         });
     if builder.try_init().is_ok() {
         if let Some(writer) = writer {
-            // Empty until now: this happens once.
+            // The cell is empty until now: this line runs once.
             let _ = WRITER.set(writer);
         }
         std::panic::set_hook(Box::new(|panic| {
             let thread = std::thread::current();
             let name = thread.name().unwrap_or("unnamed");
             log::error!(target: "panic", "thread `{name}` {panic}");
-            // It may be the last word of this process.
+            // The panic may be the last line of this process.
             flush();
         }));
     }
 }
 
-/// The time of a line; none under the journal, which has its own.
+/// The source of a line's time; none under the journal, which adds its own.
 fn time_source() -> impl Fn() -> Option<SystemTime> + Copy {
     let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     move || (!is_journal).then(SystemTime::now)
@@ -138,7 +142,8 @@ fn filter(level: LogLevel) -> LevelFilter {
 /// Renders one line; without a time it begins with the priority that the journal reads.
 fn line(time: Option<SystemTime>, process: &str, record: &Record) -> String {
     let message = record.args().to_string();
-    // Redacted before it is cut: half a URL would no longer show where its password ends.
+    // The message is redacted before it is cut: half a URL would no longer show where its password
+    // ends.
     let message = redact(&message);
     let mut line = match time {
         Some(time) => format!("{} ", timestamp(time)),
@@ -155,7 +160,7 @@ fn line(time: Option<SystemTime>, process: &str, record: &Record) -> String {
     line
 }
 
-/// The journal's priorities are syslog's.
+/// The journal uses the priorities of syslog.
 fn priority(level: Level) -> u8 {
     match level {
         Level::Error => 3,
@@ -165,7 +170,7 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// Our modules by their last name, other crates by their first.
+/// The last name of our modules' paths, the first name of other crates'.
 fn short_target(target: &str) -> &str {
     let (first, rest) = target.split_once("::").unwrap_or((target, ""));
     match rest.rsplit("::").next() {
@@ -174,7 +179,7 @@ fn short_target(target: &str) -> &str {
     }
 }
 
-/// Milliseconds are enough to tell lines apart.
+/// Formats a time to milliseconds, which are enough to tell lines apart.
 fn timestamp(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).map_or_else(|_| "-".to_owned(), |time| format!("{time:.3}"))
 }

@@ -1,11 +1,12 @@
-//! Text freed of what looks like a password.
+//! Replaces text that looks like a password.
 
 use std::borrow::Cow;
 
-/// What stands for a secret.
+/// The replacement of a secret.
 const REDACTED: &str = "***";
 
-/// Words after which, with `=` or `":`, a secret follows. Also as the end of a longer word: `sslpassword`, `api_token`.
+/// Words after which, with `=` or `":`, a secret follows. They also count as the end of a longer
+/// word: `sslpassword`, `api_token`.
 const SECRET_NAMES: [&str; 5] = ["password", "passwd", "pwd", "secret", "token"];
 
 /// Schemes of the Authorization header.
@@ -72,8 +73,9 @@ fn find_schemes(lower: &str, found: &mut Vec<(usize, usize)>) {
     }
 }
 
-/// Finds the user part of URLs. In PostgreSQL's it reaches to the last `@` of the word, since a password may hold `@` or `/`,
-/// unescaped by mistake; elsewhere it ends with the host, since paths and queries hold `@` lawfully.
+/// Finds the user part of URLs. In PostgreSQL's URLs it reaches to the last `@` of the word, since
+/// a password may hold an `@` or `/` that was left unescaped by mistake. In other URLs it ends with
+/// the host, since their paths and queries may hold `@`.
 fn find_userinfo(lower: &str, found: &mut Vec<(usize, usize)>) {
     for (at, separator) in lower.match_indices("://") {
         let start = at + separator.len();
@@ -99,7 +101,8 @@ fn word_length(text: &str) -> usize {
         .unwrap_or(text.len())
 }
 
-/// A quoted value ends with its quote (a backslash takes the next character along), another one with the word, also at `&`.
+/// The length of a value: a quoted one ends with its quote (a backslash escapes the next
+/// character), another one ends with the word, also at `&`.
 fn value_length(text: &str) -> usize {
     let mut chars = text.char_indices();
     let quote = text.chars().next().filter(|c| matches!(c, '\'' | '"'));

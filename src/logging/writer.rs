@@ -1,11 +1,13 @@
-//! The way of the daemon's lines to standard error: a bounded queue, and one thread that writes.
+//! The writer of the daemon's lines to standard error: a bounded queue, and one thread that writes.
 //!
-//! Standard error may be a pipe whose reader has stalled, and then a write lasts until the reader goes on, perhaps for ever. With the
-//! thread only the log waits: a line that finds the queue full is dropped and counted, and the count is written where the lines would
-//! have stood. Refused: a descriptor that does not block, since that property belongs to the pipe or the terminal and not to this process,
-//! and others write there, too.
+//! Standard error may be a pipe whose reader has stalled, and then a write lasts until the reader
+//! goes on, perhaps for ever. With the thread, only the log waits: a line that finds the queue full
+//! is dropped and counted, and the count is written where the lines would have stood. Refused: a
+//! descriptor that does not block, since that property belongs to the pipe or the terminal and not
+//! to this process, and other processes write there, too.
 //!
-//! Lines of one process keep their order. What is queued when the process ends is waited for, as long as lines are read.
+//! Lines of one process keep their order. At the end of the process, queued lines are waited for as
+//! long as the reader reads.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -19,22 +21,23 @@ use log::Level;
 use crate::threads;
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// Lines that wait, in bytes: some seconds of the busiest log, and no burden for a process.
+/// Most bytes of lines that wait: some seconds of the busiest log, and no burden for a process.
 const QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
-/// What lines below a warning may fill of that: a flood of them must not be why an error is missing.
+/// Most bytes of the queue that lines below a warning may fill: a flood of them must not be the
+/// reason that an error is missing.
 const LESSER_BYTES_MAX: usize = QUEUE_BYTES_MAX / 4 * 3;
 
-/// What a line takes beside its text.
+/// Bytes that a line takes beside its text.
 const LINE_OVERHEAD: usize = 64;
 
-/// A reader that has taken no line for this long is not waited for at the end of the process.
+/// At the end of the process, a reader that has taken no line for this long is not waited for.
 const STALLED: Duration = Duration::from_millis(300);
 
-/// A slow reader is waited for this long in all.
+/// Longest wait for a slow reader at the end of the process.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
-/// Renders the line that tells of so many dropped ones.
+/// Renders the line that tells how many lines were dropped.
 type Notice = Box<dyn Fn(u64) -> String + Send>;
 
 /// The queue. Cheap to clone: all clones are the same one.
@@ -60,7 +63,7 @@ struct State {
     is_writing: bool,
     n_written: u64,
     n_dropped: u64,
-    /// Dropped since the last line that stands in the queue.
+    /// Lines dropped since the last line that stands in the queue.
     n_untold: u64,
     /// The last write failed: the reader is gone, or the disk is full. The next line tries again.
     is_broken: bool,
@@ -71,10 +74,11 @@ struct Line {
     n_dropped_before: u64,
 }
 
-/// What the thread is to write next.
+/// The next thing that the thread writes.
 enum Next {
     Line(Line),
-    /// The reader is back, and no line follows that could tell.
+    /// A notice of dropped lines: the reader is back, and no queued line follows that could carry
+    /// it.
     Notice(u64),
 }
 
@@ -91,7 +95,7 @@ impl Writer {
         let writer = Writer {
             shared: Arc::clone(&shared),
         };
-        // Never joined: its write may never return, and the end of the process is its end, too.
+        // The thread is never joined: its write may never return, and it ends with the process.
         threads::detach("log", move || shared.write_all(&out, &notice))?;
         Ok(writer)
     }
@@ -208,7 +212,7 @@ fn write_line(mut out: &File, line: &str) -> io::Result<()> {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(n_bytes) => rest = &rest[n_bytes..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Another process has made the pipe or terminal one that does not block.
+            // Another process has set the pipe or terminal to non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let _ = poll(&mut [PollFd::new(out, PollFlags::OUT)], None);
             }
@@ -256,7 +260,7 @@ mod tests {
         stall(&writer);
         let n_dropped = writer.n_dropped();
         assert!((500..1500).contains(&n_dropped), "{n_dropped}");
-        // What matters more still has room.
+        // A line of a higher level still has room.
         writer.push(Level::Error, "an error\n".to_owned());
         assert_eq!(writer.n_dropped(), n_dropped);
         let began = Instant::now();

@@ -1,5 +1,5 @@
-//! Metric families by hand: what the supervisor shows stands in no registry, because it is a sum over other processes or was read from the
-//! database.
+//! Metric families that are built by hand: the values that the supervisor shows are in no registry,
+//! because they are sums over other processes or were read from the database.
 
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,

@@ -12,16 +12,17 @@ use crate::report::{Snapshot, Value, has_labels};
 
 type SeriesKey = (String, Vec<(String, String)>);
 
-/// The sum over all workers that live or have lived, and what the supervisor itself knows.
+/// The sum over all workers that live or have lived, and the values of the supervisor itself.
 pub struct Fleet {
     ended: BTreeMap<SeriesKey, Value>,
     living: BTreeMap<u16, Worker>,
     restarts: u64,
-    /// What is counted in this process.
+    /// Counters of this process.
     own: Option<WorkerMetrics>,
     cpu_seconds_of_ended: BTreeMap<u16, f64>,
     table: Option<TableGauges>,
-    /// `None` without an HTTP port.
+    /// Whether the daemon's own request to /health was answered lately; `None` without an HTTP
+    /// port.
     is_http_up: Option<bool>,
     process: Registry,
 }
@@ -29,23 +30,23 @@ pub struct Fleet {
 #[derive(Default)]
 struct Worker {
     is_up: bool,
-    /// `None` while it is not known.
+    /// Whether the worker has a connection to the database; `None` while it is not known.
     db_connected: Option<bool>,
     usage: Option<Usage>,
     snapshot: Snapshot,
 }
 
-/// What a worker's process takes of its machine.
+/// The CPU time and memory of a worker's process.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Usage {
-    /// CPU time since its start, that of handlers' programs not included.
+    /// CPU time since its start, without that of handlers' programs.
     pub cpu_seconds: f64,
     /// Memory that it holds in RAM.
     pub resident_bytes: u64,
 }
 
 impl Fleet {
-    /// So many slots, and no worker in any of them yet.
+    /// Makes the sum for this many slots, with no worker in any of them yet.
     pub fn new(n_slots: u16) -> Fleet {
         let process = Registry::new();
         let collector = prometheus::process_collector::ProcessCollector::for_self();
@@ -63,18 +64,18 @@ impl Fleet {
         }
     }
 
-    /// A worker was started in this slot; it is up once it has reported.
+    /// Notes that a worker was started in this slot; it is up once it has reported.
     pub fn started(&mut self, slot: u16, is_restart: bool) {
         self.living.insert(slot, Worker::default());
         self.restarts += u64::from(is_restart);
     }
 
-    /// Adds up these, too: what the supervisor does on behalf of dead workers.
+    /// Adds these counters to the sum: those of the supervisor's work on behalf of dead workers.
     pub fn count_also(&mut self, own: WorkerMetrics) {
         self.own = Some(own);
     }
 
-    /// A worker has reported.
+    /// Takes in a report of the worker in this slot.
     pub fn reported(
         &mut self,
         slot: u16,
@@ -86,13 +87,13 @@ impl Fleet {
         *worker = Worker {
             is_up: true,
             db_connected,
-            // A process that is just ending shows no usage any more; what it had used stays.
+            // A process that is just ending shows no usage any more; its last usage is kept.
             usage: usage.or(worker.usage),
             snapshot,
         };
     }
 
-    /// A worker has ended: its counters stay, its gauges go.
+    /// Notes that the worker in this slot has ended: its counters are kept, its gauges are dropped.
     pub fn ended(&mut self, slot: u16) {
         if let Some(worker) = self.living.insert(slot, Worker::default()) {
             add(&mut self.ended, &worker.snapshot, |value| {
@@ -108,7 +109,7 @@ impl Fleet {
         self.table = Some(table);
     }
 
-    /// Whether the daemon's own request to /health was answered lately.
+    /// Notes whether the daemon's own request to /health was answered lately.
     pub fn http_is_up(&mut self, is_up: bool) {
         self.is_http_up = Some(is_up);
     }
@@ -150,7 +151,8 @@ impl Fleet {
         TextEncoder::new().encode_to_string(&families)
     }
 
-    /// What is shown of each worker by its slot, which survives restarts; a process id would be a new series each time.
+    /// The families of each worker, labeled with its slot, which survives restarts; a process id
+    /// would be a new series each time.
     fn worker_families(&self) -> Vec<MetricFamily> {
         let each = |value: &dyn Fn(u16, &Worker) -> Option<Value>| {
             self.living
@@ -278,7 +280,7 @@ fn add_value(sum: &mut BTreeMap<SeriesKey, Value>, key: SeriesKey, value: &Value
             *count += more_count;
             *sum += more_sum;
         }
-        // One name has one kind; a worker that says otherwise is not added up.
+        // One name has one kind; a value of another kind is not added.
         (Value::Counter(_) | Value::Gauge(_) | Value::Histogram { .. }, _) => {}
     }
 }

@@ -1,9 +1,10 @@
 //! All metrics: names, help texts, what a worker counts, and how the supervisor adds workers up.
 //!
-//! A worker counts in its own registry and sends the values with each report. The supervisor sums what the living ones say and
-//! what the ended ones said last, so a counter never runs backwards when a worker is replaced; at most the last second of a killed
-//! worker's counting is missing. Labels come from bounded sets only: event types are the patterns of the routes, all else is
-//! `other`.
+//! A worker counts in its own registry and sends the values with each report. The supervisor sums
+//! the last values of the living workers and of the ended ones, so a counter never runs backwards
+//! when a worker is replaced. At most the last second of a killed worker's counting is missing.
+//! Labels come from bounded sets only: event types are the patterns of the routes, and all other
+//! types are `other`.
 
 mod families;
 mod fleet;
@@ -140,7 +141,8 @@ enum Kind {
     Histogram,
 }
 
-/// What one worker counts, or the supervisor's sweeper on behalf of dead ones. Cheap to clone: the values are shared.
+/// The counters of one worker, or of the supervisor's sweeper on behalf of dead ones. Cheap to
+/// clone: the values are shared.
 #[derive(Clone)]
 pub struct WorkerMetrics {
     registry: Registry,
@@ -150,17 +152,17 @@ pub struct WorkerMetrics {
     pub in_flight: IntGauge,
     /// Events per claim.
     pub claim_batch_size: prometheus::Histogram,
-    /// Insert to done.
+    /// Seconds from the insert of an event until it is done.
     pub delivery_latency: prometheus::Histogram,
     /// Attempts of events that became dead.
     pub attempts_before_dead: prometheus::Histogram,
-    /// Outcomes whose lease was gone.
+    /// Outcomes whose lease did not exist any more.
     pub leases_lost: IntCounter,
-    /// Outcomes whose row was gone or finished.
+    /// Outcomes whose row did not exist any more or was finished.
     pub events_missing: IntCounter,
-    /// Leases of others ended.
+    /// Leases of other workers that were ended.
     pub lease_sweeps: IntCounter,
-    /// Handlers over their timeout.
+    /// Handlers that run longer than their timeout.
     pub handlers_stuck: IntGauge,
     /// How long claims take.
     pub claim_seconds: prometheus::Histogram,
@@ -239,7 +241,8 @@ impl WorkerMetrics {
             )?,
         )?;
         let db_errors = counter_vec(&registry, "dispatchbox_db_errors_total", &["reason"])?;
-        // A rate over a series that appears with its first error would miss that error.
+        // A rate over a series that appears with its first error would miss that error, so the
+        // series exists from the start.
         let _ = db_errors.with_label_values(&["connection"]);
         let set_aside = gauge_vec(&registry, "dispatchbox_events_set_aside", &["reason"])?;
         let _ = set_aside.with_label_values(&["refused"]);
@@ -291,13 +294,13 @@ impl WorkerMetrics {
         self.db_errors.with_label_values(&[reason]).inc();
     }
 
-    /// How many events are set aside for this reason now.
+    /// Sets how many events are set aside for this reason now.
     pub fn set_aside(&self, reason: &str, events: usize) {
         let events = i64::try_from(events).unwrap_or(i64::MAX);
         self.set_aside.with_label_values(&[reason]).set(events);
     }
 
-    /// So many lines of this process's log have been dropped since its start.
+    /// Sets how many lines of this process's log have been dropped since its start.
     pub fn log_lines_dropped(&self, n_lines: u64) {
         let counter = &self.log_lines_dropped;
         counter.inc_by(n_lines.saturating_sub(counter.get()));
@@ -311,7 +314,7 @@ impl WorkerMetrics {
 }
 
 impl RouteMetrics {
-    /// Notes how long a handler ran, by what it came to (`done`, `retry` or `dead`).
+    /// Notes how long a handler ran, by its outcome (`done`, `retry` or `dead`).
     pub fn ran(&self, outcome: &str, seconds: f64) {
         self.of(outcome).seconds.observe(seconds);
     }

@@ -1,7 +1,7 @@
-//! What the last survey of the table found, as gauges.
+//! Gauges of the last survey of the table.
 //!
-//! They are left out once it is too old: a number from before an outage would look like the present, and an alert on a missing gauge is
-//! one line of Prometheus (`absent`).
+//! They are left out once the survey is too old: a number from before an outage would look like the
+//! present, and an alert on a missing gauge is one line of Prometheus (`absent`).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::Kind;
 use super::families::{family, metric, to_f64};
 use crate::report::Value;
 
-/// The table as a survey found it.
+/// Counts of a survey of the table.
 #[derive(Debug, Clone)]
 pub struct TableGauges {
     /// Due events that are not claimed.
@@ -27,12 +27,12 @@ pub struct TableGauges {
     pub dead: Option<BTreeMap<String, u64>>,
     /// There may be more of them.
     pub is_dead_capped: bool,
-    /// From then on they say nothing about now.
+    /// From this time on the counts no longer describe the table.
     pub valid_until: Instant,
 }
 
 impl TableGauges {
-    /// The families to show; none once they are too old.
+    /// The families of these gauges; none once they are too old.
     pub(super) fn families(&self) -> Vec<MetricFamily> {
         if Instant::now() >= self.valid_until {
             return Vec::new();

@@ -1,7 +1,8 @@
-//! A real browser: Chromium without a window, driven through its driver in the words of W3C WebDriver.
+//! A real browser: Chromium without a window, driven by its driver over W3C WebDriver.
 //!
-//! A client of its own, since what a test needs of WebDriver is a dozen calls over HTTP. Clicks and keys are the browser's own, so that
-//! a control which is covered, disabled or out of reach fails the test.
+//! The client is our own, since a test needs only a dozen calls of WebDriver over HTTP. Clicks and
+//! keys are the browser's own, so that a control which is covered, disabled or out of reach fails
+//! the test.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;

@@ -48,7 +48,7 @@ impl Cli {
         self
     }
 
-    /// Gives it this to read; otherwise there is nothing.
+    /// Sets the text of standard input; it is empty otherwise.
     #[must_use]
     pub fn stdin(mut self, text: impl Into<String>) -> Cli {
         self.stdin = Some(text.into());

@@ -42,14 +42,14 @@ impl Daemon {
         }
     }
 
-    /// Reaches the database by another way.
+    /// Sets another DSN, which leads to the database by another way.
     #[must_use]
     pub fn dsn(mut self, dsn: String) -> Daemon {
         self.dsn = ["--dsn".to_owned(), dsn];
         self
     }
 
-    /// Reads in a file where the database is.
+    /// Gives the DSN in a file.
     #[must_use]
     pub fn dsn_file(mut self, path: &str) -> Daemon {
         self.dsn = ["--dsn-file".to_owned(), path.to_owned()];
@@ -116,7 +116,8 @@ impl Daemon {
             .env_remove("RUNTIME_DIRECTORY")
             .env("TMPDIR", directory.path())
             .envs(self.env)
-            // As a shell with job control does it, so that a signal to its group is no signal to the tests.
+            // The daemon has a process group of its own, as under a shell with job control, so that
+            // a signal to its group is no signal to the tests.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -329,10 +330,12 @@ impl RunningDaemon {
         self.child.wait().unwrap();
     }
 
-    /// Kills the supervisor and all its workers, none of which notices another's end.
+    /// Kills the supervisor and all its workers, so that none of them notices the end of another
+    /// one.
     ///
-    /// The supervisor is the one that is stopped meanwhile: a stopped worker would be woken by its supervisor's death, since the kernel
-    /// sends SIGHUP and SIGCONT to a group that is orphaned while a member is stopped.
+    /// The supervisor is stopped meanwhile, and not the workers: a stopped worker would be woken by
+    /// its supervisor's death, since the kernel sends SIGHUP and SIGCONT to a group that is
+    /// orphaned while a member is stopped.
     pub fn kill_tree(&mut self) {
         let workers = self.worker_pids();
         self.signal(Signal::STOP);
@@ -404,7 +407,8 @@ impl Drop for RunningDaemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // Workers notice by themselves; a test that stopped one, or blocks its handler, must not leave it.
+        // Workers notice the end of the supervisor by themselves; a worker that a test has stopped,
+        // or whose handler it blocks, must not be left behind.
         for pid in self.processes() {
             signal_pid(pid, Signal::KILL);
         }

@@ -149,7 +149,8 @@ impl TestDb {
         ));
     }
 
-    /// Makes every session of its server, those that stand as well, refuse to write, or write again. For private servers.
+    /// Makes all sessions of its server, present and future, refuse to write, or write again. It is
+    /// for private servers.
     pub fn set_read_only(&self, is_read_only: bool) {
         assert!(!self.is_shared, "others write there");
         let value = if is_read_only { "on" } else { "off" };

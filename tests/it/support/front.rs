@@ -10,7 +10,7 @@ use std::thread;
 
 use super::database::TestDb;
 
-/// Passes on what comes and goes. Connections that it holds end with their two ends.
+/// Forwards bytes in both directions. A connection ends when one of its two ends does.
 pub struct Front {
     port: u16,
     is_stopped: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! What handlers really saw, against what should have happened.
+//! The runs of handlers, compared with those that should have happened.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! What tests stand on. One noun per file; everything a test starts is gone when its value is dropped.
+//! The common parts of the tests. One noun per file; everything that a test starts is gone when its
+//! value is dropped.
 
 #![allow(
     dead_code,

@@ -1,4 +1,5 @@
-//! The network between the daemon and its database, at a test's command: it loses answers, goes silent, refuses, cuts.
+//! The network between the daemon and its database, controlled by a test: it loses answers, goes
+//! silent, refuses, cuts.
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
@@ -110,7 +111,7 @@ impl Proxy {
     }
 
     /// Lets nothing pass any more, once, on the connection that sends a request with this text, and tells neither end.
-    pub fn silence_who_asks(&self, text: &str) {
+    pub fn silence_request(&self, text: &str) {
         self.state().rule = Some(Rule::SilenceFor(text.into()));
     }
 

@@ -1,4 +1,4 @@
-//! psql, for what is written for it and for comparing with it.
+//! psql, for scripts that are written for it and for comparisons with it.
 
 use std::fs;
 use std::path::PathBuf;

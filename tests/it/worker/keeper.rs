@@ -9,7 +9,7 @@ fn a_keeper_that_gets_no_answer_does_not_outlast_the_drain() {
     let db = TestDb::new();
     let proxy = Proxy::to(&db);
     // Only keepers ask this.
-    proxy.silence_who_asks("expires_at < clock_timestamp()");
+    proxy.silence_request("expires_at < clock_timestamp()");
     let mut daemon = Daemon::new(&db)
         .dsn(proxy.dsn(&db))
         .route("*=log")
