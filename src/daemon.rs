@@ -119,7 +119,7 @@ impl Daemon {
         let has_ended = matches!(self.urls.try_recv(), Err(TryRecvError::Disconnected));
         let status = self
             .end()
-            .map_err(|err| format!("the daemon was lost: {err}"))?;
+            .map_err(|error| format!("the daemon was lost: {error}"))?;
         match status.code() {
             Some(0) => Ok(()),
             Some(ENDED_BY_TERM) if !has_ended => Ok(()),

@@ -108,8 +108,8 @@ enum DemoEvent {
 pub fn run(options: &DemoOptions) -> ExitCode {
     match show(options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            let _ = writeln!(io::stderr(), "error: {err}");
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
     }

@@ -68,14 +68,14 @@ mod tests {
 
     #[test]
     fn a_usage_error_is_one_line_and_a_hint() {
-        let err = UsageError::new("unknown option `--x`")
+        let error = UsageError::new("unknown option `--x`")
             .hint("try `dispatchbox help`")
             .hint("a later hint does not replace it");
         assert_eq!(
-            err.render(),
+            error.render(),
             "error: unknown option `--x`\nhint: try `dispatchbox help`\n"
         );
-        assert_eq!(err.exit_code(), 2);
+        assert_eq!(error.exit_code(), 2);
     }
 
     #[test]

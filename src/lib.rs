@@ -155,7 +155,7 @@ pub fn main_with(handlers: Handlers) -> ExitCode {
     let code = match parsed {
         Ok((Parsed::Text(text), _)) => cli::output::finish(&text, ExitCode::SUCCESS),
         Ok((Parsed::Command(command), env)) => dispatch(*command, &env, handlers),
-        Err(err) => cli::complain(&err),
+        Err(error) => cli::complain(&error),
     };
     logging::flush();
     code
@@ -165,7 +165,7 @@ fn dispatch(command: Command, env: &Env, handlers: Handlers) -> ExitCode {
     match command {
         Command::Run(args) => match cli::settings::resolve(&args, env, &handlers) {
             Ok(settings) => supervise(settings, &handlers),
-            Err(err) => cli::complain(&err),
+            Err(error) => cli::complain(&error),
         },
         Command::Migrate(args) => cli::migrate::run(&args, env),
         Command::ConfigCheck(args) => cli::config::check(&args, env, &handlers),

@@ -162,8 +162,8 @@ impl Drop for Environment {
     fn drop(&mut self) {
         if let Some(schema) = &self.schema {
             let drop = format!("DROP SCHEMA {schema} CASCADE");
-            if let Err(err) = self.session.batch("remove the bench's schema", &drop) {
-                log::warn!("{err}; please run: {drop}");
+            if let Err(error) = self.session.batch("remove the bench's schema", &drop) {
+                log::warn!("{error}; please run: {drop}");
             }
         }
     }

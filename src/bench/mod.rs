@@ -159,9 +159,9 @@ fn rate(events: u32, begun: f64, finished: f64) -> f64 {
 
 /// Shows the step under way, on a terminal only.
 fn progress(what: &str) {
-    let mut err = io::stderr().lock();
-    if err.is_terminal() {
-        let _ = write!(err, "\r\x1b[K{what}");
-        let _ = err.flush();
+    let mut stderr = io::stderr().lock();
+    if stderr.is_terminal() {
+        let _ = write!(stderr, "\r\x1b[K{what}");
+        let _ = stderr.flush();
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn run(
     let measured = match (measured, stopped) {
         (Ok(measured), Ok(())) => measured,
         (Err(BenchError::Ended(_)) | Ok(_), Err(how)) => return Err(BenchError::Ended(how)),
-        (Err(err), _) => return Err(err),
+        (Err(error), _) => return Err(error),
     };
     Ok(PipelineRun {
         wal_bytes: measured.wal_bytes - wal_before,

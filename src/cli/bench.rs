@@ -37,15 +37,15 @@ pub struct BenchArgs {
 pub fn run(args: &BenchArgs) -> ExitCode {
     let options = match options(args) {
         Ok(options) => options,
-        Err(err) => return complain(&err.hint("`dispatchbox help bench` lists its options")),
+        Err(error) => return complain(&error.hint("`dispatchbox help bench` lists its options")),
     };
     match bench::run(&options) {
         Ok(found) => output::finish(
             &found.text,
             ExitCode::from(if found.is_exact { 0 } else { EXIT_FAILED }),
         ),
-        Err(err) => {
-            say(&format!("error: {err}\n"));
+        Err(error) => {
+            say(&format!("error: {error}\n"));
             ExitCode::from(EXIT_FAILED)
         }
     }

@@ -29,7 +29,7 @@ pub fn check(args: &RunArgs, env: &Env, handlers: &Handlers) -> ExitCode {
             }
             finish(&table(&effective, terminal::width()), ExitCode::SUCCESS)
         }
-        Err(err) => complain(&err),
+        Err(error) => complain(&error),
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn resolve_optional(layers: &mut Layers, env: &Env) -> Result<Option<
         return Err(source.blame(format!("{name} is empty")));
     }
     let dsn = Dsn::resolve(text, env, &mut warnings)
-        .map_err(|err| source.blame(format!("could not use {name}: {err}")))?
+        .map_err(|error| source.blame(format!("could not use {name}: {error}")))?
         .with_source(dsn::Source::new(name.clone(), found.place.clone(), env));
     layers.warnings.append(&mut warnings);
     if source == Source::Flag && name == "--dsn" && text.is_some_and(Dsn::password_in_text) {
@@ -101,7 +101,7 @@ fn find(layers: &Layers, env: &Env) -> Result<Option<Found>, UsageError> {
         if let Some(path) = layers.given_by("dsn-file", source) {
             let name = format!("{} `{path}`", layers.named("dsn-file", source));
             let text = file::read_text(path)
-                .map_err(|err| source.blame(format!("could not read {name}: {err}")))?;
+                .map_err(|error| source.blame(format!("could not read {name}: {error}")))?;
             return Ok(Some(Found {
                 name,
                 source,

@@ -23,7 +23,7 @@ pub struct DemoArgs {
 pub fn run(args: &DemoArgs) -> ExitCode {
     match options(args) {
         Ok(options) => demo::run(&options),
-        Err(err) => complain(&err.hint("`dispatchbox help demo` lists its options")),
+        Err(error) => complain(&error.hint("`dispatchbox help demo` lists its options")),
     }
 }
 

@@ -32,13 +32,13 @@ impl File {
             UsageError::in_file(text)
                 .hint("`dispatchbox help run` lists the options; a file has `_` for their `-`")
         };
-        let text = read_text(path).map_err(|err| {
+        let text = read_text(path).map_err(|error| {
             UsageError::in_file(format!(
-                "could not read the configuration file `{path}`: {err}"
+                "could not read the configuration file `{path}`: {error}"
             ))
         })?;
         let table: toml::Table =
-            toml::from_str(&text).map_err(|err| refuse(syntax_error(path, &text, &err)))?;
+            toml::from_str(&text).map_err(|error| refuse(syntax_error(path, &text, &error)))?;
         File::from_table(path, &table).map_err(refuse)
     }
 
@@ -99,12 +99,12 @@ fn tables(value: &toml::Value) -> Option<Vec<toml::Table>> {
 }
 
 /// Renders a syntax error without the line, which the parser's own rendering would show.
-fn syntax_error(path: &str, text: &str, err: &toml::de::Error) -> String {
-    let line = err
+fn syntax_error(path: &str, text: &str, error: &toml::de::Error) -> String {
+    let line = error
         .span()
         .and_then(|span| text.get(..span.start))
         .map_or(1, |before| before.matches('\n').count() + 1);
-    let cause = err.message().lines().next().unwrap_or("not TOML");
+    let cause = error.message().lines().next().unwrap_or("not TOML");
     // TOML's "basic string" looks like the scheme of an Authorization header, whose next word is masked as a secret.
     let cause = cause.replace("basic string", "string");
     format!("could not parse the configuration file `{path}`, line {line}: {cause}")

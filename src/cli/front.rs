@@ -132,7 +132,7 @@ fn is_name(word: &str) -> bool {
 fn command(spec: &Spec, args: &[&str]) -> Result<Parsed, UsageError> {
     let name = spec.words.join(" ");
     let with_hint =
-        |err: UsageError| err.hint(format_args!("`dispatchbox help {name}` lists its options"));
+        |error: UsageError| error.hint(format_args!("`dispatchbox help {name}` lists its options"));
     let info = (spec.info)();
     let Some(args) = canonical(&name, &info, args).map_err(with_hint)? else {
         return Ok(Parsed::Text(help::command(spec)));

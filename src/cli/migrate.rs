@@ -47,8 +47,8 @@ pub struct MigrateArgs {
 /// Runs the command.
 pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
     if args.print && args.check {
-        let err = UsageError::new("--print and --check exclude each other");
-        return complain(&err.hint(HINT));
+        let error = UsageError::new("--print and --check exclude each other");
+        return complain(&error.hint(HINT));
     }
     if args.print {
         return finish(schema::SCHEMA, ExitCode::SUCCESS);
@@ -60,7 +60,7 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
             target.timeouts.query = Config::default().query_timeout;
             target
         }
-        Err(err) => return complain(&err.hint(HINT)),
+        Err(error) => return complain(&error.hint(HINT)),
     };
     warn(&target.warnings);
     logging::init(target.log_level, "migrate");
@@ -84,7 +84,7 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
     match (done, page.lost) {
         (Ok(_), Some(lost)) => lost.complain(),
         (Ok(code), None) => code,
-        (Err(err), _) => failed(&err, &target.dsn, elsewhere.as_ref()),
+        (Err(error), _) => failed(&error, &target.dsn, elsewhere.as_ref()),
     }
 }
 
@@ -158,16 +158,16 @@ fn report(flaws: &Flaws, page: &mut Page) -> ExitCode {
 }
 
 /// The hints of the other commands lead here.
-fn failed(err: &StoreError, dsn: &Dsn, elsewhere: Option<&OutOfReach>) -> ExitCode {
-    let hint = if err.is_permission_denied() {
+fn failed(error: &StoreError, dsn: &Dsn, elsewhere: Option<&OutOfReach>) -> ExitCode {
+    let hint = if error.is_permission_denied() {
         "`migrate` is for the owner of the tables".to_owned()
-    } else if !err.is_schema() {
-        return database_failed(err, dsn, None);
+    } else if !error.is_schema() {
+        return database_failed(error, dsn, None);
     } else if let Some(elsewhere) = elsewhere {
         elsewhere.remedy_of_migrate()
     } else {
         "make the schema that the search_path names, or name one that is there".to_owned()
     };
-    say(&format!("error: {err}\nhint: {hint}\n"));
+    say(&format!("error: {error}\nhint: {hint}\n"));
     ExitCode::from(EXIT_CONFIG)
 }

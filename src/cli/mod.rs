@@ -67,26 +67,26 @@ pub fn environment(
 }
 
 /// Writes the lines of an error to standard error and gives its exit code.
-pub fn complain(err: &UsageError) -> ExitCode {
-    say(&err.render());
-    ExitCode::from(err.exit_code())
+pub fn complain(error: &UsageError) -> ExitCode {
+    say(&error.render());
+    ExitCode::from(error.exit_code())
 }
 
 /// Writes why a one-shot command could not do its work in the database, and gives the exit code;
 /// `why` explains a table or function that is missing.
-pub fn database_failed(err: &StoreError, dsn: &Dsn, why: Option<String>) -> ExitCode {
+pub fn database_failed(error: &StoreError, dsn: &Dsn, why: Option<String>) -> ExitCode {
     let place = format!("the database is {}", dsn.display());
-    let hint = match (why, remedy(err)) {
+    let hint = match (why, remedy(error)) {
         (Some(why), _) => why,
         // The database may be another one than was meant.
-        (None, Some(remedy)) if err.is_schema() => format!("{remedy}; {place}"),
+        (None, Some(remedy)) if error.is_schema() => format!("{remedy}; {place}"),
         (None, Some(remedy)) => remedy.to_owned(),
         (None, None) => place,
     };
-    say(&format!("error: {err}\nhint: {hint}\n"));
-    ExitCode::from(match err.kind() {
-        _ if is_unreachable(err) => EXIT_UNAVAILABLE,
-        StoreErrorKind::Rejected(_) if is_set_up_wrongly(err) => EXIT_CONFIG,
+    say(&format!("error: {error}\nhint: {hint}\n"));
+    ExitCode::from(match error.kind() {
+        _ if is_unreachable(error) => EXIT_UNAVAILABLE,
+        StoreErrorKind::Rejected(_) if is_set_up_wrongly(error) => EXIT_CONFIG,
         StoreErrorKind::Unavailable
         | StoreErrorKind::Unanswered
         | StoreErrorKind::TimedOut
@@ -95,8 +95,8 @@ pub fn database_failed(err: &StoreError, dsn: &Dsn, why: Option<String>) -> Exit
 }
 
 /// Explains a table or function that a statement did not find, where more is known than that it is missing.
-fn why_missing(session: &mut Session, err: &StoreError) -> Option<String> {
-    if !err.is_schema() {
+fn why_missing(session: &mut Session, error: &StoreError) -> Option<String> {
+    if !error.is_schema() {
         return None;
     }
     // The first error matters, not an error of the look for its cause.
@@ -104,14 +104,14 @@ fn why_missing(session: &mut Session, err: &StoreError) -> Option<String> {
 }
 
 /// The remedy, where there is a better one than to look at the database.
-fn remedy(err: &StoreError) -> Option<&'static str> {
-    if err.is_schema() {
+fn remedy(error: &StoreError) -> Option<&'static str> {
+    if error.is_schema() {
         Some("`dispatchbox migrate` brings what is missing")
-    } else if err.is_permission_denied() {
+    } else if error.is_permission_denied() {
         Some(
             "`sql/roles.sql` makes roles that may do what is needed: dispatchbox_producer for `publish`, dispatchbox_daemon for all else",
         )
-    } else if err.is_shared_connection() {
+    } else if error.is_shared_connection() {
         Some("name the server itself in the DSN instead of the pooler")
     } else {
         None
@@ -119,20 +119,20 @@ fn remedy(err: &StoreError) -> Option<&'static str> {
 }
 
 /// Says whether the database could not be reached at all, or never answered the attempt to connect.
-fn is_unreachable(err: &StoreError) -> bool {
-    match err.kind() {
+fn is_unreachable(error: &StoreError) -> bool {
+    match error.kind() {
         StoreErrorKind::Unavailable | StoreErrorKind::Unanswered => true,
-        StoreErrorKind::TimedOut => err.is_connecting(),
+        StoreErrorKind::TimedOut => error.is_connecting(),
         StoreErrorKind::Rejected(_) => false,
     }
 }
 
 /// Says whether a person has to set something right, in the database or in the DSN, before anything works.
-fn is_set_up_wrongly(err: &StoreError) -> bool {
-    err.is_configuration()
-        || err.is_schema()
-        || err.is_permission_denied()
-        || err.is_shared_connection()
+fn is_set_up_wrongly(error: &StoreError) -> bool {
+    error.is_configuration()
+        || error.is_schema()
+        || error.is_permission_denied()
+        || error.is_shared_connection()
 }
 
 /// Writes the warnings of a one-shot command to standard error; `run` logs its own.
@@ -144,8 +144,8 @@ fn warn(warnings: &[String]) {
 
 /// Writes lines to standard error, as the log would: no secret, no control character but the ends of the lines.
 fn say(text: &str) {
-    let mut err = io::stderr().lock();
+    let mut stderr = io::stderr().lock();
     for line in text.lines() {
-        let _ = writeln!(err, "{}", logging::escape(&logging::redact(line)));
+        let _ = writeln!(stderr, "{}", logging::escape(&logging::redact(line)));
     }
 }

@@ -122,30 +122,30 @@ pub(super) enum Failure {
 }
 
 impl From<UsageError> for Failure {
-    fn from(err: UsageError) -> Failure {
-        Failure::Usage(err)
+    fn from(error: UsageError) -> Failure {
+        Failure::Usage(error)
     }
 }
 
 impl From<StoreError> for Failure {
-    fn from(err: StoreError) -> Failure {
-        Failure::Store(err)
+    fn from(error: StoreError) -> Failure {
+        Failure::Store(error)
     }
 }
 
 impl From<Unwritten> for Failure {
-    fn from(err: Unwritten) -> Failure {
-        Failure::Other(err.to_string())
+    fn from(error: Unwritten) -> Failure {
+        Failure::Other(error.to_string())
     }
 }
 
 impl Failure {
     /// A failed write to standard output or a file; `where_to` completes "could not write".
-    pub(super) fn of_write(where_to: &str, err: &io::Error) -> Failure {
-        if err.kind() == io::ErrorKind::BrokenPipe {
+    pub(super) fn of_write(where_to: &str, error: &io::Error) -> Failure {
+        if error.kind() == io::ErrorKind::BrokenPipe {
             return Failure::OutputClosed;
         }
-        Failure::Other(format!("could not write {where_to}: {}", io_cause(err)))
+        Failure::Other(format!("could not write {where_to}: {}", io_cause(error)))
     }
 }
 
@@ -179,7 +179,7 @@ pub(super) fn run<T>(
     let resolved = read().and_then(|wanted| Ok((wanted, Target::resolve(given, env)?)));
     let (wanted, target) = match resolved {
         Ok(resolved) => resolved,
-        Err(err) => return complain(&err.hint(hint)),
+        Err(error) => return complain(&error.hint(hint)),
     };
     warn(&target.warnings);
     logging::init(target.log_level, "dispatchbox");
@@ -189,15 +189,15 @@ pub(super) fn run<T>(
         .map_err(Failure::from)
         .and_then(|mut session| {
             work(&mut session, wanted).inspect_err(|failure| {
-                if let Failure::Store(err) = failure {
-                    why = why_missing(&mut session, err);
+                if let Failure::Store(error) = failure {
+                    why = why_missing(&mut session, error);
                 }
             })
         });
     match done {
         Ok(code) => code,
-        Err(Failure::Usage(err)) => complain(&err.hint(hint)),
-        Err(Failure::Store(err)) => database_failed(&err, &target.dsn, why),
+        Err(Failure::Usage(error)) => complain(&error.hint(hint)),
+        Err(Failure::Store(error)) => database_failed(&error, &target.dsn, why),
         Err(Failure::OutputClosed) => ExitCode::SUCCESS,
         Err(Failure::Other(text)) => {
             say(&format!("error: {text}\n"));

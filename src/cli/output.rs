@@ -19,8 +19,8 @@ pub struct Unwritten(String);
 
 impl Unwritten {
     /// Turns a failed write into an error; `None` when only the reader has gone away.
-    pub(super) fn of(err: &io::Error) -> Option<Unwritten> {
-        (err.kind() != io::ErrorKind::BrokenPipe).then(|| Unwritten(io_cause(err)))
+    pub(super) fn of(error: &io::Error) -> Option<Unwritten> {
+        (error.kind() != io::ErrorKind::BrokenPipe).then(|| Unwritten(io_cause(error)))
     }
 
     /// Adds what would be lost with the output: "requeued 3 events".
@@ -44,7 +44,7 @@ pub(super) fn write(text: &str) -> io::Result<()> {
 
 /// Writes to standard output. That the reader has closed it is no failure.
 pub(super) fn print(text: &str) -> Result<(), Unwritten> {
-    write(text).or_else(|err| Unwritten::of(&err).map_or(Ok(()), Err))
+    write(text).or_else(|error| Unwritten::of(&error).map_or(Ok(()), Err))
 }
 
 /// Writes the last text of a command, and gives its exit code: `code`, unless the text could not be
@@ -52,6 +52,6 @@ pub(super) fn print(text: &str) -> Result<(), Unwritten> {
 pub fn finish(text: &str, code: ExitCode) -> ExitCode {
     match print(text) {
         Ok(()) => code,
-        Err(err) => err.complain(),
+        Err(error) => error.complain(),
     }
 }

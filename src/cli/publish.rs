@@ -55,8 +55,8 @@ pub fn run(args: &PublishArgs, env: &Env, handlers: &Handlers) -> ExitCode {
     let unrouted = unrouted(args, env, handlers);
     one_shot::run("publish", args.given(), env, read, |session, event| {
         let id = match session.publish(&event) {
-            Err(err) if err.is_bad_json() || err.is_untranslatable() => {
-                return Err(refusal(session, err, &event)?);
+            Err(error) if error.is_bad_json() || error.is_untranslatable() => {
+                return Err(refusal(session, error, &event)?);
             }
             id => id?,
         };
@@ -66,7 +66,7 @@ pub fn run(args: &PublishArgs, env: &Env, handlers: &Handlers) -> ExitCode {
         } else {
             format!("{id}\n")
         })
-        .map_err(|err| err.but(&format!("the event is written, its id is {id}")))?;
+        .map_err(|error| error.but(&format!("the event is written, its id is {id}")))?;
         warn(unrouted.as_slice());
         Ok(ExitCode::SUCCESS)
     })
@@ -148,7 +148,7 @@ fn standard_input() -> Result<String, UsageError> {
     let n_bytes = io::stdin()
         .take(PAYLOAD_BYTES_MAX + 1)
         .read_to_string(&mut text)
-        .map_err(|err| failed(&err))?;
+        .map_err(|error| failed(&error))?;
     if n_bytes as u64 > PAYLOAD_BYTES_MAX {
         return Err(failed(&"it is larger than 1 GiB"));
     }
@@ -160,7 +160,7 @@ fn standard_input() -> Result<String, UsageError> {
 fn check_json(name: &str, text: &str) -> Result<(), UsageError> {
     serde_json::from_str::<IgnoredAny>(text)
         .map(drop)
-        .map_err(|err| UsageError::new(format!("{name} is not JSON: {err}")))
+        .map_err(|error| UsageError::new(format!("{name} is not JSON: {error}")))
 }
 
 /// Names the option that the server refused: a character that the database's encoding lacks, or
@@ -168,7 +168,7 @@ fn check_json(name: &str, text: &str) -> Result<(), UsageError> {
 /// limits.
 fn refusal(
     session: &mut Session,
-    err: StoreError,
+    error: StoreError,
     event: &NewEvent,
 ) -> Result<Failure, StoreError> {
     let headers = event.headers.as_deref().unwrap_or("{}");
@@ -180,10 +180,10 @@ fn refusal(
         ("--headers", headers, true),
     ] {
         if !session.takes(text, is_json)? {
-            let text = format!("PostgreSQL does not take {option}: {}", err.cause());
+            let text = format!("PostgreSQL does not take {option}: {}", error.cause());
             return Ok(Failure::Usage(UsageError::new(text)));
         }
     }
     // The server refused none of the options: a trigger or a constraint of the table did.
-    Ok(err.into())
+    Ok(error.into())
 }

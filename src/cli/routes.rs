@@ -31,7 +31,8 @@ pub(super) fn from_flag(text: &str, defaults: &RouteDefaults) -> Result<RouteSpe
     {
         return Err("needs a pattern before the url, as in `order.*=https://host/hook`".to_owned());
     }
-    let (pattern, handler) = handler::parse_route(text).map_err(|err| format!("has the {err}"))?;
+    let (pattern, handler) =
+        handler::parse_route(text).map_err(|error| format!("has the {error}"))?;
     Ok(RouteSpec {
         pattern,
         handler,
@@ -184,8 +185,11 @@ fn url_of(table: &toml::Table, urls: SecretUrls<'_>) -> Result<(String, UrlSourc
             if matches!(urls, SecretUrls::Unread) {
                 return Ok((UNREAD_URL.to_owned(), UrlSource::File(path.to_owned())));
             }
-            let url = http::read_url(path).map_err(|err| {
-                format!("has `url_file`, but {} cannot be used: {err}", quoted(path))
+            let url = http::read_url(path).map_err(|error| {
+                format!(
+                    "has `url_file`, but {} cannot be used: {error}",
+                    quoted(path)
+                )
             })?;
             Ok((url, UrlSource::File(path.to_owned())))
         }

@@ -51,7 +51,7 @@ pub fn explain(
     handlers: &Handlers,
 ) -> Result<(RunSettings, Vec<Effective>), UsageError> {
     read_all(args, env, handlers)
-        .map_err(|err| err.hint("`dispatchbox help run` lists the options and their defaults"))
+        .map_err(|error| error.hint("`dispatchbox help run` lists the options and their defaults"))
 }
 
 /// Reads which route takes which events, for commands that deliver no event: no database has to be
@@ -249,7 +249,7 @@ fn all_routes(
     for flag in flags {
         specs.push(routes::from_flag(flag, &defaults).map_err(by_flag)?);
     }
-    check_routes(config, &specs, handlers).map_err(|err| by_flag(format!("has the {err}")))?;
+    check_routes(config, &specs, handlers).map_err(|error| by_flag(format!("has the {error}")))?;
     let n_flags = specs.len();
     if let Some(file) = &layers.file {
         let in_file = |text: String| {
@@ -261,7 +261,7 @@ fn all_routes(
                 .map_err(|refusal| in_file(format!("route {} {refusal}", at + 1)))?;
             specs.push(spec);
         }
-        check_routes(config, &specs, handlers).map_err(|err| in_file(err.to_string()))?;
+        check_routes(config, &specs, handlers).map_err(|error| in_file(error.to_string()))?;
         if specs.is_empty() && !handlers.has_routes() {
             let text = "there is no route, so no event would be delivered";
             return Err(UsageError::in_file(format!("{text} (in `{}`)", file.path))

@@ -206,7 +206,7 @@ fn make_directory(user: Option<(u32, u32)>) -> Result<PathBuf, ClusterError> {
         let path = PathBuf::from(format!("{PARENT}/dispatchbox-{}-{n}", std::process::id()));
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => break path,
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(ClusterError::Directory { path, source }),
         }
     };

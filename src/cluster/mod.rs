@@ -189,9 +189,9 @@ impl Cluster {
             .user(SUPERUSER)
             .dbname(dbname)
             .connect(postgres::NoTls)
-            .map_err(|err| ClusterError::Connect {
+            .map_err(|error| ClusterError::Connect {
                 dbname: dbname.to_owned(),
-                reason: with_causes(&err),
+                reason: with_causes(&error),
             })
     }
 
@@ -284,12 +284,12 @@ fn signal_all(pids: &[Pid], signal: Signal) {
 }
 
 /// Renders an error with its causes: the driver's own text is only "db error".
-fn with_causes(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut cause = err.source();
-    while let Some(err) = cause {
-        text = format!("{text}: {err}");
-        cause = err.source();
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
     }
     text
 }

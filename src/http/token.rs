@@ -28,7 +28,8 @@ pub struct ApiToken(String);
 impl ApiToken {
     /// Reads the token from a file; the refusal names the file and never shows what is in it.
     pub fn read(path: &str) -> Result<ApiToken, String> {
-        let failed = |err: std::io::Error| format!("names `{path}`, which cannot be read: {err}");
+        let failed =
+            |error: std::io::Error| format!("names `{path}`, which cannot be read: {error}");
         let file = fs::File::open(path).map_err(failed)?;
         let mode = file.metadata().map_err(failed)?.permissions().mode();
         if mode & OTHERS_READ_OR_WRITE != 0 {

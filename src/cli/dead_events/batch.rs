@@ -102,7 +102,7 @@ pub(super) fn change(
     let mut tally = Tally::default();
     let ended = change_all(session, work, total, &mut tally);
     let n_changed = tally.n_changed;
-    if let Err(err) = ended {
+    if let Err(error) = ended {
         if n_changed > 0 {
             say(&format!(
                 "{} {} before that failed\n",
@@ -110,7 +110,7 @@ pub(super) fn change(
                 events(n_changed)
             ));
         }
-        return Err(err);
+        return Err(error);
     }
     let printed = print(&if is_json {
         format!("{}\n", tally.json(change))
@@ -127,7 +127,7 @@ pub(super) fn change(
     }
     // The failure to print comes last, and with the number: the change is made although its output
     // could not be written.
-    printed.map_err(|err| err.but(&format!("{} {}", change.past(), events(n_changed))))?;
+    printed.map_err(|error| error.but(&format!("{} {}", change.past(), events(n_changed))))?;
     let is_failed = tally.interrupted.is_some() || tally.n_left > 0;
     Ok(ExitCode::from(if is_failed { EXIT_FAILED } else { 0 }))
 }
@@ -139,7 +139,7 @@ fn change_all(
     tally: &mut Tally,
 ) -> Result<(), Failure> {
     let signals = SignalThread::start()
-        .map_err(|err| Failure::Other(format!("could not listen to signals: {err}")))?;
+        .map_err(|error| Failure::Other(format!("could not listen to signals: {error}")))?;
     let bar = terminal::progress(Some(total));
     loop {
         let batch = work.find(session)?;

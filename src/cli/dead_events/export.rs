@@ -163,8 +163,9 @@ fn to_file(
     is_forced: bool,
 ) -> Result<u64, Failure> {
     let shown = path.display();
-    let failed =
-        |err: io::Error| Failure::Other(format!("could not write `{shown}`: {}", io_cause(&err)));
+    let failed = |error: io::Error| {
+        Failure::Other(format!("could not write `{shown}`: {}", io_cause(&error)))
+    };
     let draft = Draft::create(path).map_err(failed)?;
     let mut out = BufWriter::new(&draft.file);
     let n_events = write_all(
@@ -178,7 +179,7 @@ fn to_file(
     drop(out);
     draft.file.sync_all().map_err(failed)?;
     match draft.publish(path, is_forced) {
-        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             Err(already_there(&shown.to_string()).into())
         }
         published => published.map(|()| n_events).map_err(failed),
@@ -230,14 +231,14 @@ fn write_all(
     is_shown: bool,
 ) -> Result<u64, Failure> {
     let signals = SignalThread::start()
-        .map_err(|err| Failure::Other(format!("could not listen to signals: {err}")))?;
+        .map_err(|error| Failure::Other(format!("could not listen to signals: {error}")))?;
     // On a terminal that shows the events themselves, a progress bar would stand between them.
     let bar = if is_shown {
         ProgressBar::hidden()
     } else {
         terminal::progress(None)
     };
-    let failed = |err: io::Error| Failure::of_write(where_to, &err);
+    let failed = |error: io::Error| Failure::of_write(where_to, &error);
     let mut write = |text: String| {
         let text = if is_shown { format.shown(&text) } else { text };
         out.write_all(text.as_bytes()).map_err(failed)

@@ -161,18 +161,18 @@ pub(super) fn ids_typed(texts: &[String]) -> Result<Vec<i64>, UsageError> {
 /// Reads ids from a file or from standard input: one a line; empty lines and lines that begin with
 /// `#` are skipped.
 fn ids_in(path: &str) -> Result<Vec<i64>, UsageError> {
-    let failed = |err: &dyn std::fmt::Display| {
-        UsageError::new(format!("could not read --ids-file `{path}`: {err}"))
+    let failed = |error: &dyn std::fmt::Display| {
+        UsageError::new(format!("could not read --ids-file `{path}`: {error}"))
     };
     let mut text = String::new();
     let source: Box<dyn Read> = match path {
         "-" => Box::new(io::stdin()),
-        path => Box::new(File::open(path).map_err(|err| failed(&err))?),
+        path => Box::new(File::open(path).map_err(|error| failed(&error))?),
     };
     let n_bytes = source
         .take(IDS_BYTES_MAX + 1)
         .read_to_string(&mut text)
-        .map_err(|err| failed(&err))?;
+        .map_err(|error| failed(&error))?;
     if n_bytes as u64 > IDS_BYTES_MAX {
         return Err(failed(&"it is larger than 256 MiB"));
     }

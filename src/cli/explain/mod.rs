@@ -137,7 +137,7 @@ impl Story {
         }
         if !config.routes.is_empty() || handlers.has_routes() {
             let routes = Routes::new(config, handlers)
-                .map_err(|err| Failure::Usage(UsageError::new(err.to_string())))?;
+                .map_err(|error| Failure::Usage(UsageError::new(error.to_string())))?;
             story.route = taken(&routes, &event.event_type);
             story.n_route_claimed = claimed(session, &routes, &event.event_type)?;
         }

@@ -100,7 +100,7 @@ impl DaemonClient {
         }
         let mut answer = request
             .call()
-            .map_err(|err| Silence::NoAnswer(in_words(&err)))?;
+            .map_err(|error| Silence::NoAnswer(in_words(&error)))?;
         let status = answer.status().as_u16();
         let mut text = String::new();
         answer
@@ -108,7 +108,7 @@ impl DaemonClient {
             .as_reader()
             .take(ANSWER_BYTES_MAX)
             .read_to_string(&mut text)
-            .map_err(|err| Silence::NoAnswer(format!("its answer broke off: {err}")))?;
+            .map_err(|error| Silence::NoAnswer(format!("its answer broke off: {error}")))?;
         let body: Option<Value> = serde_json::from_str(&text).ok();
         match (status, body) {
             (200, Some(body)) if body["phase"].is_string() => Ok(body),
@@ -176,17 +176,17 @@ fn usual(layers: &mut Layers) -> Result<String, UsageError> {
     Ok(format!("http://{host}:{port}"))
 }
 
-fn in_words(err: &ureq::Error) -> String {
-    if matches!(err, ureq::Error::Timeout(_)) {
+fn in_words(error: &ureq::Error) -> String {
+    if matches!(error, ureq::Error::Timeout(_)) {
         return format!("no answer within {} s", TIMEOUT.as_secs());
     }
-    let text = err.to_string();
+    let text = error.to_string();
     // rustls says this of an answer that is no TLS.
     if text.contains("InvalidContentType") {
         return "it speaks no TLS: use http://".to_owned();
     }
-    if let ureq::Error::Io(err) = err {
-        return io_cause(err);
+    if let ureq::Error::Io(error) = error {
+        return io_cause(error);
     }
     text
 }

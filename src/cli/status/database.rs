@@ -34,9 +34,9 @@ impl TableClient {
     /// Looks at the table; after a failure the next look connects anew.
     pub(super) fn ask(&mut self) -> Result<Value, StoreError> {
         self.why = None;
-        self.try_ask().inspect_err(|err| {
+        self.try_ask().inspect_err(|error| {
             let session = self.session.take();
-            self.why = session.and_then(|mut session| why_missing(&mut session, err));
+            self.why = session.and_then(|mut session| why_missing(&mut session, error));
         })
     }
 

@@ -57,7 +57,7 @@ one_shot_args! {
 pub fn run(args: &StatusArgs, env: &Env) -> ExitCode {
     let (mut watcher, warnings) = match Watcher::resolve(args, env) {
         Ok(resolved) => resolved,
-        Err(err) => return complain(&err.hint("`dispatchbox help status` lists its options")),
+        Err(error) => return complain(&error.hint("`dispatchbox help status` lists its options")),
     };
     warn(&warnings);
     let is_terminal = io::stdout().is_terminal();
@@ -126,8 +126,8 @@ impl Watcher {
     fn watch(&mut self, is_json: bool, is_terminal: bool) -> ExitCode {
         let signals = match SignalThread::start() {
             Ok(signals) => signals,
-            Err(err) => {
-                say(&format!("error: could not listen to signals: {err}\n"));
+            Err(error) => {
+                say(&format!("error: could not listen to signals: {error}\n"));
                 return ExitCode::from(EXIT_FAILED);
             }
         };
@@ -140,9 +140,9 @@ impl Watcher {
             } else {
                 text
             };
-            if let Err(err) = output::write(&text) {
-                let unwritten = Unwritten::of(&err);
-                return unwritten.map_or(ExitCode::SUCCESS, |err| err.complain());
+            if let Err(error) = output::write(&text) {
+                let unwritten = Unwritten::of(&error);
+                return unwritten.map_or(ExitCode::SUCCESS, |error| error.complain());
             }
             if signals.received.recv_timeout(EVERY).is_ok() {
                 return ExitCode::SUCCESS;
@@ -179,13 +179,13 @@ impl Look {
                 text.push('\n');
                 text.push_str(&StatusView { status, width }.table());
             }
-            Some(Err(err)) => {
-                let what = if is_unreachable(err) {
+            Some(Err(error)) => {
+                let what = if is_unreachable(error) {
                     "the database does not answer"
                 } else {
                     "the database tells nothing"
                 };
-                text.push_str(&logging::escape(&format!("{what}: {err}")));
+                text.push_str(&logging::escape(&format!("{what}: {error}")));
                 text.push('\n');
                 if let Some(hint) = &self.hint {
                     text.push_str(&logging::escape(&format!("hint: {hint}")));
@@ -211,7 +211,7 @@ impl Look {
     fn exit_code(&self) -> ExitCode {
         match (&self.daemon, &self.table) {
             (Ok(_), _) => ExitCode::SUCCESS,
-            (Err(_), Some(Err(err))) if is_unreachable(err) => ExitCode::from(EXIT_UNAVAILABLE),
+            (Err(_), Some(Err(error))) if is_unreachable(error) => ExitCode::from(EXIT_UNAVAILABLE),
             (Err(_), _) => ExitCode::from(EXIT_FAILED),
         }
     }

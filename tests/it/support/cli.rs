@@ -94,8 +94,8 @@ impl Cli {
                 fs::write(path, &said.stdout).unwrap();
                 said.stdout.clone()
             }
-            Some(path) => fs::read_to_string(path).unwrap_or_else(|err| {
-                panic!("{}: {err}; run with DISPATCHBOX_BLESS=1", path.display())
+            Some(path) => fs::read_to_string(path).unwrap_or_else(|error| {
+                panic!("{}: {error}; run with DISPATCHBOX_BLESS=1", path.display())
             }),
             None => self.stdout.unwrap_or_default(),
         };

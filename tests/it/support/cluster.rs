@@ -21,7 +21,7 @@ pub fn private() -> Cluster {
 
 /// The same with other parameters.
 pub fn private_with(settings: &Settings) -> Cluster {
-    let cluster = Cluster::copy_of(pristine(), settings).unwrap_or_else(|err| panic!("{err}"));
+    let cluster = Cluster::copy_of(pristine(), settings).unwrap_or_else(|error| panic!("{error}"));
     load_template(&cluster);
     cluster
 }
@@ -35,7 +35,7 @@ pub fn schema_sql() -> String {
 /// The data directory that this test run's servers are copied from: `initdb` takes most of a second, so it runs once.
 pub fn pristine() -> &'static Pristine {
     static PRISTINE: OnceLock<Pristine> = OnceLock::new();
-    PRISTINE.get_or_init(|| Pristine::create().unwrap_or_else(|err| panic!("{err}")))
+    PRISTINE.get_or_init(|| Pristine::create().unwrap_or_else(|error| panic!("{error}")))
 }
 
 fn load_template(cluster: &Cluster) {
