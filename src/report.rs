@@ -174,7 +174,8 @@ impl Value {
 }
 
 impl Report {
-    /// Encodes the report as one line, behind the end of whatever a library handler may have printed in front of it.
+    /// Encodes the report as one line. It begins with a line end, which ends any text that a
+    /// library handler has printed before it.
     pub fn encode(&self) -> String {
         let json = serde_json::to_string(self).unwrap_or_default();
         format!("\n{json}\n")

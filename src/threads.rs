@@ -52,7 +52,7 @@ pub fn detach(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()
     builder(name).spawn(work).map(drop)
 }
 
-/// The same with so many bytes of stack.
+/// Starts a thread with this many bytes of stack, which is never waited for.
 pub fn detach_with_stack(
     name: &str,
     bytes: usize,

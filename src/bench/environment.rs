@@ -28,7 +28,7 @@ pub(super) struct Environment {
 
 /// The content of the table after a run.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Standing {
+pub(super) struct TableResult {
     /// When the last event was done, in seconds by the database's clock.
     pub(super) finished_at: f64,
     /// Events that are not done.
@@ -142,17 +142,17 @@ impl Environment {
     }
 
     /// Reads the result of a run from the whole table.
-    pub(super) fn result(&mut self) -> Result<Standing, StoreError> {
+    pub(super) fn result(&mut self) -> Result<TableResult, StoreError> {
         let sql = include_str!("../../sql/bench_result.sql");
-        let standings = self.session.query("read the result", sql, &[], |row| {
+        let results = self.session.query("read the result", sql, &[], |row| {
             let count = |n: i64| u64::try_from(n).unwrap_or(0);
-            Ok(Standing {
+            Ok(TableResult {
                 finished_at: row.try_get::<_, Option<f64>>(0)?.unwrap_or(0.0),
                 lost: count(row.try_get(1)?),
                 duplicates: count(row.try_get(2)?),
             })
         })?;
-        Ok(*standings
+        Ok(*results
             .first()
             .expect("a query without GROUP BY returns a row"))
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, after, select};
 
-use crate::bench::environment::{Environment, Standing};
+use crate::bench::environment::{Environment, TableResult};
 use crate::bench::{BenchError, BenchOptions, NOOP, cpu, rate};
 use crate::daemon::{Daemon, Launch};
 use crate::store::StoreError;
@@ -109,13 +109,13 @@ impl Run<'_> {
         let begun = self.wait_begun()?;
         let supervisor = self.daemon.pid().unwrap_or(0);
         let cpu_before = cpu::seconds_of(supervisor);
-        let standing = self.wait_done(events)?;
+        let result = self.wait_done(events)?;
         Ok(PipelineRun {
-            rate: rate(events, begun, standing.finished_at),
+            rate: rate(events, begun, result.finished_at),
             cpu_seconds: cpu::seconds_of(supervisor) - cpu_before,
             wal_bytes: self.environment.wal_bytes()?,
-            lost: standing.lost,
-            duplicates: standing.duplicates,
+            lost: result.lost,
+            duplicates: result.duplicates,
         })
     }
 
@@ -136,19 +136,19 @@ impl Run<'_> {
     }
 
     /// Waits until every event is done.
-    fn wait_done(&mut self, events: u32) -> Result<Standing, BenchError> {
+    fn wait_done(&mut self, events: u32) -> Result<TableResult, BenchError> {
         let (mut looked, mut progressed) = (Instant::now(), Instant::now());
         let mut left = u64::MAX;
         loop {
             let is_tail_done = self.tail_left(events)? == 0;
             if is_tail_done || looked.elapsed() > STALLED_MAX / 2 {
-                let standing = self.environment.result()?;
+                let result = self.environment.result()?;
                 looked = Instant::now();
-                if standing.lost == 0 {
-                    return Ok(standing);
+                if result.lost == 0 {
+                    return Ok(result);
                 }
-                if standing.lost < left {
-                    (left, progressed) = (standing.lost, looked);
+                if result.lost < left {
+                    (left, progressed) = (result.lost, looked);
                 }
             }
             let pause = if is_tail_done {

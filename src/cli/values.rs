@@ -1,5 +1,5 @@
-//! Reads single values. Every refusal says what is allowed and is made to follow the name of the option:
-//! ``must be at least 1, not `0` ``.
+//! Reads single values. Every refusal says what is allowed, and its text follows the name of the
+//! option: ``must be at least 1, not `0` ``.
 
 use std::fmt::Display;
 use std::net::Ipv6Addr;

@@ -78,7 +78,7 @@ impl Calls {
         }
     }
 
-    /// The same places, for a request that arrived at this time.
+    /// The calls of a request that arrived at this time; they share the places.
     pub(super) fn of_request(&self, arrived: Instant) -> Calls {
         Calls {
             arrived,

@@ -80,7 +80,7 @@ impl HttpServer {
         Ok(HttpServer { guard, running })
     }
 
-    /// Accepts no more, finishes what is under way, and stops.
+    /// Stops: accepts no more connections, and finishes the answers under way.
     pub fn stop(self) {
         self.guard.stop(STOP_MAX);
         self.running.stop(STOP_MAX);

@@ -1,13 +1,16 @@
-//! The page at `/`: what the daemon does and what has failed, for a person with a browser.
+//! The page at `/`: the work and the failures of the daemon, for a person with a browser.
 //!
-//! One HTML answer made of the files in `page/`, styles and script inline, with nothing to fetch but the API of the daemon that served
-//! it. It holds no data, so it is as open as `/health`; what it shows comes from `/api`, by that API's rules of access.
+//! It is one HTML answer made of the files in `page/`, styles and script inline, with nothing to
+//! fetch but the API of the daemon that served it. It holds no data, so it is as open as `/health`;
+//! the data that it shows comes from `/api`, by that API's rules of access.
 //!
-//! Event types, errors and payloads are strangers' text. The script writes them as text nodes only, and the policy sent along lets
-//! the browser run, load, embed and submit nothing else: the one script and the one style are named by their hashes, and markup made
-//! from strings is refused (`require-trusted-types-for`). Hashes rather than a nonce, since a nonce has to be unguessable anew in each
-//! answer, while a hash is computed from what is sent. Why not files of their own under `'self'`: three requests for what one answer holds,
-//! and versions that could mix while the daemon behind a load balancer is replaced.
+//! Event types, errors and payloads are texts of strangers. The script writes them as text nodes
+//! only. The policy that is sent with the page lets the browser run, load, embed and submit nothing
+//! else: the one script and the one style are named by their hashes, and markup made from strings
+//! is refused (`require-trusted-types-for`). Hashes are used rather than a nonce, since a nonce has
+//! to be unguessable anew in each answer, while a hash is computed from the text that is sent.
+//! Refused: files of their own under `'self'`. They would need three requests for the content of
+//! one answer, and their versions could mix while the daemon behind a load balancer is replaced.
 
 use std::sync::LazyLock;
 

@@ -70,7 +70,7 @@ struct Findings {
     /// There was a look.
     has_looked: bool,
     /// The finding that is reported.
-    told: Option<Finding>,
+    reported: Option<Finding>,
     /// Since when looks find trouble.
     since: Option<Instant>,
 }
@@ -93,15 +93,15 @@ impl Findings {
             .since
             .is_none_or(|since| ended.duration_since(since) >= FAILING_MIN);
         let is_away = finding.as_ref().is_some_and(Finding::is_away);
-        let is_new = self.has_looked && self.told.is_none() && !is_away;
+        let is_new = self.has_looked && self.reported.is_none() && !is_away;
         self.has_looked = true;
-        self.told = finding.filter(|_| has_lasted || !is_new);
-        self.told.clone()
+        self.reported = finding.filter(|_| has_lasted || !is_new);
+        self.reported.clone()
     }
 
     /// Says whether a look has found trouble that is reported only if it lasts.
     fn is_open(&self) -> bool {
-        self.since.is_some() && self.told.is_none()
+        self.since.is_some() && self.reported.is_none()
     }
 }
 
@@ -132,7 +132,7 @@ impl Probe {
             if is_late || now >= deadline {
                 // A look that has taken this long cannot give this request a good answer in time.
                 state.findings.has_looked = true;
-                state.findings.told = Some(Finding {
+                state.findings.reported = Some(Finding {
                     trouble: Trouble::Unavailable,
                     detail: "no answer in time".to_owned(),
                 });
@@ -177,7 +177,7 @@ impl Shared {
     }
 
     fn tell(&self, state: &State) {
-        let finding = state.findings.told.clone();
+        let finding = state.findings.reported.clone();
         self.health.update(|health| health.database = finding);
     }
 
@@ -216,8 +216,8 @@ fn run(dsn: Dsn, looks: &Receiver<()>, shared: &Shared) {
         let finding = look(&pool);
         let ended = Instant::now();
         let mut state = shared.lock();
-        let told = state.findings.found(finding, began, ended);
-        state.complain(told.as_ref(), began, &shared.health);
+        let reported = state.findings.found(finding, began, ended);
+        state.complain(reported.as_ref(), began, &shared.health);
         state.looked_at = Some(ended);
         state.looking_since = None;
         shared.tell(&state);
@@ -227,8 +227,8 @@ fn run(dsn: Dsn, looks: &Receiver<()>, shared: &Shared) {
 
 impl State {
     /// Logs when a refusal on a working connection begins, and when it ends.
-    fn complain(&mut self, told: Option<&Finding>, began: Instant, health: &Health) {
-        let Some(finding) = told else {
+    fn complain(&mut self, reported: Option<&Finding>, began: Instant, health: &Health) {
+        let Some(finding) = reported else {
             if let Some(lasted) = self.complaint.over() {
                 info!(
                     "nothing is refused any more: that lasted {:.0} s",
@@ -313,7 +313,7 @@ mod tests {
 
     /// Compares the trouble that is reported after looks at these seconds.
     #[track_caller]
-    fn check(looks: &[(u64, Option<Trouble>)], told: &[Option<Trouble>]) {
+    fn check(looks: &[(u64, Option<Trouble>)], reported: &[Option<Trouble>]) {
         let start = Instant::now();
         let mut findings = Findings::default();
         let finding = |trouble| Finding {
@@ -324,11 +324,11 @@ mod tests {
             .iter()
             .map(|&(second, trouble)| {
                 let at = start + Duration::from_secs(second);
-                let told = findings.found(trouble.map(finding), at, at);
-                told.map(|told| told.trouble)
+                let reported = findings.found(trouble.map(finding), at, at);
+                reported.map(|reported| reported.trouble)
             })
             .collect();
-        assert_eq!(after, told, "{looks:?}");
+        assert_eq!(after, reported, "{looks:?}");
     }
 
     #[test]

@@ -168,7 +168,7 @@ fn change_all(
     Ok(())
 }
 
-/// Says of each event that was left alone what it is now.
+/// Prints the present state of each event that was left alone.
 fn explain_left(session: &mut Session, tally: &Tally) -> Result<(), StoreError> {
     let found = session.read_back(&tally.left)?;
     for id in &tally.left {

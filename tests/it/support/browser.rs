@@ -126,7 +126,8 @@ impl Browser {
         );
     }
 
-    /// Runs a function body in the page, by the driver and not by the page's policy, and gives what it returns.
+    /// Runs a function body in the page, by the driver and so outside the page's policy, and
+    /// returns its result.
     #[track_caller]
     pub fn script(&self, body: &str) -> Value {
         self.post("/execute/sync", json!({"script": body, "args": []}))
@@ -152,7 +153,8 @@ impl Browser {
         });
     }
 
-    /// Presses a key on whatever has the focus; WebDriver has a character for each that prints none.
+    /// Presses a key on the element that has the focus; WebDriver has a character for each key that
+    /// prints none.
     #[track_caller]
     pub fn press(&self, key: char) {
         let actions = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);

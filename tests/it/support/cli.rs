@@ -109,7 +109,7 @@ impl Cli {
         assert_eq!(said.status, self.status, "status of {args:?}");
     }
 
-    /// Runs the program and gives what it said, for tests that compare only a part.
+    /// Runs the program and returns its output, for tests that compare only a part of it.
     pub fn run(self) -> Said {
         run(&self.args, &self.env, self.stdin.as_deref())
     }
@@ -119,7 +119,8 @@ impl Cli {
         self.on_terminal_typing(columns, "", "")
     }
 
-    /// The same, where a person types `typed` once `asked` has been shown.
+    /// Runs the program on a terminal as `on_terminal` does, where a person types `typed` once
+    /// `asked` has been shown.
     pub fn on_terminal_typing(self, columns: u16, asked: &str, typed: &str) -> (String, i32) {
         let program = OsString::from(env!("CARGO_BIN_EXE_dispatchbox"));
         let words = std::iter::once(&program).chain(&self.args);

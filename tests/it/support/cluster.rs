@@ -14,12 +14,12 @@ pub fn shared() -> &'static Mutex<Cluster> {
     SHARED.get_or_init(|| Mutex::new(private_with(&Settings::volatile())))
 }
 
-/// A server of one's own, with the template loaded (0.2 s).
+/// A server of the test's own, with the template loaded (0.2 s).
 pub fn private() -> Cluster {
     private_with(&Settings::volatile())
 }
 
-/// The same with other parameters.
+/// A server of the test's own with these parameters, with the template loaded.
 pub fn private_with(settings: &Settings) -> Cluster {
     let cluster = Cluster::copy_of(pristine(), settings).unwrap_or_else(|error| panic!("{error}"));
     load_template(&cluster);

@@ -255,7 +255,7 @@ impl RunningDaemon {
             .unwrap_or_else(|| panic!("no HTTP answer to {method} {path}"))
     }
 
-    /// The same; `None` when there is no complete answer.
+    /// Sends one request as `request` does; `None` when there is no complete answer.
     pub fn try_request(
         &self,
         method: &str,

@@ -32,7 +32,8 @@ impl TestDb {
         db
     }
 
-    /// The same with `n` due events of the type `order.created`, ids 1 to n.
+    /// Makes a database with `n` due events of the type `order.created`, ids 1 to n, on the shared
+    /// server.
     pub fn with_events(n: u32) -> TestDb {
         let db = TestDb::new();
         db.insert_events("order.created", n);
