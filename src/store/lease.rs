@@ -77,11 +77,12 @@ impl Session {
 
     /// Ends this worker's leases whose token is not in hand, and returns how many; their events are due at once, no attempt is charged.
     ///
-    /// For claims whose answer was lost. No other claim of the worker may be under way meanwhile: it would be in nobody's hand yet.
-    pub fn release_strays(&mut self, worker: &str, in_hand: &[i64]) -> Result<u64, StoreError> {
+    /// Called after a claim whose answer was lost. No other claim of the worker may be under way: the token of its lease would not be
+    /// among those in hand yet.
+    pub fn release_orphans(&mut self, worker: &str, in_hand: &[i64]) -> Result<u64, StoreError> {
         let released = self.query(
             "release stray leases",
-            include_str!("../../sql/release_strays.sql"),
+            include_str!("../../sql/release_orphans.sql"),
             &[&worker, &in_hand],
             |_| Ok(()),
         )?;

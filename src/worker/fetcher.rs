@@ -7,7 +7,8 @@
 //! is full is left out, whatever number of event types it has ([`Segments`]). So nothing is claimed to be given back, and no event of a full
 //! route waits in the queue in front of others. Where a look starts and how far it reads is the business of [`Cursors`].
 //!
-//! After a claim whose answer was lost, a lease may stand in the database that is in nobody's hand ([`Strays`]): it is released first.
+//! After a claim whose answer was lost, the database may hold a lease that this worker does not know of ([`Orphans`]): the fetcher
+//! releases it before it claims again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,9 +29,9 @@ use crate::worker::claim_size::ClaimSize;
 use crate::worker::cursor::{Cursors, Look, REST};
 use crate::worker::ledger::Room;
 use crate::worker::link::{Link, Patience};
+use crate::worker::orphans::Orphans;
 use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
-use crate::worker::strays::Strays;
 
 /// First wait after an empty claim.
 const IDLE_FIRST: Duration = Duration::from_millis(5);
@@ -133,7 +134,7 @@ struct Fetcher<'a> {
     n_too_long: usize,
     /// Fewer events than the configuration allows, while looks fail for no single row.
     events_max: u16,
-    strays: Strays,
+    orphans: Orphans,
     /// The queue has enough for now; routes with a limit may still have room.
     wants_room: bool,
     /// A route has no room now.
@@ -160,7 +161,7 @@ impl<'a> Fetcher<'a> {
             last_cost: Duration::ZERO,
             n_too_long: 0,
             events_max: u16::MAX,
-            strays: Strays::default(),
+            orphans: Orphans::default(),
             wants_room: false,
             wants_route_room: false,
         }
@@ -203,7 +204,7 @@ impl<'a> Fetcher<'a> {
 
     /// Looks once for what has room.
     fn turn(&mut self) -> Result<Turn, StoreError> {
-        if self.strays.release(self.shared, &mut self.link)? {
+        if self.orphans.release(self.shared, &mut self.link)? {
             self.cursors.given_back();
         }
         if self.shared.ledger.take_given_back() {
@@ -316,7 +317,7 @@ impl<'a> Fetcher<'a> {
                 }
                 // Without a connection nothing was claimed.
                 if is_sent && error.is_unanswered() {
-                    self.strays.expect(self.shared, &error);
+                    self.orphans.expect(self.shared, &error);
                 }
                 if error.is_connection_lost() {
                     return Err(error);
@@ -517,8 +518,8 @@ impl<'a> Fetcher<'a> {
         let until = Instant::now() + limit;
         let mut waits = Waits::new();
         let mut is_told = false;
-        self.strays.look_at_once();
-        while let Err(error) = self.strays.release(self.shared, &mut self.link) {
+        self.orphans.look_at_once();
+        while let Err(error) = self.orphans.release(self.shared, &mut self.link) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 warn!(
@@ -538,7 +539,7 @@ impl<'a> Fetcher<'a> {
         }
         self.shared
             .may_claim_late
-            .store(self.strays.are_possible(), Ordering::Relaxed);
+            .store(self.orphans.are_possible(), Ordering::Relaxed);
     }
 }
 

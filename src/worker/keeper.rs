@@ -38,7 +38,7 @@ pub(super) fn run(stop: Receiver<()>, expired: Sender<Vec<Lease>>, shared: &Shar
         expired,
         link: Link::new(shared, Stage::Keeper, &shared.keeper_pool),
         seen: HashMap::new(),
-        strays: Vec::new(),
+        missed_once: Vec::new(),
     };
     let renew_every = shared.config.lease / 4;
     let sweep_every = SWEEP_EVERY.min(renew_every);
@@ -88,8 +88,8 @@ struct Keeper<'a> {
     link: Link<'a>,
     /// Expired leases by token: their expiry and when it was first seen.
     seen: HashMap<i64, (Option<i64>, Instant)>,
-    /// Tokens that the last renewal did not find.
-    strays: Vec<i64>,
+    /// Tokens whose leases were gone at the last renewal.
+    missed_once: Vec<i64>,
 }
 
 impl Keeper<'_> {
@@ -113,7 +113,7 @@ impl Keeper<'_> {
             .filter(|token| !renewed.contains(token))
             .collect();
         if missing.is_empty() {
-            self.strays.clear();
+            self.missed_once.clear();
             return Ok(0);
         }
         self.tell_lost(&missing)?;
@@ -129,12 +129,12 @@ impl Keeper<'_> {
             .copied()
             .filter(|token| standing.iter().all(|lease| lease.token != *token))
             .collect();
-        for token in gone.iter().filter(|token| self.strays.contains(token)) {
+        for token in gone.iter().filter(|token| self.missed_once.contains(token)) {
             if self.shared.leases.lost(*token) {
                 warn!("lease {token} is lost: its events that were not started are left to others");
             }
         }
-        self.strays = gone;
+        self.missed_once = gone;
         Ok(())
     }
 

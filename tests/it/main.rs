@@ -72,7 +72,7 @@ mod http_api;
 mod in_hand;
 /// The support's own laws: a checker that cannot fail proves nothing.
 mod kit;
-/// Renewing, listing, strays, TRUNCATE.
+/// Renewing, listing, orphaned leases, TRUNCATE.
 mod lease;
 /// The library's way: a program with its own handler is the whole daemon.
 mod library;

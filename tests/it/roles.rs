@@ -329,7 +329,7 @@ fn work(session: &mut Session) -> Result<(), StoreError> {
     settle(&ids[2..3], &dead(), &[])?;
     settle(&ids[3..5], &Outcome::Released, &[])?;
     session.read_back(&ids)?;
-    session.release_strays(worker, &[]).map(drop)
+    session.release_orphans(worker, &[]).map(drop)
 }
 
 /// Goal: a person's orders go through under the daemon's role; whoever wants no discards takes two privileges away, and nothing else
