@@ -167,8 +167,9 @@ impl WorkerProcess {
         Condition::Well
     }
 
-    /// Cleans up after a worker that has ended or was killed: first what its handlers still run, while its number cannot be reused, then itself.
-    pub(super) fn bury(mut self) -> End {
+    /// Cleans up after a worker that has ended or was killed. It first ends the processes that handlers of the worker still run, while the
+    /// worker's process id cannot be reused. Then it reaps the worker.
+    pub(super) fn reap(mut self) -> End {
         // Until it is really gone its file is locked, and it might still start something.
         process::wait_for_end(self.pid());
         let path = self.in_hand_path();

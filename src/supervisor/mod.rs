@@ -6,7 +6,7 @@
 
 mod child;
 mod event;
-mod leftovers;
+mod orphan_recovery;
 mod preflight;
 mod publisher;
 mod refusal;
@@ -38,7 +38,7 @@ use crate::report::Report;
 use crate::signal::{self, SignalThread};
 use crate::store::dsn::Dsn;
 use child::{Condition, End, WorkerProcess};
-use leftovers::Leftovers;
+use orphan_recovery::OrphanRecovery;
 use publisher::Publisher;
 use self_probe::SelfProbe;
 use slot::{Identity, Slot};
@@ -63,7 +63,7 @@ pub struct Supervisor {
     dsn: Dsn,
     identity: Identity,
     directory: PrivateDirectory,
-    leftovers: Leftovers,
+    orphan_recovery: OrphanRecovery,
     publisher: Publisher,
     signals: SignalThread,
     sweeper: Sweeper,
@@ -159,7 +159,7 @@ impl Supervisor {
         self.publisher.phase(DaemonPhase::Running);
         info!("started: the database is there, and holds and allows all that is needed");
         self.surveyor.begin();
-        for dead in self.leftovers.take_all() {
+        for dead in self.orphan_recovery.take_all() {
             self.sweeper.sweep(dead);
         }
         for slot in 0..self.slots.len() {
@@ -210,7 +210,7 @@ impl Supervisor {
             return;
         };
         let lived = worker.started.elapsed();
-        let end = worker.bury();
+        let end = worker.reap();
         let wait = slot.ended(lived);
         let status = end.status;
         self.publisher.ended(number);
@@ -231,7 +231,8 @@ impl Supervisor {
         self.leave_if_empty();
     }
 
-    /// What is due with time: successors, silent workers, what dead ones left, orphans.
+    /// Does what is due with time: starts successors, replaces silent workers, recovers the files of dead workers and reaps orphaned
+    /// processes.
     fn look_after(&mut self) {
         let now = Instant::now();
         let has_slept = now.duration_since(self.last_look) >= SLEPT;
@@ -271,16 +272,16 @@ impl Supervisor {
                     self.start_worker(index);
                 }
             }
-            self.look_for_leftovers(now);
+            self.recover_orphans(now);
         }
         let workers: Vec<u32> = self.workers().map(WorkerProcess::pid).collect();
         process::reap_orphans(|pid| workers.contains(&pid));
     }
 
-    fn look_for_leftovers(&mut self, now: Instant) {
+    fn recover_orphans(&mut self, now: Instant) {
         let ours: Vec<PathBuf> = self.workers().map(WorkerProcess::in_hand_path).collect();
         let is_ours = |path: &Path| ours.iter().any(|one| one == path);
-        for dead in self.leftovers.take_due(now, is_ours) {
+        for dead in self.orphan_recovery.take_due(now, is_ours) {
             self.sweeper.sweep(dead);
         }
     }
@@ -337,7 +338,7 @@ impl Supervisor {
         killed.iter_mut().for_each(WorkerProcess::kill);
         let n_killed = killed.len();
         for worker in killed {
-            self.sweep_after(worker.bury(), Some(why));
+            self.sweep_after(worker.reap(), Some(why));
         }
         warn!("{why}: killed {}", counted(n_killed, "worker"));
         self.phase = Phase::Stopped {

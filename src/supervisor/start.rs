@@ -18,7 +18,7 @@ use crate::process;
 use crate::signal::SignalThread;
 use crate::store::Timeouts;
 use crate::store::dsn::Dsn;
-use crate::supervisor::leftovers::Leftovers;
+use crate::supervisor::orphan_recovery::OrphanRecovery;
 use crate::supervisor::publisher::Publisher;
 use crate::supervisor::self_probe::SelfProbe;
 use crate::supervisor::slot::{Identity, Slot};
@@ -86,7 +86,7 @@ impl Supervisor {
             .map_err(thread_failed)?;
         Ok(Supervisor {
             identity: Identity::new(dsn.identity()),
-            leftovers: Leftovers::new(directory.path.clone(), dsn.identity()),
+            orphan_recovery: OrphanRecovery::new(directory.path.clone(), dsn.identity()),
             wedged_after: timeouts.query + timeouts.connect_all(&dsn) + WEDGED_MARGIN,
             slots: (0..config.processes.get()).map(Slot::new).collect(),
             config,
