@@ -30,8 +30,8 @@ use crate::worker::cursor::{Cursors, Look, REST};
 use crate::worker::ledger::Room;
 use crate::worker::link::{Link, Patience};
 use crate::worker::orphans::Orphans;
-use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
+use crate::worker::stage::Stage;
 
 /// First wait after an empty claim.
 const IDLE_FIRST: Duration = Duration::from_millis(5);

@@ -19,8 +19,8 @@ use log::warn;
 use crate::store::StoreError;
 use crate::store::lease::Lease;
 use crate::worker::link::Link;
-use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
+use crate::worker::stage::Stage;
 
 /// How often expired leases are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use crate::store::{Kept, Limits, Pool, Session, StoreError};
-use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
+use crate::worker::stage::Stage;
 
 /// How long a call waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,15 +109,15 @@ impl<'a> Link<'a> {
         let (shared, stage) = (self.shared, self.stage);
         // Each of the three has an end of its own, and a worker counts as stuck by the longest.
         let result = shared
-            .pulse
+            .watchdog
             .call(stage, || self.kept.get(&mut since))
             .and_then(|session| {
                 since = session.opened();
                 let limits = patience.limits(shared.config.query_timeout);
                 shared
-                    .pulse
+                    .watchdog
                     .call(stage, || session.wait_no_longer(limits))?;
-                shared.pulse.call(stage, || call(session))
+                shared.watchdog.call(stage, || call(session))
             });
         if let Err(error) = &result {
             shared.metrics.db_error(error.reason());

@@ -21,7 +21,7 @@ use log::{debug, info, warn};
 use crate::incident::Incident;
 use crate::report::{Access, Trouble};
 use crate::store::StoreError;
-use crate::worker::pulse::Stage;
+use crate::worker::stage::Stage;
 
 /// The same complaint about a working connection is logged once in this time: a locked table fails every call for minutes.
 const REPEAT_AFTER: Duration = Duration::from_mins(1);

@@ -26,8 +26,8 @@ use crate::worker::aside::{Aside, bare};
 use crate::worker::claim::Finished;
 use crate::worker::link::{Link, Patience};
 use crate::worker::pace::{Pace, Round};
-use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
+use crate::worker::stage::Stage;
 
 /// Longest time that an outcome waits for company.
 const BATCH_WAIT: Duration = Duration::from_millis(20);

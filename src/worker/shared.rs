@@ -17,7 +17,6 @@ use crate::worker::claim::{Claim, Finished};
 use crate::worker::leases::Leases;
 use crate::worker::ledger::{Ledger, Room};
 use crate::worker::outage::Outage;
-use crate::worker::pulse::Pulse;
 use crate::worker::watchdog::Watchdog;
 
 /// Whatever a call of the keeper meets, the next renewal comes in time: to connect and to renew take a third of a lease at most. A network
@@ -54,14 +53,12 @@ pub(super) struct Shared {
     pub(super) ledger: Arc<Ledger>,
     /// The leases in hand.
     pub(super) leases: Leases,
-    /// Which handlers do not come back.
+    /// The handlers and the database calls that take too long.
     pub(super) watchdog: Watchdog,
     /// Connections of fetcher, settler and sweeper.
     pub(super) pool: Pool,
     /// The keeper's own connection: what blocks the others does not hold up a renewal.
     pub(super) keeper_pool: Pool,
-    /// How long its calls have been out.
-    pub(super) pulse: Pulse,
     /// What its database calls come to, and what the log has been told of that.
     pub(super) outage: Outage,
     /// It claims and starts no more.
@@ -115,7 +112,6 @@ impl Shared {
             ledger: Arc::new(ledger),
             leases: Leases::new(config.lease),
             watchdog: Watchdog::new(usize::from(config.max_parallel.get())),
-            pulse: Pulse::default(),
             outage: Outage::default(),
             is_draining: AtomicBool::new(false),
             has_sweep_failed: AtomicBool::new(false),

@@ -16,8 +16,8 @@ use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, Settlement, Verdict, Written};
 use crate::store::{EventBrief, SecondLook, StoreError, Unreadable, look_waits};
 use crate::worker::link::{Link, Patience};
-use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
+use crate::worker::stage::Stage;
 
 /// Longest time for all events of a lease in one.
 const LEASE_LIMIT: Duration = Duration::from_secs(4);
