@@ -18,7 +18,7 @@ use postgres::config::Host;
 
 use super::dsn::{Dsn, Wanted};
 use super::error::{DOING_CONNECT, StoreError};
-use super::knock::Address;
+use super::ping::Address;
 
 /// The driver's default.
 const DEFAULT_PORT: u16 = 5432;
@@ -35,9 +35,9 @@ pub fn system_resolver(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 pub(super) struct Trial {
     pub(super) config: Config,
     pub(super) address: Address,
-    /// For a sign of life.
-    pub(super) knock_limit: Duration,
-    /// For all of it.
+    /// How long the ping may take.
+    pub(super) ping_limit: Duration,
+    /// How long the whole trial may take.
     pub(super) limit: Duration,
     /// It matters whether the server can be written to.
     pub(super) is_choosy: bool,
@@ -149,7 +149,7 @@ fn trial(
     Trial {
         config,
         address: address.clone(),
-        knock_limit: share,
+        ping_limit: share,
         limit: left.saturating_sub(share / 2 * n_behind),
         is_choosy,
     }

@@ -1,9 +1,9 @@
-//! Opening a connection, in a time that has an end.
+//! Opening a connection within a limited time.
 //!
-//! The driver bounds only the TCP connect: a server that accepts and stays silent holds its caller for ever, whatever is set, and a
-//! driver that waits cannot be stopped from within. So each address is knocked at first with a socket of our own, and the driver is sent only to
-//! one that answers, in a thread of its own: the caller waits as long as it was told to and no longer. A thread that was given up ends
-//! when its line is cut (`line.rs`); the number of attempts under way is capped.
+//! The driver bounds only the TCP connect. A server that accepts and stays silent holds the calling thread for ever, whatever is set, and a
+//! driver that waits cannot be interrupted. Therefore each address is pinged first over a socket of this program ([`super::ping`]), and the
+//! driver connects only to an address that answers. It does so in a thread of its own, for which the caller waits no longer than its limit.
+//! A thread that exceeds the limit ends when its socket is shut down (`line.rs`). The number of attempts under way is capped.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use postgres::config::TargetSessionAttrs;
 use super::addresses::{Failures, Resolver, Trial, Tried, system_resolver, try_each};
 use super::dsn::Dsn;
 use super::error::{DOING_CONNECT, StoreError};
-use super::knock::knock;
+use super::ping::ping;
 
 use super::session::{Session, Timeouts};
 use crate::threads::{self, Unfinished};
@@ -84,7 +84,7 @@ fn connect_once(
     let find = |name: &str, port: u16, limit: Duration| {
         let name = name.to_owned();
         within(limit, move || {
-            resolver(&name, port).map_err(|err| StoreError::of_knock(&err, limit))
+            resolver(&name, port).map_err(|err| StoreError::of_ping(&err, limit))
         })
     };
     let timeouts = *timeouts;
@@ -179,8 +179,8 @@ fn full_name(given: &str, ours: &str) -> String {
 /// Opens a session at one address, and looks whether it can be written to where that matters.
 fn open(trial: &Trial, options: &str, timeouts: &Timeouts) -> Result<Tried<Session>, StoreError> {
     let since = Instant::now();
-    knock(&trial.address, trial.knock_limit)
-        .map_err(|err| StoreError::of_knock(&err, trial.knock_limit))?;
+    ping(&trial.address, trial.ping_limit)
+        .map_err(|err| StoreError::of_ping(&err, trial.ping_limit))?;
     if since.elapsed() >= trial.limit {
         // Nobody waits any more, so the driver need not be sent there.
         return Err(StoreError::no_answer(trial.limit));

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use postgres::error::SqlState;
 
-use super::knock::is_time_out;
+use super::ping::is_time_out;
 use crate::report::Trouble;
 
 /// Code given to what the driver refuses by itself while connecting: a missing password, TLS that it cannot do, bad settings.
@@ -68,8 +68,8 @@ impl StoreError {
         error
     }
 
-    /// Judges a name that was not found or a knock that was not answered.
-    pub(super) fn of_knock(err: &io::Error, limit: Duration) -> StoreError {
+    /// Classifies the error of a name lookup or of a ping.
+    pub(super) fn of_ping(err: &io::Error, limit: Duration) -> StoreError {
         if is_time_out(err) {
             return StoreError::no_answer(limit);
         }
