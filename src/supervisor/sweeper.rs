@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use log::{info, warn};
 
-use crate::event::{Outcome, obituary};
+use crate::event::{Outcome, dead_letter_message};
 use crate::figure::counted;
 use crate::handler::Routes;
 use crate::in_hand::{InHand, Owner, Remains};
@@ -262,7 +262,7 @@ fn end(
                 let attempt = brief.attempts.saturating_add(1);
                 metrics.settled(routes.find(&brief.event_type), &charge.outcome, attempt);
                 if let Outcome::Dead { reason } = &charge.outcome {
-                    warn!("{}", obituary(brief.event_id, attempt, reason));
+                    warn!("{}", dead_letter_message(brief.event_id, attempt, reason));
                 }
             }
             // Gone or finished by somebody else.

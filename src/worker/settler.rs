@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::warn;
 
-use crate::event::{Outcome, obituary};
+use crate::event::{Outcome, dead_letter_message};
 use crate::pause::{Waits, pause};
 use crate::store::settle::{SettleBatch, Settlement, Verdict, Written};
 use crate::store::{Session, StoreError};
@@ -397,7 +397,10 @@ impl Settler<'_> {
                 .delivery_latency
                 .observe((finished.age + finished.claimed.elapsed()).as_secs_f64()),
             Outcome::Dead { reason } => {
-                warn!("{}", obituary(finished.event_id, finished.attempt, reason));
+                warn!(
+                    "{}",
+                    dead_letter_message(finished.event_id, finished.attempt, reason)
+                );
             }
             Outcome::Released => self.shared.ledger.gave_back(),
             Outcome::Retry { .. } => {}

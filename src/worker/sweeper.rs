@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, TryRecvError};
 use log::{debug, info, warn};
 
-use crate::event::{Outcome, obituary};
+use crate::event::{Outcome, dead_letter_message};
 use crate::figure::counted;
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, Settlement, Verdict, Written};
@@ -273,7 +273,10 @@ impl Sweeper<'_> {
             let outcome = &settlement.outcome;
             self.shared.metrics.settled(*route, outcome, *attempt);
             if let Outcome::Dead { reason } = outcome {
-                warn!("{}", obituary(settlement.event_id, *attempt, reason));
+                warn!(
+                    "{}",
+                    dead_letter_message(settlement.event_id, *attempt, reason)
+                );
             }
         }
     }
