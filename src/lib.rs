@@ -79,7 +79,7 @@
 //! `/ready`, `/api/status` and the page read it, and a pure function, [`health::readiness`], makes the reason of it. Troubles come
 //! from a small set, [`report::Trouble`]; what exactly was said stands in the log, when it begins, changes and ends.
 //!
-//! The start asks the same: what a person has to set right, the schema or a privilege, ends it with the remedy ([`store::Lack`]); a
+//! The start asks the same: what a person has to set right, the schema or a privilege, ends it with the remedy ([`store::MissingPrerequisite`]); a
 //! database that is away, only reads, or is locked is waited for.
 //!
 //! # Invariants

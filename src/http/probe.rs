@@ -22,7 +22,7 @@ use crate::health::{self, DaemonPhase, Finding, Health, WorkerState};
 use crate::incident::Incident;
 use crate::report::{Access, Trouble};
 use crate::store::dsn::Dsn;
-use crate::store::{Lack, Pool, StoreError, Timeouts};
+use crate::store::{MissingPrerequisite, Pool, StoreError, Timeouts};
 use crate::threads;
 
 /// An answer is shared for this long.
@@ -283,16 +283,20 @@ fn look(pool: &Pool) -> Option<Finding> {
 
 fn try_look(pool: &Pool) -> Result<Option<Finding>, StoreError> {
     let mut session = pool.get()?;
-    let Some(lack) = session.lack()? else {
+    let Some(missing) = session.missing_prerequisite()? else {
         return session.rehearse().map(|()| None);
     };
-    let trouble = match lack {
-        Lack::Schema(_) | Lack::OutOfReach(_) | Lack::Types(_) => Trouble::Schema,
-        Lack::Privileges { .. } | Lack::RowSecurity(_) => Trouble::PermissionDenied,
+    let trouble = match missing {
+        MissingPrerequisite::Schema(_)
+        | MissingPrerequisite::OutOfReach(_)
+        | MissingPrerequisite::Types(_) => Trouble::Schema,
+        MissingPrerequisite::Privileges { .. } | MissingPrerequisite::RowSecurity(_) => {
+            Trouble::PermissionDenied
+        }
     };
     Ok(Some(Finding {
         trouble,
-        detail: lack.to_string(),
+        detail: missing.to_string(),
     }))
 }
 

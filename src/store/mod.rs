@@ -48,7 +48,7 @@ pub use lease::{EventBrief, Lease};
 pub use out_of_reach::OutOfReach;
 pub use pool::{Kept, Pool, PooledSession};
 pub use publish::NewEvent;
-pub use readiness::Lack;
+pub use readiness::MissingPrerequisite;
 pub use session::{Limits, Session, Timeouts};
 pub use settle::{EventState, SettleBatch, Settlement, Verdict, Written};
 pub use stats::{Backlog, DeadByType, NotDue};

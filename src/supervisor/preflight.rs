@@ -12,7 +12,7 @@ use log::{info, warn};
 use crate::incident::Incident;
 use crate::pause::pause;
 use crate::store::dsn::Dsn;
-use crate::store::{self, Lack, StoreError, Timeouts};
+use crate::store::{self, MissingPrerequisite, StoreError, Timeouts};
 use crate::supervisor::FleetEvent;
 use crate::threads;
 
@@ -43,10 +43,12 @@ fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
                 return Ok(());
             }
             // The database may be another one than was meant.
-            Ok(Some(lack @ (Lack::Schema(_) | Lack::OutOfReach(_)))) => {
-                return Err(format!("{lack}; the database is {}", dsn.display()));
+            Ok(Some(
+                missing @ (MissingPrerequisite::Schema(_) | MissingPrerequisite::OutOfReach(_)),
+            )) => {
+                return Err(format!("{missing}; the database is {}", dsn.display()));
             }
-            Ok(Some(lack)) => return Err(lack.to_string()),
+            Ok(Some(missing)) => return Err(missing.to_string()),
             Err(error) if error.is_connection_lost() || error.is_transient() => {
                 if trouble.met(error.reason()) {
                     warn!("waiting for the database: {error}");
@@ -62,10 +64,10 @@ fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
     }
 }
 
-fn look(dsn: &Dsn, timeouts: &Timeouts) -> Result<Option<Lack>, StoreError> {
+fn look(dsn: &Dsn, timeouts: &Timeouts) -> Result<Option<MissingPrerequisite>, StoreError> {
     let mut session = store::connect(dsn, timeouts, "dispatchbox start")?;
-    let lack = session.lack()?;
-    if lack.is_none() {
+    let missing = session.missing_prerequisite()?;
+    if missing.is_none() {
         session.rehearse()?;
         if session.is_shared() {
             info!(
@@ -73,5 +75,5 @@ fn look(dsn: &Dsn, timeouts: &Timeouts) -> Result<Option<Lack>, StoreError> {
             );
         }
     }
-    Ok(lack)
+    Ok(missing)
 }

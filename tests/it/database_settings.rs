@@ -307,7 +307,7 @@ fn named<T, E: ToString>(what: &str, result: Result<T, E>) -> Result<T, String> 
 }
 
 fn deliver(told: &mut Told, session: &mut Session) -> Result<(), String> {
-    told.of("lack", session.lack())?;
+    told.of("lack", session.missing_prerequisite())?;
     told.of("rehearse", session.rehearse())?;
     told.of("check", schema::check(session))?;
     // It binds the session to the schema; the others do without.
