@@ -76,8 +76,8 @@
 //! One state, [`health`], has three writers: the supervisor's loop says where it and its workers stand, each worker reports what its
 //! own database calls come to, and the readiness probe does to no row what claiming and settling do to many: each second
 //! when it is asked, and every 5 s when it is not.
-//! `/ready`, `/api/status` and the page read it, and a pure function, [`health::readiness`], makes the reason of it. Troubles come
-//! from a small set, [`report::Trouble`]; what exactly was said stands in the log, when it begins, changes and ends.
+//! `/ready`, `/api/status` and the page read it, and a pure function, [`health::readiness`], makes the reason of it. Failures come
+//! from a small set, [`report::FailureKind`]; what exactly was said stands in the log, when it begins, changes and ends.
 //!
 //! The start asks the same: what a person has to set right, the schema or a privilege, ends it with the remedy ([`store::MissingPrerequisite`]); a
 //! database that is away, only reads, or is locked is waited for.

@@ -21,14 +21,15 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
-    /// Nobody knows yet: it has claimed nothing and met no trouble.
+    /// Nobody knows yet: it has claimed nothing and no call of it has failed.
     Untried,
     /// They get through.
     Granted,
     /// They have failed, or not returned, for so long, and none has got through since.
     Failing {
         /// The gravest of what they met.
-        trouble: Trouble,
+        #[serde(rename = "trouble")]
+        failure_kind: FailureKind,
         /// For how many milliseconds.
         for_ms: u64,
     },
@@ -40,7 +41,7 @@ impl Access {
         match self {
             Access::Untried => None,
             Access::Granted => Some(true),
-            Access::Failing { trouble, .. } => Some(trouble != Trouble::Unavailable),
+            Access::Failing { failure_kind, .. } => Some(failure_kind != FailureKind::Unavailable),
         }
     }
 }
@@ -48,7 +49,7 @@ impl Access {
 /// What keeps events from being claimed or settled, the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Trouble {
+pub enum FailureKind {
     /// There is no connection, or it is lost.
     Unavailable,
     /// The server only reads: a standby, or the old primary after a failover.
@@ -65,17 +66,17 @@ pub enum Trouble {
     Refused,
 }
 
-impl Trouble {
+impl FailureKind {
     /// A few words for a table or a page.
     pub fn text(self) -> &'static str {
         match self {
-            Trouble::Unavailable => "unavailable",
-            Trouble::ReadOnly => "read-only",
-            Trouble::Schema => "schema",
-            Trouble::PermissionDenied => "permission denied",
-            Trouble::TableLocked => "table locked",
-            Trouble::TimedOut => "timed out",
-            Trouble::Refused => "refused",
+            FailureKind::Unavailable => "unavailable",
+            FailureKind::ReadOnly => "read-only",
+            FailureKind::Schema => "schema",
+            FailureKind::PermissionDenied => "permission denied",
+            FailureKind::TableLocked => "table locked",
+            FailureKind::TimedOut => "timed out",
+            FailureKind::Refused => "refused",
         }
     }
 }
@@ -193,7 +194,7 @@ mod tests {
             phase: Phase::Draining,
             in_flight: 12,
             access: Access::Failing {
-                trouble: Trouble::TableLocked,
+                failure_kind: FailureKind::TableLocked,
                 for_ms: 2100,
             },
             turned_ms: 3,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::metrics::Fleet;
-use crate::report::{Access, Trouble};
+use crate::report::{Access, FailureKind};
 use history::History;
 
 /// All that the supervisor publishes.
@@ -130,7 +130,7 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// Of which kind it is.
-    pub trouble: Trouble,
+    pub failure_kind: FailureKind,
     /// What it is, with the remedy where one is known: for those who may know.
     pub detail: String,
 }
@@ -138,7 +138,7 @@ pub struct Finding {
 impl Finding {
     /// Says whether the database cannot be reached at all.
     pub fn is_away(&self) -> bool {
-        self.trouble == Trouble::Unavailable
+        self.failure_kind == FailureKind::Unavailable
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! A look does to no row what workers do to many, so it meets what they would meet, also while they have nothing to do. A database
 //! that cannot be reached is told at once; what a working connection refuses, a table that is locked for instance, only when it has
-//! lasted as long as a worker's trouble has to. The latter is told to the log here, with its remedy where one is known: workers that have
+//! lasted as long as a worker's failure has to. The latter is told to the log here, with its remedy where one is known: workers that have
 //! nothing to settle never meet it. That the database is away they notice by themselves, and tell.
 
 use std::io;
@@ -20,7 +20,7 @@ use log::{debug, info, warn};
 use crate::health::readiness::{FAILING_MIN, NotReady};
 use crate::health::{self, DaemonPhase, Finding, Health, WorkerState};
 use crate::incident::Incident;
-use crate::report::{Access, Trouble};
+use crate::report::{Access, FailureKind};
 use crate::store::dsn::Dsn;
 use crate::store::{MissingPrerequisite, Pool, StoreError, Timeouts};
 use crate::threads;
@@ -53,7 +53,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// What the log has been told of, by its remedy.
-    complaint: Incident<(Trouble, Option<String>)>,
+    complaint: Incident<(FailureKind, Option<String>)>,
     looked_at: Option<Instant>,
     looking_since: Option<Instant>,
     verdict: Verdict,
@@ -66,7 +66,7 @@ struct Verdict {
     has_looked: bool,
     /// What is told.
     told: Option<Finding>,
-    /// Since when looks find trouble.
+    /// Since when looks find a failure.
     since: Option<Instant>,
 }
 
@@ -126,7 +126,7 @@ impl Probe {
                 // A look that is out this long will not become good news for this asker.
                 state.verdict.has_looked = true;
                 state.verdict.told = Some(Finding {
-                    trouble: Trouble::Unavailable,
+                    failure_kind: FailureKind::Unavailable,
                     detail: "no answer in time".to_owned(),
                 });
                 self.shared.tell(&state);
@@ -235,7 +235,7 @@ impl State {
         {
             warn!(
                 "not ready: {}: {}",
-                NotReady::from(finding.trouble),
+                NotReady::from(finding.failure_kind),
                 finding.detail
             );
         }
@@ -244,21 +244,25 @@ impl State {
 
 impl Finding {
     /// What a person would do about it: one remedy may uncover the need of another.
-    fn remedy(&self) -> (Trouble, Option<String>) {
-        let has_remedy = matches!(self.trouble, Trouble::Schema | Trouble::PermissionDenied);
-        (self.trouble, has_remedy.then(|| self.detail.clone()))
+    fn remedy(&self) -> (FailureKind, Option<String>) {
+        let has_remedy = matches!(
+            self.failure_kind,
+            FailureKind::Schema | FailureKind::PermissionDenied
+        );
+        (self.failure_kind, has_remedy.then(|| self.detail.clone()))
     }
 
     /// Says whether the log is to hear of it from here: workers that meet it have told it, but know no remedy.
     fn is_ours_to_tell(&self, state: &health::State) -> bool {
         let is_failing =
             |worker: &WorkerState| matches!(worker.report, Some((Access::Failing { .. }, _)));
-        match self.trouble {
-            Trouble::Unavailable => false,
-            Trouble::Schema | Trouble::PermissionDenied => true,
-            Trouble::ReadOnly | Trouble::TableLocked | Trouble::TimedOut | Trouble::Refused => {
-                !state.workers.iter().any(is_failing)
-            }
+        match self.failure_kind {
+            FailureKind::Unavailable => false,
+            FailureKind::Schema | FailureKind::PermissionDenied => true,
+            FailureKind::ReadOnly
+            | FailureKind::TableLocked
+            | FailureKind::TimedOut
+            | FailureKind::Refused => !state.workers.iter().any(is_failing),
         }
     }
 }
@@ -275,7 +279,7 @@ fn look(pool: &Pool) -> Option<Finding> {
     found.unwrap_or_else(|error| {
         debug!("readiness: {error}");
         Some(Finding {
-            trouble: error.trouble(),
+            failure_kind: error.failure_kind(),
             detail: error.to_string(),
         })
     })
@@ -286,16 +290,16 @@ fn try_look(pool: &Pool) -> Result<Option<Finding>, StoreError> {
     let Some(missing) = session.missing_prerequisite()? else {
         return session.rehearse().map(|()| None);
     };
-    let trouble = match missing {
+    let failure_kind = match missing {
         MissingPrerequisite::Schema(_)
         | MissingPrerequisite::OutOfReach(_)
-        | MissingPrerequisite::Types(_) => Trouble::Schema,
+        | MissingPrerequisite::Types(_) => FailureKind::Schema,
         MissingPrerequisite::Privileges { .. } | MissingPrerequisite::RowSecurity(_) => {
-            Trouble::PermissionDenied
+            FailureKind::PermissionDenied
         }
     };
     Ok(Some(Finding {
-        trouble,
+        failure_kind,
         detail: missing.to_string(),
     }))
 }
@@ -306,19 +310,19 @@ mod tests {
 
     /// What is told after looks at these seconds.
     #[track_caller]
-    fn check(looks: &[(u64, Option<Trouble>)], told: &[Option<Trouble>]) {
+    fn check(looks: &[(u64, Option<FailureKind>)], told: &[Option<FailureKind>]) {
         let start = Instant::now();
         let mut verdict = Verdict::default();
-        let finding = |trouble| Finding {
-            trouble,
+        let finding = |failure_kind| Finding {
+            failure_kind,
             detail: String::new(),
         };
-        let after: Vec<Option<Trouble>> = looks
+        let after: Vec<Option<FailureKind>> = looks
             .iter()
-            .map(|&(second, trouble)| {
+            .map(|&(second, failure_kind)| {
                 let at = start + Duration::from_secs(second);
-                let told = verdict.found(trouble.map(finding), at, at);
-                told.map(|told| told.trouble)
+                let told = verdict.found(failure_kind.map(finding), at, at);
+                told.map(|told| told.failure_kind)
             })
             .collect();
         assert_eq!(after, told, "{looks:?}");
@@ -326,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_when_it_has_lasted_and_its_end_at_once() {
-        let locked = Some(Trouble::TableLocked);
+        let locked = Some(FailureKind::TableLocked);
         check(
             &[
                 (0, None),
@@ -342,13 +346,13 @@ mod tests {
 
     #[test]
     fn a_database_that_is_away_is_told_at_once() {
-        let away = Some(Trouble::Unavailable);
+        let away = Some(FailureKind::Unavailable);
         check(&[(0, None), (1, away), (2, None)], &[None, away, None]);
     }
 
     #[test]
-    fn a_first_look_and_another_trouble_are_told_at_once() {
-        let (locked, schema) = (Some(Trouble::TableLocked), Some(Trouble::Schema));
+    fn a_first_look_and_another_failure_kind_are_told_at_once() {
+        let (locked, schema) = (Some(FailureKind::TableLocked), Some(FailureKind::Schema));
         check(&[(0, locked), (1, schema)], &[locked, schema]);
     }
 }

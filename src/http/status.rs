@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::health::history::{History, Rates, Totals};
 use crate::health::{Published, State, Survey, WorkerState};
-use crate::report::{Access, Trouble};
+use crate::report::{Access, FailureKind};
 
 /// Event types that are shown with their number of dead events: the most frequent ones. Nobody reads more, and a mistake of a producer could
 /// make a type of each event.
@@ -66,7 +66,7 @@ fn worker(number: usize, worker: &WorkerState, now: Instant) -> Value {
         "set_aside": worker.set_aside,
         "stuck": worker.stuck,
         "db_connected": access.and_then(Access::is_connected) == Some(true),
-        "trouble": worker.trouble(now).map(Trouble::text),
+        "trouble": worker.failure_kind(now).map(FailureKind::text),
         "report_age_seconds": age,
     })
 }

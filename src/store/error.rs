@@ -12,7 +12,7 @@ use std::time::Duration;
 use postgres::error::SqlState;
 
 use super::ping::is_time_out;
-use crate::report::Trouble;
+use crate::report::FailureKind;
 
 /// Code given to what the driver refuses by itself while connecting: a missing password, TLS that it cannot do, bad settings.
 const REFUSED_BY_DRIVER: &str = "28000";
@@ -390,21 +390,21 @@ impl StoreError {
     }
 
     /// What it means for the work if it stays like this.
-    pub fn trouble(&self) -> Trouble {
+    pub fn failure_kind(&self) -> FailureKind {
         if self.has_code(&SqlState::READ_ONLY_SQL_TRANSACTION) {
-            Trouble::ReadOnly
+            FailureKind::ReadOnly
         } else if self.is_connection_lost() || self.is_connecting() {
-            Trouble::Unavailable
+            FailureKind::Unavailable
         } else if self.is_schema() {
-            Trouble::Schema
+            FailureKind::Schema
         } else if self.is_permission_denied() {
-            Trouble::PermissionDenied
+            FailureKind::PermissionDenied
         } else if self.is_lock_timeout() {
-            Trouble::TableLocked
+            FailureKind::TableLocked
         } else if self.kind == StoreErrorKind::TimedOut {
-            Trouble::TimedOut
+            FailureKind::TimedOut
         } else {
-            Trouble::Refused
+            FailureKind::Refused
         }
     }
 
@@ -561,22 +561,22 @@ mod tests {
     }
 
     #[test]
-    fn each_code_is_one_trouble() {
+    fn each_code_is_one_failure_kind() {
         let cases = [
-            ("08006", Trouble::Unavailable),
-            ("57P01", Trouble::Unavailable),
-            ("53300", Trouble::Unavailable),
-            ("25006", Trouble::ReadOnly),
-            ("42P01", Trouble::Schema),
-            ("42883", Trouble::Schema),
-            ("42501", Trouble::PermissionDenied),
-            ("55P03", Trouble::TableLocked),
-            ("57014", Trouble::TimedOut),
-            ("53100", Trouble::Refused),
-            ("22P02", Trouble::Refused),
+            ("08006", FailureKind::Unavailable),
+            ("57P01", FailureKind::Unavailable),
+            ("53300", FailureKind::Unavailable),
+            ("25006", FailureKind::ReadOnly),
+            ("42P01", FailureKind::Schema),
+            ("42883", FailureKind::Schema),
+            ("42501", FailureKind::PermissionDenied),
+            ("55P03", FailureKind::TableLocked),
+            ("57014", FailureKind::TimedOut),
+            ("53100", FailureKind::Refused),
+            ("22P02", FailureKind::Refused),
         ];
-        for (code, trouble) in cases {
-            assert_eq!(rejected(code).trouble(), trouble, "{code}");
+        for (code, failure_kind) in cases {
+            assert_eq!(rejected(code).failure_kind(), failure_kind, "{code}");
         }
     }
 

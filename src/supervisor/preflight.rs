@@ -33,11 +33,11 @@ pub(super) fn start(dsn: Dsn, timeouts: Timeouts, events: Sender<FleetEvent>) ->
 
 fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
     let mut wait = WAIT_FIRST;
-    let mut trouble = Incident::default();
+    let mut incident = Incident::default();
     loop {
         match look(dsn, timeouts) {
             Ok(None) => {
-                if trouble.over().is_some() {
+                if incident.over().is_some() {
                     info!("database is there");
                 }
                 return Ok(());
@@ -50,7 +50,7 @@ fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
             }
             Ok(Some(missing)) => return Err(missing.to_string()),
             Err(error) if error.is_connection_lost() || error.is_transient() => {
-                if trouble.met(error.reason()) {
+                if incident.met(error.reason()) {
                     warn!("waiting for the database: {error}");
                 }
             }

@@ -41,17 +41,17 @@ impl SelfProbe {
         let addresses = reachable(listening_on);
         tell(&published, false);
         threads::detach("self-probe", move || {
-            let mut trouble = Incident::from(FAILURES);
+            let mut incident = Incident::from(FAILURES);
             loop {
                 match ask_any(&addresses) {
                     Ok(()) => {
-                        if trouble.over().is_some() {
+                        if incident.over().is_some() {
                             info!("the HTTP port answers again");
                         }
                         tell(&published, true);
                     }
                     Err((address, error)) => {
-                        if trouble.met(()) {
+                        if incident.met(()) {
                             error!(
                                 "the HTTP port does not answer: {FAILURES} requests for http://{address}/health have failed, the last with: {error}"
                             );

@@ -71,7 +71,7 @@ impl Surveyor {
                 pool: Pool::new(dsn, timeouts, NonZeroU16::MIN, "dispatchbox surveyor"),
                 asked: Instant::now(),
                 front: Front::default(),
-                trouble: Incident::default(),
+                incident: Incident::default(),
             };
             surveys.run(&controlled, &routes, &published);
         })?;
@@ -98,7 +98,7 @@ struct Surveys {
     /// When the survey under way began; what it took to connect says nothing about the table.
     asked: Instant,
     front: Front,
-    trouble: Incident,
+    incident: Incident,
 }
 
 impl Surveys {
@@ -111,7 +111,7 @@ impl Surveys {
             self.asked = Instant::now();
             match self.take() {
                 Ok(survey) => {
-                    self.trouble.over();
+                    self.incident.over();
                     publish(survey, routes, published);
                 }
                 Err(error) => self.failed(&error),
@@ -169,7 +169,7 @@ impl Surveys {
 
     /// Says it where nobody else does: workers tell of a database that is away, but not of a right that only the surveyor lacks.
     fn failed(&mut self, error: &StoreError) {
-        if error.is_transient() || !self.trouble.met(()) {
+        if error.is_transient() || !self.incident.met(()) {
             debug!("{error}");
         } else {
             warn!("{error}; the metrics say nothing about backlog and dead events");

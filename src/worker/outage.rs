@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 
 use crate::incident::Incident;
-use crate::report::{Access, Trouble};
+use crate::report::{Access, FailureKind};
 use crate::store::StoreError;
 use crate::worker::stage::Stage;
 
@@ -61,7 +61,7 @@ struct Standing {
     /// It has met the outage and not got through since.
     is_cut_off: bool,
     /// What its calls fail with, and since when none has got through.
-    failing: Option<(Trouble, Instant)>,
+    failing: Option<(FailureKind, Instant)>,
 }
 
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Outage {
     pub(super) fn failed(&self, stage: Stage, error: &StoreError, since: Instant) {
         let now = Instant::now();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.stages[stage as usize].fails(stage, error.trouble(), now);
+        known.stages[stage as usize].fails(stage, error.failure_kind(), now);
         if error.is_connection_lost() || error.is_connecting() && error.is_transient() {
             known.is_away(stage, error, since, now);
         } else if known.is_refused(stage, error.reason(), now) {
@@ -103,10 +103,10 @@ impl Outage {
             .stages
             .iter()
             .filter_map(|stage| stage.failing)
-            .min_by_key(|&(trouble, _)| trouble);
-        let (trouble, since) = match failing {
-            Some((trouble, since)) => (trouble, since.elapsed()),
-            None if longest_call >= STUCK_AFTER => (Trouble::TimedOut, longest_call),
+            .min_by_key(|&(failure_kind, _)| failure_kind);
+        let (failure_kind, since) = match failing {
+            Some((failure_kind, since)) => (failure_kind, since.elapsed()),
+            None if longest_call >= STUCK_AFTER => (FailureKind::TimedOut, longest_call),
             None => {
                 let fetcher = &known.stages[Stage::Fetcher as usize];
                 return fetcher
@@ -115,7 +115,10 @@ impl Outage {
             }
         };
         let for_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        Access::Failing { trouble, for_ms }
+        Access::Failing {
+            failure_kind,
+            for_ms,
+        }
     }
 }
 
@@ -186,17 +189,17 @@ impl Known {
 impl Standing {
     /// Only the fetcher can tell that a table is locked, or too slow: for the others it may be a single row, which keeps nobody waiting
     /// but itself.
-    fn fails(&mut self, stage: Stage, trouble: Trouble, now: Instant) {
-        let is_about_all = match trouble {
-            Trouble::Unavailable | Trouble::ReadOnly | Trouble::Schema => true,
-            Trouble::PermissionDenied
-            | Trouble::TableLocked
-            | Trouble::TimedOut
-            | Trouble::Refused => matches!(stage, Stage::Fetcher),
+    fn fails(&mut self, stage: Stage, failure_kind: FailureKind, now: Instant) {
+        let is_about_all = match failure_kind {
+            FailureKind::Unavailable | FailureKind::ReadOnly | FailureKind::Schema => true,
+            FailureKind::PermissionDenied
+            | FailureKind::TableLocked
+            | FailureKind::TimedOut
+            | FailureKind::Refused => matches!(stage, Stage::Fetcher),
         };
         if is_about_all {
             let since = self.failing.map_or(now, |(_, since)| since);
-            self.failing = Some((trouble, since));
+            self.failing = Some((failure_kind, since));
         }
     }
 }
@@ -304,14 +307,14 @@ mod tests {
         assert!(matches!(
             outage.access(Duration::ZERO),
             Access::Failing {
-                trouble: Trouble::TimedOut,
+                failure_kind: FailureKind::TimedOut,
                 ..
             }
         ));
     }
 
     #[test]
-    fn a_call_that_is_out_for_long_is_trouble_and_one_that_was_never_made_is_unknown() {
+    fn a_call_that_is_out_for_long_is_a_failure_and_one_that_was_never_made_is_unknown() {
         let outage = Outage::default();
         assert_eq!(outage.access(Duration::ZERO), Access::Untried);
         assert!(matches!(outage.access(STUCK_AFTER), Access::Failing { .. }));
