@@ -12,7 +12,7 @@
 //!  ├─ http        guard → tiny_http: / (the page) /health /ready /metrics /api
 //!  ├─ signals     SIGTERM SIGINT SIGHUP → channel
 //!  ├─ sweeper     ends the leases of a worker that died
-//!  ├─ surveyor    counts backlog and dead events
+//!  ├─ statistics  counts backlog and dead events (the thread `surveyor`)
 //!  ├─ self-probe  asks our own /health over the public port
 //!  ├─ probe       looks whether events could be delivered, for /ready
 //!  ├─ line-watch  cuts the lines of database calls that are never answered (workers run this thread, too)

@@ -20,7 +20,7 @@ pub struct Published {
     pub health: Health,
     fleet: Arc<Mutex<Fleet>>,
     /// `None` before the first.
-    survey: Arc<Mutex<Option<Survey>>>,
+    statistics: Arc<Mutex<Option<TableStatistics>>>,
     history: Arc<Mutex<History>>,
 }
 
@@ -30,7 +30,7 @@ impl Published {
         Published {
             health: Health::new(processes),
             fleet: Arc::new(Mutex::new(Fleet::new(processes))),
-            survey: Arc::default(),
+            statistics: Arc::default(),
             history: Arc::new(Mutex::new(History::new(Instant::now()))),
         }
     }
@@ -45,23 +45,23 @@ impl Published {
         lock(&self.history)
     }
 
-    /// Publishes what a survey of the table has found.
-    pub fn surveyed(&self, survey: Survey) {
-        *lock(&self.survey) = Some(survey);
+    /// Publishes new statistics of the table.
+    pub fn publish_statistics(&self, statistics: TableStatistics) {
+        *lock(&self.statistics) = Some(statistics);
     }
 
-    /// What the last survey found, unless it is too old to say anything about now: while the database is away nobody knows.
-    pub fn fresh_survey(&self) -> Option<Survey> {
-        lock(&self.survey)
+    /// The last statistics of the table, unless they are too old to describe its present state, for example while the database is away.
+    pub fn fresh_statistics(&self) -> Option<TableStatistics> {
+        lock(&self.statistics)
             .clone()
-            .filter(|survey| survey.taken_at.elapsed() < Survey::FRESH)
+            .filter(|statistics| statistics.taken_at.elapsed() < TableStatistics::FRESH)
     }
 }
 
-/// What waits and what is dead in the table, counted now and then by one process at a bounded cost.
+/// The numbers of waiting and dead events in the table, which the supervisor collects from time to time at a bounded cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Survey {
-    /// Due events that nobody has claimed, counted no further than the cap.
+pub struct TableStatistics {
+    /// Due events that no lease names, counted no further than the cap.
     pub backlog: u64,
     /// Events that cannot be read, and are passed over.
     pub unreadable: u64,
@@ -80,12 +80,12 @@ pub struct Survey {
     pub dead: Option<Vec<(String, u64)>>,
     /// There may be more dead events than were counted.
     pub is_dead_capped: bool,
-    /// When it was taken.
+    /// When the events were counted.
     pub taken_at: Instant,
 }
 
-impl Survey {
-    /// Older than this it says nothing about now: longer than the longest wait between two surveys.
+impl TableStatistics {
+    /// Statistics older than this do not describe the present state. It exceeds the longest wait between two collections.
     pub const FRESH: Duration = Duration::from_mins(1);
 }
 
@@ -234,10 +234,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_survey_says_nothing_about_now() {
+    fn old_statistics_say_nothing_about_now() {
         let published = Published::new(1);
         let publish = |age: Duration| {
-            let survey = Survey {
+            let statistics = TableStatistics {
                 backlog: 7,
                 unreadable: 0,
                 is_backlog_capped: false,
@@ -251,15 +251,17 @@ mod tests {
                     .checked_sub(age)
                     .expect("a machine runs for longer before it runs tests"),
             };
-            published.surveyed(survey);
+            published.publish_statistics(statistics);
         };
-        assert_eq!(published.fresh_survey(), None);
+        assert_eq!(published.fresh_statistics(), None);
 
         publish(Duration::from_secs(1));
-        let fresh = published.fresh_survey().map(|survey| survey.backlog);
+        let fresh = published
+            .fresh_statistics()
+            .map(|statistics| statistics.backlog);
         assert_eq!(fresh, Some(7));
 
-        publish(Survey::FRESH);
-        assert_eq!(published.fresh_survey(), None);
+        publish(TableStatistics::FRESH);
+        assert_eq!(published.fresh_statistics(), None);
     }
 }

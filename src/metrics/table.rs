@@ -1,4 +1,4 @@
-//! What the last survey of the table found, as gauges.
+//! The last statistics of the table, as gauges.
 //!
 //! They are left out once it is too old: a number from before an outage would look like the present, and an alert on a missing gauge is
 //! one line of Prometheus (`absent`).
@@ -12,7 +12,7 @@ use super::Kind;
 use super::families::{family, metric, to_f64};
 use crate::report::Value;
 
-/// The table as a survey found it.
+/// The statistics of the table at one moment.
 #[derive(Debug, Clone)]
 pub struct TableGauges {
     /// Due events that nobody has claimed.
@@ -89,7 +89,7 @@ mod tests {
 
     fn shown(valid: Duration, dead: Option<BTreeMap<String, u64>>) -> String {
         let mut fleet = Fleet::new(1);
-        fleet.surveyed(TableGauges {
+        fleet.set_table(TableGauges {
             backlog: 7,
             unreadable: 0,
             is_backlog_capped: false,

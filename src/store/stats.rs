@@ -48,9 +48,10 @@ pub struct DeadByType {
 }
 
 impl Session {
-    /// Makes this session's plans independent of statistics, once: whatever the table holds, a survey walks an index that ends at its limit.
-    pub fn set_up_surveys(&mut self) -> Result<(), StoreError> {
-        let sql = include_str!("../../sql/survey_set_up.sql");
+    /// Makes the plans of this session independent of the planner's statistics, once: whatever the table holds, each count walks an index
+    /// and ends at its limit.
+    pub fn set_up_statistics(&mut self) -> Result<(), StoreError> {
+        let sql = include_str!("../../sql/statistics_set_up.sql");
         if self.is_bound(sql) {
             return Ok(());
         }
@@ -58,10 +59,10 @@ impl Session {
     }
 
     /// Counts up to `limit` due events that nobody has claimed, from `from` on.
-    pub fn survey_backlog(&mut self, from: &Position, limit: u32) -> Result<Backlog, StoreError> {
+    pub fn count_backlog(&mut self, from: &Position, limit: u32) -> Result<Backlog, StoreError> {
         let claimed: Vec<(i64, bool)> = self.query(
             "list the claimed events",
-            include_str!("../../sql/survey_claimed.sql"),
+            include_str!("../../sql/statistics_claimed.sql"),
             &[],
             |row| Ok((row.try_get(0)?, row.try_get(1)?)),
         )?;
@@ -70,7 +71,7 @@ impl Session {
         let claimed: Vec<i64> = claimed.into_iter().map(|(id, _)| id).collect();
         let found = self.query(
             "count the backlog",
-            include_str!("../../sql/survey_backlog.sql"),
+            include_str!("../../sql/statistics_backlog.sql"),
             &[&claimed, &from.next_run_at, &from.id, &i64::from(limit)],
             |row| {
                 let n_events = u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0);
@@ -95,10 +96,10 @@ impl Session {
     }
 
     /// Counts up to `limit` events that are not due yet.
-    pub fn survey_not_due(&mut self, limit: u32) -> Result<NotDue, StoreError> {
+    pub fn count_not_due(&mut self, limit: u32) -> Result<NotDue, StoreError> {
         let found = self.query(
             "count the events that are not due",
-            include_str!("../../sql/survey_not_due.sql"),
+            include_str!("../../sql/statistics_not_due.sql"),
             &[&i64::from(limit)],
             |row| {
                 let n_events = u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0);
@@ -115,9 +116,9 @@ impl Session {
     }
 
     /// Counts the newest `limit` dead events by type.
-    pub fn survey_dead(&mut self, limit: u32) -> Result<DeadByType, StoreError> {
-        let by_type = include_str!("../../sql/survey_dead.sql");
-        let bare = include_str!("../../sql/survey_dead_bare.sql");
+    pub fn count_dead_by_type(&mut self, limit: u32) -> Result<DeadByType, StoreError> {
+        let by_type = include_str!("../../sql/statistics_dead.sql");
+        let bare = include_str!("../../sql/statistics_dead_bare.sql");
         let counts = match self.count_dead_by(by_type, limit) {
             Err(error) if error.is_refusal() => self.count_dead_by(bare, limit)?,
             counts => counts?,

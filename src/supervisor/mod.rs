@@ -13,8 +13,8 @@ mod refusal;
 mod self_probe;
 mod slot;
 mod start;
+mod statistics_collector;
 mod summary;
-mod surveyor;
 mod sweeper;
 
 pub use event::FleetEvent;
@@ -42,7 +42,7 @@ use orphan_recovery::OrphanRecovery;
 use publisher::Publisher;
 use self_probe::SelfProbe;
 use slot::{Identity, Slot};
-use surveyor::Surveyor;
+use statistics_collector::StatisticsCollector;
 use sweeper::{Dead, Sweeper};
 
 /// Rhythm of restarts, of the look at silent workers, and of reaping orphans.
@@ -67,7 +67,7 @@ pub struct Supervisor {
     publisher: Publisher,
     signals: SignalThread,
     sweeper: Sweeper,
-    surveyor: Surveyor,
+    statistics_collector: StatisticsCollector,
     /// Ends with this.
     _self_probe: Option<SelfProbe>,
     events: Receiver<FleetEvent>,
@@ -109,7 +109,7 @@ impl Supervisor {
                 break (code, is_hasty);
             }
         };
-        self.surveyor.stop();
+        self.statistics_collector.stop();
         self.sweeper.stop(if is_hasty {
             HASTY_SWEEP_MAX
         } else {
@@ -158,7 +158,7 @@ impl Supervisor {
         self.phase = Phase::Running;
         self.publisher.phase(DaemonPhase::Running);
         info!("started: the database is there, and holds and allows all that is needed");
-        self.surveyor.begin();
+        self.statistics_collector.begin();
         for dead in self.orphan_recovery.take_all() {
             self.sweeper.sweep(dead);
         }

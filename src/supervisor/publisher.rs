@@ -94,16 +94,18 @@ impl Publisher {
         if !history.is_due(now) {
             return;
         }
-        let survey = self.published.fresh_survey();
+        let statistics = self.published.fresh_statistics();
         let state = self.published.health.state();
         let levels = Levels {
             in_flight: state.workers.iter().map(|worker| worker.in_flight).sum(),
-            backlog: survey.as_ref().map(|survey| survey.backlog),
-            oldest_due_age: survey.as_ref().map(|survey| survey.oldest_due_age),
+            backlog: statistics.as_ref().map(|statistics| statistics.backlog),
+            oldest_due_age: statistics
+                .as_ref()
+                .map(|statistics| statistics.oldest_due_age),
         };
         let totals = self.totals();
         history.observe(now, totals, levels);
-        self.summary.tell(now, totals, survey.as_ref());
+        self.summary.tell(now, totals, statistics.as_ref());
     }
 
     fn totals(&self) -> Totals {

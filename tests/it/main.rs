@@ -118,14 +118,14 @@ mod settle;
 mod signals;
 /// Finished events in front of the next due one, in steps.
 mod skip;
+/// What counts as backlog, what counting costs, and that it delays no other work.
+mod statistics;
 /// What /api/status tells after known work, and while nothing can be done.
 mod status;
 /// The command `status`: what a daemon tells, what the database tells where none answers.
 mod status_cli;
 /// Workers that die, are killed, or never get on; what a supervisor leaves to the next one.
 mod supervisor;
-/// What counts as backlog, what counting costs, and that it is in nobody's way.
-mod survey;
 /// Tables that are not quite as we would have made them.
 mod unfit;
 /// Events that cannot be read: passed over, named, looked at again.

@@ -1,7 +1,7 @@
 //! `dispatchbox status`: how the daemon and its work stand, once or again and again.
 //!
 //! The daemon tells most of it, from what it knows anyway, so that watching costs it and the database next to nothing. What it leaves open (it
-//! does not answer, or has no fresh survey of the table) is asked of the database, if that is known. Nothing is hidden: who did not answer is
+//! does not answer, or has no fresh statistics of the table) is asked of the database, if that is known. Nothing is hidden: who did not answer is
 //! said, with the reason.
 
 mod daemon;
