@@ -104,7 +104,7 @@ struct Collection {
 }
 
 impl Collection {
-    /// Collection after the first word of its control, until that is disconnected.
+    /// Collects from the first message of `control` on, until that channel is disconnected.
     fn run(&mut self, control: &Receiver<()>, routes: &Routes, published: &Published) {
         if control.recv().is_err() {
             return;
