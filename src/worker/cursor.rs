@@ -219,8 +219,8 @@ impl Cursors {
     /// Notes how far a look that skips what is finished came.
     pub(super) fn skipped(&mut self, look: &Look, skipped: &Skipped, took: Duration) {
         if let Some(reach) = look.skip {
-            let ground = &mut self.stretches[look.purpose as usize].ground;
-            ground.skipped(reach, skipped, took);
+            let skip = &mut self.stretches[look.purpose as usize].skip;
+            skip.skipped(reach, skipped, took);
         }
         let looked = Looked {
             claimed: None,
@@ -254,8 +254,8 @@ impl Cursors {
             cursor.is_at_end = looked.reached.is_none() && full.is_none();
             cursor.is_dense = has_more;
             let reached = full.map_or(looked.reached.unwrap_or(end), |&(_, position)| position);
-            // A few stragglers do not send the next look back over the ground that was passed already; when there were more than could be
-            // taken, it goes on behind the last of them.
+            // A few late events behind the cursor do not move it back, so that the next look does not read the same entries again. If the
+            // look found more of them than it could take, the next one goes on behind the last that it took.
             if has_more || reached.is_behind(&cursor.position) {
                 cursor.position = reached;
             }
@@ -282,7 +282,7 @@ impl Cursors {
     /// Notes that a look took longer than it may: the next one from there reads less, and others come first for as long as it took.
     pub(super) fn failed(&mut self, look: &Look, took: Duration) {
         let stretch = &mut self.stretches[look.purpose as usize];
-        stretch.ground.failed(look.skip, took);
+        stretch.skip.failed(look.skip, took);
         if let (None, Some(entries)) = (look.skip, look.stretch) {
             stretch.failed(entries);
         }
@@ -308,8 +308,8 @@ impl Cursors {
         self.front.not_before = Instant::now();
     }
 
-    /// Says whether one of these groups has not come to the end of what is due.
-    pub(super) fn has_ground_left(&self, groups: &[usize]) -> bool {
+    /// Says whether the cursor of one of these groups has not reached the end of the due events.
+    pub(super) fn has_more(&self, groups: &[usize]) -> bool {
         groups.iter().any(|&group| !self.groups[group].is_at_end)
     }
 
@@ -320,7 +320,7 @@ impl Cursors {
             after,
             groups,
             stretch: (self.groups.len() > 1 || self.is_careful).then_some(stretch.entries),
-            skip: stretch.ground.is_skipped.then_some(stretch.ground.reach),
+            skip: stretch.skip.is_skipped.then_some(stretch.skip.reach),
             is_recent,
         }
     }
@@ -348,7 +348,7 @@ impl Cursors {
             not_before: now + pause(took, FRONT_SHARE, FRONT_PAUSE_MAX),
         };
         if self.front.at == Position::FRONT {
-            self.stretches[Purpose::Front as usize].ground.begins_anew();
+            self.stretches[Purpose::Front as usize].skip.begins_anew();
         }
     }
 }
@@ -361,7 +361,7 @@ fn pause(took: Duration, share: u32, max: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::ground::DEAR;
+    use crate::worker::skip::DEAR;
     use crate::worker::stretch::{ENTRIES_FIRST, ENTRIES_MAX};
 
     const DEAR_LOOK: Duration = Duration::from_hours(1);
@@ -380,7 +380,7 @@ mod tests {
     fn next(cursors: &mut Cursors, runnable: &[usize]) -> Look {
         cursors
             .next(runnable, Instant::now())
-            .expect("there is ground left")
+            .expect("there is more to read")
     }
 
     fn before_an_event(micros: i64) -> Skipped {
@@ -497,7 +497,7 @@ mod tests {
         cursors.looked(&step, &reaching(2_000), &[], false, DEAR_LOOK);
 
         assert_eq!(next(&mut cursors, &[REST]).after, Position::at(5));
-        assert!(cursors.has_ground_left(&[REST]));
+        assert!(cursors.has_more(&[REST]));
     }
 
     #[test]
@@ -577,7 +577,7 @@ mod tests {
         };
         cursors.skipped(&skip, &skipped, Duration::ZERO);
 
-        assert!(!cursors.has_ground_left(&[REST]));
+        assert!(!cursors.has_more(&[REST]));
         let later = Instant::now() + PAUSE_MAX;
         let look = cursors.next(&[REST], later).expect("it is looked again");
         assert_eq!((look.skip, look.stretch), (None, None));

@@ -220,7 +220,7 @@ impl<'a> Fetcher<'a> {
             return Ok(Turn::Empty);
         };
         let n_found = self.look(&look, &rooms)?;
-        Ok(if self.cursors.has_ground_left(&runnable) {
+        Ok(if self.cursors.has_more(&runnable) {
             Turn::More
         } else if n_found == 0 {
             Turn::Empty

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::worker::ground::{CHEAP, DEAR, Ground};
+use crate::worker::skip::{CHEAP, DEAR, Skip};
 
 /// Entries that a look reads at first: as many as a large claim takes, and some that others hold.
 pub(super) const ENTRIES_FIRST: i32 = 1_000;
@@ -23,8 +23,8 @@ pub(super) struct Stretch {
     most: i32,
     /// Looks in a row that were not dear.
     n_good: u8,
-    /// What stands in front of the events that it reads.
-    pub(super) ground: Ground,
+    /// How the finished events before the due ones are skipped.
+    pub(super) skip: Skip,
 }
 
 impl Stretch {
@@ -32,7 +32,7 @@ impl Stretch {
         entries: ENTRIES_FIRST,
         most: ENTRIES_MAX,
         n_good: 0,
-        ground: Ground::FIRST,
+        skip: Skip::FIRST,
     };
 
     /// More is tried again after so many good looks: where it fails each time, that costs one look in nine.
