@@ -187,7 +187,7 @@ impl Handlers {
         self.registered
             .iter()
             .chain(&self.hidden)
-            .find(|(known, _)| known == name)
+            .find(|(existing, _)| existing == name)
             .map(|(_, handler)| handler)
     }
 }

@@ -83,10 +83,10 @@ impl Process {
                 tail: Tail::default(),
                 is_reaped: false,
             }),
-            Err(err) => {
+            Err(error) => {
                 let _ = kill_process_group(pid_of(&child), Signal::KILL);
                 let _ = child.wait();
-                Err(err)
+                Err(error)
             }
         }
     }
@@ -171,7 +171,7 @@ impl Process {
         match poll(&mut fds, limit.as_ref()) {
             // A signal came in between: nothing is ready, and the caller looks at the time again.
             Ok(_) | Err(Errno::INTR) => (),
-            Err(err) => return Err(err.into()),
+            Err(error) => return Err(error.into()),
         }
         let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
         Ok(Ready {
@@ -188,7 +188,7 @@ impl Process {
         };
         match self.tail.read_from(output) {
             Ok(n) if n > 0 => true,
-            Err(err) if is_passing(&err) => false,
+            Err(error) if is_passing(&error) => false,
             Ok(_) | Err(_) => {
                 self.output = None;
                 false
@@ -209,7 +209,7 @@ impl Process {
         let Some(pipe) = &mut self.input else { return };
         match pipe.write(input) {
             Ok(n) => *input = &input[n..],
-            Err(err) if is_passing(&err) => return,
+            Err(error) if is_passing(&error) => return,
             // The child closed its input: it has what it wants, and its exit status says what came of it.
             Err(_) => *input = &[],
         }
@@ -281,9 +281,9 @@ fn set_nonblocking(pipe: &impl AsFd) -> io::Result<()> {
     Ok(rustix::io::ioctl_fionbio(pipe, true)?)
 }
 
-fn is_passing(err: &io::Error) -> bool {
+fn is_passing(error: &io::Error) -> bool {
     matches!(
-        err.kind(),
+        error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
 }

@@ -291,16 +291,16 @@ fn check_names(handlers: &Handlers) -> Result<(), RouteError> {
 }
 
 fn unknown(name: &str, handlers: &Handlers) -> String {
-    let known: Vec<String> = BUILT_IN
+    let built_in_names: Vec<String> = BUILT_IN
         .iter()
         .copied()
         .chain(handlers.names())
-        .map(|known| format!("`{known}`"))
+        .map(|name| format!("`{name}`"))
         .collect();
     format!(
         "there is no handler `{name}`{}; there are {}",
         did_you_mean(name, BUILT_IN.iter().copied().chain(handlers.names())),
-        known.join(", ")
+        built_in_names.join(", ")
     )
 }
 

@@ -79,7 +79,7 @@ impl UrlFile {
             state.taken = Some(stamp);
             Ok(())
         });
-        let complaint = result.err().map(|err| err.to_string());
+        let complaint = result.err().map(|error| error.to_string());
         if let Some(complaint) = &complaint
             && state.complaint.as_ref() != Some(complaint)
         {

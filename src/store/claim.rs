@@ -137,17 +137,17 @@ impl Session {
     /// Puts edges between event types into the order of this database, and leaves out those that its encoding lacks.
     pub fn sort_bounds(&mut self, bounds: &[String]) -> Result<Vec<String>, StoreError> {
         const DOING: &str = "sort the event types of the routes";
-        let mut known: Vec<String> = Vec::with_capacity(bounds.len());
+        let mut encodable: Vec<String> = Vec::with_capacity(bounds.len());
         for bound in bounds {
             // One by one: a character without equivalent fails the statement that holds it.
             match self.query(DOING, "select $1::text", &[bound], |row| row.try_get(0)) {
-                Ok(mut texts) => known.append(&mut texts),
+                Ok(mut texts) => encodable.append(&mut texts),
                 Err(error) if error.is_untranslatable() => {}
                 Err(error) => return Err(error),
             }
         }
         let sql = "select t from unnest($1::text[]) t order by t collate \"C\"";
-        self.query(DOING, sql, &[&known], |row| row.try_get(0))
+        self.query(DOING, sql, &[&encodable], |row| row.try_get(0))
     }
 
     /// Claims due events under one new lease; `None` when nothing is due that no lease names.

@@ -46,13 +46,13 @@ pub fn connect_by(
     timeouts: &Timeouts,
     application_name: &str,
 ) -> Result<Session, StoreError> {
-    let known = dsn.newest();
-    let refused = match connect_once(resolver, &known, timeouts, application_name)? {
+    let newest = dsn.newest();
+    let refused = match connect_once(resolver, &newest, timeouts, application_name)? {
         Ok(session) => return Ok(session),
         Err(failures) if failures.is_login_refused() => failures,
         Err(failures) => return Err(failures.into_error()),
     };
-    let Some(changed) = known.read_again() else {
+    let Some(changed) = newest.read_again() else {
         return Err(refused.into_error());
     };
     match connect_once(resolver, &changed, timeouts, application_name)? {
@@ -84,7 +84,7 @@ fn connect_once(
     let find = |name: &str, port: u16, limit: Duration| {
         let name = name.to_owned();
         within(limit, move || {
-            resolver(&name, port).map_err(|err| StoreError::of_ping(&err, limit))
+            resolver(&name, port).map_err(|error| StoreError::of_ping(&error, limit))
         })
     };
     let timeouts = *timeouts;
@@ -148,7 +148,7 @@ fn configure(dsn: &Dsn, timeouts: &Timeouts, application_name: &str) -> Result<C
     let mut config = dsn
         .without_options()
         .to_postgres()
-        .map_err(|err| StoreError::of_dsn(&err))?;
+        .map_err(|error| StoreError::of_dsn(&error))?;
     let given = config.get_application_name().unwrap_or_default();
     let name = full_name(given, application_name);
     config.application_name(&name);
@@ -180,7 +180,7 @@ fn full_name(given: &str, ours: &str) -> String {
 fn open(trial: &Trial, options: &str, timeouts: &Timeouts) -> Result<Tried<Session>, StoreError> {
     let since = Instant::now();
     ping(&trial.address, trial.ping_limit)
-        .map_err(|err| StoreError::of_ping(&err, trial.ping_limit))?;
+        .map_err(|error| StoreError::of_ping(&error, trial.ping_limit))?;
     if since.elapsed() >= trial.limit {
         // Nobody waits any more, so the driver need not be sent there.
         return Err(StoreError::no_answer(trial.limit));

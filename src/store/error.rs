@@ -43,11 +43,11 @@ pub enum StoreErrorKind {
 
 impl StoreError {
     /// Judges the failure of a statement; `doing` completes "could not".
-    pub(crate) fn of_statement(doing: &'static str, err: &postgres::Error) -> StoreError {
-        let code = err.code().cloned();
+    pub(crate) fn of_statement(doing: &'static str, error: &postgres::Error) -> StoreError {
+        let code = error.code().cloned();
         let kind = match &code {
             Some(code) => kind_of(code.code()),
-            None if err.is_closed() || has_io_cause(err) => StoreErrorKind::Unavailable,
+            None if error.is_closed() || has_io_cause(error) => StoreErrorKind::Unavailable,
             // An answer that is not what the statement promises, a column of another type for example.
             None => StoreErrorKind::Rejected(SqlState::DATATYPE_MISMATCH.code().to_owned()),
         };
@@ -55,13 +55,13 @@ impl StoreError {
             doing,
             kind,
             code,
-            cause: cause_of(err),
+            cause: cause_of(error),
         }
     }
 
     /// Judges the failure of a connection attempt.
-    pub(crate) fn of_connect(err: &postgres::Error) -> StoreError {
-        let mut error = StoreError::of_statement(DOING_CONNECT, err);
+    pub(crate) fn of_connect(error: &postgres::Error) -> StoreError {
+        let mut error = StoreError::of_statement(DOING_CONNECT, error);
         if error.code.is_none() && error.kind != StoreErrorKind::Unavailable {
             error.kind = StoreErrorKind::Rejected(REFUSED_BY_DRIVER.to_owned());
         }
@@ -69,11 +69,11 @@ impl StoreError {
     }
 
     /// Classifies the error of a name lookup or of a ping.
-    pub(super) fn of_ping(err: &io::Error, limit: Duration) -> StoreError {
-        if is_time_out(err) {
+    pub(super) fn of_ping(error: &io::Error, limit: Duration) -> StoreError {
+        if is_time_out(error) {
             return StoreError::no_answer(limit);
         }
-        StoreError::unavailable(DOING_CONNECT, io_cause(err))
+        StoreError::unavailable(DOING_CONNECT, io_cause(error))
     }
 
     /// Nobody has answered for as long as we were to wait.
@@ -101,10 +101,10 @@ impl StoreError {
             (Some(cause), 1) => (*cause).clone(),
             (None, _) => "no host is named".to_owned(),
             _ => {
-                let told = failures
+                let texts = failures
                     .iter()
                     .map(|(address, error)| format!("{address}: {}", error.cause));
-                told.collect::<Vec<_>>().join("; ")
+                texts.collect::<Vec<_>>().join("; ")
             }
         };
         // What a server has said tells more than that another one is not there.
@@ -116,12 +116,12 @@ impl StoreError {
     }
 
     /// A connection description that the driver does not take.
-    pub(crate) fn of_dsn(err: &super::dsn::DsnError) -> StoreError {
+    pub(crate) fn of_dsn(error: &super::dsn::DsnError) -> StoreError {
         StoreError {
             doing: DOING_CONNECT,
             kind: StoreErrorKind::Rejected(REFUSED_BY_DRIVER.to_owned()),
             code: None,
-            cause: err.to_string(),
+            cause: error.to_string(),
         }
     }
 
@@ -455,20 +455,21 @@ fn is_session_stale(code: &str) -> bool {
         || code == SqlState::FEATURE_NOT_SUPPORTED.code()
 }
 
-fn has_io_cause(err: &postgres::Error) -> bool {
-    err.source()
+fn has_io_cause(error: &postgres::Error) -> bool {
+    error
+        .source()
         .is_some_and(<dyn std::error::Error>::is::<io::Error>)
 }
 
 /// Finds the words for what really happened: the deepest cause.
-fn cause_of(err: &postgres::Error) -> String {
-    if let Some(db) = err.as_db_error() {
+fn cause_of(error: &postgres::Error) -> String {
+    if let Some(db) = error.as_db_error() {
         return match plain_detail(db) {
             Some(detail) => format!("{} ({detail})", db.message()),
             None => db.message().to_owned(),
         };
     }
-    let mut cause: &dyn std::error::Error = err;
+    let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
@@ -487,10 +488,10 @@ fn plain_detail(db: &postgres::error::DbError) -> Option<&str> {
 }
 
 /// Words a failure of the system as part of a sentence: "connection refused" instead of "Connection refused (os error 111)".
-pub(crate) fn io_cause(err: &io::Error) -> String {
-    let text = err.to_string();
+pub(crate) fn io_cause(error: &io::Error) -> String {
+    let text = error.to_string();
     match text.split_once(" (os error ") {
-        Some((words, _)) if err.raw_os_error().is_some() => {
+        Some((words, _)) if error.raw_os_error().is_some() => {
             let mut chars = words.chars();
             let first = chars.next().map(|first| first.to_ascii_lowercase());
             first.into_iter().chain(chars).collect()
@@ -582,7 +583,7 @@ mod tests {
 
     #[test]
     fn a_statement_that_took_too_long_says_how_long_it_might() {
-        let told = |code: &str, cause: &str| {
+        let shown = |code: &str, cause: &str| {
             let error = StoreError::of_row("settle events", code, cause.to_owned());
             error.with_bound(Duration::from_millis(600)).cause
         };
@@ -599,7 +600,7 @@ mod tests {
             ),
             ("23514", "statement timeout", "statement timeout"),
         ] {
-            assert_eq!(told(code, cause), expected);
+            assert_eq!(shown(code, cause), expected);
         }
     }
 

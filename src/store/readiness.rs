@@ -165,7 +165,7 @@ fn grouped(missing: &[String]) -> String {
     for (kind, plural) in KINDS {
         let names: Vec<&str> = all
             .iter()
-            .filter(|(known, _)| *known == kind)
+            .filter(|(of_kind, _)| *of_kind == kind)
             .map(|&(_, name)| name)
             .filter(|name| {
                 let table = name.split_once('.').map(|(table, _)| table);
@@ -182,11 +182,11 @@ fn grouped(missing: &[String]) -> String {
 }
 
 fn shortened<'a>(words: impl Iterator<Item = &'a str>, n_words: usize) -> String {
-    let told: Vec<&str> = words.take(NAMES_MAX).collect();
-    let told = told.join(", ");
+    let shown: Vec<&str> = words.take(NAMES_MAX).collect();
+    let shown = shown.join(", ");
     match n_words.saturating_sub(NAMES_MAX) {
-        0 => told,
-        more => format!("{told} and {more} more"),
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 

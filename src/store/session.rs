@@ -164,7 +164,7 @@ impl Session {
         let mark = format!("{:016x}", fastrand::u64(..));
         let (manager, opened) =
             connect_marked(config, &line, &format!("{options} -c {MARK}={mark}"));
-        let client = opened.map_err(|err| StoreError::of_connect(&err))?;
+        let client = opened.map_err(|error| StoreError::of_connect(&error))?;
         let mut session = Session {
             client,
             manager,
@@ -359,7 +359,7 @@ impl Session {
         }
         let mut result = self.timed(|client| client.simple_query(&sql));
         // Until it is through, the role's own statement_timeout counts, which may be a moment.
-        let is_cancelled = |err: &Error| err.code() == Some(&SqlState::QUERY_CANCELED);
+        let is_cancelled = |error: &Error| error.code() == Some(&SqlState::QUERY_CANCELED);
         for _ in 1..SET_UP_TRIES {
             if !result.as_ref().is_err_and(is_cancelled) {
                 break;
@@ -467,10 +467,10 @@ impl Session {
     }
 
     fn judge<T>(&mut self, doing: &'static str, result: Result<T, Error>) -> Result<T, StoreError> {
-        result.map_err(|err| {
+        result.map_err(|error| {
             let error = match self.answer_max {
                 Some(limit) if self.line.is_cut() => StoreError::cut(doing, limit),
-                _ => StoreError::of_statement(doing, &err).with_bound(self.statement_max()),
+                _ => StoreError::of_statement(doing, &error).with_bound(self.statement_max()),
             };
             self.is_broken |= error.is_connection_lost();
             error
@@ -507,7 +507,7 @@ fn connect_marked(
         let mut marked = config.clone();
         marked.options(options);
         let tried = connect(marked, line);
-        let is_refused = |err: &Error| err.code() == Some(&SqlState::PROTOCOL_VIOLATION);
+        let is_refused = |error: &Error| error.code() == Some(&SqlState::PROTOCOL_VIOLATION);
         if !tried.1.as_ref().is_err_and(is_refused) {
             return tried;
         }
@@ -561,7 +561,11 @@ fn type_of(param: &(dyn ToSql + Sync)) -> Type {
     ];
     KNOWN
         .into_iter()
-        .find(|known| param.to_sql_checked(known, &mut BytesMut::new()).is_ok())
+        .find(|param_type| {
+            param
+                .to_sql_checked(param_type, &mut BytesMut::new())
+                .is_ok()
+        })
         // Refused by the driver, with the reason.
         .unwrap_or(Type::UNKNOWN)
 }

@@ -96,13 +96,13 @@ impl Session {
         })?;
         let mut settled: BTreeMap<i64, Written> = BTreeMap::new();
         for (event_id, written) in rows {
-            let known = settled.entry(event_id).or_insert(Written {
+            let entry = settled.entry(event_id).or_insert(Written {
                 event_id,
                 written: false,
                 kept: false,
             });
-            known.written |= written == Some(true);
-            known.kept |= written.is_none();
+            entry.written |= written == Some(true);
+            entry.kept |= written.is_none();
         }
         Ok(settled.into_values().collect())
     }

@@ -15,7 +15,7 @@ const EVERY: Duration = Duration::from_mins(1);
 
 /// Tells what was done since it did so last.
 pub(super) struct Summary {
-    told: Instant,
+    logged_at: Instant,
     before: Totals,
 }
 
@@ -23,7 +23,7 @@ impl Summary {
     /// Begins now, with nothing done.
     pub(super) fn new(now: Instant) -> Summary {
         Summary {
-            told: now,
+            logged_at: now,
             before: Totals::default(),
         }
     }
@@ -46,12 +46,12 @@ impl Summary {
         totals: Totals,
         statistics: Option<&TableStatistics>,
     ) -> Option<String> {
-        let since = now.saturating_duration_since(self.told);
+        let since = now.saturating_duration_since(self.logged_at);
         if since < EVERY {
             return None;
         }
         let before = std::mem::replace(&mut self.before, totals);
-        self.told = now;
+        self.logged_at = now;
         let is_idle =
             totals == before && statistics.is_none_or(|statistics| statistics.backlog == 0);
         if is_idle {

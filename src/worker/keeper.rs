@@ -123,11 +123,11 @@ impl Keeper<'_> {
     /// Not renewed means gone, settled this moment, or locked this moment: only what is gone twice over is lost.
     fn tell_lost(&mut self, missing: &[i64]) -> Result<(), StoreError> {
         let worker = &self.shared.owner.worker;
-        let standing = self.link.call(|session| session.leases_of(worker))?;
+        let in_database = self.link.call(|session| session.leases_of(worker))?;
         let gone: Vec<i64> = missing
             .iter()
             .copied()
-            .filter(|token| standing.iter().all(|lease| lease.token != *token))
+            .filter(|token| in_database.iter().all(|lease| lease.token != *token))
             .collect();
         for token in gone.iter().filter(|token| self.missed_once.contains(token)) {
             if self.shared.leases.lost(*token) {

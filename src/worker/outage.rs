@@ -35,28 +35,28 @@ const STUCK_AFTER: Duration = Duration::from_secs(10);
 /// Knows what the calls come to.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
-    known: Mutex<Known>,
+    calls: Mutex<Calls>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    stages: [Standing; Stage::COUNT],
+struct Calls {
+    stages: [StageState; Stage::COUNT],
     away_since: Option<Instant>,
-    last: Option<Past>,
+    last: Option<EndedOutage>,
     /// By the reason that the metric names.
     refused: HashMap<&'static str, Refusal>,
 }
 
 /// An outage that is over.
 #[derive(Debug, Clone, Copy)]
-struct Past {
+struct EndedOutage {
     began: Instant,
     ended: Instant,
 }
 
 /// How one stage stands.
 #[derive(Debug, Default)]
-struct Standing {
+struct StageState {
     succeeded_at: Option<Instant>,
     /// It has met the outage and not got through since.
     is_cut_off: bool,
@@ -76,11 +76,11 @@ impl Outage {
     /// Notes a failed call; `since` is when its connection had been opened, or when it began to open one.
     pub(super) fn failed(&self, stage: Stage, error: &StoreError, since: Instant) {
         let now = Instant::now();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.stages[stage as usize].fails(stage, error.failure_kind(), now);
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.stages[stage as usize].fails(stage, error.failure_kind(), now);
         if error.is_connection_lost() || error.is_connecting() && error.is_transient() {
-            known.is_away(stage, error, since, now);
-        } else if known.is_refused(stage, error.reason(), now) {
+            calls.is_away(stage, error, since, now);
+        } else if calls.is_refused(stage, error.reason(), now) {
             warn!("{error}; trying again");
         }
     }
@@ -88,18 +88,18 @@ impl Outage {
     /// Notes a successful call.
     pub(super) fn succeeded(&self, stage: Stage) {
         let now = Instant::now();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.stages[stage as usize] = Standing {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.stages[stage as usize] = StageState {
             succeeded_at: Some(now),
-            ..Standing::default()
+            ..StageState::default()
         };
-        known.look_for_ends(stage, now);
+        calls.look_for_ends(stage, now);
     }
 
     /// What a report says of it; `longest_call` is how long the oldest call under way has been out.
     pub(super) fn access(&self, longest_call: Duration) -> Access {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let failing = known
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let failing = calls
             .stages
             .iter()
             .filter_map(|stage| stage.failing)
@@ -108,7 +108,7 @@ impl Outage {
             Some((failure_kind, since)) => (failure_kind, since.elapsed()),
             None if longest_call >= STUCK_AFTER => (FailureKind::TimedOut, longest_call),
             None => {
-                let fetcher = &known.stages[Stage::Fetcher as usize];
+                let fetcher = &calls.stages[Stage::Fetcher as usize];
                 return fetcher
                     .succeeded_at
                     .map_or(Access::Untried, |_| Access::Granted);
@@ -122,7 +122,7 @@ impl Outage {
     }
 }
 
-impl Known {
+impl Calls {
     fn is_away(&mut self, stage: Stage, error: &StoreError, since: Instant, now: Instant) {
         let stage = &mut self.stages[stage as usize];
         let is_of_last = self.last.is_some_and(|last| {
@@ -162,7 +162,7 @@ impl Known {
             && self.stages.iter().all(|stage| !stage.is_cut_off)
         {
             self.away_since = None;
-            self.last = Some(Past {
+            self.last = Some(EndedOutage {
                 began: since,
                 ended: now,
             });
@@ -186,7 +186,7 @@ impl Known {
     }
 }
 
-impl Standing {
+impl StageState {
     /// Only the fetcher can tell that a table is locked, or too slow: for the others it may be a single row, which keeps nobody waiting
     /// but itself.
     fn fails(&mut self, stage: Stage, failure_kind: FailureKind, now: Instant) {
@@ -213,8 +213,8 @@ mod tests {
     }
 
     fn is_away(outage: &Outage) -> bool {
-        let known = outage.known.lock().expect("no test panics with it");
-        known.away_since.is_some()
+        let calls = outage.calls.lock().expect("no test panics with it");
+        calls.away_since.is_some()
     }
 
     /// An outage that the fetcher met and that is over; returns when it had begun.
@@ -261,37 +261,37 @@ mod tests {
     fn a_refusal_is_over_when_who_met_it_got_through_and_nobody_met_it_for_a_while() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut known = Known::default();
+        let mut calls = Calls::default();
 
-        assert!(known.is_refused(Stage::Fetcher, "timeout", at(0)));
-        assert!(!known.is_refused(Stage::Fetcher, "timeout", at(30)));
-        known.look_for_ends(Stage::Keeper, at(50));
+        assert!(calls.is_refused(Stage::Fetcher, "timeout", at(0)));
+        assert!(!calls.is_refused(Stage::Fetcher, "timeout", at(30)));
+        calls.look_for_ends(Stage::Keeper, at(50));
         assert!(
-            known.refused.contains_key("timeout"),
+            calls.refused.contains_key("timeout"),
             "the fetcher still waits"
         );
 
-        assert!(!known.is_refused(Stage::Fetcher, "timeout", at(55)));
-        known.look_for_ends(Stage::Fetcher, at(58));
-        assert!(known.refused.contains_key("timeout"), "it was met just now");
-        known.look_for_ends(Stage::Keeper, at(61));
-        assert!(!known.refused.contains_key("timeout"));
+        assert!(!calls.is_refused(Stage::Fetcher, "timeout", at(55)));
+        calls.look_for_ends(Stage::Fetcher, at(58));
+        assert!(calls.refused.contains_key("timeout"), "it was met just now");
+        calls.look_for_ends(Stage::Keeper, at(61));
+        assert!(!calls.refused.contains_key("timeout"));
     }
 
     #[test]
     fn a_refusal_that_lasts_is_told_once_a_minute() {
         let start = Instant::now();
-        let mut known = Known::default();
+        let mut calls = Calls::default();
 
-        let told = (0..=180).filter(|&second| {
-            known.is_refused(
+        let logged_at = (0..=180).filter(|&second| {
+            calls.is_refused(
                 Stage::Settler,
                 "lock_timeout",
                 start + Duration::from_secs(second),
             )
         });
 
-        assert_eq!(told.collect::<Vec<_>>(), [0, 60, 120, 180]);
+        assert_eq!(logged_at.collect::<Vec<_>>(), [0, 60, 120, 180]);
     }
 
     #[test]

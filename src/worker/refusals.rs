@@ -33,7 +33,7 @@ pub(super) struct Refusals {
 struct Refusal {
     cause: String,
     since: Instant,
-    told: Instant,
+    logged_at: Instant,
 }
 
 impl Refusals {
@@ -45,14 +45,16 @@ impl Refusals {
         let (now, cause) = (Instant::now(), error.to_string());
         let n_named = self.named.len();
         match self.named.get_mut(&finished.event_id) {
-            Some(known) if known.cause == cause || now - known.told < REPEAT_AFTER => return,
-            Some(known) => (known.cause, known.told) = (cause, now),
+            Some(earlier) if earlier.cause == cause || now - earlier.logged_at < REPEAT_AFTER => {
+                return;
+            }
+            Some(earlier) => (earlier.cause, earlier.logged_at) = (cause, now),
             None if n_named >= NAMED_MAX => return self.cut(),
             None => {
                 let refusal = Refusal {
                     cause,
                     since: now,
-                    told: now,
+                    logged_at: now,
                 };
                 self.named.insert(finished.event_id, refusal);
             }

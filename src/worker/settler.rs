@@ -268,12 +268,12 @@ impl Settler<'_> {
 
     /// Takes the verdicts over outcomes that were written one by one; returns those that have none yet.
     fn account_each(&mut self, batch: Vec<Finished>, verdicts: Vec<Verdict>) -> Vec<Finished> {
-        let mut known = Vec::new();
+        let mut answered = Vec::new();
         let mut refused = HashMap::new();
         let mut untried = HashSet::new();
         for verdict in verdicts {
             match verdict {
-                Verdict::Known(written) => known.push(written),
+                Verdict::Known(written) => answered.push(written),
                 Verdict::Refused { event_id, error } => drop(refused.insert(event_id, error)),
                 Verdict::Untried(event_id) => drop(untried.insert(event_id)),
             }
@@ -292,7 +292,7 @@ impl Settler<'_> {
             }
             self.aside.refused(finished, error);
         }
-        self.account(batch, &known);
+        self.account(batch, &answered);
         rest
     }
 

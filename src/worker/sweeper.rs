@@ -35,7 +35,7 @@ const LOCKED_MAX: usize = 5;
 const POSTPONED: Duration = Duration::from_mins(1);
 
 /// Leases remembered as told; so many at once have one cause.
-const TOLD_MAX: usize = 1000;
+const LOGGED_MAX: usize = 1000;
 
 /// Sweeps what the keeper hands over until that has ended.
 pub(super) fn run(expired: Receiver<Vec<Lease>>, shared: &Shared) {
@@ -43,7 +43,7 @@ pub(super) fn run(expired: Receiver<Vec<Lease>>, shared: &Shared) {
         shared,
         link: Link::new(shared, Stage::Sweeper, &shared.pool),
         expired,
-        told: HashSet::new(),
+        logged: HashSet::new(),
     };
     while let Ok(leases) = sweeper.expired.recv() {
         if sweeper.sweep(leases).is_err() {
@@ -58,7 +58,7 @@ struct Sweeper<'a> {
     link: Link<'a>,
     expired: Receiver<Vec<Lease>>,
     /// Leases of which the log knows that they cannot be swept.
-    told: HashSet<i64>,
+    logged: HashSet<i64>,
 }
 
 /// What an event of an expired lease is charged.
@@ -164,14 +164,14 @@ impl Sweeper<'_> {
                 Err(_) => break,
                 Ok(verdicts) => verdicts,
             };
-            let mut known = Vec::new();
+            let mut answered = Vec::new();
             for verdict in verdicts {
                 match verdict {
                     Verdict::Known(written) if written.kept => {
                         let error = StoreError::kept("charge an attempt");
                         in_the_way = Some((written.event_id, error));
                     }
-                    Verdict::Known(written) => known.push(written),
+                    Verdict::Known(written) => answered.push(written),
                     Verdict::Refused { event_id, error } => {
                         self.shared.metrics.db_error(error.reason());
                         if error.is_lock_timeout() {
@@ -186,7 +186,7 @@ impl Sweeper<'_> {
                     }
                 }
             }
-            self.count(&part, &known);
+            self.count(&part, &answered);
         }
         match in_the_way {
             Some((event_id, error)) => self.postpone(lease, event_id, &error),
@@ -201,10 +201,10 @@ impl Sweeper<'_> {
         event: i64,
         error: &StoreError,
     ) -> Result<(), StoreError> {
-        if self.told.len() >= TOLD_MAX {
-            self.told.clear();
+        if self.logged.len() >= LOGGED_MAX {
+            self.logged.clear();
         }
-        if self.told.insert(lease.token) {
+        if self.logged.insert(lease.token) {
             warn!(
                 "event {event} of the expired lease of worker {}: {error}; it is tried again each {} s",
                 lease.worker,

@@ -59,11 +59,11 @@ impl Addresses {
                         self.answered(address);
                         return Ok(stream);
                     }
-                    Err(err) if err.kind() == io::ErrorKind::TimedOut => {
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                         self.swallowed(address);
                         silent.push(address);
                     }
-                    Err(err) => refusal = Error::Io(err),
+                    Err(error) => refusal = Error::Io(error),
                 }
             }
             if silent.is_empty() {

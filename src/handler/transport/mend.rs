@@ -164,8 +164,8 @@ impl Mend {
                         self.read_what_is_there(deadline)?;
                     }
                 }
-                Err(err) => {
-                    self.exchange.failure = Some(err);
+                Err(error) => {
+                    self.exchange.failure = Some(error);
                     self.is_unfit = true;
                 }
             }
@@ -190,7 +190,7 @@ impl Mend {
                 Ok(0) => self.exchange.is_ended = true,
                 Ok(_) if self.exchange.head.is_some() => self.limit_body(),
                 Ok(_) => self.look_for_head()?,
-                Err(err) => self.exchange.failure = Some(err),
+                Err(error) => self.exchange.failure = Some(error),
             }
         }
         Ok(())
@@ -245,7 +245,7 @@ impl Mend {
                     self.habits.sends_strays.store(true, Ordering::Relaxed);
                     return Err(stale());
                 }
-                Err(err) => return Err(Error::Other(Box::new(err))),
+                Err(error) => return Err(Error::Other(Box::new(error))),
             }
         }
     }
@@ -272,19 +272,19 @@ impl Mend {
                 result if would_block(&result) => {
                     self.wire.wait(Wanted::Input, deadline)?;
                 }
-                Err(err) => return Err(self.broke_off(Some(err))),
+                Err(error) => return Err(self.broke_off(Some(error))),
             }
         }
     }
 
     /// Says what it means that the connection ended before the answer's head did.
-    fn broke_off(&mut self, err: Option<io::Error>) -> Error {
+    fn broke_off(&mut self, error: Option<io::Error>) -> Error {
         let has_bytes = self.exchange.has_answer || !self.incoming.is_empty();
         if self.is_reused() && !has_bytes {
             return stale();
         }
-        if let Some(err) = self.exchange.failure.take().or(err) {
-            return Error::Io(err);
+        if let Some(error) = self.exchange.failure.take().or(error) {
+            return Error::Io(error);
         }
         Error::Io(io::Error::new(
             io::ErrorKind::UnexpectedEof,

@@ -50,7 +50,7 @@ pub(super) enum Wanted {
 
 /// Says whether a call would have had to wait.
 pub(super) fn would_block<T>(result: &io::Result<T>) -> bool {
-    matches!(result, Err(err) if matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted))
+    matches!(result, Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted))
 }
 
 /// Waits for a socket, and says whether there is something to read; an error counts as that, since
@@ -72,7 +72,7 @@ pub(super) fn wait(socket: &TcpStream, wanted: Wanted, deadline: Deadline) -> Re
             // The deadline says whether the time is over.
             Ok(0) | Err(rustix::io::Errno::INTR) => {}
             Ok(_) => return Ok(polled[0].revents() != PollFlags::OUT),
-            Err(err) => return Err(Error::Io(err.into())),
+            Err(error) => return Err(Error::Io(error.into())),
         }
     }
 }

@@ -77,13 +77,13 @@ impl Source {
 
 /// A pipe, as a shell's `<(…)` makes one, gives its text once; to open it again may wait for ever.
 fn file_text(path: &Path) -> Result<String, DsnError> {
-    let metadata = fs::metadata(path).map_err(|err| DsnError::new(err.to_string()))?;
+    let metadata = fs::metadata(path).map_err(|error| DsnError::new(error.to_string()))?;
     if !metadata.is_file() {
         return Err(DsnError::new(
             "it is no plain file, so it cannot be read a second time",
         ));
     }
-    read(path).map_err(|err| DsnError::new(err.to_string()))
+    read(path).map_err(|error| DsnError::new(error.to_string()))
 }
 
 /// What the copies of a description in one process have learned. A worker is told which servers were good.
@@ -163,7 +163,7 @@ impl Dsn {
                 self.learned.facts().complaint = None;
                 return (dsn != *self).then(|| self.succeeded_by(dsn));
             }
-            Err(err) => Some(err.to_string()),
+            Err(error) => Some(error.to_string()),
         };
         let mut facts = self.learned.facts();
         if facts.complaint != complaint {

@@ -211,7 +211,7 @@ impl<'a> Migration<'a> {
     ) -> Result<(), StoreError> {
         for attempt in 1..=LOCK_ATTEMPTS {
             match work(self.session) {
-                Err(err) if err.is_lock_timeout() || err.is_conflict() => {
+                Err(error) if error.is_lock_timeout() || error.is_conflict() => {
                     if attempt == 1 {
                         let holders = self.holders()?;
                         (self.on_step)(&format!(
