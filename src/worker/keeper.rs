@@ -1,7 +1,7 @@
-//! The keeper renews the leases in hand, and looks for those that others let expire.
+//! The keeper renews the leases in hand, and looks for expired leases of other workers.
 //!
 //! Nothing holds up a renewal: the keeper has a connection of its own, so what blocks a claim or a settle, a locked row for instance, does
-//! not block it; each of its calls ends long before a lease does; and what it finds expired is swept elsewhere ([`super::sweeper`]), since a
+//! not block it; each of its calls ends long before a lease does; and the sweeper ([`super::sweeper`]) ends the expired leases, since a
 //! sweep waits for the rows of up to 900 events.
 //!
 //! An expired lease is swept only after it was seen expired twice, with the same expiry, a third of a lease apart by this
@@ -83,7 +83,7 @@ pub(super) fn run(stop: Receiver<()>, expired: Sender<Vec<Lease>>, shared: &Shar
 
 struct Keeper<'a> {
     shared: &'a Shared,
-    /// To the sweeper, who takes only while it has nothing else to do.
+    /// The channel to the sweeper, which receives only while it has nothing else to do.
     expired: Sender<Vec<Lease>>,
     link: Link<'a>,
     /// Expired leases by token: their expiry and when it was first seen.
@@ -120,7 +120,8 @@ impl Keeper<'_> {
         Ok(missing.len())
     }
 
-    /// Not renewed means gone, settled this moment, or locked this moment: only what is gone twice over is lost.
+    /// Logs the leases that are lost. A lease that was not renewed is gone, has just been settled, or is locked at the moment: only a lease
+    /// that is gone at two renewals in a row is lost.
     fn tell_lost(&mut self, missing: &[i64]) -> Result<(), StoreError> {
         let worker = &self.shared.owner.worker;
         let in_database = self.link.call(|session| session.leases_of(worker))?;
@@ -156,14 +157,14 @@ impl Keeper<'_> {
                 _ => now,
             };
             seen.insert(lease.token, (lease.expires_at_micros, first));
-            // An event that cannot be read is in no worker's hand.
+            // No worker handles an event that cannot be read, so its lease need not be seen twice.
             if now.duration_since(first) >= wait || lease.is_of_unreadable() {
                 due.push(lease);
             }
         }
         self.seen = seen;
         if !due.is_empty() {
-            // While the sweeper is at work these wait for a later look.
+            // While the sweeper is busy these leases wait for a later look.
             let _ = self.expired.try_send(due);
         }
         Ok(())

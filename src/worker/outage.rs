@@ -1,16 +1,16 @@
-//! What comes of a worker's database calls: what its reports say of it, and what the log is told when that begins, changes and ends.
+//! The results of a worker's database calls, for its reports and for the log. The log gets a line when a failure begins, changes and ends.
 //!
-//! *Away* is a database that cannot be reached or does not take our connection. That is over when every stage that met it has got
-//! through again: where only some can connect, the log does not go back and forth between the two. What it has cost shows later: an
-//! idle stage finds its connection gone only when it calls. That is no new outage; the loss of a connection that was opened in the
-//! meantime, or has worked since, is one.
+//! A database is *away* if it cannot be reached or does not accept the connection. The outage is over when a call of every stage that met it
+//! has succeeded again. So the log does not alternate between the two states while only some stages can connect. An idle stage notices
+//! the loss of its connection only at its next call, which may be after the end of the outage. Such a loss is no new outage. The loss of a
+//! connection that was opened since, or has worked since, is one.
 //!
-//! *Refused* is a call on a working connection that the server turns down: a table is locked, a privilege or a function is missing.
-//! One row that somebody holds is refused each second while all others are written, so that is over only once every stage that met it
-//! has got through again, and no call has met it for a while.
+//! A call is *refused* if the connection works and the server rejects the statement: a table is locked, a privilege or a function is
+//! missing. A single row that another session has locked is refused each second while all others are written. Therefore a refusal is over
+//! only once a call of every stage that met it has succeeded, and no call has met it for a while.
 //!
-//! Why not say the end of a refusal at the first success: the log would tell a beginning and an end each second, for as long as
-//! somebody holds one row.
+//! Why the end of a refusal is not logged at the first success: the log would get a beginning and an end each second for as long as one row
+//! is locked.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -23,16 +23,16 @@ use crate::report::{Access, FailureKind};
 use crate::store::StoreError;
 use crate::worker::stage::Stage;
 
-/// The same complaint about a working connection is logged once in this time: a locked table fails every call for minutes.
+/// The same refusal is logged once in this time, because every call may fail for minutes while a table is locked.
 const REPEAT_AFTER: Duration = Duration::from_mins(1);
 
-/// A refusal is over when nothing has met it for this time: longer than a stage waits that tries again what it was refused as a whole.
+/// A refusal is over when no call has met it for this time. It is longer than the wait of a stage whose whole call was refused.
 const CALM: Duration = Duration::from_secs(6);
 
-/// A call that is out for longer is not slow but stuck: the server bounds a wait for a lock below this, and a claim takes milliseconds.
+/// A call that takes longer than this is stuck: the server ends a wait for a lock sooner, and a claim takes milliseconds.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// Knows what the calls come to.
+/// The results of the calls, shared by the stages.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     calls: Mutex<Calls>,
@@ -43,7 +43,7 @@ struct Calls {
     stages: [StageState; Stage::COUNT],
     away_since: Option<Instant>,
     last: Option<EndedOutage>,
-    /// By the reason that the metric names.
+    /// The refusals by the reason that the metric shows.
     refused: HashMap<&'static str, Refusal>,
 }
 
@@ -54,13 +54,13 @@ struct EndedOutage {
     ended: Instant,
 }
 
-/// How one stage stands.
+/// The state of one stage's calls.
 #[derive(Debug, Default)]
 struct StageState {
     succeeded_at: Option<Instant>,
-    /// It has met the outage and not got through since.
+    /// The stage has met the outage, and no call of it has succeeded since.
     is_cut_off: bool,
-    /// What its calls fail with, and since when none has got through.
+    /// What the stage's calls fail with, and since when none has succeeded.
     failing: Option<(FailureKind, Instant)>,
 }
 
@@ -68,12 +68,12 @@ struct StageState {
 struct Refusal {
     incident: Incident,
     last: Instant,
-    /// By stage: it has met it and not got through since.
+    /// By stage: it has met the refusal, and no call of it has succeeded since.
     is_met: [bool; Stage::COUNT],
 }
 
 impl Outage {
-    /// Notes a failed call; `since` is when its connection had been opened, or when it began to open one.
+    /// Notes a failed call; `since` is when its connection was opened, or when the attempt to open one began.
     pub(super) fn failed(&self, stage: Stage, error: &StoreError, since: Instant) {
         let now = Instant::now();
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,7 +96,7 @@ impl Outage {
         calls.look_for_ends(stage, now);
     }
 
-    /// What a report says of it; `longest_call` is how long the oldest call under way has been out.
+    /// The access to the database as reports show it; `longest_call` is the age of the oldest call under way.
     pub(super) fn access(&self, longest_call: Duration) -> Access {
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let failing = calls
@@ -144,7 +144,7 @@ impl Calls {
         }
     }
 
-    /// Says whether that is news.
+    /// Notes a refusal; says whether it is to be logged.
     fn is_refused(&mut self, stage: Stage, reason: &'static str, now: Instant) -> bool {
         let refusal = self.refused.entry(reason).or_insert_with(|| Refusal {
             incident: Incident::repeated_after(REPEAT_AFTER),
@@ -156,7 +156,7 @@ impl Calls {
         refusal.incident.met_at((), now)
     }
 
-    /// This stage has got through.
+    /// Notes that a call of this stage has succeeded, and logs the end of an outage or a refusal.
     fn look_for_ends(&mut self, stage: Stage, now: Instant) {
         if let Some(since) = self.away_since
             && self.stages.iter().all(|stage| !stage.is_cut_off)
@@ -187,8 +187,8 @@ impl Calls {
 }
 
 impl StageState {
-    /// Only the fetcher can tell that a table is locked, or too slow: for the others it may be a single row, which keeps nobody waiting
-    /// but itself.
+    /// Notes that a call has failed. Only a call of the fetcher shows that the table is locked or too slow: for the other stages it may be a
+    /// single row, which delays no other.
     fn fails(&mut self, stage: Stage, failure_kind: FailureKind, now: Instant) {
         let is_about_all = match failure_kind {
             FailureKind::Unavailable | FailureKind::ReadOnly | FailureKind::Schema => true,
