@@ -4,8 +4,8 @@
 -- and neither drops anything. On a large live table prefer `migrate`: it builds indexes CONCURRENTLY and tries again what could not get its
 -- lock, where this file, read by psql, holds up writers while an index is built.
 --
--- Everything goes to the first schema of the search_path, and the functions look only there, whoever calls them: several outboxes can
--- live in one database.
+-- Everything goes to the first schema of the search_path, and the functions look only there, whatever the search_path of the caller is. So several outboxes
+-- can live in one database.
 --
 -- `migrate` reads this same file: a line `-- step: ...` says what the statement below it brings, and a step is run where a part of that is
 -- missing. What stands before the first step and after the last is for psql alone.
@@ -18,7 +18,7 @@ do $$ begin
   perform set_config('lock_timeout', '5s', false);
 end $$;
 
--- The first nine columns are what producers know; they never change. A claimed event keeps its status: who holds it stands in
+-- The first nine columns are those that producers know; they never change. A claimed event keeps its status; the lease that names it is in
 -- outbox_lease. The check on the status catches a producer's typing error, which would be an event that is never delivered; a table
 -- that exists already does not get it, because other programs may use further words there.
 -- step: table outbox_event (id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at)
@@ -48,11 +48,11 @@ alter table outbox_event
 -- step: index outbox_event_due
 create index if not exists outbox_event_due on outbox_event (next_run_at, id) where status in ('pending', 'retry');
 
--- Lists the dead letters, newest first, without wading through what is done.
+-- Lists the dead letters, newest first, without reading done events.
 -- step: index outbox_event_dead
 create index if not exists outbox_event_dead on outbox_event (created_at desc, id desc) where status = 'dead';
 
--- Where retention moves what is finished, and discard what is given up. A new archive also gets the further columns of the application,
+-- Retention moves done events here, and a discard dead ones. A new archive also gets the further columns of the application,
 -- and for the payload the type that it has in outbox_event (json keeps what jsonb refuses), so that an archived event is whole.
 -- step: table outbox_event_archive (id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at)
 do $$
@@ -99,7 +99,7 @@ alter table outbox_event_archive
 create index if not exists idx_outbox_archive_date on outbox_event_archive (archived_at);
 
 -- One row per claim, written once and deleted once: that is all that claiming writes besides the row locks. While the row stands,
--- nobody else claims the events it names, expired or not; only its worker, or a sweep of the expired lease, settles them.
+-- no other worker claims the events it names, expired or not; only its worker, or a sweep of the expired lease, settles them.
 -- Stored plain: with at most 900 ids a row fits into a page, and none is ever moved out of line. Half-filled pages leave room for the renewed
 -- version beside the old one. vacuum_truncate would lock the table each time that it runs empty.
 -- step: table outbox_lease (token, worker, expires_at, event_ids)
@@ -132,7 +132,7 @@ begin
   end loop;
 end $$;
 
--- Returns the leases that stand now, without wading through dead ones.
+-- Returns the present leases, without reading dead rows.
 --
 -- Every claim leaves a dead row here, and while a long transaction anywhere holds vacuum back none of them can be pruned: reading the
 -- whole table made claims ten times slower over 3 million events. So the session remembers, in a setting of its own, the snapshot it
@@ -343,7 +343,7 @@ do $$ begin
   end if;
 end $$;
 
--- Skips what is done: where a look from (after_at, after_id) on runs into its time, the entries of finished events stand between it and the
+-- Skips finished events: where a look from (after_at, after_id) on reaches its time limit, the entries of finished events stand between it and the
 -- first that is due, and a transaction elsewhere keeps them. Goes at most `seconds` on, or, where all of these have the same time, as after
 -- a bulk insert, over at most `ids` ids of those that are due at the time of the position, or the next microsecond where that is passed. Returns the position before the next due event, (null, null) if there is none up to now, or else how
 -- far it came; each is where the next look may start. Nothing is claimed, and nothing that is due is passed.
@@ -390,7 +390,7 @@ begin
   return query values (reached_at, reached_id - 1, reached_id is not null);
 end $$;
 
--- Writes what the handling of leased events came to, and returns the events that the leases still named: with `written` true those whose
+-- Writes the outcomes of leased events, and returns the events that the leases still named: with `written` true those whose
 -- outcome stands now, and in a second row, unless all were written, every one that is not released: with false where it is gone or was
 -- finished otherwise, with null where the row waits as before although the update went through, because a trigger or a policy swallows
 -- it. Such an event stays named by its lease, or it would be handed out again at once, for ever. One that does not come back at all is
@@ -399,13 +399,13 @@ end $$;
 -- outcomes: done | retry | dead | released. delays: seconds until a retry is due. errors: for last_error, null keeps it. `ended`: leases
 -- that have nothing left to settle. `expired` makes it a sweep on behalf of a worker that is gone: only where the lease is really over.
 --
--- Sent twice it changes nothing the second time, even while the lease names other events and somebody else has claimed the event since:
--- what was not done is cut from the lease, and what was done is fenced by its status (so a lease is rewritten only when something
+-- Sent twice it changes nothing the second time, even while the lease names other events and another worker has claimed the event since:
+-- an event that was not done is cut from the lease, and one that was done is fenced by its status (so a lease is rewritten only when something
 -- failed). Locks: leases by token, then events.
 --
 -- What stands is asked of the row as it was stored, since a trigger that returns the old row makes an update that is counted as one. A retry
 -- of what was one before shows in its times alone, which their columns may round. The attempts end where their column's type does, and
--- an event whose smallint counts no further is dead: it would be tried for ever.
+-- an event whose smallint counts no further is dead, because it would be tried for ever otherwise.
 --
 -- Events are found by their ids alone: with the bare column a planner that believes the backlog to be empty, as after a vacuum while all was
 -- done, reads all of outbox_event_due for each batch.
@@ -679,11 +679,11 @@ begin
 end $$;
 
 -- Makes dead events due again from the first attempt on, as a person asked, and returns those that were. Left alone is what is not dead
--- any more, what somebody else has locked at this moment, and what a lease names (a person's own UPDATE may have made it dead meanwhile):
+-- any more, what another session has locked at this moment, and what a lease names (a person's own UPDATE may have made it dead meanwhile):
 -- made pending, it would be settled by the worker that still holds it, and handed out once more.
 --
 -- As in outbox_claim_2, leases are looked at with a snapshot taken after the row locks: from then on none can come to name these events,
--- since nobody claims a dead event. Nothing here waits for a row, so it cannot deadlock. By id alone, as in outbox_settle_1.
+-- since dead events are never claimed. Nothing here waits for a row, so it cannot deadlock. By id alone, as in outbox_settle_1.
 -- step: function outbox_requeue_1
 create or replace function outbox_requeue_1(ids bigint[]) returns setof bigint
 language plpgsql set search_path from current set enable_seqscan = off as $$
@@ -944,7 +944,7 @@ language sql set search_path from current set enable_seqscan = off as $$
 $$;
 
 -- TRUNCATE ... RESTART IDENTITY counts ids from 1 again: a new event must not meet the lease of an old one. The schema comes from the
--- trigger, not from the search_path of whoever truncates.
+-- trigger, not from the search_path of the session that truncates.
 -- step: function outbox_truncated_1
 create or replace function outbox_truncated_1() returns trigger language plpgsql as $$
 begin

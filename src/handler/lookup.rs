@@ -46,9 +46,9 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Since when a question is under way.
+    /// When the question under way began.
     asking_since: Option<Instant>,
-    /// Number of answers so far, so that who waits can tell a new one.
+    /// The number of answers so far, by which a waiting thread recognizes a new one.
     answers: u64,
     last: Option<Answer>,
     /// The last answer that had addresses.

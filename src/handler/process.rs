@@ -2,8 +2,9 @@
 //!
 //! Everything is watched by one `poll` in the runner's own thread: the child's end through a pidfd, its output and its input
 //! through pipes that never block. So a child that never reads, that floods its output, or that leaves a descendant holding the
-//! pipes blocks nobody: there is no thread to join and nothing is read to its end.
-//! Why not a thread per pipe: a reader ends when the last holder of the pipe does, and that may be a stranger
+//! pipes does not block the runner: there is no thread to join, and no pipe is read to its end.
+//!
+//! Why not a thread per pipe: a reader ends when the last process that holds the pipe does, and that may be a detached one
 //! (`setsid sleep 99 &`); such threads would pile up.
 //!
 //! The child leads a process group of its own, and **the group ends with it**: what it leaves behind in the background is killed.
@@ -67,7 +68,7 @@ impl Process {
             .stdout(writer.try_clone()?)
             .stderr(writer);
         let mut child = command.spawn()?;
-        // It holds the write end, too; the output would never end.
+        // The command holds the write end of the pipe, too, and the output would never end.
         drop(command);
         match watch_exit(&child).and_then(|exit| {
             set_nonblocking(&output)?;
@@ -133,7 +134,7 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        // Fails only when nobody is left, or when the rest runs as another user; neither can be helped.
+        // This fails only if the group has no process left, or if the remaining ones run as another user. Neither can be remedied.
         let _ = kill_process_group(self.group, signal);
     }
 
@@ -219,7 +220,7 @@ impl Process {
     }
 }
 
-/// However the run went, a panic of a callback included: no child is left behind.
+/// Leaves no child behind, however the run ended, a panic of a callback included.
 impl Drop for Process {
     fn drop(&mut self) {
         if self.is_reaped {

@@ -23,7 +23,7 @@ use crate::threads::{self, Unfinished};
 /// at once as it has threads that talk to the database.
 const ATTEMPTS_MAX: usize = 32;
 
-/// A server cuts the name of a connection there.
+/// The length at which a server cuts the name of a connection.
 const NAME_BYTES_MAX: usize = 63;
 
 /// Opens a connection to the first server of the description that takes it and sets its session up; ends within `timeouts.connect` for each
@@ -95,14 +95,14 @@ fn connect_once(
     Ok(try_each(dsn, hosts, timeouts.connect, find, attempt))
 }
 
-/// Does what cannot be interrupted in a thread of its own, and waits for it no longer than this.
+/// Runs work that cannot be interrupted in a thread of its own, and waits for it no longer than `limit`.
 fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let attempt = Attempt::begin()?;
     let result = threads::within("connect", limit, move || {
-        // Where the wait is over, the connection is closed again by being dropped.
+        // If the caller has stopped waiting, the connection is dropped and so closed.
         let result = work();
         drop(attempt);
         result
@@ -144,7 +144,7 @@ impl Drop for Attempt {
 }
 
 fn configure(dsn: &Dsn, timeouts: &Timeouts, application_name: &str) -> Result<Config, StoreError> {
-    // Options are asked for by the session, where they are understood.
+    // The session sets the options, because a pooler does not understand them.
     let mut config = dsn
         .without_options()
         .to_postgres()
@@ -152,16 +152,17 @@ fn configure(dsn: &Dsn, timeouts: &Timeouts, application_name: &str) -> Result<C
     let given = config.get_application_name().unwrap_or_default();
     let name = full_name(given, application_name);
     config.application_name(&name);
-    // Which server is of use is decided here, over all addresses.
+    // `try_each` chooses the kind of server, over all addresses.
     config.target_session_attrs(TargetSessionAttrs::Any);
-    // The DSN may ask for less; it has set the keepalives, too.
+    // The DSN may ask for a shorter limit. It has set the keepalives, too.
     let own = config.get_connect_timeout().copied();
     config.connect_timeout(own.map_or(timeouts.connect, |own| own.min(timeouts.connect)));
     Ok(config)
 }
 
-/// Puts our name behind the one that the description gives: a person finds his application by the one, and by the other it is known whether
-/// a back end of a worker that died still runs. So ours is kept whole, and only what the server would show as it is stands before it.
+/// Puts the name of this program behind the one that the description gives. By the given name a person finds the application. By the other
+/// the supervisor finds out whether a back end of a dead worker still runs. Therefore that one is kept whole, and the given name is reduced
+/// to the characters that the server shows unchanged.
 fn full_name(given: &str, ours: &str) -> String {
     let given = given.trim();
     let room = NAME_BYTES_MAX.saturating_sub(ours.len() + 1);
@@ -182,7 +183,7 @@ fn open(trial: &Trial, options: &str, timeouts: &Timeouts) -> Result<Tried<Sessi
     ping(&trial.address, trial.ping_limit)
         .map_err(|error| StoreError::of_ping(&error, trial.ping_limit))?;
     if since.elapsed() >= trial.limit {
-        // Nobody waits any more, so the driver need not be sent there.
+        // The caller has stopped waiting, so the driver need not connect.
         return Err(StoreError::no_answer(trial.limit));
     }
     let mut session = Session::open(&trial.config, options, timeouts)?;

@@ -1,4 +1,4 @@
-//! What went wrong between us and the database, decided once from the SQLSTATE.
+//! The errors of database calls, classified once from the SQLSTATE.
 //!
 //! Callers ask a few questions and never look at texts: wait and go on, discard the connection, halve the batch, or give up because a
 //! person has to set something right. The driver's own text is only "db error", so the causes are walked here; what is shown is the
@@ -23,7 +23,7 @@ const REFUSED_BY_DRIVER: &str = "28000";
 pub struct StoreError {
     doing: &'static str,
     kind: StoreErrorKind,
-    /// What the server said, where it said something.
+    /// The server's SQLSTATE, if it sent one.
     code: Option<SqlState>,
     cause: String,
 }
@@ -31,18 +31,18 @@ pub struct StoreError {
 /// The kinds of failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreErrorKind {
-    /// There is no connection, or it is of no use any more.
+    /// There is no connection, or it is not usable any more.
     Unavailable,
     /// No answer came, and the connection was cut.
     Unanswered,
     /// It took longer than allowed.
     TimedOut,
-    /// The server said no; its SQLSTATE.
+    /// The server rejected the statement; its SQLSTATE.
     Rejected(String),
 }
 
 impl StoreError {
-    /// Judges the failure of a statement; `doing` completes "could not".
+    /// Classifies the error of a statement; `doing` completes "could not".
     pub(crate) fn of_statement(doing: &'static str, error: &postgres::Error) -> StoreError {
         let code = error.code().cloned();
         let kind = match &code {
@@ -59,7 +59,7 @@ impl StoreError {
         }
     }
 
-    /// Judges the failure of a connection attempt.
+    /// Classifies the error of a connection attempt.
     pub(crate) fn of_connect(error: &postgres::Error) -> StoreError {
         let mut error = StoreError::of_statement(DOING_CONNECT, error);
         if error.code.is_none() && error.kind != StoreErrorKind::Unavailable {
@@ -76,15 +76,15 @@ impl StoreError {
         StoreError::unavailable(DOING_CONNECT, io_cause(error))
     }
 
-    /// Nobody has answered for as long as we were to wait.
+    /// The server has not answered within the time limit.
     pub(super) fn no_answer(limit: Duration) -> StoreError {
-        // Rounded up: the first moments of it are gone already.
+        // Rounded up, because a part of the time limit has passed already.
         let hundredths = (limit.as_secs_f64() * 100.0 - 1e-6).ceil();
         let cause = format!("no answer within {} s", hundredths / 100.0);
         StoreError::timed_out(DOING_CONNECT, cause)
     }
 
-    /// A server that takes connections and no writes.
+    /// The server accepts connections but no writes.
     pub(super) fn only_reads(doing: &'static str) -> StoreError {
         StoreError {
             doing,
@@ -94,7 +94,7 @@ impl StoreError {
         }
     }
 
-    /// What no address of several has given. Waiting can help where it can help with one of them; each tells its cause.
+    /// None of several addresses has given a connection. The error is transient if that of one address is, and names the cause of each.
     pub(super) fn of_addresses(mut failures: Vec<(String, StoreError)>) -> StoreError {
         let causes: BTreeSet<&String> = failures.iter().map(|(_, error)| &error.cause).collect();
         let cause = match (causes.first(), causes.len()) {
@@ -107,7 +107,7 @@ impl StoreError {
                 texts.collect::<Vec<_>>().join("; ")
             }
         };
-        // What a server has said tells more than that another one is not there.
+        // The answer of a server is more helpful than the absence of another one.
         failures.sort_by_key(|(_, error)| (!error.is_transient(), error.code.is_none()));
         match failures.into_iter().next() {
             Some((_, error)) => StoreError { cause, ..error },
@@ -115,7 +115,7 @@ impl StoreError {
         }
     }
 
-    /// A connection description that the driver does not take.
+    /// The driver refuses the connection description.
     pub(crate) fn of_dsn(error: &super::dsn::DsnError) -> StoreError {
         StoreError {
             doing: DOING_CONNECT,
@@ -145,7 +145,7 @@ impl StoreError {
         }
     }
 
-    /// A name that we need belongs to something else.
+    /// A name that the schema needs belongs to something else.
     pub(crate) fn name_is_taken(doing: &'static str, name: &str) -> StoreError {
         StoreError {
             doing,
@@ -167,7 +167,7 @@ impl StoreError {
         }
     }
 
-    /// The database said yes and did nothing: a trigger or a rule of its owner.
+    /// The statement succeeded without an effect, because of a trigger or a rule of the database's owner.
     pub(crate) fn swallowed(doing: &'static str) -> StoreError {
         StoreError {
             doing,
@@ -177,7 +177,7 @@ impl StoreError {
         }
     }
 
-    /// What the server said of one row, while the statement as a whole went through.
+    /// The error of one row, of a statement that succeeded as a whole.
     pub(crate) fn of_row(doing: &'static str, code: &str, cause: String) -> StoreError {
         StoreError {
             doing,
@@ -195,7 +195,7 @@ impl StoreError {
         self
     }
 
-    /// The update of a row went through, and the row is what it was.
+    /// The update of a row succeeded, and the row is unchanged.
     pub(crate) fn kept(doing: &'static str) -> StoreError {
         StoreError {
             doing,
@@ -205,7 +205,7 @@ impl StoreError {
         }
     }
 
-    /// What we stopped waiting for.
+    /// A wait reached its time limit.
     pub(crate) fn timed_out(doing: &'static str, cause: String) -> StoreError {
         StoreError {
             doing,
@@ -215,7 +215,7 @@ impl StoreError {
         }
     }
 
-    /// A call that was never answered: its line was cut.
+    /// A call had no answer, and its line was cut.
     pub(super) fn cut(doing: &'static str, limit: Duration) -> StoreError {
         StoreError {
             doing,
@@ -225,7 +225,7 @@ impl StoreError {
         }
     }
 
-    /// What would change settings of other clients.
+    /// The call would change settings of other clients of a pooler.
     pub(super) fn shared(doing: &'static str) -> StoreError {
         StoreError {
             doing,
@@ -237,7 +237,7 @@ impl StoreError {
         }
     }
 
-    /// No connection, for a reason of our own.
+    /// There is no connection, for a reason within this program.
     pub(crate) fn unavailable(doing: &'static str, cause: String) -> StoreError {
         StoreError {
             doing,
@@ -252,7 +252,7 @@ impl StoreError {
         &self.kind
     }
 
-    /// Says whether waiting and trying again can help without anybody doing anything.
+    /// Says whether trying again later can succeed without a change by a person.
     pub fn is_transient(&self) -> bool {
         match &self.kind {
             StoreErrorKind::Unavailable | StoreErrorKind::Unanswered | StoreErrorKind::TimedOut => {
@@ -292,7 +292,7 @@ impl StoreError {
         }
     }
 
-    /// Says whether a lock was not to be had within the session's `lock_timeout`; the same batch in halves finds the culprit.
+    /// Says whether a lock was not available within the session's `lock_timeout`. The same batch in smaller parts finds the locked row.
     pub fn is_lock_timeout(&self) -> bool {
         self.has_code(&SqlState::LOCK_NOT_AVAILABLE)
     }
@@ -344,7 +344,7 @@ impl StoreError {
         matches!(&self.kind, StoreErrorKind::Rejected(code) if matches!(code.as_str(), "22P02" | "22P05" | "22003" | "22021") || code.starts_with("2203"))
     }
 
-    /// The server's own words.
+    /// The server's own message.
     pub fn cause(&self) -> &str {
         &self.cause
     }
@@ -389,7 +389,7 @@ impl StoreError {
         self.has_code(&SqlState::INSUFFICIENT_PRIVILEGE)
     }
 
-    /// What it means for the work if it stays like this.
+    /// The kind of failure that reports and /ready show if the error persists.
     pub fn failure_kind(&self) -> FailureKind {
         if self.has_code(&SqlState::READ_ONLY_SQL_TRANSACTION) {
             FailureKind::ReadOnly

@@ -1,4 +1,4 @@
-//! Leases: renewing those in hand, ending those that nobody holds.
+//! Leases: renewing those in hand, and ending orphaned and expired ones.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use super::settle::Settlement;
 use super::text::Text;
 use crate::backoff::RetryPolicy;
 
-/// A lease that stands.
+/// A lease in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// Its name.
+    /// Its token.
     pub token: i64,
-    /// Who claimed.
+    /// The id of the worker that claimed.
     pub worker: String,
-    /// When it is over, in microseconds since 1970; `None` for `infinity` and `-infinity`.
+    /// When it expires, in microseconds since 1970; `None` for `infinity` and `-infinity`.
     pub expires_at_micros: Option<i64>,
     /// The events it names: those that are not settled, and those done since.
     pub event_ids: Vec<i64>,
@@ -27,7 +27,7 @@ pub struct Lease {
 /// What a sweep has to know of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventBrief {
-    /// Which event.
+    /// The id of the event.
     pub event_id: i64,
     /// Chooses the route, and so the retry policy.
     pub event_type: String,
@@ -43,7 +43,7 @@ impl EventBrief {
         matches!(self.status.as_str(), "pending" | "retry")
     }
 
-    /// What a worker that is gone owes for this event: one more attempt, by the policy of its route.
+    /// The outcome of the attempt that a lost worker is charged for this event, by the retry policy of its route.
     pub fn charge(
         &self,
         token: i64,

@@ -6,7 +6,7 @@
 //! connection, its thread goes on, and the socket is closed with the session. The start of a connection is such a call, too, and so
 //! is its end.
 //!
-//! How a line is cut depends on how it is laid, since the driver owns its socket and tells nobody which one it is:
+//! How a line is cut depends on how it is laid, since the driver owns its socket and does not expose it:
 //!
 //! - *TCP:* the driver hands the socket to what it takes for a maker of TLS ([`Tap`]), and gets it back in a [`Wire`], whose reads and writes
 //!   fail once the line is cut. TLS goes on top of that wire.
@@ -85,7 +85,7 @@ impl Line {
         }
     }
 
-    /// What a read or write comes to that cannot go on now: who cuts the line wakes this thread.
+    /// The result of a read or write that cannot go on now. Cutting the line wakes this thread.
     fn wait<T>(&self, context: &Context<'_>) -> Poll<io::Result<T>> {
         let mut waker = lock(&self.waker);
         if !waker

@@ -1,4 +1,4 @@
-//! Could events be delivered now, and if not, what is to be done? Asked before the start and for /ready.
+//! Whether events could be delivered now, and if not, what a person has to do. Checked before the start and for /ready.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::error::StoreError;
 use super::out_of_reach::OutOfReach;
 use super::session::Session;
 
-/// Names told of a longer list: they fit into one line of a log, and who mends the first ten mends all.
+/// The names that a message shows of a longer list: they fit into one line of a log, and the remedy for them is that for all.
 const NAMES_MAX: usize = 10;
 
 /// What keeps this program from running on a database until a person has set it right.
@@ -14,7 +14,7 @@ const NAMES_MAX: usize = 10;
 pub enum MissingPrerequisite {
     /// The role may not do what delivering needs.
     Privileges {
-        /// Who we are.
+        /// The role of the session.
         role: String,
         /// In the words of a grant: `UPDATE (status) on outbox_event`.
         lacking: Vec<String>,
@@ -23,13 +23,13 @@ pub enum MissingPrerequisite {
     Schema(Vec<String>),
     /// The tables stand in a schema that the search_path does not reach.
     OutOfReach(OutOfReach),
-    /// The application's tables have what nothing here can work with: `column outbox_event.id is integer, must be bigint`.
+    /// The application's tables have columns of types that this program cannot work with: `column outbox_event.id is integer, must be bigint`.
     Types(Vec<String>),
-    /// Row-level security hides rows from the role, which no statement would ever tell; each table with its remedy.
+    /// Row-level security hides rows from the role, which no statement reports; each table with its remedy.
     RowSecurity(Vec<String>),
 }
 
-/// The remedy first: the list may be long.
+/// Shows the remedy first, because the list may be long.
 impl fmt::Display for MissingPrerequisite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -55,9 +55,9 @@ impl fmt::Display for MissingPrerequisite {
 }
 
 impl Session {
-    /// Looks for what a person has to set right; `None` when nothing.
+    /// Looks for a prerequisite that is missing and that a person has to provide; `None` if there is none.
     pub fn missing_prerequisite(&mut self) -> Result<Option<MissingPrerequisite>, StoreError> {
-        // First: where the role may not use the schema, everything in it seems to be missing.
+        // The privileges come first, because everything in a schema that the role may not use seems to be missing.
         if let Some(missing) = self.lacking_privileges()? {
             return Ok(Some(missing));
         }
@@ -121,7 +121,7 @@ impl Session {
         }
     }
 
-    /// Does to no row what claiming and settling do to many; fails as they would.
+    /// Runs the statements of claiming and settling on no row; fails as they would.
     pub fn rehearse(&mut self) -> Result<(), StoreError> {
         self.query(
             "try out a claim",
@@ -147,7 +147,7 @@ impl Session {
     }
 }
 
-/// `the tables outbox_event, outbox_lease, the function outbox_claim_2 and 31 more`. What is missing with its table is not told.
+/// `the tables outbox_event, outbox_lease, the function outbox_claim_2 and 31 more`. A part of a table that is missing as a whole is not named.
 fn grouped(missing: &[String]) -> String {
     const KINDS: [(&str, &str); 5] = [
         ("table", "tables"),

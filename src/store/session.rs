@@ -1,4 +1,4 @@
-//! One connection whose calls end.
+//! One connection whose calls are bounded.
 //!
 //! Each call is bounded by the server (`statement_timeout`, `lock_timeout`), and where that stands still, too, by its line, which is cut when
 //! no answer has come for a while longer (`line.rs`).
@@ -63,7 +63,8 @@ const PLANNER: [(&str, &str); 14] = [
 /// How often the set-up of a session is tried: it takes a part of a millisecond, on a busy server some more.
 const SET_UP_TRIES: u32 = 20;
 
-/// Longest wait for a lock: what somebody else holds, an event row or the whole table, stops one batch for this long and others not.
+/// The longest wait for a lock. A lock of another session, on an event row or on the whole table, delays one batch for this long and no
+/// other.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The server is to end a statement, and its answer is to arrive, before the line is cut: at most this much later than it may take.
@@ -72,14 +73,14 @@ const MARGIN_MAX: Duration = Duration::from_secs(3);
 /// The same where statements are meant to be short.
 const MARGIN_MIN: Duration = Duration::from_secs(1);
 
-/// Closing a connection says goodbye to the server, which may be stopped.
+/// How long closing a connection may take: it sends a message to the server, which may be stopped.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
 
 /// A connection that nothing was asked on for this long is asked whether it stands before it is used: a way to the server that is lost in no
 /// time that matters.
 pub(super) const IDLE: Duration = Duration::from_secs(2);
 
-/// Who does not answer that by then is given up.
+/// How long that answer may take. After that the connection is discarded.
 const IDLE_ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// How long database calls may take.
@@ -115,7 +116,7 @@ pub struct Limits {
 
 /// One connection.
 pub struct Session {
-    // Dropped before the line, which ends a goodbye that is not heard.
+    // Dropped before the line, which ends a closing that the server does not answer.
     client: Client,
     manager: PostgresConnectionManager<Tap>,
     line: Arc<Line>,
@@ -159,7 +160,7 @@ impl Session {
     ) -> Result<Session, StoreError> {
         let line = Arc::new(Line::default());
         watch(&line);
-        // Whoever waits for this has gone by then.
+        // The caller has stopped waiting by then.
         line.begin(timeouts.connect);
         let mark = format!("{:016x}", fastrand::u64(..));
         let (manager, opened) =
@@ -380,7 +381,7 @@ impl Session {
     /// where a policy hides rows, what is left is worked on, and a look at the table names the policy.
     fn settings(&self) -> [(&'static str, String); 6] {
         let query = self.timeouts.query;
-        // Below the statement's own limit, or that would end the wait and nobody would know that it was a lock.
+        // Below the statement's own limit, which would end the wait otherwise, and the error would not show that it was a lock.
         let lock = self.limits.lock.unwrap_or(LOCK_TIMEOUT.min(query / 2));
         let text = |limit| milliseconds(limit).to_string();
         [
@@ -408,7 +409,7 @@ impl Session {
         self.timed(|client| client.query(&statement, params))
     }
 
-    /// In a transaction of its own, which leaves nothing behind.
+    /// Runs the statement in a transaction of its own, which leaves nothing behind in the connection.
     fn query_shared(
         &mut self,
         sql: &'static str,
@@ -435,7 +436,7 @@ impl Session {
                     .map(|()| rows)
             });
         if result.is_err() {
-            // Where not even this is answered nobody knows what state it is in.
+            // If not even this succeeds the state of the connection is unknown.
             self.is_broken |= self.timed(|client| client.batch_execute(UNDO)).is_err();
         }
         result
@@ -478,7 +479,7 @@ impl Session {
     }
 }
 
-/// The setting that shows whose session it is.
+/// The setting that shows whether the session is shared.
 const MARK: &str = "dispatchbox.session";
 
 /// Ends a transaction of which nothing is to stay.
@@ -491,7 +492,7 @@ fn plain_encoding(is_local: bool) -> String {
     )
 }
 
-/// Claims need it.
+/// The isolation level that claims need.
 const READ_COMMITTED: &str = "read committed";
 
 /// Says that a pooler has refused the mark: each further try would be a line in its log. Where the server itself comes to be reached, that

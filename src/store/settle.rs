@@ -27,7 +27,7 @@ const DELAY_MAX: Duration = Duration::from_secs(1_000_000_000);
 /// Outcomes that go to the database in one transaction.
 #[derive(Debug, Clone, Copy)]
 pub struct SettleBatch<'a> {
-    /// Whose leases they belong to.
+    /// The id of the worker whose leases name the events.
     pub worker: &'a str,
     /// The outcomes, each event at most once.
     pub outcomes: &'a [Settlement],

@@ -1,7 +1,8 @@
-//! What waits and what is dead, counted at a bounded cost: for gauges and for people, never for a decision.
+//! The statistics of the table: the numbers of waiting and dead events, counted at a bounded cost. They are for gauges and for people, and no
+//! decision depends on them.
 //!
-//! The backlog is what nobody has claimed yet. An event in the hands of a slow handler is due by its columns, too, but more workers would
-//! not help it, and an alert on the oldest one should not ring while it is being handled.
+//! The backlog are the due events that no lease names. The columns of an event that a slow handler is handling say that it is due, too. But
+//! more workers would not help it, and an alert on the oldest due event should not fire while it is being handled.
 
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use super::error::StoreError;
 use super::session::Session;
 use super::text::Text;
 
-/// Due events that nobody has claimed.
+/// The due events that no lease names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backlog {
-    /// How many, no further than the limit.
+    /// The number of events, counted no further than the limit.
     pub n_events: u64,
-    /// The limit was reached: there may be more.
+    /// The limit was reached, so there may be more.
     pub is_capped: bool,
     /// How long the oldest of them has been due; zero when there is none.
     pub oldest_due_age: Duration,
@@ -30,9 +31,9 @@ pub struct Backlog {
 /// Events that wait for their time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NotDue {
-    /// How many, no further than the limit.
+    /// The number of events, counted no further than the limit.
     pub n_events: u64,
-    /// The limit was reached: there may be more.
+    /// The limit was reached, so there may be more.
     pub is_capped: bool,
     /// Until the first of them is due; `None` when there is none, or never.
     pub first_in: Option<Duration>,
@@ -43,7 +44,7 @@ pub struct NotDue {
 pub struct DeadByType {
     /// The type as the row has it and how many, most first; together no more than the limit.
     pub counts: Vec<(String, u64)>,
-    /// The limit was reached: there may be more.
+    /// The limit was reached, so there may be more.
     pub is_capped: bool,
 }
 
@@ -58,7 +59,7 @@ impl Session {
         self.bind("set up the survey", sql, |_| Ok(())).map(|_| ())
     }
 
-    /// Counts up to `limit` due events that nobody has claimed, from `from` on.
+    /// Counts up to `limit` due events that no lease names, from `from` on.
     pub fn count_backlog(&mut self, from: &Position, limit: u32) -> Result<Backlog, StoreError> {
         let claimed: Vec<(i64, bool)> = self.query(
             "list the claimed events",
@@ -81,7 +82,7 @@ impl Session {
                 Ok(Backlog {
                     n_events: n_events.min(u64::from(limit)),
                     is_capped: n_events >= u64::from(limit),
-                    // A time that no Duration can hold is older than anybody asks.
+                    // A time that a Duration cannot hold is too old to matter.
                     oldest_due_age: Duration::try_from_secs_f64(age.unwrap_or(0.0))
                         .unwrap_or(Duration::ZERO),
                     first: next_run_at

@@ -45,7 +45,7 @@ use slot::{Identity, Slot};
 use statistics_collector::StatisticsCollector;
 use sweeper::{Dead, Sweeper};
 
-/// Rhythm of restarts, of the look at silent workers, and of reaping orphans.
+/// The interval of restarts, of the look at silent workers, and of reaping orphaned processes.
 const TICK: Duration = Duration::from_millis(100);
 
 /// A main loop that did not turn for this long was stopped, by Ctrl-Z for example.
@@ -77,9 +77,9 @@ pub struct Supervisor {
     /// When a worker that has not turned counts as wedged.
     wedged_after: Duration,
     phase: Phase,
-    /// When what is due was looked after last.
+    /// When the main loop last did what is due with time.
     last_look: Instant,
-    /// Something went wrong that the exit code must tell.
+    /// A failure that the exit code must show.
     has_failed: bool,
 }
 
@@ -91,7 +91,7 @@ enum Phase {
         deadline: Receiver<Instant>,
         since: Instant,
     },
-    /// Everything that could be waited for is gone.
+    /// The workers have ended, or were killed.
     Stopped {
         code: u8,
         is_hasty: bool,
@@ -172,7 +172,7 @@ impl Supervisor {
         let settings =
             self.identity
                 .settings(number, &self.directory.path, &self.config, &self.dsn);
-        // It goes away when the last worker's file does; another supervisor may just have removed it.
+        // The directory is removed with the last worker's file, so another supervisor may just have removed it.
         let started = in_hand::private_directory(&self.directory.path)
             .and_then(|()| WorkerProcess::start(settings, &self.sender));
         let slot = &mut self.slots[index];
@@ -215,7 +215,7 @@ impl Supervisor {
         let status = end.status;
         self.publisher.ended(number);
         self.has_failed |= !status.success();
-        // One that has drained leaves its file only where a claim of its may still be committed.
+        // A worker that has drained leaves its file only if the server may still commit one of its claims.
         if !status.success() || end.remains.is_some() {
             let is_draining = matches!(self.phase, Phase::Draining { .. });
             self.sweep_after(end, is_draining.then_some("while draining"));
@@ -327,14 +327,14 @@ impl Supervisor {
         }
     }
 
-    /// Ends the drain by force; what was in hand is charged by the sweeper or, where that has no time left, by the next supervisor.
+    /// Ends the drain by force. The sweeper charges the events in hand, or the next supervisor does if the sweeper has no time left.
     fn kill_what_is_left(&mut self, why: &str, is_hasty: bool) {
         let mut killed: Vec<WorkerProcess> = self
             .slots
             .iter_mut()
             .filter_map(|slot| slot.worker.take())
             .collect();
-        // All at once, then one after the other what takes time.
+        // First kill all of them, then clean up after one at a time, which takes longer.
         killed.iter_mut().for_each(WorkerProcess::kill);
         let n_killed = killed.len();
         for worker in killed {
@@ -347,7 +347,8 @@ impl Supervisor {
         };
     }
 
-    /// Has the leases of a worker ended that did not end them itself; `why` is for the events that it had in hand, which are not to blame.
+    /// Makes the sweeper end the leases of a worker that did not end them itself. `why` is the reason for the events that it had in hand,
+    /// which are not to blame.
     fn sweep_after(&self, end: End, why: Option<&str>) {
         let status = end.status;
         self.sweeper.sweep(Dead {

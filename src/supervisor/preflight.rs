@@ -1,7 +1,8 @@
-//! Before the first worker: is the database there, does it hold what the program needs, and may we do what we have to?
+//! The check before the first worker: whether the database can be reached, holds the schema that the program needs, and grants the
+//! privileges.
 //!
-//! A database that cannot be reached, only reads, or is locked is waited for, however long it takes. A wrong password, a missing
-//! database, schema or privilege is not: nobody mends those by waiting.
+//! The preflight waits for a database that cannot be reached, only reads, or is locked, however long it takes. It does not wait if a
+//! password is wrong or a database, a schema or a privilege is missing, because waiting does not help then.
 
 use std::io;
 use std::time::Duration;
@@ -42,7 +43,7 @@ fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
                 }
                 return Ok(());
             }
-            // The database may be another one than was meant.
+            // The message shows the database, which may not be the intended one.
             Ok(Some(
                 missing @ (MissingPrerequisite::Schema(_) | MissingPrerequisite::OutOfReach(_)),
             )) => {

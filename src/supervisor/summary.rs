@@ -1,7 +1,7 @@
 //! One line a minute while events flow: what was done, and what waits.
 //!
-//! For whoever reads the log after the night. Failed attempts are told one by one only when the event is dead; this line shows before that
-//! how many there are. Silent when nothing was done and nothing waits: a healthy idle daemon logs nothing.
+//! The line shows the number of failed attempts, which are logged one by one only when the event is dead. No line is logged when nothing was
+//! done and nothing waits, so a healthy idle daemon logs nothing.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,14 @@ use crate::health::history::Totals;
 /// Often enough for a log, and rare enough beside everything else in it.
 const EVERY: Duration = Duration::from_mins(1);
 
-/// Tells what was done since it did so last.
+/// Logs what was done since the last line.
 pub(super) struct Summary {
     logged_at: Instant,
     before: Totals,
 }
 
 impl Summary {
-    /// Begins now, with nothing done.
+    /// Makes a summary that begins now, with nothing done.
     pub(super) fn new(now: Instant) -> Summary {
         Summary {
             logged_at: now,

@@ -240,7 +240,7 @@ fn doubled(times: u32, max: Duration) -> Duration {
         .min(max)
 }
 
-/// The outcome without its reason, which keeps the one that stands in the row.
+/// The outcome without its reason; the row keeps the reason that it has.
 pub(super) fn bare(outcome: &Outcome) -> Outcome {
     let reason = String::new();
     match outcome {

@@ -417,7 +417,7 @@ impl Settler<'_> {
     }
 }
 
-/// The leases that have nothing left once this batch is written.
+/// The leases that have no events left once this batch is written.
 fn ended_by(batch: &[Finished]) -> Vec<i64> {
     by_token(batch)
         .into_iter()

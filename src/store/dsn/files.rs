@@ -51,7 +51,7 @@ pub(super) fn service(
 
 type Section = Option<Vec<(&'static Keyword, String)>>;
 
-/// Reads the section of a service; a broken line elsewhere is nobody's business.
+/// Reads the section of a service. Broken lines in other sections are ignored.
 fn section(text: &str, name: &str) -> Result<Section, (usize, DsnError)> {
     let mut found: Section = None;
     for (at, line) in text.lines().enumerate() {

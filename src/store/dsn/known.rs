@@ -136,8 +136,8 @@ impl Known {
         self.check_tls()
     }
 
-    /// libpq ignores `sslmode` over a unix socket; here it is refused there, too: taking it back is easy to do, and nobody can
-    /// mistake what was ignored for something that was done.
+    /// Checks `sslmode`. libpq ignores it over a Unix socket. Here it is refused there, because removing it is easy, and an ignored setting
+    /// could be mistaken for one in effect.
     fn check_tls(&self) -> Result<(), DsnError> {
         let asks = match self.get("sslmode") {
             Some("require" | "verify-ca" | "verify-full") => "sslmode",

@@ -103,7 +103,7 @@ impl Dsn {
         Ok(dsn)
     }
 
-    /// Says whether a text holds a password that whoever sees the text can read.
+    /// Says whether a text holds a password in readable form.
     pub fn password_in_text(text: &str) -> bool {
         text::parse(text).is_ok_and(|words| {
             words
@@ -180,7 +180,7 @@ impl Dsn {
         self.get("options")
     }
 
-    /// The same without them, for those who do not take them.
+    /// The description without its options, which the session sets itself, because a pooler does not accept them in the startup packet.
     pub(super) fn without_options(&self) -> Dsn {
         let mut dsn = self.clone();
         dsn.params.retain(|(keyword, _)| keyword != "options");

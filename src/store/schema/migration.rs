@@ -12,7 +12,7 @@ use crate::store::error::StoreError;
 use crate::store::session::Session;
 
 /// Longest wait for a lock, in SQL: what a producer notices at most. With the pause behind it, producers wait for less than a quarter of
-/// the time that somebody else holds the table.
+/// the time that another session has locked the table.
 const LOCK_TIMEOUT: &str = "300ms";
 
 /// Pause between two attempts, in which the waiting producers catch up.
@@ -24,7 +24,7 @@ const LOCK_ATTEMPTS: u32 = 70;
 /// How often it is looked whether another migration has ended: for an hour, as long as a very large index may take.
 const TURN_ATTEMPTS: u32 = 3600;
 
-/// Name of the advisory lock that lets one migration run at a time; any number that nobody else is likely to use.
+/// Name of the advisory lock that lets one migration run at a time; any number that other programs are unlikely to use.
 const MIGRATION_LOCK: i32 = 0x6469_7370;
 
 /// What went wrong, completing "could not".
@@ -186,7 +186,7 @@ impl<'a> Migration<'a> {
                 Some(None) => return Err(StoreError::name_is_taken(DOING, name)),
             }
             if has_rows {
-                // Nobody waits behind this one; it waits for transactions that are older, however long they are.
+                // No session waits for this statement. It waits for older transactions, however long they are.
                 session.batch("build an index", "set lock_timeout = 0")?;
                 let sql = step
                     .sql
@@ -241,7 +241,7 @@ impl<'a> Migration<'a> {
             |row| row.try_get(0),
         )?;
         Ok(match holders.join(", ") {
-            nobody if nobody.is_empty() => nobody,
+            none if none.is_empty() => none,
             names => format!(" ({names})"),
         })
     }
