@@ -35,7 +35,7 @@ create table if not exists outbox_event (
   created_at     timestamptz not null default now()
 );
 
--- One statement, one lock. Nullable and without default: no row is rewritten, and producers need not know them.
+-- One statement takes one lock. The columns are nullable and have no default, so no row is rewritten, and producers need not know them.
 -- step: columns outbox_event (last_error, last_error_at, finished_at, headers)
 alter table outbox_event
   add column if not exists last_error    text,
@@ -43,7 +43,7 @@ alter table outbox_event
   add column if not exists finished_at   timestamptz,
   add column if not exists headers       jsonb;
 
--- The claim walks this one; its predicate must stay word for word what outbox_claim_2 asks for. (Not partial on (status, next_run_at)
+-- Claims walk this index; its predicate must stay word for word that of outbox_claim_2. (Not partial on (status, next_run_at)
 -- costs four times as much.)
 -- step: index outbox_event_due
 create index if not exists outbox_event_due on outbox_event (next_run_at, id) where status in ('pending', 'retry');
@@ -100,13 +100,13 @@ create index if not exists idx_outbox_archive_date on outbox_event_archive (arch
 
 -- One row per claim, written once and deleted once: that is all that claiming writes besides the row locks. While the row stands,
 -- no other worker claims the events it names, expired or not; only its worker, or a sweep of the expired lease, settles them.
--- Stored plain: with at most 900 ids a row fits into a page, and none is ever moved out of line. Half-filled pages leave room for the renewed
+-- event_ids is stored plain: with at most 900 ids a row fits into a page, and no value is ever moved out of line. Half-filled pages leave room for the renewed
 -- version beside the old one. vacuum_truncate would lock the table each time that it runs empty.
 -- step: table outbox_lease (token, worker, expires_at, event_ids)
 do $$ begin
   if to_regclass('outbox_lease') is null then
     create table outbox_lease (
-      token      bigint primary key,    -- the id of the transaction that claimed: nobody else can write it
+      token      bigint primary key,    -- the id of the transaction that claimed: no other can write it
       worker     text not null,         -- unique per start of a worker; part of every fence
       expires_at timestamptz not null,
       event_ids  bigint[] not null
@@ -117,7 +117,7 @@ do $$ begin
 end $$;
 
 -- Each event is updated once and dead rows are a constant part of the table: vacuum early and in small portions. fillfactor leaves room
--- for that one update (12 % less WAL). What a person has set stays.
+-- for that one update (12 % less WAL). Settings that a person has made stay.
 -- step: settings outbox_event (fillfactor, autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_analyze_scale_factor)
 do $$
 declare
@@ -177,7 +177,7 @@ end $$;
 -- place: a tenth of a claim; a caller that takes whatever it finds needs none. An upper bound as a condition of the index would be free, but a
 -- row comparison ends no index scan while its first columns are equal.)
 --
--- What may be taken is said by segments. `bounds`, sorted in the collation "C", cut the event types into segments; `groups` names the group
+-- Segments say which events may be claimed. `bounds`, sorted in the collation "C", cut the event types into segments; `groups` names the group
 -- of each segment (one more than there are bounds; 0: not to be taken). `takes` is the most that each group may take now, null for as much as
 -- there is. Without `takes` no group has a limit, without `bounds` all types are one group. Patterns are not matched here: one binary
 -- search per row (width_bucket) replaces them, so 20 routes cost what one does.
@@ -468,9 +468,9 @@ begin
   end if;
 end $$;
 
--- Does what outbox_settle_1 does, outcome by outcome, so that one whose row is locked, refused by a trigger or a constraint, or too slow
--- stops no other: what went wrong comes back beside its event, as SQLSTATE and words, in a row that says nothing about `written`. For a
--- batch that failed as a whole; it costs a subtransaction per event. A lease of `ended` that has something left does not end.
+-- Settles as outbox_settle_1 does, but outcome by outcome, so that one whose row is locked, refused by a trigger or a constraint, or too slow
+-- delays no other: the error comes back beside its event, as SQLSTATE and words, in a row that says nothing about `written`. For a
+-- batch that failed as a whole; it costs a subtransaction per event. A lease of `ended` that has events left does not end.
 --
 -- The statement's time runs out only once: the row that was being written then is to blame, and those behind it come back untried, with
 -- an empty SQLSTATE. No row is begun in the second half of that time, so the one to blame has had the first. Untried, too, comes back
@@ -554,7 +554,7 @@ begin
   return bytes;
 end $$;
 
--- Says why an event cannot be read, as SQLSTATE and words; nulls where it can.
+-- Returns why an event cannot be read, as SQLSTATE and words; nulls if it can.
 -- step: function outbox_try_read_1
 create or replace function outbox_try_read_1(id bigint, out code text, out cause text)
 language plpgsql set search_path from current as $$
@@ -572,8 +572,8 @@ end $$;
 
 -- Passes over due events that cannot be read: bytes without a character, a payload whose text has no end, a damaged row. Reads up to `stretch`
 -- of those behind the position (after_at, after_id) that no lease names, each as a claim does, and puts those that fail under a lease of
--- their own, which all claims pass over until `wait` seconds are over. It is called `unreadable/1` and no worker's: no sweep charges it, and
--- outbox_look_again_1 ends it. Returns what it has passed over, and why.
+-- their own, which all claims pass over until `wait` seconds are over. Its worker is named `unreadable/1`, which is no worker's name: no sweep charges it, and
+-- outbox_look_again_1 ends it. Returns the events that it has passed over, each with the reason.
 --
 -- The statement's time runs out only once: the event that was being read then is to blame, and the walk ends. None is begun in the second half
 -- of that time. As in outbox_claim_2 the leases are looked at again once the rows are locked.
@@ -624,7 +624,7 @@ end $$;
 
 -- Looks again at the events of one lease of outbox_pass_over_1 that is over. What can be read now, is gone or was finished otherwise is
 -- free; the rest waits under another lease for the next look, `waits[looks]` seconds. After as many looks as there are waits an event is
--- dead, where that can be written. No attempt is charged: no handler ran. Returns each event with what came of it: readable | unreadable | dead.
+-- dead, where that can be written. No attempt is charged: no handler ran. Returns each event with the result: readable | unreadable | dead.
 -- No reading is begun in the second half of the statement's time, as in outbox_pass_over_1; what is left waits, and comes first the next time.
 -- step: function outbox_look_again_1
 create or replace function outbox_look_again_1(waits float8[])
@@ -705,11 +705,11 @@ end $$;
 -- Moves those of these events that have the status to the archive, with all their columns, and returns those that stay, each with the
 -- reason in words.
 --
--- One event stops no other: a part that fails is undone and tried again in halves, until the event is alone that a foreign key, a trigger
+-- One event delays no other: a part that fails is undone and tried again in halves, until the event is alone that a foreign key, a trigger
 -- or a constraint keeps. What concerns no single event, a missing privilege for example, fails first, with the empty part. Events that a
 -- foreign key refers to are looked for before that where the role may read the other table: this costs less than the halves.
 --
--- Nothing is lost. An event stays whose id is in the archive already, one that a trigger swallows on its way, and one with a value that the
+-- No event is lost. An event stays whose id is in the archive already, one that a trigger swallows on its way, and one with a value that the
 -- archive has no column for. A null in one of the first nine columns is archived as a claim would read it.
 --
 -- The ids are written as `= any` and not as a join, which a planner that knows their number would make by reading the whole table. A row
@@ -916,7 +916,7 @@ begin
   return query select u.id, k.reason from unnest(locked) u (id) left join unnest(kept, reasons) k (id, reason) on k.id = u.id;
 end $$;
 
--- The same for psql, and for older versions of the program: returns those that were moved, and warns of the others.
+-- The same as outbox_discard_2 for psql, and for older versions of the program: returns the events that were moved, and warns of the others.
 -- step: function outbox_discard_1
 create or replace function outbox_discard_1(ids bigint[]) returns setof bigint
 language plpgsql set search_path from current as $$
@@ -933,7 +933,7 @@ begin
   return query select unnest(moved);
 end $$;
 
--- Renews those of the leases in hand that stand; a token that does not come back is lost, or locked at this moment: ask again.
+-- Renews the leases in hand that still exist. A token that is not returned is lost, or locked at this moment: the caller asks again.
 -- step: function outbox_renew_1
 create or replace function outbox_renew_1(worker text, tokens bigint[], lease interval) returns setof bigint
 language sql set search_path from current set enable_seqscan = off as $$
@@ -962,7 +962,7 @@ end $$;
 -- Moves those of the next 10,000 events behind the id `after` that have been done for `retention_days` to the archive, warns of each that
 -- stays and why, and returns the last id it has looked at; null where there was none. In windows along the primary key, because looking
 -- each time for the next rows to move, from the start of the table, costs three times as much. Events that a lease names stay without a
--- warning: their time comes.
+-- warning: they are moved later.
 -- step: function outbox_archive_part_1
 create or replace function outbox_archive_part_1(retention_days int, after bigint) returns bigint
 language plpgsql set search_path from current set enable_seqscan = off as $$
@@ -997,7 +997,8 @@ begin
   return upper;
 end $$;
 
--- Moves all that has been done for `retention_days` to the archive. All in one transaction; for a large backlog there is outbox_archive_1.
+-- Moves all events that have been done for `retention_days` to the archive, in one transaction. For a large backlog there is
+-- outbox_archive_1.
 -- step: function archive_outbox_events
 create or replace function archive_outbox_events(retention_days int default 7) returns void
 language plpgsql set search_path from current as $$
@@ -1009,7 +1010,7 @@ begin
   end loop;
 end $$;
 
--- The same with a commit after each part, so that no lock is held for long and an interruption loses nothing: `call outbox_archive_1(7)`,
+-- Archives as archive_outbox_events does, with a commit after each part, so that no lock is held for long and an interruption loses nothing: `call outbox_archive_1(7)`,
 -- outside of a transaction. A procedure that commits cannot be bound to its schema by a setting; it learns it from its own name in the
 -- call stack, where PostgreSQL leaves the schema out if the search_path leads there.
 -- step: function outbox_archive_1

@@ -252,7 +252,7 @@ mod tests {
     fn a_question_without_answer_costs_one_thread_however_many_wait() {
         let lookup = Lookup::default();
         let (release, released) = sync_channel(0);
-        let nobody_asks_again = || Err(io::Error::other("asked again"));
+        let is_not_asked_again = || Err(io::Error::other("asked again"));
         let short = Duration::from_millis(10);
         let ask = move || {
             let _ = released.recv();
@@ -260,9 +260,9 @@ mod tests {
         };
 
         let first = lookup.find(ask, short, Timeout::Resolve);
-        let second = lookup.find(nobody_asks_again, short, Timeout::Global);
+        let second = lookup.find(is_not_asked_again, short, Timeout::Global);
         release.send(()).expect("it waits to be released");
-        let third = find(&lookup, nobody_asks_again);
+        let third = find(&lookup, is_not_asked_again);
 
         assert!(matches!(first, Err(Error::Timeout(Timeout::Resolve))));
         assert!(matches!(second, Err(Error::Timeout(Timeout::Global))));

@@ -111,7 +111,7 @@ impl Session {
         .map(|found| found.contains(&true))
     }
 
-    /// Lists up to `limit` leases that are over by the database's clock, oldest first.
+    /// Lists up to `limit` leases that have expired by the database's clock, oldest first.
     pub fn expired_leases(&mut self, limit: u16) -> Result<Vec<Lease>, StoreError> {
         self.query(
             "list expired leases",
@@ -121,7 +121,8 @@ impl Session {
         )
     }
 
-    /// Lets a lease that is over expire again after `wait`: what is left of it cannot be written now. No effect on one that was renewed.
+    /// Makes an expired lease expire again after `wait`, because its remaining events cannot be written now. Has no effect on a lease that
+    /// was renewed.
     pub fn postpone_lease(&mut self, lease: &Lease, wait: Duration) -> Result<(), StoreError> {
         self.query(
             "postpone a lease",
@@ -132,7 +133,7 @@ impl Session {
         .map(drop)
     }
 
-    /// Reads what a sweep has to know of events; those that are gone do not come back.
+    /// Reads what a sweep has to know of events; events that are gone are left out.
     pub fn events_brief(&mut self, ids: &[i64]) -> Result<Vec<EventBrief>, StoreError> {
         self.query(
             "read the events of a lease",

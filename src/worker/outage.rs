@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_over_when_who_met_it_got_through_and_nobody_met_it_for_a_while() {
+    fn a_refusal_is_over_when_each_stage_that_met_it_succeeded_and_no_call_met_it_for_a_while() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut calls = Calls::default();

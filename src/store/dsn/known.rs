@@ -1,5 +1,5 @@
-//! What becomes known of a connection description, place by place in libpq's order: the text, the service, the environment, defaults, and
-//! the passfile in the end.
+//! Collects a connection description from its places in libpq's order: the text, the service, the environment, defaults, and at last the
+//! passfile.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -186,7 +186,7 @@ impl Known {
         }
     }
 
-    /// What led to other keywords is done with; what is ignored need not travel.
+    /// Makes the description. Keywords that only led to others, and ignored ones, are left out.
     pub(super) fn into_dsn(self) -> Dsn {
         let params = KEYWORDS
             .iter()
