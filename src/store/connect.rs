@@ -1,7 +1,7 @@
 //! Opening a connection within a limited time.
 //!
 //! The driver bounds only the TCP connect. A server that accepts and stays silent holds the calling thread for ever, whatever is set, and a
-//! driver that waits cannot be interrupted. Therefore each address is pinged first over a socket of this program ([`super::ping`]), and the
+//! driver that waits cannot be interrupted. Therefore each address is pinged first over a socket of this program (`ping.rs`), and the
 //! driver connects only to an address that answers. It does so in a thread of its own, for which the caller waits no longer than its limit.
 //! A thread that exceeds the limit ends when its socket is shut down (`line.rs`). The number of attempts under way is capped.
 
