@@ -102,11 +102,11 @@ impl Encrypted {
         }
     }
 
-    /// Takes what the socket has; 0 is its end.
+    /// Reads the bytes that the socket has; 0 is its end.
     fn receive(&mut self) -> io::Result<usize> {
         let n = self.tls.read_tls(&mut self.socket)?;
         if let Err(error) = self.tls.process_new_packets() {
-            // The alert says to the receiver what is wrong; whether it arrives matters little.
+            // The alert tells the receiver what is wrong. It does not matter whether it arrives.
             let _ = self.flush();
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,

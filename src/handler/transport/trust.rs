@@ -1,6 +1,6 @@
-//! Which certificates of receivers are accepted, and what is wrong with one that is not.
+//! Decides which certificates of receivers are accepted, and says what is wrong with a refused one.
 //!
-//! Trusted is what the host trusts: the files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, else
+//! The trusted certificates are those that the host trusts: the files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, else
 //! the system's, else, in a bare container, the Mozilla list that the program carries. A receiver's
 //! own certificate that stands in one of these files is accepted as curl does, also one that
 //! `openssl req -x509` made and that calls itself an authority; rustls refuses such a one by
@@ -67,7 +67,7 @@ impl Trust {
         &self.config
     }
 
-    /// Says what is wrong, and which file, name or key would mend it.
+    /// Says what is wrong, and which file, name or key would set it right.
     pub(super) fn in_words(&self, error: &Error) -> String {
         if let Error::InvalidCertificate(error) = error {
             self.certificate_in_words(error)
@@ -184,7 +184,7 @@ fn is_authority_as_leaf(error: &CertificateError) -> bool {
     matches!(webpki_error(error), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-/// What the library under rustls says, where rustls has no name for it.
+/// The error of the library under rustls, for which rustls has no name.
 fn webpki_error(error: &CertificateError) -> Option<&webpki::Error> {
     if let CertificateError::Other(other) = error {
         other.0.downcast_ref()
