@@ -1,6 +1,7 @@
 //! The watchdog: what takes too long in a worker and cannot be ended from within.
 //!
-//! It times two things. A library handler that runs longer than its timeout is stuck, and the worker says so. A database call that does
+//! It times two things. A library handler that runs longer than its timeout is stuck. The metrics show how many are, and the worker ends
+//! once each runner is stuck. A database call that does
 //! not return, because the server is stuck or the other end of the connection is gone, is reported with its age, and the supervisor
 //! replaces a worker whose call is too old. Nothing else is timed: a stage that waits for work is healthy however long it waits, and so
 //! is a runner whose handler bounds itself.
