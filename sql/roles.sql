@@ -1,7 +1,7 @@
 -- Roles with no more than they need, for psql: psql -d ... -f sql/roles.sql, as the owner of the tables, who may create roles.
 --
 -- Apply it after schema.sql or `dispatchbox migrate`, and again after each later one, which may bring functions. It may be repeated, and
--- takes away only what PUBLIC could do with our functions. Nobody logs in with these roles; they are given to those who do:
+-- takes away only the privileges of PUBLIC on the functions of the outbox. These roles cannot log in; they are granted to roles that can:
 --
 --   create role dispatchbox_on_vm1 login password '...' in role dispatchbox_daemon;
 --   grant dispatchbox_producer to shop;
@@ -83,7 +83,7 @@ begin
     execute format('grant usage on schema %I to %I', home, role);
   end loop;
 
-  -- Whoever calls them needs the privileges on the tables anyway; without this one a stranger's call would only fail later.
+  -- The caller of a function needs the privileges on the tables anyway. Without this revoke the call of another role would only fail later.
   for granted in select p.oid from pg_proc p join pg_namespace n on n.oid = p.pronamespace
                   where n.nspname = home and p.proname like '%outbox\_%' loop
     execute format('revoke execute on routine %s from public', granted);
@@ -104,7 +104,7 @@ begin
     end loop;
   end loop;
 
-  -- A table that has its ids from an identity column has no sequence that anybody would have to use.
+  -- A table that has its ids from an identity column has no sequence that a role would need a privilege for.
   if pg_get_serial_sequence('outbox_event', 'id') is not null then
     execute format('grant usage on sequence %s to dispatchbox_producer', pg_get_serial_sequence('outbox_event', 'id'));
   end if;

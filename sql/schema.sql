@@ -4,8 +4,8 @@
 -- and neither drops anything. On a large live table prefer `migrate`: it builds indexes CONCURRENTLY and tries again what could not get its
 -- lock, where this file, read by psql, holds up writers while an index is built.
 --
--- Everything goes to the first schema of the search_path, and the functions look only there, whoever calls them: several outboxes can
--- live in one database.
+-- Everything goes to the first schema of the search_path, and the functions look only there, whatever the search_path of the caller is. So several outboxes
+-- can live in one database.
 --
 -- `migrate` reads this same file: a line `-- step: ...` says what the statement below it brings, and a step is run where a part of that is
 -- missing. What stands before the first step and after the last is for psql alone.
@@ -18,7 +18,7 @@ do $$ begin
   perform set_config('lock_timeout', '5s', false);
 end $$;
 
--- The first nine columns are what producers know; they never change. A claimed event keeps its status: who holds it stands in
+-- The first nine columns are those that producers know; they never change. A claimed event keeps its status; the lease that names it is in
 -- outbox_lease. The check on the status catches a producer's typing error, which would be an event that is never delivered; a table
 -- that exists already does not get it, because other programs may use further words there.
 -- step: table outbox_event (id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at)
@@ -35,7 +35,7 @@ create table if not exists outbox_event (
   created_at     timestamptz not null default now()
 );
 
--- One statement, one lock. Nullable and without default: no row is rewritten, and producers need not know them.
+-- One statement takes one lock. The columns are nullable and have no default, so no row is rewritten, and producers need not know them.
 -- step: columns outbox_event (last_error, last_error_at, finished_at, headers)
 alter table outbox_event
   add column if not exists last_error    text,
@@ -43,16 +43,16 @@ alter table outbox_event
   add column if not exists finished_at   timestamptz,
   add column if not exists headers       jsonb;
 
--- The claim walks this one; its predicate must stay word for word what outbox_claim_2 asks for. (Not partial on (status, next_run_at)
+-- Claims walk this index; its predicate must stay word for word that of outbox_claim_2. (Not partial on (status, next_run_at)
 -- costs four times as much.)
 -- step: index outbox_event_due
 create index if not exists outbox_event_due on outbox_event (next_run_at, id) where status in ('pending', 'retry');
 
--- Lists the dead letters, newest first, without wading through what is done.
+-- Lists the dead letters, newest first, without reading done events.
 -- step: index outbox_event_dead
 create index if not exists outbox_event_dead on outbox_event (created_at desc, id desc) where status = 'dead';
 
--- Where retention moves what is finished, and discard what is given up. A new archive also gets the further columns of the application,
+-- Retention moves done events here, and a discard dead ones. A new archive also gets the further columns of the application,
 -- and for the payload the type that it has in outbox_event (json keeps what jsonb refuses), so that an archived event is whole.
 -- step: table outbox_event_archive (id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at)
 do $$
@@ -99,14 +99,14 @@ alter table outbox_event_archive
 create index if not exists idx_outbox_archive_date on outbox_event_archive (archived_at);
 
 -- One row per claim, written once and deleted once: that is all that claiming writes besides the row locks. While the row stands,
--- nobody else claims the events it names, expired or not; only its worker, or a sweep of the expired lease, settles them.
--- Stored plain: with at most 900 ids a row fits into a page, and none is ever moved out of line. Half-filled pages leave room for the renewed
+-- no other worker claims the events it names, expired or not; only its worker, or a sweep of the expired lease, settles them.
+-- event_ids is stored plain: with at most 900 ids a row fits into a page, and no value is ever moved out of line. Half-filled pages leave room for the renewed
 -- version beside the old one. vacuum_truncate would lock the table each time that it runs empty.
 -- step: table outbox_lease (token, worker, expires_at, event_ids)
 do $$ begin
   if to_regclass('outbox_lease') is null then
     create table outbox_lease (
-      token      bigint primary key,    -- the id of the transaction that claimed: nobody else can write it
+      token      bigint primary key,    -- the id of the transaction that claimed: no other can write it
       worker     text not null,         -- unique per start of a worker; part of every fence
       expires_at timestamptz not null,
       event_ids  bigint[] not null
@@ -117,7 +117,7 @@ do $$ begin
 end $$;
 
 -- Each event is updated once and dead rows are a constant part of the table: vacuum early and in small portions. fillfactor leaves room
--- for that one update (12 % less WAL). What a person has set stays.
+-- for that one update (12 % less WAL). Settings that a person has made stay.
 -- step: settings outbox_event (fillfactor, autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_analyze_scale_factor)
 do $$
 declare
@@ -132,7 +132,7 @@ begin
   end loop;
 end $$;
 
--- Returns the leases that stand now, without wading through dead ones.
+-- Returns the present leases, without reading dead rows.
 --
 -- Every claim leaves a dead row here, and while a long transaction anywhere holds vacuum back none of them can be pruned: reading the
 -- whole table made claims ten times slower over 3 million events. So the session remembers, in a setting of its own, the snapshot it
@@ -177,7 +177,7 @@ end $$;
 -- place: a tenth of a claim; a caller that takes whatever it finds needs none. An upper bound as a condition of the index would be free, but a
 -- row comparison ends no index scan while its first columns are equal.)
 --
--- What may be taken is said by segments. `bounds`, sorted in the collation "C", cut the event types into segments; `groups` names the group
+-- Segments say which events may be claimed. `bounds`, sorted in the collation "C", cut the event types into segments; `groups` names the group
 -- of each segment (one more than there are bounds; 0: not to be taken). `takes` is the most that each group may take now, null for as much as
 -- there is. Without `takes` no group has a limit, without `bounds` all types are one group. Patterns are not matched here: one binary
 -- search per row (width_bucket) replaces them, so 20 routes cost what one does.
@@ -343,7 +343,7 @@ do $$ begin
   end if;
 end $$;
 
--- Skips what is done: where a look from (after_at, after_id) on runs into its time, the entries of finished events stand between it and the
+-- Skips finished events: where a look from (after_at, after_id) on reaches its time limit, the entries of finished events stand between it and the
 -- first that is due, and a transaction elsewhere keeps them. Goes at most `seconds` on, or, where all of these have the same time, as after
 -- a bulk insert, over at most `ids` ids of those that are due at the time of the position, or the next microsecond where that is passed. Returns the position before the next due event, (null, null) if there is none up to now, or else how
 -- far it came; each is where the next look may start. Nothing is claimed, and nothing that is due is passed.
@@ -390,7 +390,7 @@ begin
   return query values (reached_at, reached_id - 1, reached_id is not null);
 end $$;
 
--- Writes what the handling of leased events came to, and returns the events that the leases still named: with `written` true those whose
+-- Writes the outcomes of leased events, and returns the events that the leases still named: with `written` true those whose
 -- outcome stands now, and in a second row, unless all were written, every one that is not released: with false where it is gone or was
 -- finished otherwise, with null where the row waits as before although the update went through, because a trigger or a policy swallows
 -- it. Such an event stays named by its lease, or it would be handed out again at once, for ever. One that does not come back at all is
@@ -399,13 +399,13 @@ end $$;
 -- outcomes: done | retry | dead | released. delays: seconds until a retry is due. errors: for last_error, null keeps it. `ended`: leases
 -- that have nothing left to settle. `expired` makes it a sweep on behalf of a worker that is gone: only where the lease is really over.
 --
--- Sent twice it changes nothing the second time, even while the lease names other events and somebody else has claimed the event since:
--- what was not done is cut from the lease, and what was done is fenced by its status (so a lease is rewritten only when something
+-- Sent twice it changes nothing the second time, even while the lease names other events and another worker has claimed the event since:
+-- an event that was not done is cut from the lease, and one that was done is fenced by its status (so a lease is rewritten only when something
 -- failed). Locks: leases by token, then events.
 --
 -- What stands is asked of the row as it was stored, since a trigger that returns the old row makes an update that is counted as one. A retry
 -- of what was one before shows in its times alone, which their columns may round. The attempts end where their column's type does, and
--- an event whose smallint counts no further is dead: it would be tried for ever.
+-- an event whose smallint counts no further is dead, because it would be tried for ever otherwise.
 --
 -- Events are found by their ids alone: with the bare column a planner that believes the backlog to be empty, as after a vacuum while all was
 -- done, reads all of outbox_event_due for each batch.
@@ -468,9 +468,9 @@ begin
   end if;
 end $$;
 
--- Does what outbox_settle_1 does, outcome by outcome, so that one whose row is locked, refused by a trigger or a constraint, or too slow
--- stops no other: what went wrong comes back beside its event, as SQLSTATE and words, in a row that says nothing about `written`. For a
--- batch that failed as a whole; it costs a subtransaction per event. A lease of `ended` that has something left does not end.
+-- Settles as outbox_settle_1 does, but outcome by outcome, so that one whose row is locked, refused by a trigger or a constraint, or too slow
+-- delays no other: the error comes back beside its event, as SQLSTATE and words, in a row that says nothing about `written`. For a
+-- batch that failed as a whole; it costs a subtransaction per event. A lease of `ended` that has events left does not end.
 --
 -- The statement's time runs out only once: the row that was being written then is to blame, and those behind it come back untried, with
 -- an empty SQLSTATE. No row is begun in the second half of that time, so the one to blame has had the first. Untried, too, comes back
@@ -554,7 +554,7 @@ begin
   return bytes;
 end $$;
 
--- Says why an event cannot be read, as SQLSTATE and words; nulls where it can.
+-- Returns why an event cannot be read, as SQLSTATE and words; nulls if it can.
 -- step: function outbox_try_read_1
 create or replace function outbox_try_read_1(id bigint, out code text, out cause text)
 language plpgsql set search_path from current as $$
@@ -572,8 +572,8 @@ end $$;
 
 -- Passes over due events that cannot be read: bytes without a character, a payload whose text has no end, a damaged row. Reads up to `stretch`
 -- of those behind the position (after_at, after_id) that no lease names, each as a claim does, and puts those that fail under a lease of
--- their own, which all claims pass over until `wait` seconds are over. It is called `unreadable/1` and no worker's: no sweep charges it, and
--- outbox_look_again_1 ends it. Returns what it has passed over, and why.
+-- their own, which all claims pass over until `wait` seconds are over. Its worker is named `unreadable/1`, which is no worker's name: no sweep charges it, and
+-- outbox_look_again_1 ends it. Returns the events that it has passed over, each with the reason.
 --
 -- The statement's time runs out only once: the event that was being read then is to blame, and the walk ends. None is begun in the second half
 -- of that time. As in outbox_claim_2 the leases are looked at again once the rows are locked.
@@ -624,7 +624,7 @@ end $$;
 
 -- Looks again at the events of one lease of outbox_pass_over_1 that is over. What can be read now, is gone or was finished otherwise is
 -- free; the rest waits under another lease for the next look, `waits[looks]` seconds. After as many looks as there are waits an event is
--- dead, where that can be written. No attempt is charged: no handler ran. Returns each event with what came of it: readable | unreadable | dead.
+-- dead, where that can be written. No attempt is charged: no handler ran. Returns each event with the result: readable | unreadable | dead.
 -- No reading is begun in the second half of the statement's time, as in outbox_pass_over_1; what is left waits, and comes first the next time.
 -- step: function outbox_look_again_1
 create or replace function outbox_look_again_1(waits float8[])
@@ -679,11 +679,11 @@ begin
 end $$;
 
 -- Makes dead events due again from the first attempt on, as a person asked, and returns those that were. Left alone is what is not dead
--- any more, what somebody else has locked at this moment, and what a lease names (a person's own UPDATE may have made it dead meanwhile):
+-- any more, what another session has locked at this moment, and what a lease names (a person's own UPDATE may have made it dead meanwhile):
 -- made pending, it would be settled by the worker that still holds it, and handed out once more.
 --
 -- As in outbox_claim_2, leases are looked at with a snapshot taken after the row locks: from then on none can come to name these events,
--- since nobody claims a dead event. Nothing here waits for a row, so it cannot deadlock. By id alone, as in outbox_settle_1.
+-- since dead events are never claimed. Nothing here waits for a row, so it cannot deadlock. By id alone, as in outbox_settle_1.
 -- step: function outbox_requeue_1
 create or replace function outbox_requeue_1(ids bigint[]) returns setof bigint
 language plpgsql set search_path from current set enable_seqscan = off as $$
@@ -705,11 +705,11 @@ end $$;
 -- Moves those of these events that have the status to the archive, with all their columns, and returns those that stay, each with the
 -- reason in words.
 --
--- One event stops no other: a part that fails is undone and tried again in halves, until the event is alone that a foreign key, a trigger
+-- One event delays no other: a part that fails is undone and tried again in halves, until the event is alone that a foreign key, a trigger
 -- or a constraint keeps. What concerns no single event, a missing privilege for example, fails first, with the empty part. Events that a
 -- foreign key refers to are looked for before that where the role may read the other table: this costs less than the halves.
 --
--- Nothing is lost. An event stays whose id is in the archive already, one that a trigger swallows on its way, and one with a value that the
+-- No event is lost. An event stays whose id is in the archive already, one that a trigger swallows on its way, and one with a value that the
 -- archive has no column for. A null in one of the first nine columns is archived as a claim would read it.
 --
 -- The ids are written as `= any` and not as a join, which a planner that knows their number would make by reading the whole table. A row
@@ -916,7 +916,7 @@ begin
   return query select u.id, k.reason from unnest(locked) u (id) left join unnest(kept, reasons) k (id, reason) on k.id = u.id;
 end $$;
 
--- The same for psql, and for older versions of the program: returns those that were moved, and warns of the others.
+-- The same as outbox_discard_2 for psql, and for older versions of the program: returns the events that were moved, and warns of the others.
 -- step: function outbox_discard_1
 create or replace function outbox_discard_1(ids bigint[]) returns setof bigint
 language plpgsql set search_path from current as $$
@@ -933,7 +933,7 @@ begin
   return query select unnest(moved);
 end $$;
 
--- Renews those of the leases in hand that stand; a token that does not come back is lost, or locked at this moment: ask again.
+-- Renews the leases in hand that still exist. A token that is not returned is lost, or locked at this moment: the caller asks again.
 -- step: function outbox_renew_1
 create or replace function outbox_renew_1(worker text, tokens bigint[], lease interval) returns setof bigint
 language sql set search_path from current set enable_seqscan = off as $$
@@ -944,7 +944,7 @@ language sql set search_path from current set enable_seqscan = off as $$
 $$;
 
 -- TRUNCATE ... RESTART IDENTITY counts ids from 1 again: a new event must not meet the lease of an old one. The schema comes from the
--- trigger, not from the search_path of whoever truncates.
+-- trigger, not from the search_path of the session that truncates.
 -- step: function outbox_truncated_1
 create or replace function outbox_truncated_1() returns trigger language plpgsql as $$
 begin
@@ -962,7 +962,7 @@ end $$;
 -- Moves those of the next 10,000 events behind the id `after` that have been done for `retention_days` to the archive, warns of each that
 -- stays and why, and returns the last id it has looked at; null where there was none. In windows along the primary key, because looking
 -- each time for the next rows to move, from the start of the table, costs three times as much. Events that a lease names stay without a
--- warning: their time comes.
+-- warning: they are moved later.
 -- step: function outbox_archive_part_1
 create or replace function outbox_archive_part_1(retention_days int, after bigint) returns bigint
 language plpgsql set search_path from current set enable_seqscan = off as $$
@@ -997,7 +997,8 @@ begin
   return upper;
 end $$;
 
--- Moves all that has been done for `retention_days` to the archive. All in one transaction; for a large backlog there is outbox_archive_1.
+-- Moves all events that have been done for `retention_days` to the archive, in one transaction. For a large backlog there is
+-- outbox_archive_1.
 -- step: function archive_outbox_events
 create or replace function archive_outbox_events(retention_days int default 7) returns void
 language plpgsql set search_path from current as $$
@@ -1009,7 +1010,7 @@ begin
   end loop;
 end $$;
 
--- The same with a commit after each part, so that no lock is held for long and an interruption loses nothing: `call outbox_archive_1(7)`,
+-- Archives as archive_outbox_events does, with a commit after each part, so that no lock is held for long and an interruption loses nothing: `call outbox_archive_1(7)`,
 -- outside of a transaction. A procedure that commits cannot be bound to its schema by a setting; it learns it from its own name in the
 -- call stack, where PostgreSQL leaves the schema out if the search_path leads there.
 -- step: function outbox_archive_1

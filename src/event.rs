@@ -134,8 +134,8 @@ impl Outcome {
 /// the row keeps the whole reason.
 const REASON_SHOWN_MAX: usize = 300;
 
-/// What the log says of an event that has become dead, whoever wrote that.
-pub fn obituary(event_id: i64, attempts: u32, reason: &str) -> String {
+/// The log message for an event that has become dead.
+pub fn dead_letter_message(event_id: i64, attempts: u32, reason: &str) -> String {
     let plural = if attempts == 1 { "attempt" } else { "attempts" };
     let end = reason.char_indices().nth(REASON_SHOWN_MAX);
     let (shown, more) = end.map_or((reason, ""), |(end, _)| (&reason[..end], "…"));
@@ -149,11 +149,11 @@ mod tests {
     #[test]
     fn the_log_gets_the_beginning_of_a_long_reason() {
         assert_eq!(
-            obituary(7, 1, "no route to host"),
+            dead_letter_message(7, 1, "no route to host"),
             "event 7 is dead after 1 attempt: no route to host"
         );
         let long = "ü".repeat(REASON_SHOWN_MAX + 1);
-        let told = obituary(7, 5, &long);
+        let told = dead_letter_message(7, 5, &long);
         assert!(
             told.starts_with("event 7 is dead after 5 attempts: ü"),
             "{told}"

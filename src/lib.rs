@@ -12,7 +12,7 @@
 //!  ├─ http        guard → tiny_http: / (the page) /health /ready /metrics /api
 //!  ├─ signals     SIGTERM SIGINT SIGHUP → channel
 //!  ├─ sweeper     ends the leases of a worker that died
-//!  ├─ surveyor    counts backlog and dead events
+//!  ├─ statistics  counts backlog and dead events (the thread `surveyor`)
 //!  ├─ self-probe  asks our own /health over the public port
 //!  ├─ probe       looks whether events could be delivered, for /ready
 //!  ├─ line-watch  cuts the lines of database calls that are never answered (workers run this thread, too)
@@ -77,10 +77,10 @@
 //! own database calls, and the readiness probe does to no row what claiming and settling do to many: each second
 //! while requests ask it, and every 5 s while none does.
 //! `/ready`, `/api/status` and the page read it, and a pure function, [`health::readiness`], derives the reason from it. Troubles come
-//! from a small set, [`report::Trouble`]; the exact error is logged when it begins, changes and ends.
+//! from a small set, [`report::FailureKind`]; the exact error is logged when it begins, changes and ends.
 //!
 //! The start makes the same checks. A fault that a person has to correct, in the schema or a privilege, ends it with the remedy
-//! ([`store::Lack`]). A database that is away, only reads, or is locked is waited for.
+//! ([`store::MissingPrerequisite`]). A database that is away, only reads, or is locked is waited for.
 //!
 //! # Invariants
 //!

@@ -106,7 +106,7 @@ pub struct Stat {
     /// CPU time it has used, in clock ticks.
     pub own_ticks: u64,
     /// CPU time that the children it has waited for had used, in clock ticks.
-    pub buried_ticks: u64,
+    pub reaped_ticks: u64,
     /// When it started, in clock ticks since boot.
     pub started_ticks: u64,
     /// Memory that it holds in RAM, in pages.
@@ -125,7 +125,7 @@ impl Stat {
             group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
             own_ticks: number(11)? + number(12)?,
-            buried_ticks: number(13)? + number(14)?,
+            reaped_ticks: number(13)? + number(14)?,
             started_ticks: number(19)?,
             resident_pages: number(21)?,
         })

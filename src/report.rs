@@ -30,7 +30,8 @@ pub enum Access {
     /// The calls have failed, or not returned, for this long, and none has succeeded since.
     Failing {
         /// The gravest of what they met.
-        trouble: Trouble,
+        #[serde(rename = "trouble")]
+        failure_kind: FailureKind,
         /// Duration in milliseconds.
         for_ms: u64,
     },
@@ -43,7 +44,7 @@ impl Access {
         match self {
             Access::Untried => None,
             Access::Granted => Some(true),
-            Access::Failing { trouble, .. } => Some(trouble != Trouble::Unavailable),
+            Access::Failing { failure_kind, .. } => Some(failure_kind != FailureKind::Unavailable),
         }
     }
 }
@@ -51,7 +52,7 @@ impl Access {
 /// What keeps events from being claimed or settled, the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Trouble {
+pub enum FailureKind {
     /// There is no connection, or it is lost.
     Unavailable,
     /// The server only reads: a standby, or the old primary after a failover.
@@ -68,17 +69,17 @@ pub enum Trouble {
     Refused,
 }
 
-impl Trouble {
+impl FailureKind {
     /// A few words for a table or a page.
     pub fn text(self) -> &'static str {
         match self {
-            Trouble::Unavailable => "unavailable",
-            Trouble::ReadOnly => "read-only",
-            Trouble::Schema => "schema",
-            Trouble::PermissionDenied => "permission denied",
-            Trouble::TableLocked => "table locked",
-            Trouble::TimedOut => "timed out",
-            Trouble::Refused => "refused",
+            FailureKind::Unavailable => "unavailable",
+            FailureKind::ReadOnly => "read-only",
+            FailureKind::Schema => "schema",
+            FailureKind::PermissionDenied => "permission denied",
+            FailureKind::TableLocked => "table locked",
+            FailureKind::TimedOut => "timed out",
+            FailureKind::Refused => "refused",
         }
     }
 }
@@ -197,7 +198,7 @@ mod tests {
             phase: Phase::Draining,
             in_flight: 12,
             access: Access::Failing {
-                trouble: Trouble::TableLocked,
+                failure_kind: FailureKind::TableLocked,
                 for_ms: 2100,
             },
             turned_ms: 3,

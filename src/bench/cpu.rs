@@ -7,7 +7,7 @@ use crate::process::{Stat, children};
 /// CPU seconds that a supervisor, its workers, and the ended processes that it has reaped have used
 /// so far.
 pub(super) fn seconds_of(supervisor: u32) -> f64 {
-    let own = Stat::of(supervisor).map_or(0, |stat| stat.own_ticks + stat.buried_ticks);
+    let own = Stat::of(supervisor).map_or(0, |stat| stat.own_ticks + stat.reaped_ticks);
     let workers: u64 = children(supervisor)
         .into_iter()
         .filter_map(Stat::of)

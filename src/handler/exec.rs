@@ -81,8 +81,8 @@ impl Exec {
         let process = self
             .path()
             .and_then(|path| Process::start(self.command(&path, event, run.worker)))
-            .map_err(|err| {
-                HandlerError::retry(format!("could not start `{}`: {err}", self.program))
+            .map_err(|error| {
+                HandlerError::retry(format!("could not start `{}`: {error}", self.program))
             })?;
         (run.on_group)(process.group());
         let mut input = one_line(event.to_json());
@@ -90,8 +90,8 @@ impl Exec {
         input.push('\n');
         let (end, output) = process
             .finish(input.as_bytes(), run.timeout, || (run.on_group)(0))
-            .map_err(|err| {
-                HandlerError::retry(format!("could not watch `{}`: {err}", self.program))
+            .map_err(|error| {
+                HandlerError::retry(format!("could not watch `{}`: {error}", self.program))
             })?;
         match end {
             End::Exited(status) => result_of_exit(status, &output),

@@ -137,8 +137,8 @@ impl Destination {
         let body = event.to_json();
         let began = Instant::now();
         match self.post_once(event, &body, (timeout != usual).then_some(timeout), false) {
-            Err(Error::Other(err)) if err.is::<Stale>() => {
-                ::log::debug!("event {} is sent once more: {err}", event.id);
+            Err(Error::Other(error)) if error.is::<Stale>() => {
+                ::log::debug!("event {} is sent once more: {error}", event.id);
                 let left = timeout.saturating_sub(began.elapsed());
                 self.post_once(event, &body, Some(left), true)
             }
@@ -223,10 +223,10 @@ impl Http {
         let receiver = &destination.receiver;
         match destination.post(event, run.timeout, self.timeout) {
             Ok(answer) => self.result_of_answer(receiver, answer),
-            Err(err) => Err(HandlerError::retry(format!(
+            Err(error) => Err(HandlerError::retry(format!(
                 "POST {}: {}",
                 receiver.shown,
-                text_of(&err, run.timeout)
+                text_of(&error, run.timeout)
             ))),
         }
     }
@@ -339,23 +339,23 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 }
 
 /// The client's error in the words of the other handlers.
-fn text_of(err: &Error, timeout: Duration) -> String {
+fn text_of(error: &Error, timeout: Duration) -> String {
     let connecting = in_words(timeout.min(CONNECT_TIMEOUT_MAX));
-    if let Error::Timeout(Timeout::Resolve) = err {
+    if let Error::Timeout(Timeout::Resolve) = error {
         format!("could not look up the host within {connecting}")
-    } else if let Error::Timeout(Timeout::Connect) = err {
+    } else if let Error::Timeout(Timeout::Connect) = error {
         format!("could not connect within {connecting}")
-    } else if let Error::Timeout(_) = err {
+    } else if let Error::Timeout(_) = error {
         format!("timed out after {}", in_words(timeout))
-    } else if let Error::Io(err) = err {
-        err.to_string()
-    } else if let Error::Other(err) = err {
-        err.to_string()
-    } else if let Error::BadUri(_) = err {
+    } else if let Error::Io(error) = error {
+        error.to_string()
+    } else if let Error::Other(error) = error {
+        error.to_string()
+    } else if let Error::BadUri(_) = error {
         // Its text repeats the URL.
         "the URL is not valid".to_owned()
     } else {
-        err.to_string()
+        error.to_string()
     }
 }
 

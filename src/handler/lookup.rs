@@ -46,9 +46,9 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Since when a question is under way.
+    /// When the question under way began.
     asking_since: Option<Instant>,
-    /// Number of answers so far, so that who waits can tell a new one.
+    /// The number of answers so far, by which a waiting thread recognizes a new one.
     answers: u64,
     last: Option<Answer>,
     /// The last answer that had addresses.
@@ -83,7 +83,7 @@ impl Shared {
         }
         state.last = Some(Answer {
             at: Instant::now(),
-            addresses: addresses.map_err(|err| (err.kind(), err.to_string())),
+            addresses: addresses.map_err(|error| (error.kind(), error.to_string())),
         });
         self.answered.notify_all();
     }
@@ -201,7 +201,7 @@ mod tests {
     ) -> Result<Vec<SocketAddr>, String> {
         lookup
             .find(ask, LONG, Timeout::Resolve)
-            .map_err(|err| err.to_string())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn an_earlier_answer_stands_in_while_the_name_server_fails_or_hangs() {
         let lookup = Lookup::default();
-        let (tell, told) = sync_channel::<()>(0);
+        let (release, released) = sync_channel::<()>(0);
         let fails = || Err(io::Error::other("no such name"));
         assert_eq!(find(&lookup, || Ok(address())), Ok(address()));
 
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(find(&lookup, fails), Ok(address()));
         assert_eq!(find(&lookup, fails), Ok(address()));
         let hangs = move || {
-            let _ = told.recv();
+            let _ = released.recv();
             Ok(Vec::new())
         };
         let started = Instant::now();
@@ -245,24 +245,24 @@ mod tests {
             assert_eq!(find(&lookup, fails), Ok(address()));
         }
         assert!(started.elapsed() < LONG);
-        drop(tell);
+        drop(release);
     }
 
     #[test]
     fn a_question_without_answer_costs_one_thread_however_many_wait() {
         let lookup = Lookup::default();
-        let (tell, told) = sync_channel(0);
-        let nobody_asks_again = || Err(io::Error::other("asked again"));
+        let (release, released) = sync_channel(0);
+        let is_not_asked_again = || Err(io::Error::other("asked again"));
         let short = Duration::from_millis(10);
         let ask = move || {
-            let _ = told.recv();
+            let _ = released.recv();
             Ok(address())
         };
 
         let first = lookup.find(ask, short, Timeout::Resolve);
-        let second = lookup.find(nobody_asks_again, short, Timeout::Global);
-        tell.send(()).expect("it waits to be told");
-        let third = find(&lookup, nobody_asks_again);
+        let second = lookup.find(is_not_asked_again, short, Timeout::Global);
+        release.send(()).expect("it waits to be released");
+        let third = find(&lookup, is_not_asked_again);
 
         assert!(matches!(first, Err(Error::Timeout(Timeout::Resolve))));
         assert!(matches!(second, Err(Error::Timeout(Timeout::Global))));

@@ -1,6 +1,6 @@
-//! Handlers: what delivers one event, and what its word means.
+//! Handlers: the code that delivers one event, and what its result means.
 //!
-//! Whoever writes a handler needs [`Handler`], [`HandlerError`], [`Handlers`] and [`Event`]; these four stay as they are. The
+//! A handler of your own needs [`Handler`], [`HandlerError`], [`Handlers`] and [`Event`]; these four stay as they are. The
 //! handlers that ship with the program are one file each ([`log`], [`exec`], [`http`], [`sample`]) and keep the same contract:
 //!
 //! | the handler says | what comes of the event |
@@ -117,7 +117,7 @@ impl HandlerError {
 
 /// The handlers that a program brings along; empty in `dispatchbox` itself.
 ///
-/// Mistakes in it (a pattern that cannot match, a name given twice) are told when the routes are built at the start, with
+/// Mistakes in it (a pattern that cannot match, a name given twice) are reported when the routes are built at the start, with
 /// those of the configuration.
 #[derive(Clone, Default)]
 pub struct Handlers {
@@ -173,7 +173,7 @@ impl Handlers {
         self.registered.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Says whether configured routes may name it.
+    /// Says whether configured routes may name this handler.
     pub fn knows(&self, name: &str) -> bool {
         self.registered(name).is_some()
     }
@@ -187,7 +187,7 @@ impl Handlers {
         self.registered
             .iter()
             .chain(&self.hidden)
-            .find(|(known, _)| known == name)
+            .find(|(existing, _)| existing == name)
             .map(|(_, handler)| handler)
     }
 }

@@ -1,4 +1,4 @@
-//! From a handler's word to an outcome. Pure: the random part of the delay is handed in.
+//! Turns the result of a handler into an outcome. Pure: the random part of the delay is handed in.
 
 use std::any::Any;
 
@@ -9,7 +9,7 @@ use crate::event::Outcome;
 /// Longest reason that is kept: `last_error` is for reading, and rows stay small.
 pub const REASON_BYTES_MAX: usize = 4096;
 
-/// Turns what a run of a handler came to, a panic included, into the outcome of attempt number `attempt`.
+/// Turns the result of a handler's run, a panic included, into the outcome of attempt number `attempt`.
 ///
 /// A delay that the receiver asked for is capped by the policy, but never jittered: it is kept to the moment.
 pub fn outcome_of(
@@ -46,7 +46,7 @@ pub fn no_route_reason(event_type: &str) -> String {
     format!("No handler for event_type={event_type}")
 }
 
-/// What PostgreSQL can keep as text: no NUL, and not longer than [`REASON_BYTES_MAX`].
+/// The reason as PostgreSQL can keep it: no NUL, and not longer than [`REASON_BYTES_MAX`].
 fn storable(reason: &str) -> String {
     first_bytes(&reason.replace('\0', "\u{fffd}"), REASON_BYTES_MAX).to_owned()
 }

@@ -2,8 +2,9 @@
 //!
 //! Everything is watched by one `poll` in the runner's own thread: the child's end through a pidfd, its output and its input
 //! through pipes that never block. So a child that never reads, that floods its output, or that leaves a descendant holding the
-//! pipes blocks nobody: there is no thread to join and nothing is read to its end.
-//! Why not a thread per pipe: a reader ends when the last holder of the pipe does, and that may be a stranger
+//! pipes does not block the runner: there is no thread to join, and no pipe is read to its end.
+//!
+//! Why not a thread per pipe: a reader ends when the last process that holds the pipe does, and that may be a detached one
 //! (`setsid sleep 99 &`); such threads would pile up.
 //!
 //! The child leads a process group of its own, and **the group ends with it**: what it leaves behind in the background is killed.
@@ -67,7 +68,7 @@ impl Process {
             .stdout(writer.try_clone()?)
             .stderr(writer);
         let mut child = command.spawn()?;
-        // It holds the write end, too; the output would never end.
+        // The command holds the write end of the pipe, too, and the output would never end.
         drop(command);
         match watch_exit(&child).and_then(|exit| {
             set_nonblocking(&output)?;
@@ -83,10 +84,10 @@ impl Process {
                 tail: Tail::default(),
                 is_reaped: false,
             }),
-            Err(err) => {
+            Err(error) => {
                 let _ = kill_process_group(pid_of(&child), Signal::KILL);
                 let _ = child.wait();
-                Err(err)
+                Err(error)
             }
         }
     }
@@ -133,7 +134,7 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        // Fails only when nobody is left, or when the rest runs as another user; neither can be helped.
+        // This fails only if the group has no process left, or if the remaining ones run as another user. Neither can be remedied.
         let _ = kill_process_group(self.group, signal);
     }
 
@@ -171,7 +172,7 @@ impl Process {
         match poll(&mut fds, limit.as_ref()) {
             // A signal came in between: nothing is ready, and the caller looks at the time again.
             Ok(_) | Err(Errno::INTR) => (),
-            Err(err) => return Err(err.into()),
+            Err(error) => return Err(error.into()),
         }
         let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
         Ok(Ready {
@@ -188,7 +189,7 @@ impl Process {
         };
         match self.tail.read_from(output) {
             Ok(n) if n > 0 => true,
-            Err(err) if is_passing(&err) => false,
+            Err(error) if is_passing(&error) => false,
             Ok(_) | Err(_) => {
                 self.output = None;
                 false
@@ -209,7 +210,7 @@ impl Process {
         let Some(pipe) = &mut self.input else { return };
         match pipe.write(input) {
             Ok(n) => *input = &input[n..],
-            Err(err) if is_passing(&err) => return,
+            Err(error) if is_passing(&error) => return,
             // The child closed its input: it has what it wants, and its exit status says what came of it.
             Err(_) => *input = &[],
         }
@@ -219,7 +220,7 @@ impl Process {
     }
 }
 
-/// However the run went, a panic of a callback included: no child is left behind.
+/// Leaves no child behind, however the run ended, a panic of a callback included.
 impl Drop for Process {
     fn drop(&mut self) {
         if self.is_reaped {
@@ -281,9 +282,9 @@ fn set_nonblocking(pipe: &impl AsFd) -> io::Result<()> {
     Ok(rustix::io::ioctl_fionbio(pipe, true)?)
 }
 
-fn is_passing(err: &io::Error) -> bool {
+fn is_passing(error: &io::Error) -> bool {
     matches!(
-        err.kind(),
+        error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
 }

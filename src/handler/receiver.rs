@@ -31,7 +31,7 @@ impl Receiver {
         };
         let url: Uri = text
             .parse()
-            .map_err(|err| refused(&format!("the URL is not valid: {err}")))?;
+            .map_err(|error| refused(&format!("the URL is not valid: {error}")))?;
         let mut parts = url.into_parts();
         let scheme = match &parts.scheme {
             Some(scheme) if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS => scheme.clone(),

@@ -15,7 +15,7 @@ use crate::config::{Config, HandlerSpec, RouteSpec, UrlSource};
 use crate::event::Event;
 use crate::nearest::did_you_mean;
 
-/// Names of the handlers that ship with the program; nobody else may take them.
+/// The names of the handlers that ship with the program. A registered handler may not take them.
 const BUILT_IN: [&str; 3] = ["log", "exec", "http"];
 
 /// What is wrong with a route.
@@ -38,7 +38,7 @@ impl RouteError {
 /// All routes of a worker in their order.
 pub struct Routes {
     in_order: Vec<Route>,
-    /// For events that no route takes.
+    /// The retry policy of events that no route takes.
     default_retry: RetryPolicy,
     is_sample: bool,
 }
@@ -103,7 +103,7 @@ impl Routes {
         self.in_order.len()
     }
 
-    /// Says whether these are the sample routes, because nobody gave any.
+    /// Says whether these are the sample routes, which are used when no route is configured.
     pub fn is_sample(&self) -> bool {
         self.is_sample
     }
@@ -166,7 +166,7 @@ impl Route {
         })
     }
 
-    /// Hands `event` to the handler and waits for its word. A handler of a library user may panic in here.
+    /// Hands `event` to the handler and waits for its result. A handler of a library user may panic in here.
     pub fn run(&self, event: &Event, run: &Run<'_>) -> Result<(), HandlerError> {
         match &self.target {
             Target::Log => {
@@ -291,16 +291,16 @@ fn check_names(handlers: &Handlers) -> Result<(), RouteError> {
 }
 
 fn unknown(name: &str, handlers: &Handlers) -> String {
-    let known: Vec<String> = BUILT_IN
+    let built_in_names: Vec<String> = BUILT_IN
         .iter()
         .copied()
         .chain(handlers.names())
-        .map(|known| format!("`{known}`"))
+        .map(|name| format!("`{name}`"))
         .collect();
     format!(
         "there is no handler `{name}`{}; there are {}",
         did_you_mean(name, BUILT_IN.iter().copied().chain(handlers.names())),
-        known.join(", ")
+        built_in_names.join(", ")
     )
 }
 

@@ -15,12 +15,12 @@ const SMALLEST: char = '\u{1}';
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
     bounds: Vec<String>,
-    /// One more than there are bounds.
+    /// The route of each segment. There is one segment more than there are bounds.
     routes: Vec<Option<usize>>,
 }
 
 impl Segments {
-    /// Cuts at the edges of all patterns.
+    /// Makes segments from the edges of all patterns.
     pub fn new(routes: &Routes) -> Segments {
         let patterns = (0..routes.len()).map(|route| routes.get(route).pattern.as_str());
         let mut bounds: Vec<String> = patterns.flat_map(edges).collect();
@@ -29,8 +29,8 @@ impl Segments {
         Segments::sorted(bounds, routes)
     }
 
-    /// The same with bounds in the order of a database whose encoding sorts them otherwise, and without those that its encoding lacks:
-    /// no event type in it can match their patterns.
+    /// Makes segments from bounds in the order of a database whose encoding sorts them otherwise, without the bounds that the encoding lacks:
+    /// no event type in that database can match their patterns.
     pub fn sorted(bounds: Vec<String>, routes: &Routes) -> Segments {
         // A segment begins with its lower bound, which has the route of all that follows up to the next one.
         let firsts = [""].into_iter().chain(bounds.iter().map(String::as_str));

@@ -26,7 +26,7 @@ struct State {
     looked_at: Option<Instant>,
     /// The file as it was when its URL was taken.
     taken: Option<Stamp>,
-    /// The last complaint, which is told once.
+    /// The last complaint, which is logged once.
     complaint: Option<String>,
 }
 
@@ -59,7 +59,7 @@ impl UrlFile {
     /// Hands a changed URL to `take`, which may refuse it. A file that cannot be used changes
     /// nothing: it may be half written, and is looked at again.
     pub(super) fn look(&self, take: impl FnOnce(&str) -> Result<(), String>) {
-        // Another runner is looking.
+        // Another runner is looking at the file.
         let Ok(mut state) = self.state.try_lock() else {
             return;
         };
@@ -79,7 +79,7 @@ impl UrlFile {
             state.taken = Some(stamp);
             Ok(())
         });
-        let complaint = result.err().map(|err| err.to_string());
+        let complaint = result.err().map(|error| error.to_string());
         if let Some(complaint) = &complaint
             && state.complaint.as_ref() != Some(complaint)
         {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::metrics::Fleet;
-use crate::report::{Access, Trouble};
+use crate::report::{Access, FailureKind};
 use history::History;
 
 /// Everything that the supervisor publishes.
@@ -21,7 +21,7 @@ pub struct Published {
     pub health: Health,
     fleet: Arc<Mutex<Fleet>>,
     /// `None` before the first.
-    survey: Arc<Mutex<Option<Survey>>>,
+    statistics: Arc<Mutex<Option<TableStatistics>>>,
     history: Arc<Mutex<History>>,
 }
 
@@ -31,7 +31,7 @@ impl Published {
         Published {
             health: Health::new(processes),
             fleet: Arc::new(Mutex::new(Fleet::new(processes))),
-            survey: Arc::default(),
+            statistics: Arc::default(),
             history: Arc::new(Mutex::new(History::new(Instant::now()))),
         }
     }
@@ -46,23 +46,23 @@ impl Published {
         lock(&self.history)
     }
 
-    /// Publishes what a survey of the table has found.
-    pub fn surveyed(&self, survey: Survey) {
-        *lock(&self.survey) = Some(survey);
+    /// Publishes new statistics of the table.
+    pub fn publish_statistics(&self, statistics: TableStatistics) {
+        *lock(&self.statistics) = Some(statistics);
     }
 
-    /// The last survey of the table, or `None` when it is too old to describe the table now: while
+    /// The last statistics of the table, or `None` when it is too old to describe the table now: while
     /// the database is away, the counts are unknown.
-    pub fn fresh_survey(&self) -> Option<Survey> {
-        lock(&self.survey)
+    pub fn fresh_statistics(&self) -> Option<TableStatistics> {
+        lock(&self.statistics)
             .clone()
-            .filter(|survey| survey.taken_at.elapsed() < Survey::FRESH)
+            .filter(|statistics| statistics.taken_at.elapsed() < TableStatistics::FRESH)
     }
 }
 
-/// What waits and what is dead in the table, counted now and then by one process at a bounded cost.
+/// The numbers of waiting and dead events in the table, which the supervisor collects from time to time at a bounded cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Survey {
+pub struct TableStatistics {
     /// Due events that are not claimed, counted no further than the cap.
     pub backlog: u64,
     /// Events that cannot be read, and are passed over.
@@ -82,11 +82,11 @@ pub struct Survey {
     pub dead: Option<Vec<(String, u64)>>,
     /// There may be more dead events than were counted.
     pub is_dead_capped: bool,
-    /// When it was taken.
+    /// When the events were counted.
     pub taken_at: Instant,
 }
 
-impl Survey {
+impl TableStatistics {
     /// A survey that is older than this no longer describes the table: it is longer than the
     /// longest wait between two surveys.
     pub const FRESH: Duration = Duration::from_mins(1);
@@ -134,7 +134,7 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// Of which kind it is.
-    pub trouble: Trouble,
+    pub failure_kind: FailureKind,
     /// What was found, with the remedy where one is known. It is shown only to clients that may use
     /// the API.
     pub detail: String,
@@ -143,7 +143,7 @@ pub struct Finding {
 impl Finding {
     /// Says whether the database cannot be reached at all.
     pub fn is_away(&self) -> bool {
-        self.trouble == Trouble::Unavailable
+        self.failure_kind == FailureKind::Unavailable
     }
 }
 
@@ -239,10 +239,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_survey_says_nothing_about_now() {
+    fn old_statistics_say_nothing_about_now() {
         let published = Published::new(1);
         let publish = |age: Duration| {
-            let survey = Survey {
+            let statistics = TableStatistics {
                 backlog: 7,
                 unreadable: 0,
                 is_backlog_capped: false,
@@ -256,15 +256,17 @@ mod tests {
                     .checked_sub(age)
                     .expect("a machine runs for longer before it runs tests"),
             };
-            published.surveyed(survey);
+            published.publish_statistics(statistics);
         };
-        assert_eq!(published.fresh_survey(), None);
+        assert_eq!(published.fresh_statistics(), None);
 
         publish(Duration::from_secs(1));
-        let fresh = published.fresh_survey().map(|survey| survey.backlog);
+        let fresh = published
+            .fresh_statistics()
+            .map(|statistics| statistics.backlog);
         assert_eq!(fresh, Some(7));
 
-        publish(Survey::FRESH);
-        assert_eq!(published.fresh_survey(), None);
+        publish(TableStatistics::FRESH);
+        assert_eq!(published.fresh_statistics(), None);
     }
 }

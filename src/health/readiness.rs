@@ -4,8 +4,8 @@
 //! needs. Each worker reports the results of its own calls: only the worker notices that its
 //! connection hangs. A worker that does not report any more cannot work at all.
 //!
-//! A worker's trouble counts once it has lasted [`FAILING_MIN`], so that a single failed call is no
-//! reason. It counts only where every worker that is up has trouble: as long as one worker
+//! A worker's failure counts once it has lasted [`FAILING_MIN`], so that a single failed call is no
+//! reason. It counts only where every worker that is up has one: as long as one worker
 //! delivers, the daemon does. A worker that has just started knows nothing yet, and changes
 //! nothing.
 
@@ -13,10 +13,10 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::{DaemonPhase, State, WorkerPhase, WorkerState};
-use crate::report::{Access, Trouble};
+use crate::report::{Access, FailureKind};
 
-/// Trouble that is over sooner is no reason to send traffic elsewhere. A report may be a second
-/// old, so trouble that is over within two seconds is never reported.
+/// FailureKind that is over sooner is no reason to send traffic elsewhere. A report may be a second
+/// old, so what is over within two seconds is never reported.
 pub const FAILING_MIN: Duration = Duration::from_secs(3);
 
 /// A worker that has sent no report for this long is stopped, or starved: workers report each
@@ -53,16 +53,16 @@ impl fmt::Display for NotReady {
     }
 }
 
-impl From<Trouble> for NotReady {
-    fn from(trouble: Trouble) -> NotReady {
-        match trouble {
-            Trouble::Unavailable => NotReady::NotConnected,
-            Trouble::ReadOnly => NotReady::NotWritable,
-            Trouble::Schema => NotReady::SchemaNotUsable,
-            Trouble::PermissionDenied
-            | Trouble::TableLocked
-            | Trouble::TimedOut
-            | Trouble::Refused => NotReady::CannotClaim,
+impl From<FailureKind> for NotReady {
+    fn from(failure_kind: FailureKind) -> NotReady {
+        match failure_kind {
+            FailureKind::Unavailable => NotReady::NotConnected,
+            FailureKind::ReadOnly => NotReady::NotWritable,
+            FailureKind::Schema => NotReady::SchemaNotUsable,
+            FailureKind::PermissionDenied
+            | FailureKind::TableLocked
+            | FailureKind::TimedOut
+            | FailureKind::Refused => NotReady::CannotClaim,
         }
     }
 }
@@ -74,18 +74,18 @@ impl State {
             return Some(NotReady::Draining);
         }
         if let Some(finding) = &self.database {
-            return Some(finding.trouble.into());
+            return Some(finding.failure_kind.into());
         }
         if !self.workers.iter().any(WorkerState::is_up) {
             return Some(NotReady::NoWorkers);
         }
-        let troubles: Option<Vec<Trouble>> = self
+        let failure_kinds: Option<Vec<FailureKind>> = self
             .workers
             .iter()
             .filter(|worker| worker.is_up() && worker.has_tried())
-            .map(|worker| worker.trouble(now))
+            .map(|worker| worker.failure_kind(now))
             .collect();
-        troubles?.into_iter().min().map(NotReady::from)
+        failure_kinds?.into_iter().min().map(NotReady::from)
     }
 }
 
@@ -125,17 +125,16 @@ impl WorkerState {
     }
 
     /// What keeps it from delivering, where that has lasted.
-    pub fn trouble(&self, now: Instant) -> Option<Trouble> {
+    pub fn failure_kind(&self, now: Instant) -> Option<FailureKind> {
         let (access, at) = self.report?;
         let age = now.saturating_duration_since(at);
         match access {
-            Access::Failing { trouble, for_ms }
-                if Duration::from_millis(for_ms) + age >= FAILING_MIN =>
-            {
-                Some(trouble)
-            }
+            Access::Failing {
+                failure_kind,
+                for_ms,
+            } if Duration::from_millis(for_ms) + age >= FAILING_MIN => Some(failure_kind),
             Access::Untried | Access::Granted | Access::Failing { .. } => {
-                (age >= SILENT_MAX).then_some(Trouble::TimedOut)
+                (age >= SILENT_MAX).then_some(FailureKind::TimedOut)
             }
         }
     }
@@ -162,8 +161,11 @@ mod tests {
         }
     }
 
-    fn failing(trouble: Trouble, for_ms: u64) -> Access {
-        Access::Failing { trouble, for_ms }
+    fn failing(failure_kind: FailureKind, for_ms: u64) -> Access {
+        Access::Failing {
+            failure_kind,
+            for_ms,
+        }
     }
 
     #[track_caller]
@@ -177,13 +179,13 @@ mod tests {
     }
 
     #[test]
-    fn a_trouble_counts_once_it_has_lasted_at_every_worker_that_is_up() {
+    fn a_failure_counts_once_it_has_lasted_at_every_worker_that_is_up() {
         let granted = Some(Access::Granted);
-        let denied = Some(failing(Trouble::PermissionDenied, 60_000));
+        let denied = Some(failing(FailureKind::PermissionDenied, 60_000));
         check(&[granted], None);
         check(&[Some(Access::Untried)], None);
         check(&[denied], Some(NotReady::CannotClaim));
-        check(&[Some(failing(Trouble::PermissionDenied, 2999))], None);
+        check(&[Some(failing(FailureKind::PermissionDenied, 2999))], None);
         check(&[denied, granted], None);
         check(&[denied, None], Some(NotReady::CannotClaim));
         check(
@@ -196,38 +198,38 @@ mod tests {
     }
 
     #[test]
-    fn each_trouble_has_its_reason_and_the_gravest_is_told() {
+    fn each_failure_kind_has_its_reason_and_the_gravest_is_told() {
         let long = 60_000;
         check(
-            &[Some(failing(Trouble::Unavailable, long))],
+            &[Some(failing(FailureKind::Unavailable, long))],
             Some(NotReady::NotConnected),
         );
         check(
-            &[Some(failing(Trouble::ReadOnly, long))],
+            &[Some(failing(FailureKind::ReadOnly, long))],
             Some(NotReady::NotWritable),
         );
         check(
-            &[Some(failing(Trouble::Schema, long))],
+            &[Some(failing(FailureKind::Schema, long))],
             Some(NotReady::SchemaNotUsable),
         );
         check(
-            &[Some(failing(Trouble::TableLocked, long))],
+            &[Some(failing(FailureKind::TableLocked, long))],
             Some(NotReady::CannotClaim),
         );
         check(
             &[
-                Some(failing(Trouble::TableLocked, long)),
-                Some(failing(Trouble::ReadOnly, long)),
+                Some(failing(FailureKind::TableLocked, long)),
+                Some(failing(FailureKind::ReadOnly, long)),
             ],
             Some(NotReady::NotWritable),
         );
     }
 
     #[test]
-    fn a_trouble_goes_on_while_its_worker_is_silent_and_silence_is_one_by_itself() {
+    fn a_failure_goes_on_while_its_worker_is_silent_and_silence_is_one_by_itself() {
         let now = Instant::now();
         let later = |seconds| now + Duration::from_secs(seconds);
-        let state = running(&[Some(failing(Trouble::TableLocked, 500))], now);
+        let state = running(&[Some(failing(FailureKind::TableLocked, 500))], now);
         assert_eq!(state.not_ready(later(2)), None);
         assert_eq!(state.not_ready(later(3)), Some(NotReady::CannotClaim));
 
@@ -271,7 +273,7 @@ mod tests {
         let now = Instant::now();
         let mut state = running(&[Some(Access::Granted)], now);
         state.database = Some(Finding {
-            trouble: Trouble::Schema,
+            failure_kind: FailureKind::Schema,
             detail: String::new(),
         });
         assert_eq!(state.not_ready(now), Some(NotReady::SchemaNotUsable));

@@ -25,9 +25,9 @@ use log::{debug, info, warn};
 use crate::health::readiness::{FAILING_MIN, NotReady};
 use crate::health::{self, DaemonPhase, Finding, Health, WorkerState};
 use crate::incident::Incident;
-use crate::report::{Access, Trouble};
+use crate::report::{Access, FailureKind};
 use crate::store::dsn::Dsn;
-use crate::store::{Lack, Pool, StoreError, Timeouts};
+use crate::store::{MissingPrerequisite, Pool, StoreError, Timeouts};
 use crate::threads;
 
 /// An answer is shared for this long.
@@ -58,7 +58,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// The refusal that was logged, by its remedy.
-    complaint: Incident<(Trouble, Option<String>)>,
+    complaint: Incident<(FailureKind, Option<String>)>,
     looked_at: Option<Instant>,
     looking_since: Option<Instant>,
     findings: Findings,
@@ -133,7 +133,7 @@ impl Probe {
                 // A look that has taken this long cannot give this request a good answer in time.
                 state.findings.has_looked = true;
                 state.findings.reported = Some(Finding {
-                    trouble: Trouble::Unavailable,
+                    failure_kind: FailureKind::Unavailable,
                     detail: "no answer in time".to_owned(),
                 });
                 self.shared.tell(&state);
@@ -243,7 +243,7 @@ impl State {
         {
             warn!(
                 "not ready: {}: {}",
-                NotReady::from(finding.trouble),
+                NotReady::from(finding.failure_kind),
                 finding.detail
             );
         }
@@ -253,9 +253,12 @@ impl State {
 impl Finding {
     /// The remedy of the finding. A finding with another remedy is logged again: one remedy may
     /// uncover the need of another.
-    fn remedy(&self) -> (Trouble, Option<String>) {
-        let has_remedy = matches!(self.trouble, Trouble::Schema | Trouble::PermissionDenied);
-        (self.trouble, has_remedy.then(|| self.detail.clone()))
+    fn remedy(&self) -> (FailureKind, Option<String>) {
+        let has_remedy = matches!(
+            self.failure_kind,
+            FailureKind::Schema | FailureKind::PermissionDenied
+        );
+        (self.failure_kind, has_remedy.then(|| self.detail.clone()))
     }
 
     /// Says whether the probe logs the finding: workers that meet the trouble have logged it
@@ -263,12 +266,13 @@ impl Finding {
     fn is_ours_to_tell(&self, state: &health::State) -> bool {
         let is_failing =
             |worker: &WorkerState| matches!(worker.report, Some((Access::Failing { .. }, _)));
-        match self.trouble {
-            Trouble::Unavailable => false,
-            Trouble::Schema | Trouble::PermissionDenied => true,
-            Trouble::ReadOnly | Trouble::TableLocked | Trouble::TimedOut | Trouble::Refused => {
-                !state.workers.iter().any(is_failing)
-            }
+        match self.failure_kind {
+            FailureKind::Unavailable => false,
+            FailureKind::Schema | FailureKind::PermissionDenied => true,
+            FailureKind::ReadOnly
+            | FailureKind::TableLocked
+            | FailureKind::TimedOut
+            | FailureKind::Refused => !state.workers.iter().any(is_failing),
         }
     }
 }
@@ -286,7 +290,7 @@ fn look(pool: &Pool) -> Option<Finding> {
     found.unwrap_or_else(|error| {
         debug!("readiness: {error}");
         Some(Finding {
-            trouble: error.trouble(),
+            failure_kind: error.failure_kind(),
             detail: error.to_string(),
         })
     })
@@ -294,16 +298,20 @@ fn look(pool: &Pool) -> Option<Finding> {
 
 fn try_look(pool: &Pool) -> Result<Option<Finding>, StoreError> {
     let mut session = pool.get()?;
-    let Some(lack) = session.lack()? else {
+    let Some(missing) = session.missing_prerequisite()? else {
         return session.rehearse().map(|()| None);
     };
-    let trouble = match lack {
-        Lack::Schema(_) | Lack::OutOfReach(_) | Lack::Types(_) => Trouble::Schema,
-        Lack::Privileges { .. } | Lack::RowSecurity(_) => Trouble::PermissionDenied,
+    let failure_kind = match missing {
+        MissingPrerequisite::Schema(_)
+        | MissingPrerequisite::OutOfReach(_)
+        | MissingPrerequisite::Types(_) => FailureKind::Schema,
+        MissingPrerequisite::Privileges { .. } | MissingPrerequisite::RowSecurity(_) => {
+            FailureKind::PermissionDenied
+        }
     };
     Ok(Some(Finding {
-        trouble,
-        detail: lack.to_string(),
+        failure_kind,
+        detail: missing.to_string(),
     }))
 }
 
@@ -313,19 +321,19 @@ mod tests {
 
     /// Compares the trouble that is reported after looks at these seconds.
     #[track_caller]
-    fn check(looks: &[(u64, Option<Trouble>)], reported: &[Option<Trouble>]) {
+    fn check(looks: &[(u64, Option<FailureKind>)], reported: &[Option<FailureKind>]) {
         let start = Instant::now();
         let mut findings = Findings::default();
-        let finding = |trouble| Finding {
-            trouble,
+        let finding = |failure_kind| Finding {
+            failure_kind,
             detail: String::new(),
         };
-        let after: Vec<Option<Trouble>> = looks
+        let after: Vec<Option<FailureKind>> = looks
             .iter()
-            .map(|&(second, trouble)| {
+            .map(|&(second, failure_kind)| {
                 let at = start + Duration::from_secs(second);
-                let reported = findings.found(trouble.map(finding), at, at);
-                reported.map(|reported| reported.trouble)
+                let reported = findings.found(failure_kind.map(finding), at, at);
+                reported.map(|reported| reported.failure_kind)
             })
             .collect();
         assert_eq!(after, reported, "{looks:?}");
@@ -333,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_when_it_has_lasted_and_its_end_at_once() {
-        let locked = Some(Trouble::TableLocked);
+        let locked = Some(FailureKind::TableLocked);
         check(
             &[
                 (0, None),
@@ -349,13 +357,13 @@ mod tests {
 
     #[test]
     fn a_database_that_is_away_is_told_at_once() {
-        let away = Some(Trouble::Unavailable);
+        let away = Some(FailureKind::Unavailable);
         check(&[(0, None), (1, away), (2, None)], &[None, away, None]);
     }
 
     #[test]
-    fn a_first_look_and_another_trouble_are_told_at_once() {
-        let (locked, schema) = (Some(Trouble::TableLocked), Some(Trouble::Schema));
+    fn a_first_look_and_another_failure_kind_are_told_at_once() {
+        let (locked, schema) = (Some(FailureKind::TableLocked), Some(FailureKind::Schema));
         check(&[(0, locked), (1, schema)], &[locked, schema]);
     }
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::health::history::{History, Rates, Totals};
-use crate::health::{Published, State, Survey, WorkerState};
-use crate::report::{Access, Trouble};
+use crate::health::{Published, State, TableStatistics, WorkerState};
+use crate::report::{Access, FailureKind};
 
 /// Event types that are shown with their number of dead events: the most frequent ones. A person
 /// reads no more of them, and a mistake of a producer could make a type of each event.
@@ -21,7 +21,7 @@ const TYPES_MAX: usize = 100;
 pub(super) fn render(published: &Published) -> String {
     let now = Instant::now();
     let state = published.health.state();
-    let survey = published.fresh_survey();
+    let statistics = published.fresh_statistics();
     let history = published.history();
     let reason = state.not_ready(now).map(|reason| reason.to_string());
     json!({
@@ -39,9 +39,9 @@ pub(super) fn render(published: &Published) -> String {
         "set_aside": state.workers.iter().map(|worker| worker.set_aside).sum::<u64>(),
         "totals": totals(history.totals()),
         "rates": rates(history.rates()),
-        "backlog": survey.as_ref().map(|survey| backlog(survey, now)),
-        "not_due": survey.as_ref().and_then(|survey| not_due(survey, now)),
-        "dead": survey.as_ref().and_then(dead),
+        "backlog": statistics.as_ref().map(|statistics| backlog(statistics, now)),
+        "not_due": statistics.as_ref().and_then(|statistics| not_due(statistics, now)),
+        "dead": statistics.as_ref().and_then(dead),
         "history": steps(&history, now),
     })
     .to_string()
@@ -68,7 +68,7 @@ fn worker(number: usize, worker: &WorkerState, now: Instant) -> Value {
         "set_aside": worker.set_aside,
         "stuck": worker.stuck,
         "db_connected": access.and_then(Access::is_connected) == Some(true),
-        "trouble": worker.trouble(now).map(Trouble::text),
+        "trouble": worker.failure_kind(now).map(FailureKind::text),
         "report_age_seconds": age,
     })
 }
@@ -92,36 +92,36 @@ fn rates(rates: Rates) -> Value {
     })
 }
 
-fn backlog(survey: &Survey, now: Instant) -> Value {
+fn backlog(statistics: &TableStatistics, now: Instant) -> Value {
     json!({
-        "events": survey.backlog,
-        "capped": survey.is_backlog_capped,
-        "unreadable": survey.unreadable,
-        "oldest_due_age_seconds": seconds(survey.oldest_due_age),
-        "survey_age_seconds": seconds(now - survey.taken_at),
+        "events": statistics.backlog,
+        "capped": statistics.is_backlog_capped,
+        "unreadable": statistics.unreadable,
+        "oldest_due_age_seconds": seconds(statistics.oldest_due_age),
+        "survey_age_seconds": seconds(now - statistics.taken_at),
     })
 }
 
-fn not_due(survey: &Survey, now: Instant) -> Option<Value> {
-    let events = survey.not_due?;
-    let first_in = survey.first_due_in;
-    let first_in = first_in.map(|wait| wait.saturating_sub(now - survey.taken_at));
+fn not_due(statistics: &TableStatistics, now: Instant) -> Option<Value> {
+    let events = statistics.not_due?;
+    let first_in = statistics.first_due_in;
+    let first_in = first_in.map(|wait| wait.saturating_sub(now - statistics.taken_at));
     Some(json!({
         "events": events,
-        "capped": survey.is_not_due_capped,
+        "capped": statistics.is_not_due_capped,
         "first_in_seconds": first_in.map(seconds),
     }))
 }
 
-fn dead(survey: &Survey) -> Option<Value> {
-    let counts = survey.dead.as_ref()?;
+fn dead(statistics: &TableStatistics) -> Option<Value> {
+    let counts = statistics.dead.as_ref()?;
     let by_type = counts
         .iter()
         .take(TYPES_MAX)
         .map(|(event_type, count)| json!({ "event_type": event_type, "count": count }));
     Some(json!({
         "total": counts.iter().map(|(_, count)| count).sum::<u64>(),
-        "capped": survey.is_dead_capped,
+        "capped": statistics.is_dead_capped,
         "by_type": by_type.collect::<Vec<_>>(),
     }))
 }

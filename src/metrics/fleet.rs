@@ -104,8 +104,8 @@ impl Fleet {
         }
     }
 
-    /// The table was surveyed.
-    pub fn surveyed(&mut self, table: TableGauges) {
+    /// Takes over the statistics of the table.
+    pub fn set_table(&mut self, table: TableGauges) {
         self.table = Some(table);
     }
 

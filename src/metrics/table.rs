@@ -89,7 +89,7 @@ mod tests {
 
     fn shown(valid: Duration, dead: Option<BTreeMap<String, u64>>) -> String {
         let mut fleet = Fleet::new(1);
-        fleet.surveyed(TableGauges {
+        fleet.set_table(TableGauges {
             backlog: 7,
             unreadable: 0,
             is_backlog_capped: false,

@@ -1,12 +1,12 @@
 //! Every address that a connection description leads to, one after the other, until one serves.
 //!
 //! libpq gives up at the first server that refuses the login, and where a name has several addresses it takes the first that answers,
-//! be it a standby. Here each of them is tried before the connect fails, and what a server has to be (`target_session_attrs`) is part of
-//! the trial. What served is tried first the next time, so an address that swallows what is sent to it costs its share of the time once and
-//! not at each connect.
+//! be it a standby. Here each of them is tried before the connect fails, and the required kind of server (`target_session_attrs`) is part of
+//! the trial. The address that served is tried first the next time, so an address that drops all packets costs its share of the time once
+//! and not at each connect.
 //!
-//! Time: each host has the time of one attempt, and what earlier hosts left over. Of that an address gets an equal share to show a sign of
-//! life, and one that did so nearly all that is left: the others keep half of their share.
+//! Time: each host has the time of one attempt, and the time that earlier hosts left over. An address gets an equal share of that to answer
+//! the ping. An address that has answered gets nearly all the time that is left, and the others keep half of their share.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,7 +18,7 @@ use postgres::config::Host;
 
 use super::dsn::{Dsn, Wanted};
 use super::error::{DOING_CONNECT, StoreError};
-use super::knock::Address;
+use super::ping::Address;
 
 /// The driver's default.
 const DEFAULT_PORT: u16 = 5432;
@@ -35,11 +35,11 @@ pub fn system_resolver(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 pub(super) struct Trial {
     pub(super) config: Config,
     pub(super) address: Address,
-    /// For a sign of life.
-    pub(super) knock_limit: Duration,
-    /// For all of it.
+    /// How long the ping may take.
+    pub(super) ping_limit: Duration,
+    /// How long the whole trial may take.
     pub(super) limit: Duration,
-    /// It matters whether the server can be written to.
+    /// The server has to be one that can be written to.
     pub(super) is_choosy: bool,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Trial {
 pub(super) enum Tried<T> {
     /// A connection of the kind that is wanted.
     Fit(T),
-    /// One to a server that only reads.
+    /// A connection to a server that only reads.
     OnlyReads(T),
 }
 
@@ -61,7 +61,7 @@ impl Failures {
         self.0.iter().any(|(_, error)| error.is_login_refused())
     }
 
-    /// One error for all of them.
+    /// Makes one error of the failures of all addresses.
     pub(super) fn into_error(self) -> StoreError {
         StoreError::of_addresses(self.0)
     }
@@ -80,7 +80,7 @@ pub(super) fn try_each<T>(
     let wanted = dsn.wanted();
     let mut deadline = Instant::now();
     if wanted == Wanted::Writable {
-        // One of them is the primary, whatever their order. Stable: the others keep theirs.
+        // The host that served last is probably the primary. The sort is stable, so the others keep their order.
         hosts.sort_by_key(|host| !dsn.is_good_host(&shown(host)));
     }
     for config in hosts {
@@ -111,7 +111,7 @@ pub(super) fn try_each<T>(
                     failures
                         .0
                         .push((address.shown(), StoreError::only_reads(DOING_CONNECT)));
-                    // The first that answered.
+                    // The first connection to a server that only reads is kept in reserve.
                     spare.get_or_insert(session);
                 }
                 Err(error) => failures.0.push((address.shown(), error)),
@@ -125,7 +125,7 @@ pub(super) fn try_each<T>(
 }
 
 fn left_until(deadline: Instant) -> Duration {
-    // Zero would mean no limit to some, and is an error to others.
+    // Some of the calls take zero as no limit, others refuse it.
     deadline
         .saturating_duration_since(Instant::now())
         .max(Duration::from_millis(1))
@@ -149,7 +149,7 @@ fn trial(
     Trial {
         config,
         address: address.clone(),
-        knock_limit: share,
+        ping_limit: share,
         limit: left.saturating_sub(share / 2 * n_behind),
         is_choosy,
     }
@@ -183,7 +183,7 @@ fn addresses(
     if let Some(good) = dsn.good_address(name)
         && !(dsn.is_balanced() && dsn.wanted() == Wanted::Any)
     {
-        // Stable: the others keep their order.
+        // The sort is stable, so the others keep their order.
         found.sort_by_key(|address| address.ip() != good);
     }
     if found.is_empty() {

@@ -12,13 +12,14 @@ use super::dead_cursor::DeadCursor;
 use super::error::StoreError;
 use super::session::Session;
 
-/// A batch that took less is followed by a larger one.
+/// A batch that took less time than this is followed by a larger one.
 const QUICK: Duration = Duration::from_millis(500);
 
-/// A batch that took more is followed by a smaller one: its locks keep others waiting.
+/// A batch that took more time than this is followed by a smaller one, because other sessions wait for its locks.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// What is left of a batch that was too slow: few steps lead down to one event, since each costs the time of a whole statement.
+/// The divisor for the size of a batch that was too slow. It takes few steps down to one event, since each step costs the time of a whole
+/// statement.
 const TOO_SLOW_DIVISOR: usize = 32;
 
 /// A change under way.
@@ -28,16 +29,16 @@ pub struct BulkChange {
     size: BatchSize,
 }
 
-/// Which events.
+/// The events to change.
 enum Source {
-    /// Those with these ids, without the ones that were met.
+    /// The events with these ids, without those of earlier batches.
     Ids(VecDeque<i64>),
-    /// All that a filter lets pass.
+    /// All events that a filter lets pass.
     Matching {
         filter: DeadFilter,
-        /// Behind the last batch that was changed.
+        /// The position behind the last batch that was changed.
         reached: DeadCursor,
-        /// Behind the batch that was found last.
+        /// The position behind the batch that was found last.
         found: DeadCursor,
     },
 }
@@ -90,8 +91,8 @@ impl BulkChange {
         }
     }
 
-    /// Changes the batch that was found last, and returns what came of it; `None` when it was too slow, and the next one that
-    /// is found is a part of it.
+    /// Changes the batch that was found last, and returns the result; `None` when it was too slow. The next batch that is
+    /// found is a part of it then.
     pub fn apply(
         &mut self,
         session: &mut Session,

@@ -75,29 +75,29 @@ pub struct Selection<'a> {
     pub takes: Option<&'a [Option<i32>]>,
 }
 
-/// What is to be claimed.
+/// The terms of a claim.
 #[derive(Debug, Clone, Copy)]
 pub struct ClaimQuery<'a> {
-    /// Who claims; unique per start of a worker.
+    /// The id of the worker that claims, which is unique per start of a worker.
     pub worker: &'a str,
     /// Most events; more than [`CLAIM_EVENTS_MAX`] counts as that.
     pub limit: u16,
-    /// How long nobody else may have them.
+    /// How long no other worker may claim the events.
     pub lease: Duration,
-    /// Where to start.
+    /// The position at which the look starts.
     pub after: &'a Position,
     /// Most entries of the due index that are read, whatever is taken of them; `None`: no bound, which a selection with limits needs.
     pub stretch: Option<i32>,
-    /// Which event types; `None`: all.
+    /// The event types that may be claimed; `None`: all.
     pub selection: Option<Selection<'a>>,
     /// Most bytes of payload and headers; one event is always taken.
     pub bytes_max: u64,
 }
 
-/// What one look at the due events came to.
+/// The result of one look at the due events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looked {
-    /// What was claimed; `None` when nothing was found that may be taken and that no lease names.
+    /// The claimed events; `None` when no event was found that may be claimed and that no lease names.
     pub claimed: Option<ClaimedEvents>,
     /// Everything up to here was looked at; `None`: all that is due.
     pub reached: Option<Position>,
@@ -127,7 +127,7 @@ impl Session {
         Ok(now.first().copied().and_then(unix_micros).unwrap_or(0))
     }
 
-    /// Names the database.
+    /// The name of the database.
     pub fn database(&mut self) -> Result<String, StoreError> {
         let sql = "select current_database()::text";
         let names = self.query("name the database", sql, &[], |row| row.try_get(0))?;
@@ -137,17 +137,17 @@ impl Session {
     /// Puts edges between event types into the order of this database, and leaves out those that its encoding lacks.
     pub fn sort_bounds(&mut self, bounds: &[String]) -> Result<Vec<String>, StoreError> {
         const DOING: &str = "sort the event types of the routes";
-        let mut known: Vec<String> = Vec::with_capacity(bounds.len());
+        let mut encodable: Vec<String> = Vec::with_capacity(bounds.len());
         for bound in bounds {
-            // One by one: a character without equivalent fails the statement that holds it.
+            // One statement for each bound, because a character that the encoding lacks fails the whole statement.
             match self.query(DOING, "select $1::text", &[bound], |row| row.try_get(0)) {
-                Ok(mut texts) => known.append(&mut texts),
+                Ok(mut texts) => encodable.append(&mut texts),
                 Err(error) if error.is_untranslatable() => {}
                 Err(error) => return Err(error),
             }
         }
         let sql = "select t from unnest($1::text[]) t order by t collate \"C\"";
-        self.query(DOING, sql, &[&known], |row| row.try_get(0))
+        self.query(DOING, sql, &[&encodable], |row| row.try_get(0))
     }
 
     /// Claims due events under one new lease; `None` when nothing is due that no lease names.

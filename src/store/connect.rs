@@ -1,9 +1,9 @@
-//! Opening a connection, in a time that has an end.
+//! Opening a connection within a limited time.
 //!
-//! The driver bounds only the TCP connect: a server that accepts and stays silent holds its caller for ever, whatever is set, and a
-//! driver that waits cannot be stopped from within. So each address is knocked at first with a socket of our own, and the driver is sent only to
-//! one that answers, in a thread of its own: the caller waits as long as it was told to and no longer. A thread that was given up ends
-//! when its line is cut (`line.rs`); the number of attempts under way is capped.
+//! The driver bounds only the TCP connect. A server that accepts and stays silent holds the calling thread for ever, whatever is set, and a
+//! driver that waits cannot be interrupted. Therefore each address is pinged first over a socket of this program (`ping.rs`), and the
+//! driver connects only to an address that answers. It does so in a thread of its own, for which the caller waits no longer than its limit.
+//! A thread that exceeds the limit ends when its socket is shut down (`line.rs`). The number of attempts under way is capped.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use postgres::config::TargetSessionAttrs;
 use super::addresses::{Failures, Resolver, Trial, Tried, system_resolver, try_each};
 use super::dsn::Dsn;
 use super::error::{DOING_CONNECT, StoreError};
-use super::knock::knock;
+use super::ping::ping;
 
 use super::session::{Session, Timeouts};
 use crate::threads::{self, Unfinished};
@@ -23,7 +23,7 @@ use crate::threads::{self, Unfinished};
 /// at once as it has threads that talk to the database.
 const ATTEMPTS_MAX: usize = 32;
 
-/// A server cuts the name of a connection there.
+/// The length at which a server cuts the name of a connection.
 const NAME_BYTES_MAX: usize = 63;
 
 /// Opens a connection to the first server of the description that takes it and sets its session up; ends within `timeouts.connect` for each
@@ -46,13 +46,13 @@ pub fn connect_by(
     timeouts: &Timeouts,
     application_name: &str,
 ) -> Result<Session, StoreError> {
-    let known = dsn.newest();
-    let refused = match connect_once(resolver, &known, timeouts, application_name)? {
+    let newest = dsn.newest();
+    let refused = match connect_once(resolver, &newest, timeouts, application_name)? {
         Ok(session) => return Ok(session),
         Err(failures) if failures.is_login_refused() => failures,
         Err(failures) => return Err(failures.into_error()),
     };
-    let Some(changed) = known.read_again() else {
+    let Some(changed) = newest.read_again() else {
         return Err(refused.into_error());
     };
     match connect_once(resolver, &changed, timeouts, application_name)? {
@@ -84,7 +84,7 @@ fn connect_once(
     let find = |name: &str, port: u16, limit: Duration| {
         let name = name.to_owned();
         within(limit, move || {
-            resolver(&name, port).map_err(|err| StoreError::of_knock(&err, limit))
+            resolver(&name, port).map_err(|error| StoreError::of_ping(&error, limit))
         })
     };
     let timeouts = *timeouts;
@@ -95,14 +95,14 @@ fn connect_once(
     Ok(try_each(dsn, hosts, timeouts.connect, find, attempt))
 }
 
-/// Does what cannot be interrupted in a thread of its own, and waits for it no longer than this.
+/// Runs work that cannot be interrupted in a thread of its own, and waits for it no longer than `limit`.
 fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let attempt = Attempt::begin()?;
     let result = threads::within("connect", limit, move || {
-        // Where the wait is over, the connection is closed again by being dropped.
+        // If the caller has stopped waiting, the connection is dropped and so closed.
         let result = work();
         drop(attempt);
         result
@@ -144,24 +144,25 @@ impl Drop for Attempt {
 }
 
 fn configure(dsn: &Dsn, timeouts: &Timeouts, application_name: &str) -> Result<Config, StoreError> {
-    // Options are asked for by the session, where they are understood.
+    // The session sets the options, because a pooler does not understand them.
     let mut config = dsn
         .without_options()
         .to_postgres()
-        .map_err(|err| StoreError::of_dsn(&err))?;
+        .map_err(|error| StoreError::of_dsn(&error))?;
     let given = config.get_application_name().unwrap_or_default();
     let name = full_name(given, application_name);
     config.application_name(&name);
-    // Which server is of use is decided here, over all addresses.
+    // `try_each` chooses the kind of server, over all addresses.
     config.target_session_attrs(TargetSessionAttrs::Any);
-    // The DSN may ask for less; it has set the keepalives, too.
+    // The DSN may ask for a shorter limit. It has set the keepalives, too.
     let own = config.get_connect_timeout().copied();
     config.connect_timeout(own.map_or(timeouts.connect, |own| own.min(timeouts.connect)));
     Ok(config)
 }
 
-/// Puts our name behind the one that the description gives: a person finds his application by the one, and by the other it is known whether
-/// a back end of a worker that died still runs. So ours is kept whole, and only what the server would show as it is stands before it.
+/// Puts the name of this program behind the one that the description gives. By the given name a person finds the application. By the other
+/// the supervisor finds out whether a back end of a dead worker still runs. Therefore that one is kept whole, and the given name is reduced
+/// to the characters that the server shows unchanged.
 fn full_name(given: &str, ours: &str) -> String {
     let given = given.trim();
     let room = NAME_BYTES_MAX.saturating_sub(ours.len() + 1);
@@ -179,10 +180,10 @@ fn full_name(given: &str, ours: &str) -> String {
 /// Opens a session at one address, and looks whether it can be written to where that matters.
 fn open(trial: &Trial, options: &str, timeouts: &Timeouts) -> Result<Tried<Session>, StoreError> {
     let since = Instant::now();
-    knock(&trial.address, trial.knock_limit)
-        .map_err(|err| StoreError::of_knock(&err, trial.knock_limit))?;
+    ping(&trial.address, trial.ping_limit)
+        .map_err(|error| StoreError::of_ping(&error, trial.ping_limit))?;
     if since.elapsed() >= trial.limit {
-        // Nobody waits any more, so the driver need not be sent there.
+        // The caller has stopped waiting, so the driver need not connect.
         return Err(StoreError::no_answer(trial.limit));
     }
     let mut session = Session::open(&trial.config, options, timeouts)?;

@@ -122,10 +122,10 @@ pub enum DeadChange {
     Discard,
 }
 
-/// What came of a change.
+/// The result of a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changed {
-    /// The events that it was done to.
+    /// The events that were changed.
     pub ids: Vec<i64>,
     /// Those that were left alone, as far as the database says why.
     pub left: Vec<LeftAlone>,
@@ -348,7 +348,7 @@ impl Session {
         Ok(found.first().copied().unwrap_or_default())
     }
 
-    /// Does this to dead events.
+    /// Requeues or discards dead events.
     pub fn change_dead(&mut self, change: DeadChange, ids: &[i64]) -> Result<Changed, StoreError> {
         match change {
             DeadChange::Requeue => self.requeue(ids).map(|ids| Changed {
@@ -359,8 +359,8 @@ impl Session {
         }
     }
 
-    /// Makes dead events due again from the first attempt on, and returns those that were: not what is not dead, is locked by somebody
-    /// at this moment, or is named by a lease.
+    /// Makes dead events due again from the first attempt on, and returns those that were: not what is not dead, is locked by another
+    /// session at this moment, or is named by a lease.
     pub fn requeue(&mut self, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
         self.query(
             "requeue dead events",
@@ -417,7 +417,7 @@ fn dead_event(row: &Row) -> Result<DeadEvent, postgres::Error> {
     })
 }
 
-/// Shows a time as the API does. Outside the years 1 to 9999 nobody who reads it has a date for it: it counts as infinitely far.
+/// Shows a time as the API does. A time outside the years 1 to 9999 counts as infinitely far, because most programs have no date for it.
 pub(super) fn time_text(time: DbTime) -> String {
     let is_past = match time {
         DbTime::PosInfinity => false,

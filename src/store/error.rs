@@ -1,4 +1,4 @@
-//! What went wrong between us and the database, decided once from the SQLSTATE.
+//! The errors of database calls, classified once from the SQLSTATE.
 //!
 //! Callers ask a few questions and never look at texts: wait and go on, discard the connection, halve the batch, or give up because a
 //! person has to set something right. The driver's own text is only "db error", so the causes are walked here; what is shown is the
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use postgres::error::SqlState;
 
-use super::knock::is_time_out;
-use crate::report::Trouble;
+use super::ping::is_time_out;
+use crate::report::FailureKind;
 
 /// Code given to what the driver refuses by itself while connecting: a missing password, TLS that it cannot do, bad settings.
 const REFUSED_BY_DRIVER: &str = "28000";
@@ -23,7 +23,7 @@ const REFUSED_BY_DRIVER: &str = "28000";
 pub struct StoreError {
     doing: &'static str,
     kind: StoreErrorKind,
-    /// What the server said, where it said something.
+    /// The server's SQLSTATE, if it sent one.
     code: Option<SqlState>,
     cause: String,
 }
@@ -31,23 +31,23 @@ pub struct StoreError {
 /// The kinds of failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreErrorKind {
-    /// There is no connection, or it is of no use any more.
+    /// There is no connection, or it is not usable any more.
     Unavailable,
     /// No answer came, and the connection was cut.
     Unanswered,
     /// It took longer than allowed.
     TimedOut,
-    /// The server said no; its SQLSTATE.
+    /// The server rejected the statement; its SQLSTATE.
     Rejected(String),
 }
 
 impl StoreError {
-    /// Judges the failure of a statement; `doing` completes "could not".
-    pub(crate) fn of_statement(doing: &'static str, err: &postgres::Error) -> StoreError {
-        let code = err.code().cloned();
+    /// Classifies the error of a statement; `doing` completes "could not".
+    pub(crate) fn of_statement(doing: &'static str, error: &postgres::Error) -> StoreError {
+        let code = error.code().cloned();
         let kind = match &code {
             Some(code) => kind_of(code.code()),
-            None if err.is_closed() || has_io_cause(err) => StoreErrorKind::Unavailable,
+            None if error.is_closed() || has_io_cause(error) => StoreErrorKind::Unavailable,
             // An answer that is not what the statement promises, a column of another type for example.
             None => StoreErrorKind::Rejected(SqlState::DATATYPE_MISMATCH.code().to_owned()),
         };
@@ -55,36 +55,36 @@ impl StoreError {
             doing,
             kind,
             code,
-            cause: cause_of(err),
+            cause: cause_of(error),
         }
     }
 
-    /// Judges the failure of a connection attempt.
-    pub(crate) fn of_connect(err: &postgres::Error) -> StoreError {
-        let mut error = StoreError::of_statement(DOING_CONNECT, err);
+    /// Classifies the error of a connection attempt.
+    pub(crate) fn of_connect(error: &postgres::Error) -> StoreError {
+        let mut error = StoreError::of_statement(DOING_CONNECT, error);
         if error.code.is_none() && error.kind != StoreErrorKind::Unavailable {
             error.kind = StoreErrorKind::Rejected(REFUSED_BY_DRIVER.to_owned());
         }
         error
     }
 
-    /// Judges a name that was not found or a knock that was not answered.
-    pub(super) fn of_knock(err: &io::Error, limit: Duration) -> StoreError {
-        if is_time_out(err) {
+    /// Classifies the error of a name lookup or of a ping.
+    pub(super) fn of_ping(error: &io::Error, limit: Duration) -> StoreError {
+        if is_time_out(error) {
             return StoreError::no_answer(limit);
         }
-        StoreError::unavailable(DOING_CONNECT, io_cause(err))
+        StoreError::unavailable(DOING_CONNECT, io_cause(error))
     }
 
-    /// Nobody has answered for as long as we were to wait.
+    /// The server has not answered within the time limit.
     pub(super) fn no_answer(limit: Duration) -> StoreError {
-        // Rounded up: the first moments of it are gone already.
+        // Rounded up, because a part of the time limit has passed already.
         let hundredths = (limit.as_secs_f64() * 100.0 - 1e-6).ceil();
         let cause = format!("no answer within {} s", hundredths / 100.0);
         StoreError::timed_out(DOING_CONNECT, cause)
     }
 
-    /// A server that takes connections and no writes.
+    /// The server accepts connections but no writes.
     pub(super) fn only_reads(doing: &'static str) -> StoreError {
         StoreError {
             doing,
@@ -94,20 +94,20 @@ impl StoreError {
         }
     }
 
-    /// What no address of several has given. Waiting can help where it can help with one of them; each tells its cause.
+    /// None of several addresses has given a connection. The error is transient if that of one address is, and names the cause of each.
     pub(super) fn of_addresses(mut failures: Vec<(String, StoreError)>) -> StoreError {
         let causes: BTreeSet<&String> = failures.iter().map(|(_, error)| &error.cause).collect();
         let cause = match (causes.first(), causes.len()) {
             (Some(cause), 1) => (*cause).clone(),
             (None, _) => "no host is named".to_owned(),
             _ => {
-                let told = failures
+                let texts = failures
                     .iter()
                     .map(|(address, error)| format!("{address}: {}", error.cause));
-                told.collect::<Vec<_>>().join("; ")
+                texts.collect::<Vec<_>>().join("; ")
             }
         };
-        // What a server has said tells more than that another one is not there.
+        // The answer of a server is more helpful than the absence of another one.
         failures.sort_by_key(|(_, error)| (!error.is_transient(), error.code.is_none()));
         match failures.into_iter().next() {
             Some((_, error)) => StoreError { cause, ..error },
@@ -115,13 +115,13 @@ impl StoreError {
         }
     }
 
-    /// A connection description that the driver does not take.
-    pub(crate) fn of_dsn(err: &super::dsn::DsnError) -> StoreError {
+    /// The driver refuses the connection description.
+    pub(crate) fn of_dsn(error: &super::dsn::DsnError) -> StoreError {
         StoreError {
             doing: DOING_CONNECT,
             kind: StoreErrorKind::Rejected(REFUSED_BY_DRIVER.to_owned()),
             code: None,
-            cause: err.to_string(),
+            cause: error.to_string(),
         }
     }
 
@@ -145,7 +145,7 @@ impl StoreError {
         }
     }
 
-    /// A name that we need belongs to something else.
+    /// A name that the schema needs belongs to something else.
     pub(crate) fn name_is_taken(doing: &'static str, name: &str) -> StoreError {
         StoreError {
             doing,
@@ -167,7 +167,7 @@ impl StoreError {
         }
     }
 
-    /// The database said yes and did nothing: a trigger or a rule of its owner.
+    /// The statement succeeded without an effect, because of a trigger or a rule of the database's owner.
     pub(crate) fn swallowed(doing: &'static str) -> StoreError {
         StoreError {
             doing,
@@ -177,7 +177,7 @@ impl StoreError {
         }
     }
 
-    /// What the server said of one row, while the statement as a whole went through.
+    /// The error of one row, of a statement that succeeded as a whole.
     pub(crate) fn of_row(doing: &'static str, code: &str, cause: String) -> StoreError {
         StoreError {
             doing,
@@ -195,7 +195,7 @@ impl StoreError {
         self
     }
 
-    /// The update of a row went through, and the row is what it was.
+    /// The update of a row succeeded, and the row is unchanged.
     pub(crate) fn kept(doing: &'static str) -> StoreError {
         StoreError {
             doing,
@@ -205,7 +205,7 @@ impl StoreError {
         }
     }
 
-    /// What we stopped waiting for.
+    /// A wait reached its time limit.
     pub(crate) fn timed_out(doing: &'static str, cause: String) -> StoreError {
         StoreError {
             doing,
@@ -215,7 +215,7 @@ impl StoreError {
         }
     }
 
-    /// A call that was never answered: its line was cut.
+    /// A call had no answer, and its line was cut.
     pub(super) fn cut(doing: &'static str, limit: Duration) -> StoreError {
         StoreError {
             doing,
@@ -225,7 +225,7 @@ impl StoreError {
         }
     }
 
-    /// What would change settings of other clients.
+    /// The call would change settings of other clients of a pooler.
     pub(super) fn shared(doing: &'static str) -> StoreError {
         StoreError {
             doing,
@@ -237,7 +237,7 @@ impl StoreError {
         }
     }
 
-    /// No connection, for a reason of our own.
+    /// There is no connection, for a reason within this program.
     pub(crate) fn unavailable(doing: &'static str, cause: String) -> StoreError {
         StoreError {
             doing,
@@ -252,7 +252,7 @@ impl StoreError {
         &self.kind
     }
 
-    /// Says whether waiting and trying again can help without anybody doing anything.
+    /// Says whether trying again later can succeed without a change by a person.
     pub fn is_transient(&self) -> bool {
         match &self.kind {
             StoreErrorKind::Unavailable | StoreErrorKind::Unanswered | StoreErrorKind::TimedOut => {
@@ -292,7 +292,7 @@ impl StoreError {
         }
     }
 
-    /// Says whether a lock was not to be had within the session's `lock_timeout`; the same batch in halves finds the culprit.
+    /// Says whether a lock was not available within the session's `lock_timeout`. The same batch in smaller parts finds the locked row.
     pub fn is_lock_timeout(&self) -> bool {
         self.has_code(&SqlState::LOCK_NOT_AVAILABLE)
     }
@@ -344,7 +344,7 @@ impl StoreError {
         matches!(&self.kind, StoreErrorKind::Rejected(code) if matches!(code.as_str(), "22P02" | "22P05" | "22003" | "22021") || code.starts_with("2203"))
     }
 
-    /// The server's own words.
+    /// The server's own message.
     pub fn cause(&self) -> &str {
         &self.cause
     }
@@ -389,22 +389,22 @@ impl StoreError {
         self.has_code(&SqlState::INSUFFICIENT_PRIVILEGE)
     }
 
-    /// What it means for the work if it stays like this.
-    pub fn trouble(&self) -> Trouble {
+    /// The kind of failure that reports and /ready show if the error persists.
+    pub fn failure_kind(&self) -> FailureKind {
         if self.has_code(&SqlState::READ_ONLY_SQL_TRANSACTION) {
-            Trouble::ReadOnly
+            FailureKind::ReadOnly
         } else if self.is_connection_lost() || self.is_connecting() {
-            Trouble::Unavailable
+            FailureKind::Unavailable
         } else if self.is_schema() {
-            Trouble::Schema
+            FailureKind::Schema
         } else if self.is_permission_denied() {
-            Trouble::PermissionDenied
+            FailureKind::PermissionDenied
         } else if self.is_lock_timeout() {
-            Trouble::TableLocked
+            FailureKind::TableLocked
         } else if self.kind == StoreErrorKind::TimedOut {
-            Trouble::TimedOut
+            FailureKind::TimedOut
         } else {
-            Trouble::Refused
+            FailureKind::Refused
         }
     }
 
@@ -455,20 +455,21 @@ fn is_session_stale(code: &str) -> bool {
         || code == SqlState::FEATURE_NOT_SUPPORTED.code()
 }
 
-fn has_io_cause(err: &postgres::Error) -> bool {
-    err.source()
+fn has_io_cause(error: &postgres::Error) -> bool {
+    error
+        .source()
         .is_some_and(<dyn std::error::Error>::is::<io::Error>)
 }
 
 /// Finds the words for what really happened: the deepest cause.
-fn cause_of(err: &postgres::Error) -> String {
-    if let Some(db) = err.as_db_error() {
+fn cause_of(error: &postgres::Error) -> String {
+    if let Some(db) = error.as_db_error() {
         return match plain_detail(db) {
             Some(detail) => format!("{} ({detail})", db.message()),
             None => db.message().to_owned(),
         };
     }
-    let mut cause: &dyn std::error::Error = err;
+    let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
@@ -487,10 +488,10 @@ fn plain_detail(db: &postgres::error::DbError) -> Option<&str> {
 }
 
 /// Words a failure of the system as part of a sentence: "connection refused" instead of "Connection refused (os error 111)".
-pub(crate) fn io_cause(err: &io::Error) -> String {
-    let text = err.to_string();
+pub(crate) fn io_cause(error: &io::Error) -> String {
+    let text = error.to_string();
     match text.split_once(" (os error ") {
-        Some((words, _)) if err.raw_os_error().is_some() => {
+        Some((words, _)) if error.raw_os_error().is_some() => {
             let mut chars = words.chars();
             let first = chars.next().map(|first| first.to_ascii_lowercase());
             first.into_iter().chain(chars).collect()
@@ -561,28 +562,28 @@ mod tests {
     }
 
     #[test]
-    fn each_code_is_one_trouble() {
+    fn each_code_is_one_failure_kind() {
         let cases = [
-            ("08006", Trouble::Unavailable),
-            ("57P01", Trouble::Unavailable),
-            ("53300", Trouble::Unavailable),
-            ("25006", Trouble::ReadOnly),
-            ("42P01", Trouble::Schema),
-            ("42883", Trouble::Schema),
-            ("42501", Trouble::PermissionDenied),
-            ("55P03", Trouble::TableLocked),
-            ("57014", Trouble::TimedOut),
-            ("53100", Trouble::Refused),
-            ("22P02", Trouble::Refused),
+            ("08006", FailureKind::Unavailable),
+            ("57P01", FailureKind::Unavailable),
+            ("53300", FailureKind::Unavailable),
+            ("25006", FailureKind::ReadOnly),
+            ("42P01", FailureKind::Schema),
+            ("42883", FailureKind::Schema),
+            ("42501", FailureKind::PermissionDenied),
+            ("55P03", FailureKind::TableLocked),
+            ("57014", FailureKind::TimedOut),
+            ("53100", FailureKind::Refused),
+            ("22P02", FailureKind::Refused),
         ];
-        for (code, trouble) in cases {
-            assert_eq!(rejected(code).trouble(), trouble, "{code}");
+        for (code, failure_kind) in cases {
+            assert_eq!(rejected(code).failure_kind(), failure_kind, "{code}");
         }
     }
 
     #[test]
     fn a_statement_that_took_too_long_says_how_long_it_might() {
-        let told = |code: &str, cause: &str| {
+        let shown = |code: &str, cause: &str| {
             let error = StoreError::of_row("settle events", code, cause.to_owned());
             error.with_bound(Duration::from_millis(600)).cause
         };
@@ -599,7 +600,7 @@ mod tests {
             ),
             ("23514", "statement timeout", "statement timeout"),
         ] {
-            assert_eq!(told(code, cause), expected);
+            assert_eq!(shown(code, cause), expected);
         }
     }
 

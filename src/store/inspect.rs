@@ -1,4 +1,4 @@
-//! Inspecting: how one event stands, and what the leases tell about the workers.
+//! Inspection: the state of one event, and what the leases show about the workers.
 
 use std::time::Duration;
 
@@ -47,24 +47,24 @@ pub struct Inspection {
     pub created_at: Option<String>,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
-    /// And when.
+    /// When the last attempt failed.
     pub last_error_at: Option<String>,
     /// When it was done or became dead.
     pub finished_at: Option<String>,
-    /// Who has claimed it.
+    /// The lease that names it.
     pub lease: Option<EventLease>,
 }
 
 /// The lease that names an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventLease {
-    /// Who claimed.
+    /// The id of the worker that claimed.
     pub worker: String,
-    /// When it is over.
+    /// When it expires.
     pub expires_at: String,
     /// The same in microseconds since 1970.
     pub expires_at_micros: Option<i64>,
-    /// Its name.
+    /// Its token.
     pub token: i64,
 }
 

@@ -1,4 +1,4 @@
-//! Leases: renewing those in hand, ending those that nobody holds.
+//! Leases: renewing those in hand, and ending orphaned and expired ones.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use super::settle::Settlement;
 use super::text::Text;
 use crate::backoff::RetryPolicy;
 
-/// A lease that stands.
+/// A lease in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// Its name.
+    /// Its token.
     pub token: i64,
-    /// Who claimed.
+    /// The id of the worker that claimed.
     pub worker: String,
-    /// When it is over, in microseconds since 1970; `None` for `infinity` and `-infinity`.
+    /// When it expires, in microseconds since 1970; `None` for `infinity` and `-infinity`.
     pub expires_at_micros: Option<i64>,
     /// The events it names: those that are not settled, and those done since.
     pub event_ids: Vec<i64>,
@@ -27,7 +27,7 @@ pub struct Lease {
 /// What a sweep has to know of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventBrief {
-    /// Which event.
+    /// The id of the event.
     pub event_id: i64,
     /// Chooses the route, and so the retry policy.
     pub event_type: String,
@@ -43,7 +43,7 @@ impl EventBrief {
         matches!(self.status.as_str(), "pending" | "retry")
     }
 
-    /// What a worker that is gone owes for this event: one more attempt, by the policy of its route.
+    /// The outcome of the attempt that a lost worker is charged for this event, by the retry policy of its route.
     pub fn charge(
         &self,
         token: i64,
@@ -77,11 +77,12 @@ impl Session {
 
     /// Ends this worker's leases whose token is not in hand, and returns how many; their events are due at once, no attempt is charged.
     ///
-    /// For claims whose answer was lost. No other claim of the worker may be under way meanwhile: it would be in nobody's hand yet.
-    pub fn release_strays(&mut self, worker: &str, in_hand: &[i64]) -> Result<u64, StoreError> {
+    /// Called after a claim whose answer was lost. No other claim of the worker may be under way: the token of its lease would not be
+    /// among those in hand yet.
+    pub fn release_orphans(&mut self, worker: &str, in_hand: &[i64]) -> Result<u64, StoreError> {
         let released = self.query(
             "release stray leases",
-            include_str!("../../sql/release_strays.sql"),
+            include_str!("../../sql/release_orphans.sql"),
             &[&worker, &in_hand],
             |_| Ok(()),
         )?;
@@ -110,7 +111,7 @@ impl Session {
         .map(|found| found.contains(&true))
     }
 
-    /// Lists up to `limit` leases that are over by the database's clock, oldest first.
+    /// Lists up to `limit` leases that have expired by the database's clock, oldest first.
     pub fn expired_leases(&mut self, limit: u16) -> Result<Vec<Lease>, StoreError> {
         self.query(
             "list expired leases",
@@ -120,7 +121,8 @@ impl Session {
         )
     }
 
-    /// Lets a lease that is over expire again after `wait`: what is left of it cannot be written now. No effect on one that was renewed.
+    /// Makes an expired lease expire again after `wait`, because its remaining events cannot be written now. Has no effect on a lease that
+    /// was renewed.
     pub fn postpone_lease(&mut self, lease: &Lease, wait: Duration) -> Result<(), StoreError> {
         self.query(
             "postpone a lease",
@@ -131,7 +133,7 @@ impl Session {
         .map(drop)
     }
 
-    /// Reads what a sweep has to know of events; those that are gone do not come back.
+    /// Reads what a sweep has to know of events; events that are gone are left out.
     pub fn events_brief(&mut self, ids: &[i64]) -> Result<Vec<EventBrief>, StoreError> {
         self.query(
             "read the events of a lease",

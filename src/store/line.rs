@@ -1,12 +1,11 @@
-//! A line to the server that another thread can cut.
+//! A line: a connection to the server that another thread can cut.
 //!
 //! A call waits for its answer inside the driver, and a server that is stopped without being gone lets it wait for ever: the server's own time
-//! limits stand still with it, and over a Unix socket no keepalive finds that out. So each call says until when it waits, one thread of the
-//! process looks at all of them now and then, and cuts the line of a call that is overdue: the call fails, as if the server had closed the
-//! connection, its thread goes on, and the socket is closed with the session. The start of a connection is such a call, too, and so
-//! is its end.
+//! limits are stopped with it, and over a Unix socket no keepalive detects that. Therefore each call notes until when it waits. One thread of
+//! the process looks at all calls at intervals, and cuts the line of a call that is overdue. The call fails then as if the server had closed
+//! the connection, its thread goes on, and the socket is closed with the session. Opening and closing a connection are such calls, too.
 //!
-//! How a line is cut depends on how it is laid, since the driver owns its socket and tells nobody which one it is:
+//! How a line is cut depends on the kind of socket, since the driver owns its socket and does not expose it:
 //!
 //! - *TCP:* the driver hands the socket to what it takes for a maker of TLS ([`Tap`]), and gets it back in a [`Wire`], whose reads and writes
 //!   fail once the line is cut. TLS goes on top of that wire.
@@ -16,7 +15,7 @@
 //!   up for long.
 //!
 //! Why not duplicates for both: in a container, where databases are reached by TCP, they are mostly forbidden. Why not the wire for both:
-//! the driver offers no place for it in a Unix socket. Why no thread per call that is left behind: its callers lend what they send.
+//! the driver offers no place for it in a Unix socket. Why not a thread per call that could be abandoned: the callers lend what they send.
 //!
 //! The traits that the driver asks for are those of an asynchronous stream; nothing here is asynchronous by itself.
 
@@ -39,10 +38,10 @@ use rustix::net::{Shutdown, SocketAddrUnix, getpeername, shutdown};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Longest wait for the turn to open a Unix socket, which others need for a moment each.
+/// The longest wait for the turn to open a Unix socket. Other threads need their turns for a moment each.
 const TURN_MAX: Duration = Duration::from_secs(1);
 
-/// One connection, as far as others may end it.
+/// One connection, as far as another thread may end it.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     is_cut: AtomicBool,
@@ -65,7 +64,7 @@ impl Line {
         self.due_ms.store(0, Ordering::Relaxed);
     }
 
-    /// Says whether it was cut: nothing comes from it any more.
+    /// Says whether the line was cut, so that no call on it can succeed any more.
     pub(super) fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Acquire)
     }
@@ -77,7 +76,7 @@ impl Line {
             return;
         }
         if let Some(socket) = &*lock(&self.socket) {
-            // An end that is closed already needs no cutting.
+            // An error means that the socket is closed already.
             let _ = shutdown(socket, Shutdown::Both);
         }
         if let Some(waker) = lock(&self.waker).take() {
@@ -85,7 +84,7 @@ impl Line {
         }
     }
 
-    /// What a read or write comes to that cannot go on now: who cuts the line wakes this thread.
+    /// The result of a read or write that cannot go on now. Cutting the line wakes this thread.
     fn wait<T>(&self, context: &Context<'_>) -> Poll<io::Result<T>> {
         let mut waker = lock(&self.waker);
         if !waker
@@ -111,7 +110,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the driver takes for a maker of TLS: it puts a line under one connection.
+/// Puts a line under one connection; to the driver it is a maker of TLS.
 #[derive(Clone)]
 pub(super) struct Tap {
     line: Arc<Line>,
@@ -119,7 +118,7 @@ pub(super) struct Tap {
 }
 
 impl Tap {
-    /// For a connection by TCP.
+    /// Makes a tap for a connection by TCP.
     pub(super) fn of_tcp(line: &Arc<Line>) -> Tap {
         Tap {
             line: Arc::clone(line),
@@ -127,7 +126,7 @@ impl Tap {
         }
     }
 
-    /// For a connection to a Unix socket on this port, which is opened next.
+    /// Makes a tap for a connection to a Unix socket on this port, which is opened next.
     pub(super) fn of_unix(line: &Arc<Line>, port: u16) -> Tap {
         Tap {
             line: Arc::clone(line),
@@ -215,7 +214,7 @@ impl TlsStream for Wire<Socket> {
     }
 }
 
-/// The search for the Unix socket that is opened while this lives. One at a time, so that what is new is the one.
+/// The search for the Unix socket that is opened while this lives. Only one search runs at a time, so that the new socket is the one.
 struct Search {
     name: String,
     before: Vec<String>,
@@ -232,7 +231,7 @@ impl Search {
         })
     }
 
-    /// Duplicates what is new and leads to a server; none where that is not one.
+    /// Duplicates the new socket that leads to a server; `None` if there is not exactly one.
     fn end(self) -> Option<OwnedFd> {
         let mut found: Vec<OwnedFd> = sockets()
             .into_iter()
@@ -250,7 +249,7 @@ impl Search {
         found.pop()
     }
 
-    /// The directory may have several names; what the server has bound is the last part.
+    /// Says whether a socket leads to the server. Only the last part of its name is compared, because the directory may have several names.
     fn leads_to_server(&self, socket: &OwnedFd) -> bool {
         getpeername(socket)
             .ok()
@@ -286,11 +285,11 @@ fn duplicate(number: i32) -> Option<OwnedFd> {
         .ok()
 }
 
-/// The right to open a Unix socket to a server. Not a lock: another function gives it back.
+/// The right to open a Unix socket to a server. It is not a lock, because another function may give it back.
 pub(super) struct Turn;
 
 impl Turn {
-    /// Waits for it; `None` when that takes too long.
+    /// Waits for the turn; `None` when that takes too long.
     pub(super) fn take() -> Option<Turn> {
         Turn::place().0.send_timeout((), TURN_MAX).ok()?;
         Some(Turn)

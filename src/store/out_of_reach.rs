@@ -27,8 +27,8 @@ pub struct OutOfReach {
 impl OutOfReach {
     /// Says where the tables stand.
     pub fn fact(&self) -> String {
-        let told: Vec<&str> = self.told().collect();
-        let told = told.join(", ");
+        let schemas: Vec<&str> = self.shown_schemas().collect();
+        let schemas = schemas.join(", ");
         let (noun, more) = match self.schemas.len() {
             1 => ("schema", String::new()),
             n if n > SCHEMAS_MAX => ("schemas", format!(" and {} more", n - SCHEMAS_MAX)),
@@ -37,10 +37,10 @@ impl OutOfReach {
         let path = &self.search_path;
         match &self.other {
             None => format!(
-                "the table outbox_event stands in the {noun} {told}{more}, which the search_path ({path}) does not reach"
+                "the table outbox_event stands in the {noun} {schemas}{more}, which the search_path ({path}) does not reach"
             ),
             Some(other) => format!(
-                "the table outbox_event stands in the {noun} {told}{more}; \
+                "the table outbox_event stands in the {noun} {schemas}{more}; \
                  the search_path ({path}) reaches another table of that name, in {other}"
             ),
         }
@@ -69,7 +69,7 @@ impl OutOfReach {
         format!("{}{second}", self.remedy())
     }
 
-    fn told(&self) -> impl Iterator<Item = &str> {
+    fn shown_schemas(&self) -> impl Iterator<Item = &str> {
         self.schemas.iter().take(SCHEMAS_MAX).map(String::as_str)
     }
 }
@@ -131,10 +131,10 @@ impl Session {
     pub fn why_missing(&mut self) -> Result<Option<String>, StoreError> {
         // A schema that the role may not use looks as if nothing were in it.
         match self.check_usage() {
-            Err(err) if err.is_permission_denied() => {
+            Err(error) if error.is_permission_denied() => {
                 return Ok(Some(format!(
                     "grant what `sql/roles.sql` grants: {}",
-                    err.cause()
+                    error.cause()
                 )));
             }
             result => result?,

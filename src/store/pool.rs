@@ -1,14 +1,15 @@
 //! A few connections, lent one at a time and kept warm between two calls.
 //!
-//! r2d2 holds them and opens them in threads of its own. Three things of it would stop us, and are kept from it: it tries a connect that
-//! fails again and again by itself, with growing waits, while the one who asks learns nothing but that time is over; connects that hang take up
-//! its places for ever; and so does one that panics. So what our manager hands over is what an attempt came to, a session or the
-//! reason why there is none: no attempt fails in r2d2's eyes, each ends within the connect timeout ([`connect`] runs it in a thread of
-//! its own), and a reason is given to the one who waits, at once, and its place is free again. Waiting and trying again are the caller's
-//! business, who alone knows what else there is to do.
+//! r2d2 holds the connections and opens them in threads of its own. Three of its properties would be harmful. It repeats a failed connect by
+//! itself, with growing waits, and the caller gets only a timeout. A connect that hangs takes up a place of the pool for ever. A connect
+//! that panics does so, too.
 //!
-//! A connection that the server has closed while it lay here, because it was idle for too long for instance, is replaced before it is lent:
-//! that is no failure, and nobody is told.
+//! Therefore the manager hands r2d2 the result of an attempt, a session or the reason why there is none, and no attempt fails as r2d2 sees
+//! it. Each attempt ends within the connect timeout ([`connect`] runs it in a thread of its own). The caller gets the reason at once, and
+//! the place is free again. The caller decides whether it waits and tries again, since only it knows what else there is to do.
+//!
+//! A connection that the server has closed while it was in the pool, because it was idle for too long for instance, is replaced before it is
+//! lent. That is no failure, and it is not reported.
 
 use std::convert::Infallible;
 use std::num::NonZeroU16;
@@ -25,10 +26,10 @@ use super::error::{DOING_CONNECT, StoreError};
 use super::session::{IDLE, Session, Timeouts};
 use crate::pause::pause;
 
-/// A place that becomes free by the loss of its connection wakes nobody who waits for one: so it is looked for at this rhythm.
+/// The interval at which a waiting caller looks for a free place: a place that becomes free by the loss of its connection wakes no caller.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// How often it is looked whether a connect under way has ended.
+/// The interval at which a waiting caller checks whether a connect under way has ended.
 const CONNECT_LOOK: Duration = Duration::from_millis(10);
 
 /// Connects under way at once: each pool waits for its own alone.
@@ -51,8 +52,8 @@ pub struct PooledSession {
     place: r2d2::PooledConnection<Manager>,
 }
 
-/// Who waits for a connection, and what is under way for them. r2d2 begins a connect with each question that it cannot answer, so it is
-/// asked only while fewer are under way than callers wait: a slow connect would fill the pool.
+/// The number of waiting callers and of connects under way. r2d2 begins a connect for each request that it cannot serve. Therefore it is
+/// asked only while fewer connects are under way than callers wait, or a slow connect would fill the pool.
 #[derive(Debug, Default)]
 struct Demand {
     waiting: AtomicUsize,
@@ -81,7 +82,7 @@ impl Pool {
         Pool::with_idle_limit(dsn, timeouts, size, application_name, None)
     }
 
-    /// The same for what is seldom asked: a connection that nobody has borrowed for this long is closed.
+    /// Makes a pool for rare calls: a connection that was not borrowed for this long is closed.
     pub fn for_seldom(
         dsn: Dsn,
         timeouts: Timeouts,
@@ -139,7 +140,7 @@ impl Pool {
         self.get_since(&mut Instant::now())
     }
 
-    /// The same; after an error `began` says when the attempt began that failed, which may have been for another borrower.
+    /// Lends a connection as [`Pool::get`] does; after an error `began` says when the attempt began that failed, which may have been for another borrower.
     fn get_since(&self, began: &mut Instant) -> Result<PooledSession, StoreError> {
         let asked = Instant::now();
         let _waiting = Counted::begin(&self.demand.waiting);
@@ -158,7 +159,7 @@ impl Pool {
                     if session.is_open(IDLE) {
                         return Ok(PooledSession { place });
                     }
-                    // Closed while it lay here.
+                    // The server has closed the connection while it was in the pool.
                 }
                 Err(error) => {
                     let error = error.clone();
@@ -166,7 +167,7 @@ impl Pool {
                         *began = place.began;
                         return Err(error);
                     }
-                    // It failed for somebody who did not wait for it: that says nothing about now.
+                    // The attempt failed for a caller that had stopped waiting, so it says nothing about the present.
                 }
             }
         }
@@ -202,10 +203,10 @@ impl DerefMut for PooledSession {
     }
 }
 
-/// Why a borrowed place holds a session.
+/// Guarantees that a borrowed place holds a session.
 const OPEN: &str = "get looks before it lends";
 
-/// Where and how to connect.
+/// Makes the connections.
 struct Manager {
     dsn: Dsn,
     timeouts: Timeouts,
@@ -213,7 +214,7 @@ struct Manager {
     demand: Arc<Demand>,
 }
 
-/// What an attempt to connect came to.
+/// The result of an attempt to connect.
 struct Attempt {
     opened: Result<Session, StoreError>,
     began: Instant,
@@ -245,16 +246,16 @@ impl r2d2::ManageConnection for Manager {
     }
 }
 
-/// One connection of a pool, kept from call to call for as long as it lives: for a stage whose session knows something.
+/// One connection of a pool, kept from call to call for as long as it lives, because its session remembers something.
 pub struct Kept {
     pool: Pool,
     session: Option<PooledSession>,
-    /// After how long without a call the server is asked whether the connection stands.
+    /// The idle time after which the server is asked whether the connection still works.
     idle: Duration,
 }
 
 impl Kept {
-    /// Borrows at the first call.
+    /// Makes one that borrows a connection at its first call.
     pub fn new(pool: &Pool) -> Kept {
         Kept {
             pool: pool.clone(),
@@ -263,7 +264,7 @@ impl Kept {
         }
     }
 
-    /// Has the server asked sooner.
+    /// Sets the idle time after which the server is asked.
     #[must_use]
     pub fn asked_after(self, idle: Duration) -> Kept {
         Kept { idle, ..self }
@@ -279,12 +280,12 @@ impl Kept {
             if session.is_open(self.idle) {
                 break session;
             }
-            // Dropped before another one is asked for: its place may be the only one.
+            // The old connection is dropped before another one is requested, because the pool may have a single place.
         };
         Ok(self.session.insert(session))
     }
 
-    /// Gives it back.
+    /// Returns the connection to the pool.
     pub fn let_go(&mut self) {
         self.session = None;
     }

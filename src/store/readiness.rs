@@ -1,4 +1,4 @@
-//! Could events be delivered now, and if not, what is to be done? Asked before the start and for /ready.
+//! Whether events could be delivered now, and if not, what a person has to do. Checked before the start and for /ready.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use super::error::StoreError;
 use super::out_of_reach::OutOfReach;
 use super::session::Session;
 
-/// Names told of a longer list: they fit into one line of a log, and who mends the first ten mends all.
+/// The names that a message shows of a longer list: they fit into one line of a log, and the remedy for them is that for all.
 const NAMES_MAX: usize = 10;
 
 /// What keeps this program from running on a database until a person has set it right.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lack {
+pub enum MissingPrerequisite {
     /// The role may not do what delivering needs.
     Privileges {
-        /// Who we are.
+        /// The role of the session.
         role: String,
         /// In the words of a grant: `UPDATE (status) on outbox_event`.
         lacking: Vec<String>,
@@ -23,58 +23,64 @@ pub enum Lack {
     Schema(Vec<String>),
     /// The tables stand in a schema that the search_path does not reach.
     OutOfReach(OutOfReach),
-    /// The application's tables have what nothing here can work with: `column outbox_event.id is integer, must be bigint`.
+    /// The application's tables have columns of types that this program cannot work with: `column outbox_event.id is integer, must be bigint`.
     Types(Vec<String>),
-    /// Row-level security hides rows from the role, which no statement would ever tell; each table with its remedy.
+    /// Row-level security hides rows from the role, which no statement reports; each table with its remedy.
     RowSecurity(Vec<String>),
 }
 
-/// The remedy first: the list may be long.
-impl fmt::Display for Lack {
+/// Shows the remedy first, because the list may be long.
+impl fmt::Display for MissingPrerequisite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Lack::Privileges { role, lacking } => write!(
+            MissingPrerequisite::Privileges { role, lacking } => write!(
                 f,
                 "grant what `sql/roles.sql` grants to dispatchbox_daemon: the role {role} lacks {}",
                 shortened(lacking.iter().map(String::as_str), lacking.len())
             ),
-            Lack::Schema(missing) => write!(
+            MissingPrerequisite::Schema(missing) => write!(
                 f,
                 "run `dispatchbox migrate`: the schema lacks {}",
                 grouped(missing)
             ),
-            Lack::OutOfReach(found) => found.fmt(f),
-            Lack::Types(unfit) => write!(
+            MissingPrerequisite::OutOfReach(found) => found.fmt(f),
+            MissingPrerequisite::Types(unfit) => write!(
                 f,
                 "change the table: {}",
                 shortened(unfit.iter().map(String::as_str), unfit.len())
             ),
-            Lack::RowSecurity(hidden) => f.write_str(&hidden.join("; ")),
+            MissingPrerequisite::RowSecurity(hidden) => f.write_str(&hidden.join("; ")),
         }
     }
 }
 
 impl Session {
-    /// Looks for what a person has to set right; `None` when nothing.
-    pub fn lack(&mut self) -> Result<Option<Lack>, StoreError> {
-        // First: where the role may not use the schema, everything in it seems to be missing.
-        if let Some(lack) = self.lacking_privileges()? {
-            return Ok(Some(lack));
+    /// Looks for a prerequisite that is missing and that a person has to provide; `None` if there is none.
+    pub fn missing_prerequisite(&mut self) -> Result<Option<MissingPrerequisite>, StoreError> {
+        // The privileges come first, because everything in a schema that the role may not use seems to be missing.
+        if let Some(missing) = self.lacking_privileges()? {
+            return Ok(Some(missing));
         }
         // A migration refuses such a table, too.
         let unfit = self.unfit_columns()?;
         if !unfit.is_empty() {
             // It may be another table of that name.
             let found = self.out_of_reach()?;
-            return Ok(Some(found.map_or(Lack::Types(unfit), Lack::OutOfReach)));
+            return Ok(Some(found.map_or(
+                MissingPrerequisite::Types(unfit),
+                MissingPrerequisite::OutOfReach,
+            )));
         }
         let missing = self.missing_schema()?;
         if !missing.is_empty() {
             let found = self.out_of_reach()?;
-            return Ok(Some(found.map_or(Lack::Schema(missing), Lack::OutOfReach)));
+            return Ok(Some(found.map_or(
+                MissingPrerequisite::Schema(missing),
+                MissingPrerequisite::OutOfReach,
+            )));
         }
         let hidden = self.hidden_rows()?;
-        Ok((!hidden.is_empty()).then_some(Lack::RowSecurity(hidden)))
+        Ok((!hidden.is_empty()).then_some(MissingPrerequisite::RowSecurity(hidden)))
     }
 
     /// Lists in words the tables whose row-level security hides rows from this role.
@@ -98,10 +104,14 @@ impl Session {
 
     /// Fails where the role may not even look into the schema that holds the tables: everything in it would seem to be missing.
     pub(super) fn check_usage(&mut self) -> Result<(), StoreError> {
-        let Some(Lack::Privileges { role, lacking }) = self.lacking_privileges()? else {
+        let Some(MissingPrerequisite::Privileges { role, lacking }) = self.lacking_privileges()?
+        else {
             return Ok(());
         };
-        match lacking.iter().find(|lack| lack.starts_with("USAGE ")) {
+        match lacking
+            .iter()
+            .find(|privilege| privilege.starts_with("USAGE "))
+        {
             Some(usage) => Err(StoreError::lacks_privilege(
                 "look at the schema",
                 &role,
@@ -111,7 +121,7 @@ impl Session {
         }
     }
 
-    /// Does to no row what claiming and settling do to many; fails as they would.
+    /// Runs the statements of claiming and settling on no row; fails as they would.
     pub fn rehearse(&mut self) -> Result<(), StoreError> {
         self.query(
             "try out a claim",
@@ -122,7 +132,7 @@ impl Session {
         .map(|_| ())
     }
 
-    fn lacking_privileges(&mut self) -> Result<Option<Lack>, StoreError> {
+    fn lacking_privileges(&mut self) -> Result<Option<MissingPrerequisite>, StoreError> {
         let rows: Vec<(String, String)> = self.query(
             "look at the privileges",
             include_str!("../../sql/privileges.sql"),
@@ -130,14 +140,14 @@ impl Session {
             |row| Ok((row.try_get(0)?, row.try_get(1)?)),
         )?;
         let role = rows.first().map(|(role, _)| role.clone());
-        Ok(role.map(|role| Lack::Privileges {
+        Ok(role.map(|role| MissingPrerequisite::Privileges {
             role,
-            lacking: rows.into_iter().map(|(_, lacks)| lacks).collect(),
+            lacking: rows.into_iter().map(|(_, privilege)| privilege).collect(),
         }))
     }
 }
 
-/// `the tables outbox_event, outbox_lease, the function outbox_claim_2 and 31 more`. What is missing with its table is not told.
+/// `the tables outbox_event, outbox_lease, the function outbox_claim_2 and 31 more`. A part of a table that is missing as a whole is not named.
 fn grouped(missing: &[String]) -> String {
     const KINDS: [(&str, &str); 5] = [
         ("table", "tables"),
@@ -155,7 +165,7 @@ fn grouped(missing: &[String]) -> String {
     for (kind, plural) in KINDS {
         let names: Vec<&str> = all
             .iter()
-            .filter(|(known, _)| *known == kind)
+            .filter(|(of_kind, _)| *of_kind == kind)
             .map(|&(_, name)| name)
             .filter(|name| {
                 let table = name.split_once('.').map(|(table, _)| table);
@@ -172,11 +182,11 @@ fn grouped(missing: &[String]) -> String {
 }
 
 fn shortened<'a>(words: impl Iterator<Item = &'a str>, n_words: usize) -> String {
-    let told: Vec<&str> = words.take(NAMES_MAX).collect();
-    let told = told.join(", ");
+    let shown: Vec<&str> = words.take(NAMES_MAX).collect();
+    let shown = shown.join(", ");
     match n_words.saturating_sub(NAMES_MAX) {
-        0 => told,
-        more => format!("{told} and {more} more"),
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 
@@ -186,7 +196,7 @@ mod tests {
 
     fn check(missing: &[&str], expected: &str) {
         let missing = missing.iter().map(|&name| name.to_owned()).collect();
-        assert_eq!(Lack::Schema(missing).to_string(), expected);
+        assert_eq!(MissingPrerequisite::Schema(missing).to_string(), expected);
     }
 
     #[test]
@@ -220,7 +230,7 @@ mod tests {
 
     #[test]
     fn lacking_privileges_are_told_with_the_role() {
-        let lack = Lack::Privileges {
+        let missing = MissingPrerequisite::Privileges {
             role: "shop".to_owned(),
             lacking: vec![
                 "UPDATE (status) on outbox_event".to_owned(),
@@ -228,7 +238,7 @@ mod tests {
             ],
         };
         assert_eq!(
-            lack.to_string(),
+            missing.to_string(),
             "grant what `sql/roles.sql` grants to dispatchbox_daemon: the role shop lacks UPDATE (status) on outbox_event, DELETE on outbox_lease"
         );
     }

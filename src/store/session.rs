@@ -1,20 +1,20 @@
-//! One connection whose calls end.
+//! One connection whose calls are bounded.
 //!
-//! Each call is bounded by the server (`statement_timeout`, `lock_timeout`), and where that stands still, too, by its line, which is cut when
-//! no answer has come for a while longer (`line.rs`).
+//! The server bounds each call (`statement_timeout`, `lock_timeout`). If the server is stopped, the line of the call is cut when no answer
+//! has come for a while longer (`line.rs`).
 //!
-//! What the calls rely on, whatever the server, the database or the role has as its default, is set in one of two ways:
+//! The settings that the calls rely on are set in one of two ways, whatever the defaults of the server, the database or the role are:
 //!
-//! - A session of our own is set up once, by a statement and not in the startup packet, which a pooler may refuse. Its statements are prepared
+//! - An unshared session is set up once, by a statement and not in the startup packet, which a pooler may refuse. Its statements are prepared
 //!   when they are first used, and kept.
-//! - A pooler (PgBouncer) lends each transaction another server's connection, which other clients use before and after: what was set there
-//!   would be theirs, and a prepared statement would not be found again. So each call is a transaction of its own that sets what it needs for
-//!   itself, and its statements have no names. That takes three ways to the pooler instead of one, and nothing more on the server.
+//! - A pooler (PgBouncer) lends each transaction another server's connection, which other clients use before and after: a setting would affect
+//!   those clients, and a prepared statement would not be found again. Therefore each call is a transaction of its own that sets what it needs for
+//!   itself, and its statements have no names. That takes three round trips to the pooler instead of one, and no more work on the server.
 //!
-//! The `options` of a description travel the same way there: a pooler refuses them, or passes them over, too.
+//! Behind a pooler each transaction sets the `options` of the description in the same way, because a pooler refuses or ignores them.
 //!
-//! Which of the two it is shows in a mark: a setting of a made-up name that the startup packet asks for. A server gives it to the session that
-//! it starts; a pooler refuses it, or passes it over.
+//! A mark shows which of the two applies: the startup packet asks for a setting of a made-up name. A server gives the setting to the session
+//! that it starts. A pooler refuses or ignores it.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -40,9 +40,9 @@ use super::watch::watch;
 /// A connection that has brought a larger answer, in bytes, is not kept in a pool.
 const ANSWER_KEPT_MAX: usize = 1024 * 1024;
 
-/// What our statements are planned with, whatever a role or a server has: they walk indexes of a table that is mostly in memory, and look ids
+/// The planner settings of all statements, whatever the defaults of the role or the server are: the statements walk indexes of a table that is mostly in memory, and look ids
 /// up in a hash of those that are claimed. With the least `work_mem`, which that hash does not fit into, a claim took a minute among 36,000
-/// claimed events; without index scans, a second. A shared connection does without: to set all this for each call would cost more.
+/// claimed events; without index scans, a second. A shared connection does not set them, because setting all of them for each call would cost more.
 const PLANNER: [(&str, &str); 14] = [
     ("work_mem", "16MB"),
     ("enable_indexscan", "on"),
@@ -63,23 +63,25 @@ const PLANNER: [(&str, &str); 14] = [
 /// How often the set-up of a session is tried: it takes a part of a millisecond, on a busy server some more.
 const SET_UP_TRIES: u32 = 20;
 
-/// Longest wait for a lock: what somebody else holds, an event row or the whole table, stops one batch for this long and others not.
+/// The longest wait for a lock. A lock of another session, on an event row or on the whole table, delays one batch for this long and no
+/// other.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The server is to end a statement, and its answer is to arrive, before the line is cut: at most this much later than it may take.
+/// The most time between the time limit of a statement and the cutting of its line, in which the server ends the statement and its answer
+/// arrives.
 const MARGIN_MAX: Duration = Duration::from_secs(3);
 
-/// The same where statements are meant to be short.
+/// The least such time, for statements that are meant to be short.
 const MARGIN_MIN: Duration = Duration::from_secs(1);
 
-/// Closing a connection says goodbye to the server, which may be stopped.
+/// How long closing a connection may take: it sends a message to the server, which may be stopped.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
 
-/// A connection that nothing was asked on for this long is asked whether it stands before it is used: a way to the server that is lost in no
-/// time that matters.
+/// The idle time after which the server is asked whether a connection still works before it is used. That costs a round trip, which takes a
+/// negligible time.
 pub(super) const IDLE: Duration = Duration::from_secs(2);
 
-/// Who does not answer that by then is given up.
+/// How long that answer may take. After that the connection is discarded.
 const IDLE_ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// How long database calls may take.
@@ -98,13 +100,13 @@ impl Timeouts {
         self.connect.saturating_mul(n_hosts)
     }
 
-    /// When an answer has not come by then, none will.
+    /// The time after which no answer is expected any more.
     fn answer(&self) -> Duration {
         self.query + self.query.clamp(MARGIN_MIN, MARGIN_MAX)
     }
 }
 
-/// How long the calls of a session wait from now on; `None` is as long as in every session of ours.
+/// How long the calls of a session wait from now on; `None` means the usual limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
     /// For a lock.
@@ -115,24 +117,24 @@ pub struct Limits {
 
 /// One connection.
 pub struct Session {
-    // Dropped before the line, which ends a goodbye that is not heard.
+    // Dropped before the line, which ends a closing that the server does not answer.
     client: Client,
     manager: PostgresConnectionManager<Tap>,
     line: Arc<Line>,
     timeouts: Timeouts,
     /// Longest wait for an answer; none during work that takes hours.
     answer_max: Option<Duration>,
-    /// A pooler shares it with others.
+    /// A pooler shares the connection with other clients.
     is_shared: bool,
-    /// How a transaction ends there.
+    /// The statement that ends a transaction on a shared connection.
     end: &'static str,
     /// The settings that the description asks for, where the pooler has not passed them on.
     given: Vec<(String, String)>,
-    /// By statement, where the connection is our own.
+    /// The prepared statements by their text, if the connection is not shared.
     prepared: HashMap<&'static str, Statement>,
-    /// What the parameters of a statement are, where it is not.
+    /// The parameter types by statement, if the connection is shared.
     types: HashMap<&'static str, Vec<Type>>,
-    /// Statements that bind it beside the settings; each transaction where the connection is shared.
+    /// The statements that bind the session beside the settings; each transaction runs them if the connection is shared.
     bound: Vec<&'static str>,
     limits: Limits,
     repertoire: Repertoire,
@@ -159,12 +161,12 @@ impl Session {
     ) -> Result<Session, StoreError> {
         let line = Arc::new(Line::default());
         watch(&line);
-        // Whoever waits for this has gone by then.
+        // The caller has stopped waiting by then.
         line.begin(timeouts.connect);
         let mark = format!("{:016x}", fastrand::u64(..));
         let (manager, opened) =
             connect_marked(config, &line, &format!("{options} -c {MARK}={mark}"));
-        let client = opened.map_err(|err| StoreError::of_connect(&err))?;
+        let client = opened.map_err(|error| StoreError::of_connect(&error))?;
         let mut session = Session {
             client,
             manager,
@@ -196,7 +198,7 @@ impl Session {
         self.is_broken || self.line.is_cut() || self.client.is_closed()
     }
 
-    /// The same where it comes back to a pool, which keeps no memory that a large answer took.
+    /// Says whether a pool has to discard this connection, also because a large answer has made its buffer grow.
     pub(super) fn has_broken(&mut self) -> bool {
         self.is_swollen || self.is_broken() || self.manager.has_broken(&mut self.client)
     }
@@ -281,7 +283,7 @@ impl Session {
         self.bound.contains(&sql)
     }
 
-    /// Waits no longer than this from now on. Asks the server only where that is a change.
+    /// Waits no longer than this from now on. Calls the server only if the limits change.
     pub fn wait_no_longer(&mut self, limits: Limits) -> Result<(), StoreError> {
         if self.limits == limits {
             return Ok(());
@@ -304,7 +306,7 @@ impl Session {
         &mut self.repertoire
     }
 
-    /// Does work that leaves nothing behind in the database: its transaction is rolled back.
+    /// Does work in a transaction that is rolled back, so that it changes nothing in the database.
     pub(super) fn undone<T>(
         &mut self,
         work: impl FnOnce(&mut Session) -> Result<T, StoreError>,
@@ -336,7 +338,7 @@ impl Session {
         self.set_up(None).map(|_| ())
     }
 
-    /// Sets what every session of ours relies on; says whether that was done. With a mark it is done only where that is found.
+    /// Sets the settings that every session relies on; says whether that was done. With a mark it is done only if the server has the mark.
     fn set_up(&mut self, mark: Option<&str>) -> Result<bool, StoreError> {
         let mut sql = format!(
             "select set_config('{ISOLATION}', '{READ_COMMITTED}', false)",
@@ -358,8 +360,8 @@ impl Session {
             let _ = write!(sql, " where current_setting('{MARK}', true) = '{mark}'");
         }
         let mut result = self.timed(|client| client.simple_query(&sql));
-        // Until it is through, the role's own statement_timeout counts, which may be a moment.
-        let is_cancelled = |err: &Error| err.code() == Some(&SqlState::QUERY_CANCELED);
+        // Until this statement has succeeded the role's own statement_timeout applies, which may be very short.
+        let is_cancelled = |error: &Error| error.code() == Some(&SqlState::QUERY_CANCELED);
         for _ in 1..SET_UP_TRIES {
             if !result.as_ref().is_err_and(is_cancelled) {
                 break;
@@ -376,11 +378,11 @@ impl Session {
         self.limits.statement.unwrap_or(self.timeouts.query)
     }
 
-    /// What the calls rely on beside the isolation level. Compiling short statements only costs; names are read in the catalog as they are;
-    /// where a policy hides rows, what is left is worked on, and a look at the table names the policy.
+    /// The settings that the calls rely on beside the isolation level. Compiling short statements only costs time. Names are read from the
+    /// catalog unquoted. If a policy hides rows, the calls work on the others, and a look at the table names the policy.
     fn settings(&self) -> [(&'static str, String); 6] {
         let query = self.timeouts.query;
-        // Below the statement's own limit, or that would end the wait and nobody would know that it was a lock.
+        // Below the statement's own limit, which would end the wait otherwise, and the error would not show that it was a lock.
         let lock = self.limits.lock.unwrap_or(LOCK_TIMEOUT.min(query / 2));
         let text = |limit| milliseconds(limit).to_string();
         [
@@ -408,7 +410,7 @@ impl Session {
         self.timed(|client| client.query(&statement, params))
     }
 
-    /// In a transaction of its own, which leaves nothing behind.
+    /// Runs the statement in a transaction of its own, which leaves nothing behind in the connection.
     fn query_shared(
         &mut self,
         sql: &'static str,
@@ -435,7 +437,7 @@ impl Session {
                     .map(|()| rows)
             });
         if result.is_err() {
-            // Where not even this is answered nobody knows what state it is in.
+            // If not even this succeeds the state of the connection is unknown.
             self.is_broken |= self.timed(|client| client.batch_execute(UNDO)).is_err();
         }
         result
@@ -455,7 +457,7 @@ impl Session {
         self.timed(|client| client.query_typed(sql, &params))
     }
 
-    /// Makes one call, and has its line cut when no answer comes.
+    /// Makes one call, whose line is cut when no answer comes.
     fn timed<T>(&mut self, call: impl FnOnce(&mut Client) -> T) -> T {
         if let Some(limit) = self.answer_max {
             self.line.begin(limit);
@@ -467,10 +469,10 @@ impl Session {
     }
 
     fn judge<T>(&mut self, doing: &'static str, result: Result<T, Error>) -> Result<T, StoreError> {
-        result.map_err(|err| {
+        result.map_err(|error| {
             let error = match self.answer_max {
                 Some(limit) if self.line.is_cut() => StoreError::cut(doing, limit),
-                _ => StoreError::of_statement(doing, &err).with_bound(self.statement_max()),
+                _ => StoreError::of_statement(doing, &error).with_bound(self.statement_max()),
             };
             self.is_broken |= error.is_connection_lost();
             error
@@ -478,24 +480,25 @@ impl Session {
     }
 }
 
-/// The setting that shows whose session it is.
+/// The setting that shows whether the session is shared.
 const MARK: &str = "dispatchbox.session";
 
-/// Ends a transaction of which nothing is to stay.
+/// Ends a transaction whose changes are undone.
 const UNDO: &str = "rollback";
 
-/// In SQL_ASCII a text is whatever bytes it is: they are taken as they are, since the server would refuse to send what is no UTF-8.
+/// In a database in SQL_ASCII a text may hold any bytes. They are read unchanged, since the server would refuse to send bytes that are not
+/// UTF-8.
 fn plain_encoding(is_local: bool) -> String {
     format!(
         "case when current_setting('server_encoding') = 'SQL_ASCII' then set_config('client_encoding', 'SQL_ASCII', {is_local}) end"
     )
 }
 
-/// Claims need it.
+/// The isolation level that claims need.
 const READ_COMMITTED: &str = "read committed";
 
-/// Says that a pooler has refused the mark: each further try would be a line in its log. Where the server itself comes to be reached, that
-/// is taken for a pooler, too, which costs some time and nothing else.
+/// Whether a pooler has refused the mark. Each further try would add a line to its log. If connections reach the server itself later, it is
+/// treated as a pooler, too, which costs only some time.
 static IS_MARK_REFUSED: AtomicBool = AtomicBool::new(false);
 
 fn connect_marked(
@@ -507,7 +510,7 @@ fn connect_marked(
         let mut marked = config.clone();
         marked.options(options);
         let tried = connect(marked, line);
-        let is_refused = |err: &Error| err.code() == Some(&SqlState::PROTOCOL_VIOLATION);
+        let is_refused = |error: &Error| error.code() == Some(&SqlState::PROTOCOL_VIOLATION);
         if !tried.1.as_ref().is_err_and(is_refused) {
             return tried;
         }
@@ -529,7 +532,7 @@ fn connect(
         Tap::of_unix(line, port.unwrap_or(DEFAULT_PORT))
     } else {
         if let ([], &[address, ..]) = (config.get_hosts(), config.get_hostaddrs()) {
-            // The tap is not asked where there is no name.
+            // The driver calls the tap only if there is a host name.
             config.host(&address.to_string());
         }
         config.ssl_mode(SslMode::Require);
@@ -541,7 +544,8 @@ fn connect(
     (manager, client)
 }
 
-/// What a parameter is to the server. Asking it takes a prepared statement, whose name may be taken on a shared connection.
+/// The type of a parameter. It is derived from the value, because asking the server takes a prepared statement, whose name may be in use
+/// already on a shared connection.
 fn type_of(param: &(dyn ToSql + Sync)) -> Type {
     const KNOWN: [Type; 14] = [
         Type::TEXT,
@@ -561,15 +565,19 @@ fn type_of(param: &(dyn ToSql + Sync)) -> Type {
     ];
     KNOWN
         .into_iter()
-        .find(|known| param.to_sql_checked(known, &mut BytesMut::new()).is_ok())
-        // Refused by the driver, with the reason.
+        .find(|param_type| {
+            param
+                .to_sql_checked(param_type, &mut BytesMut::new())
+                .is_ok()
+        })
+        // The driver refuses this type and names the reason.
         .unwrap_or(Type::UNKNOWN)
 }
 
 /// The driver's default.
 const DEFAULT_PORT: u16 = 5432;
 
-/// In PostgreSQL 0 would mean no limit at all, and more than an `int` is refused.
+/// A duration as a PostgreSQL setting. It is at least 1, because 0 means no limit, and fits into an `int`.
 fn milliseconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis())
         .unwrap_or(i32::MAX)

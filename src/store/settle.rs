@@ -1,4 +1,4 @@
-//! Settling: writes what handling came to, where the lease still names the event.
+//! Settling: writes the outcomes of events, as far as their leases still name them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub(super) const DOING_SETTLE: &str = "settle events";
 /// Longest text kept in `last_error`: enough for the answer of a receiver, small enough that a million dead letters stay small.
 const ERROR_BYTES_MAX: usize = 4096;
 
-/// Characters asked about for one batch, at a round trip each; more of them are replaced unasked.
+/// The most characters that the server is asked about for one batch, at a round trip each. Any further ones are replaced without asking.
 const ASKED_MAX: usize = 500;
 
 /// Longest delay of a retry, some 30 years: an interval that the database can still add to any date.
@@ -27,7 +27,7 @@ const DELAY_MAX: Duration = Duration::from_secs(1_000_000_000);
 /// Outcomes that go to the database in one transaction.
 #[derive(Debug, Clone, Copy)]
 pub struct SettleBatch<'a> {
-    /// Whose leases they belong to.
+    /// The id of the worker whose leases name the events.
     pub worker: &'a str,
     /// The outcomes, each event at most once.
     pub outcomes: &'a [Settlement],
@@ -37,48 +37,48 @@ pub struct SettleBatch<'a> {
     pub expired: bool,
 }
 
-/// What one claimed event came to.
+/// The outcome of one claimed event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settlement {
     /// The lease under which it was claimed.
     pub token: i64,
-    /// Which event.
+    /// The id of the event.
     pub event_id: i64,
-    /// What it came to.
+    /// The outcome to write.
     pub outcome: Outcome,
 }
 
 /// An event of a batch that its lease still named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// Which event.
+    /// The id of the event.
     pub event_id: i64,
-    /// Its outcome stands in the table now; false when the row was gone, or finished before: by this same batch sent earlier, by a person.
+    /// Its outcome is in the table now. False if the row was gone, or was finished before: by this same batch sent earlier, or by a person.
     pub written: bool,
-    /// The row waits as before although the update went through: a trigger keeps it as it was. The lease still names the event.
+    /// The row is unchanged although the update succeeded, because a trigger keeps it as it was. The lease still names the event.
     pub kept: bool,
 }
 
-/// What came of one outcome of a batch that was written one by one.
+/// The result for one outcome of a batch that was written one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettleResult {
     /// The same as in a batch that is written as a whole.
     Known(Written),
-    /// The database does not take it now; the lease still names the event.
+    /// The database refuses it now; the lease still names the event.
     Refused {
-        /// Which event.
+        /// The id of the event.
         event_id: i64,
-        /// Why not.
+        /// The reason.
         error: StoreError,
     },
     /// The call was over before its turn.
     Untried(i64),
 }
 
-/// How an event stands in the table.
+/// The state of an event in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventState {
-    /// Which event.
+    /// The id of the event.
     pub event_id: i64,
     /// The column as it stands.
     pub status: String,
@@ -96,13 +96,13 @@ impl Session {
         })?;
         let mut settled: BTreeMap<i64, Written> = BTreeMap::new();
         for (event_id, written) in rows {
-            let known = settled.entry(event_id).or_insert(Written {
+            let entry = settled.entry(event_id).or_insert(Written {
                 event_id,
                 written: false,
                 kept: false,
             });
-            known.written |= written == Some(true);
-            known.kept |= written.is_none();
+            entry.written |= written == Some(true);
+            entry.kept |= written.is_none();
         }
         Ok(settled.into_values().collect())
     }
@@ -136,7 +136,8 @@ impl Session {
         })
     }
 
-    /// Where a reason holds what the encoding of the database lacks, the text gives way, and the outcome does not.
+    /// Sends the outcomes. If a reason holds characters that the encoding of the database lacks, they are replaced, so that the outcome is
+    /// written all the same.
     fn send_outcomes<T>(
         &mut self,
         sql: &'static str,
@@ -215,7 +216,7 @@ impl Session {
         }
     }
 
-    /// Reads how events stand; those that are gone do not come back.
+    /// Reads the state of events; events that are gone are left out.
     pub fn read_back(&mut self, ids: &[i64]) -> Result<Vec<EventState>, StoreError> {
         self.query(
             "read events back",

@@ -1,4 +1,4 @@
-//! Skipping what is done: entries of the due index whose events were finished, and that a transaction elsewhere keeps.
+//! Skipping finished events: entries of the due index whose events were finished, and that a transaction elsewhere keeps.
 //!
 //! A look counts the due events that it reads, not the entries it has to pass in order to find them. Five million entries of finished events
 //! take 0.75 s where a transaction that stays open keeps them, so a look that starts in front of them can run into its time, each time. They

@@ -1,7 +1,8 @@
-//! What waits and what is dead, counted at a bounded cost: for gauges and for people, never for a decision.
+//! The statistics of the table: the numbers of waiting and dead events, counted at a bounded cost. They are for gauges and for people, and no
+//! decision depends on them.
 //!
-//! The backlog is what nobody has claimed yet. An event in the hands of a slow handler is due by its columns, too, but more workers would
-//! not help it, and an alert on the oldest one should not ring while it is being handled.
+//! The backlog are the due events that no lease names. The columns of an event that a slow handler is handling say that it is due, too. But
+//! more workers would not help it, and an alert on the oldest due event should not fire while it is being handled.
 
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use super::error::StoreError;
 use super::session::Session;
 use super::text::Text;
 
-/// Due events that nobody has claimed.
+/// The due events that no lease names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backlog {
-    /// How many, no further than the limit.
+    /// The number of events, counted no further than the limit.
     pub n_events: u64,
-    /// The limit was reached: there may be more.
+    /// The limit was reached, so there may be more.
     pub is_capped: bool,
     /// How long the oldest of them has been due; zero when there is none.
     pub oldest_due_age: Duration,
@@ -30,9 +31,9 @@ pub struct Backlog {
 /// Events that wait for their time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NotDue {
-    /// How many, no further than the limit.
+    /// The number of events, counted no further than the limit.
     pub n_events: u64,
-    /// The limit was reached: there may be more.
+    /// The limit was reached, so there may be more.
     pub is_capped: bool,
     /// Until the first of them is due; `None` when there is none, or never.
     pub first_in: Option<Duration>,
@@ -43,25 +44,26 @@ pub struct NotDue {
 pub struct DeadByType {
     /// The type as the row has it and how many, most first; together no more than the limit.
     pub counts: Vec<(String, u64)>,
-    /// The limit was reached: there may be more.
+    /// The limit was reached, so there may be more.
     pub is_capped: bool,
 }
 
 impl Session {
-    /// Makes this session's plans independent of statistics, once: whatever the table holds, a survey walks an index that ends at its limit.
-    pub fn set_up_surveys(&mut self) -> Result<(), StoreError> {
-        let sql = include_str!("../../sql/survey_set_up.sql");
+    /// Makes the plans of this session independent of the planner's statistics, once: whatever the table holds, each count walks an index
+    /// and ends at its limit.
+    pub fn set_up_statistics(&mut self) -> Result<(), StoreError> {
+        let sql = include_str!("../../sql/statistics_set_up.sql");
         if self.is_bound(sql) {
             return Ok(());
         }
         self.bind("set up the survey", sql, |_| Ok(())).map(|_| ())
     }
 
-    /// Counts up to `limit` due events that nobody has claimed, from `from` on.
-    pub fn survey_backlog(&mut self, from: &Position, limit: u32) -> Result<Backlog, StoreError> {
+    /// Counts up to `limit` due events that no lease names, from `from` on.
+    pub fn count_backlog(&mut self, from: &Position, limit: u32) -> Result<Backlog, StoreError> {
         let claimed: Vec<(i64, bool)> = self.query(
             "list the claimed events",
-            include_str!("../../sql/survey_claimed.sql"),
+            include_str!("../../sql/statistics_claimed.sql"),
             &[],
             |row| Ok((row.try_get(0)?, row.try_get(1)?)),
         )?;
@@ -70,7 +72,7 @@ impl Session {
         let claimed: Vec<i64> = claimed.into_iter().map(|(id, _)| id).collect();
         let found = self.query(
             "count the backlog",
-            include_str!("../../sql/survey_backlog.sql"),
+            include_str!("../../sql/statistics_backlog.sql"),
             &[&claimed, &from.next_run_at, &from.id, &i64::from(limit)],
             |row| {
                 let n_events = u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0);
@@ -80,7 +82,7 @@ impl Session {
                 Ok(Backlog {
                     n_events: n_events.min(u64::from(limit)),
                     is_capped: n_events >= u64::from(limit),
-                    // A time that no Duration can hold is older than anybody asks.
+                    // A time that a Duration cannot hold is too old to matter.
                     oldest_due_age: Duration::try_from_secs_f64(age.unwrap_or(0.0))
                         .unwrap_or(Duration::ZERO),
                     first: next_run_at
@@ -95,10 +97,10 @@ impl Session {
     }
 
     /// Counts up to `limit` events that are not due yet.
-    pub fn survey_not_due(&mut self, limit: u32) -> Result<NotDue, StoreError> {
+    pub fn count_not_due(&mut self, limit: u32) -> Result<NotDue, StoreError> {
         let found = self.query(
             "count the events that are not due",
-            include_str!("../../sql/survey_not_due.sql"),
+            include_str!("../../sql/statistics_not_due.sql"),
             &[&i64::from(limit)],
             |row| {
                 let n_events = u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0);
@@ -115,9 +117,9 @@ impl Session {
     }
 
     /// Counts the newest `limit` dead events by type.
-    pub fn survey_dead(&mut self, limit: u32) -> Result<DeadByType, StoreError> {
-        let by_type = include_str!("../../sql/survey_dead.sql");
-        let bare = include_str!("../../sql/survey_dead_bare.sql");
+    pub fn count_dead_by_type(&mut self, limit: u32) -> Result<DeadByType, StoreError> {
+        let by_type = include_str!("../../sql/statistics_dead.sql");
+        let bare = include_str!("../../sql/statistics_dead_bare.sql");
         let counts = match self.count_dead_by(by_type, limit) {
             Err(error) if error.is_refusal() => self.count_dead_by(bare, limit)?,
             counts => counts?,

@@ -2,7 +2,7 @@
 //!
 //! A claim reads many events in one statement, and fails as a whole where one of them cannot be read: its bytes have no character in
 //! UTF-8, the text of its payload has no end, its row is damaged. Such an event is found by reading one after the other, and put under a
-//! lease that is no worker's: all claims of all hosts pass over it, and no sweep charges it.
+//! lease that belongs to no worker: all claims of all hosts pass over it, and no sweep charges it.
 
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ const LOOKS_MAX: u32 = 50;
 /// An event that cannot be read now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Which event.
+    /// The id of the event.
     pub event_id: i64,
-    /// Why not.
+    /// Why it cannot be read.
     pub error: StoreError,
 }
 
-/// What came of another look at such an event.
+/// The result of another look at such an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecondLook {
     /// It can be claimed again.
@@ -54,7 +54,7 @@ pub fn look_waits(retry: &RetryPolicy) -> Vec<Duration> {
 }
 
 impl Lease {
-    /// Says whether it names events that could not be read, and is no worker's.
+    /// Says whether the lease names events that could not be read, and belongs to no worker.
     pub fn is_of_unreadable(&self) -> bool {
         looks_in_vain(&self.worker).is_some()
     }

@@ -9,10 +9,10 @@ use super::line::Line;
 use crate::pause::pause;
 use crate::threads;
 
-/// How often calls are looked at: a call ends at most this much late.
+/// The interval at which calls are looked at. A call ends at most this much late.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// The lines there are.
+/// The lines that are watched.
 struct Watched {
     lines: Vec<Weak<Line>>,
     is_running: bool,
@@ -23,7 +23,7 @@ static WATCHED: Mutex<Watched> = Mutex::new(Watched {
     is_running: false,
 });
 
-/// Has this line watched for as long as it lives.
+/// Watches this line for as long as it lives.
 pub(super) fn watch(line: &Arc<Line>) {
     let mut watched = watched();
     watched.lines.push(Arc::downgrade(line));

@@ -1,5 +1,5 @@
 //! One worker process, as the supervisor knows it: a program with a settings line on standard input, whose end means "drain",
-//! reports on standard output, and an in-hand file that tells what it was doing when it died.
+//! reports on standard output, and an in-hand file that names the events that it was handling when it died.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -21,11 +21,11 @@ use crate::threads;
 /// Longest report line that is read; a worker with a thousand routes writes less.
 const REPORT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// A program that the worker was just starting may share its lock for a moment.
+/// How long to wait for the lock on the in-hand file of a dead worker: a program that the worker was just starting may share it for a moment.
 const UNLOCK_MAX: Duration = Duration::from_millis(100);
 
-/// How long the last reports of a worker that has ended are waited for. Their pipe may be held open by something that a library
-/// handler started, so its end may never come.
+/// How long the supervisor waits for the last reports of a worker that has ended. A process that a library handler started may hold the
+/// pipe open, so the pipe may never end.
 const LAST_REPORTS_MAX: Duration = Duration::from_millis(500);
 
 /// Variables that hold or point to the password: a worker gets its database through the pipe.
@@ -48,27 +48,27 @@ pub(super) struct WorkerProcess {
     last_report: Instant,
     /// How long its longest database call was out at its last report.
     longest_call: Duration,
-    /// It was told to drain, or killed: its end is no surprise.
+    /// It was told to drain, or killed, so its end is expected.
     pub(super) is_leaving: bool,
     /// When it was seen to have ended.
     ended: Option<Instant>,
 }
 
-/// How a worker is.
+/// The condition of a worker.
 pub(super) enum Condition {
     /// Nothing has to be done.
     Well,
-    /// It has ended, and nobody told.
+    /// It has ended, and its report pipe has not.
     Gone,
-    /// It has not turned for so long.
+    /// It is stuck, and has been for this time.
     Wedged(Duration),
 }
 
 /// How a worker ended.
 pub(super) struct End {
-    /// What `wait` said.
+    /// The exit status.
     pub(super) status: ExitStatus,
-    /// Who it was.
+    /// Its settings.
     pub(super) settings: WorkerSettings,
     /// Its in-hand file, taken over; `None` when it had none any more.
     pub(super) remains: Option<Remains>,
@@ -119,7 +119,7 @@ impl WorkerProcess {
         stdin.write_all(line.as_bytes())
     }
 
-    /// Its process id.
+    /// The process id.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -130,13 +130,13 @@ impl WorkerProcess {
         drop(self.stdin.take());
     }
 
-    /// Ends it at once. What its handlers run is killed when its end is noticed.
+    /// Kills it at once. The processes of its handlers are killed when its end is noticed.
     pub(super) fn kill(&mut self) {
         // An error says that it has ended already.
         let _ = self.child.kill();
     }
 
-    /// Notes a sign of life.
+    /// Notes a report.
     pub(super) fn reported(&mut self, report: &Report) {
         self.last_report = Instant::now();
         self.longest_call = Duration::from_millis(report.turned_ms);
@@ -148,7 +148,8 @@ impl WorkerProcess {
         self.longest_call = Duration::ZERO;
     }
 
-    /// Looks how it is. Its end is told by the thread that reads its reports, behind the last one; here only where that does not come.
+    /// Checks the worker. The thread that reads its reports sends its end after the last report. This check reports the end only if the
+    /// thread does not.
     pub(super) fn look(&mut self, now: Instant, wedged_after: Duration) -> Condition {
         if self.ended.is_none() && process::has_ended(self.pid()) {
             self.ended = Some(now);
@@ -167,9 +168,10 @@ impl WorkerProcess {
         Condition::Well
     }
 
-    /// Cleans up after a worker that has ended or was killed: first what its handlers still run, while its number cannot be reused, then itself.
-    pub(super) fn bury(mut self) -> End {
-        // Until it is really gone its file is locked, and it might still start something.
+    /// Cleans up after a worker that has ended or was killed. It first ends the processes that handlers of the worker still run, while the
+    /// worker's process id cannot be reused. Then it reaps the worker.
+    pub(super) fn reap(mut self) -> End {
+        // Until the process is really gone its file is locked, and it might still start a program.
         process::wait_for_end(self.pid());
         let path = self.in_hand_path();
         let remains = Remains::take_within(&path, UNLOCK_MAX);
@@ -185,7 +187,7 @@ impl WorkerProcess {
         }
     }
 
-    /// Where its in-hand file lies.
+    /// The path of its in-hand file.
     pub(super) fn in_hand_path(&self) -> PathBuf {
         in_hand::path(&self.settings.directory, &self.settings.in_hand_name)
     }
@@ -249,6 +251,6 @@ fn read_reports(slot: u16, pid: u32, stdout: ChildStdout, events: &Sender<FleetE
     }
     process::wait_for_end(pid);
     debug!("worker-{slot:02} (pid {pid}) has ended");
-    // The supervisor may be gone by now, and then nobody needs to know.
+    // If the supervisor is gone the event is of no use.
     let _ = events.send(FleetEvent::Ended(slot, pid));
 }

@@ -4,9 +4,9 @@ use crate::report::Report;
 
 /// All that can happen to the supervisor.
 pub enum FleetEvent {
-    /// Somebody sent this process a signal.
+    /// This process has received a signal.
     Signal(i32),
-    /// The database is usable, or never will be.
+    /// The result of the preflight: the database is usable, or a person has to set something right.
     Preflight(Result<(), String>),
     /// The worker in this slot, with this pid, has reported.
     Report(u16, u32, Report),

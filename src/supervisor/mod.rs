@@ -6,15 +6,15 @@
 
 mod child;
 mod event;
-mod leftovers;
+mod orphan_recovery;
 mod preflight;
 mod publisher;
 mod refusal;
 mod self_probe;
 mod slot;
 mod start;
+mod statistics_collector;
 mod summary;
-mod surveyor;
 mod sweeper;
 
 pub use event::FleetEvent;
@@ -38,14 +38,14 @@ use crate::report::Report;
 use crate::signal::{self, SignalThread};
 use crate::store::dsn::Dsn;
 use child::{Condition, End, WorkerProcess};
-use leftovers::Leftovers;
+use orphan_recovery::OrphanRecovery;
 use publisher::Publisher;
 use self_probe::SelfProbe;
 use slot::{Identity, Slot};
-use surveyor::Surveyor;
+use statistics_collector::StatisticsCollector;
 use sweeper::{Dead, Sweeper};
 
-/// Rhythm of restarts, of the look at silent workers, and of reaping orphans.
+/// The interval of restarts, of the look at silent workers, and of reaping orphaned processes.
 const TICK: Duration = Duration::from_millis(100);
 
 /// A main loop that did not turn for this long was stopped, by Ctrl-Z for example.
@@ -63,11 +63,11 @@ pub struct Supervisor {
     dsn: Dsn,
     identity: Identity,
     directory: PrivateDirectory,
-    leftovers: Leftovers,
+    orphan_recovery: OrphanRecovery,
     publisher: Publisher,
     signals: SignalThread,
     sweeper: Sweeper,
-    surveyor: Surveyor,
+    statistics_collector: StatisticsCollector,
     /// Ends with this.
     _self_probe: Option<SelfProbe>,
     events: Receiver<FleetEvent>,
@@ -77,9 +77,9 @@ pub struct Supervisor {
     /// When a worker that has not turned counts as wedged.
     wedged_after: Duration,
     phase: Phase,
-    /// When what is due was looked after last.
+    /// When the main loop last did what is due with time.
     last_look: Instant,
-    /// Something went wrong that the exit code must tell.
+    /// A failure that the exit code must show.
     has_failed: bool,
 }
 
@@ -91,7 +91,7 @@ enum Phase {
         deadline: Receiver<Instant>,
         since: Instant,
     },
-    /// Everything that could be waited for is gone.
+    /// The workers have ended, or were killed.
     Stopped {
         code: u8,
         is_hasty: bool,
@@ -109,7 +109,7 @@ impl Supervisor {
                 break (code, is_hasty);
             }
         };
-        self.surveyor.stop();
+        self.statistics_collector.stop();
         self.sweeper.stop(if is_hasty {
             HASTY_SWEEP_MAX
         } else {
@@ -158,8 +158,8 @@ impl Supervisor {
         self.phase = Phase::Running;
         self.publisher.phase(DaemonPhase::Running);
         info!("started: the database is there, and holds and allows all that is needed");
-        self.surveyor.begin();
-        for dead in self.leftovers.take_all() {
+        self.statistics_collector.begin();
+        for dead in self.orphan_recovery.take_all() {
             self.sweeper.sweep(dead);
         }
         for slot in 0..self.slots.len() {
@@ -172,7 +172,7 @@ impl Supervisor {
         let settings =
             self.identity
                 .settings(number, &self.directory.path, &self.config, &self.dsn);
-        // It goes away when the last worker's file does; another supervisor may just have removed it.
+        // The directory is removed with the last worker's file, so another supervisor may just have removed it.
         let started = in_hand::private_directory(&self.directory.path)
             .and_then(|()| WorkerProcess::start(settings, &self.sender));
         let slot = &mut self.slots[index];
@@ -210,12 +210,12 @@ impl Supervisor {
             return;
         };
         let lived = worker.started.elapsed();
-        let end = worker.bury();
+        let end = worker.reap();
         let wait = slot.ended(lived);
         let status = end.status;
         self.publisher.ended(number);
         self.has_failed |= !status.success();
-        // One that has drained leaves its file only where a claim of its may still be committed.
+        // A worker that has drained leaves its file only if the server may still commit one of its claims.
         if !status.success() || end.remains.is_some() {
             let is_draining = matches!(self.phase, Phase::Draining { .. });
             self.sweep_after(end, is_draining.then_some("while draining"));
@@ -231,7 +231,8 @@ impl Supervisor {
         self.leave_if_empty();
     }
 
-    /// What is due with time: successors, silent workers, what dead ones left, orphans.
+    /// Does what is due with time: starts successors, replaces silent workers, recovers the files of dead workers and reaps orphaned
+    /// processes.
     fn look_after(&mut self) {
         let now = Instant::now();
         let has_slept = now.duration_since(self.last_look) >= SLEPT;
@@ -271,16 +272,16 @@ impl Supervisor {
                     self.start_worker(index);
                 }
             }
-            self.look_for_leftovers(now);
+            self.recover_orphans(now);
         }
         let workers: Vec<u32> = self.workers().map(WorkerProcess::pid).collect();
         process::reap_orphans(|pid| workers.contains(&pid));
     }
 
-    fn look_for_leftovers(&mut self, now: Instant) {
+    fn recover_orphans(&mut self, now: Instant) {
         let ours: Vec<PathBuf> = self.workers().map(WorkerProcess::in_hand_path).collect();
         let is_ours = |path: &Path| ours.iter().any(|one| one == path);
-        for dead in self.leftovers.take_due(now, is_ours) {
+        for dead in self.orphan_recovery.take_due(now, is_ours) {
             self.sweeper.sweep(dead);
         }
     }
@@ -326,18 +327,18 @@ impl Supervisor {
         }
     }
 
-    /// Ends the drain by force; what was in hand is charged by the sweeper or, where that has no time left, by the next supervisor.
+    /// Ends the drain by force. The sweeper charges the events in hand, or the next supervisor does if the sweeper has no time left.
     fn kill_what_is_left(&mut self, why: &str, is_hasty: bool) {
         let mut killed: Vec<WorkerProcess> = self
             .slots
             .iter_mut()
             .filter_map(|slot| slot.worker.take())
             .collect();
-        // All at once, then one after the other what takes time.
+        // First kill all of them, then clean up after one at a time, which takes longer.
         killed.iter_mut().for_each(WorkerProcess::kill);
         let n_killed = killed.len();
         for worker in killed {
-            self.sweep_after(worker.bury(), Some(why));
+            self.sweep_after(worker.reap(), Some(why));
         }
         warn!("{why}: killed {}", counted(n_killed, "worker"));
         self.phase = Phase::Stopped {
@@ -346,7 +347,8 @@ impl Supervisor {
         };
     }
 
-    /// Has the leases of a worker ended that did not end them itself; `why` is for the events that it had in hand, which are not to blame.
+    /// Makes the sweeper end the leases of a worker that did not end them itself. `why` is the reason for the events that it had in hand,
+    /// which are not to blame.
     fn sweep_after(&self, end: End, why: Option<&str>) {
         let status = end.status;
         self.sweeper.sweep(Dead {

@@ -1,7 +1,8 @@
-//! Before the first worker: is the database there, does it hold what the program needs, and may we do what we have to?
+//! The check before the first worker: whether the database can be reached, holds the schema that the program needs, and grants the
+//! privileges.
 //!
-//! A database that cannot be reached, only reads, or is locked is waited for, however long it takes. A wrong password, a missing
-//! database, schema or privilege is not: nobody mends those by waiting.
+//! The preflight waits for a database that cannot be reached, only reads, or is locked, however long it takes. It does not wait if a
+//! password is wrong or a database, a schema or a privilege is missing, because waiting does not help then.
 
 use std::io;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use log::{info, warn};
 use crate::incident::Incident;
 use crate::pause::pause;
 use crate::store::dsn::Dsn;
-use crate::store::{self, Lack, StoreError, Timeouts};
+use crate::store::{self, MissingPrerequisite, StoreError, Timeouts};
 use crate::supervisor::FleetEvent;
 use crate::threads;
 
@@ -33,22 +34,24 @@ pub(super) fn start(dsn: Dsn, timeouts: Timeouts, events: Sender<FleetEvent>) ->
 
 fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
     let mut wait = WAIT_FIRST;
-    let mut trouble = Incident::default();
+    let mut incident = Incident::default();
     loop {
         match look(dsn, timeouts) {
             Ok(None) => {
-                if trouble.over().is_some() {
+                if incident.over().is_some() {
                     info!("database is there");
                 }
                 return Ok(());
             }
-            // The database may be another one than was meant.
-            Ok(Some(lack @ (Lack::Schema(_) | Lack::OutOfReach(_)))) => {
-                return Err(format!("{lack}; the database is {}", dsn.display()));
+            // The message shows the database, which may not be the intended one.
+            Ok(Some(
+                missing @ (MissingPrerequisite::Schema(_) | MissingPrerequisite::OutOfReach(_)),
+            )) => {
+                return Err(format!("{missing}; the database is {}", dsn.display()));
             }
-            Ok(Some(lack)) => return Err(lack.to_string()),
+            Ok(Some(missing)) => return Err(missing.to_string()),
             Err(error) if error.is_connection_lost() || error.is_transient() => {
-                if trouble.met(error.reason()) {
+                if incident.met(error.reason()) {
                     warn!("waiting for the database: {error}");
                 }
             }
@@ -62,10 +65,10 @@ fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
     }
 }
 
-fn look(dsn: &Dsn, timeouts: &Timeouts) -> Result<Option<Lack>, StoreError> {
+fn look(dsn: &Dsn, timeouts: &Timeouts) -> Result<Option<MissingPrerequisite>, StoreError> {
     let mut session = store::connect(dsn, timeouts, "dispatchbox start")?;
-    let lack = session.lack()?;
-    if lack.is_none() {
+    let missing = session.missing_prerequisite()?;
+    if missing.is_none() {
         session.rehearse()?;
         if session.is_shared() {
             info!(
@@ -73,5 +76,5 @@ fn look(dsn: &Dsn, timeouts: &Timeouts) -> Result<Option<Lack>, StoreError> {
             );
         }
     }
-    Ok(lack)
+    Ok(missing)
 }

@@ -1,4 +1,4 @@
-//! Tells others how the daemon stands: the state that /ready and /api/status show, the sum of all metrics, the history.
+//! Publishes the state of the daemon: the state that /ready and /api/status show, the sum of all metrics, the history.
 
 use std::time::Instant;
 
@@ -11,16 +11,16 @@ use crate::process::Stat;
 use crate::report::{Phase, Report};
 use crate::supervisor::summary::Summary;
 
-/// What the supervisor tells goes through here.
+/// Publishes what the supervisor knows.
 pub(super) struct Publisher {
     published: Published,
     summary: Summary,
-    /// What is counted in this process.
+    /// The metrics of this process.
     own: WorkerMetrics,
 }
 
 impl Publisher {
-    /// Writes to what others read; `swept` is what the sweeper counts.
+    /// Makes a publisher that writes to `published`; `swept` are the metrics of the sweeper.
     pub(super) fn new(published: Published, swept: WorkerMetrics) -> Publisher {
         published.fleet().count_also(swept.clone());
         let summary = Summary::new(Instant::now());
@@ -31,12 +31,12 @@ impl Publisher {
         }
     }
 
-    /// So many lines of this process's log have been dropped.
+    /// Publishes how many lines of this process's log have been dropped.
     pub(super) fn log_lines_dropped(&self, n_lines: u64) {
         self.own.log_lines_dropped(n_lines);
     }
 
-    /// The daemon is in another phase.
+    /// Publishes a new phase of the daemon.
     pub(super) fn phase(&self, phase: DaemonPhase) {
         self.published.health.update(|state| state.phase = phase);
     }
@@ -88,22 +88,24 @@ impl Publisher {
         });
     }
 
-    /// Adds to the history, and tells the log of the last minute, when that is due.
+    /// Adds to the history, and logs the summary of the last minute, when they are due.
     pub(super) fn look_back(&mut self, now: Instant) {
         let mut history = self.published.history();
         if !history.is_due(now) {
             return;
         }
-        let survey = self.published.fresh_survey();
+        let statistics = self.published.fresh_statistics();
         let state = self.published.health.state();
         let levels = Levels {
             in_flight: state.workers.iter().map(|worker| worker.in_flight).sum(),
-            backlog: survey.as_ref().map(|survey| survey.backlog),
-            oldest_due_age: survey.as_ref().map(|survey| survey.oldest_due_age),
+            backlog: statistics.as_ref().map(|statistics| statistics.backlog),
+            oldest_due_age: statistics
+                .as_ref()
+                .map(|statistics| statistics.oldest_due_age),
         };
         let totals = self.totals();
         history.observe(now, totals, levels);
-        self.summary.tell(now, totals, survey.as_ref());
+        self.summary.tell(now, totals, statistics.as_ref());
     }
 
     fn totals(&self) -> Totals {
@@ -128,7 +130,7 @@ impl Publisher {
     }
 }
 
-/// What a worker's process takes now; `None` when it has just ended.
+/// The memory and CPU time of a worker's process; `None` when it has just ended.
 fn usage_of(pid: u32) -> Option<Usage> {
     let stat = Stat::of(pid)?;
     #[expect(

@@ -1,8 +1,8 @@
-//! Asks this daemon's own /health over its public port, as a load balancer does: whoever looks from outside would find out anyway, this
-//! way the log and the metrics say so, too.
+//! Requests this daemon's own /health over its public port, as a load balancer does, so that the log and the metrics show a failure that is
+//! visible from outside.
 //!
-//! What comes of it: one ERROR, `dispatchbox_http_up` 0, and `http_up` false in the status, until it is answered again. Nothing is
-//! restarted by it. The guard ends connections that last too long, and the server behind it is replaced when it has ended, both where
+//! A failure leads to one ERROR, `dispatchbox_http_up` 0, and `http_up` false in the status, until a request is answered again. Nothing is
+//! restarted. The guard ends connections that last too long, and the server behind it is replaced when it has ended, both where
 //! that is noticed; what is left is a flood, or a machine without descriptors, and neither is cured by a new port. And the workers deliver
 //! meanwhile, which a restart of the daemon would interrupt.
 
@@ -17,41 +17,42 @@ use crate::health::Published;
 use crate::incident::Incident;
 use crate::threads;
 
-/// How often it is asked.
+/// The interval of requests.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// An answer that takes longer is none: load balancers wait no longer either.
+/// The longest wait for an answer. Load balancers wait no longer either.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 
-/// So many in a row are no accident: a connection may be evicted, or this process stopped for a moment.
+/// The number of failures in a row that counts. A single one may have a harmless cause: a connection is evicted, or this process was stopped
+/// for a moment.
 const FAILURES: u32 = 3;
 
 /// How the answer begins.
 const STATUS: [u8; 13] = *b"HTTP/1.1 200 ";
 
-/// The running probe. It ends when this is dropped; nobody waits for it.
+/// The running probe. Dropping it ends the thread, without waiting for it.
 pub(super) struct SelfProbe {
     _stop: Sender<()>,
 }
 
 impl SelfProbe {
-    /// Asks at once and from then on.
+    /// Starts the thread, which sends its first request at once.
     pub(super) fn start(listening_on: SocketAddr, published: Published) -> io::Result<SelfProbe> {
         let (stop, stopped) = bounded::<()>(0);
         let addresses = reachable(listening_on);
         tell(&published, false);
         threads::detach("self-probe", move || {
-            let mut trouble = Incident::from(FAILURES);
+            let mut incident = Incident::from(FAILURES);
             loop {
                 match ask_any(&addresses) {
                     Ok(()) => {
-                        if trouble.over().is_some() {
+                        if incident.over().is_some() {
                             info!("the HTTP port answers again");
                         }
                         tell(&published, true);
                     }
                     Err((address, error)) => {
-                        if trouble.met(()) {
+                        if incident.met(()) {
                             error!(
                                 "the HTTP port does not answer: {FAILURES} requests for http://{address}/health have failed, the last with: {error}"
                             );

@@ -21,14 +21,14 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// of four killed each second left the daemon without any worker in 28 of 60 seconds.
 const SOUND_LIVES: u32 = 8;
 
-/// Nor was one that lived this long, whatever the wait before it.
+/// A worker that lived this long was no part of a crash loop either, whatever the wait before it.
 const SOUND_AFTER: Duration = Duration::from_mins(1);
 
 /// One worker's place.
 pub(super) struct Slot {
     /// Its number: the metric label, and part of the worker's name.
     pub(super) number: u16,
-    /// Who works there now.
+    /// The worker in this slot.
     pub(super) worker: Option<WorkerProcess>,
     had_worker: bool,
     start_at: Option<Instant>,
@@ -36,7 +36,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// An empty one.
+    /// Makes an empty slot.
     pub(super) fn new(number: u16) -> Slot {
         Slot {
             number,

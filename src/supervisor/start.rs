@@ -18,11 +18,11 @@ use crate::process;
 use crate::signal::SignalThread;
 use crate::store::Timeouts;
 use crate::store::dsn::Dsn;
-use crate::supervisor::leftovers::Leftovers;
+use crate::supervisor::orphan_recovery::OrphanRecovery;
 use crate::supervisor::publisher::Publisher;
 use crate::supervisor::self_probe::SelfProbe;
 use crate::supervisor::slot::{Identity, Slot};
-use crate::supervisor::surveyor::Surveyor;
+use crate::supervisor::statistics_collector::StatisticsCollector;
 use crate::supervisor::sweeper::Sweeper;
 use crate::supervisor::{Phase, Refusal, Supervisor, preflight};
 
@@ -77,8 +77,9 @@ impl Supervisor {
             .map_err(|error| Refusal::failed(format!("could not set up the metrics: {error}")))?;
         let sweeper = Sweeper::start(dsn.clone(), timeouts, Arc::clone(&routes), swept.clone())
             .map_err(thread_failed)?;
-        let surveyor = Surveyor::start(dsn.clone(), timeouts, routes, published.clone())
-            .map_err(thread_failed)?;
+        let statistics_collector =
+            StatisticsCollector::start(dsn.clone(), timeouts, routes, published.clone())
+                .map_err(thread_failed)?;
         preflight::start(dsn.clone(), timeouts, sender.clone()).map_err(thread_failed)?;
         let self_probe = listening_on
             .map(|address| SelfProbe::start(address, published.clone()))
@@ -86,7 +87,7 @@ impl Supervisor {
             .map_err(thread_failed)?;
         Ok(Supervisor {
             identity: Identity::new(dsn.identity()),
-            leftovers: Leftovers::new(directory.path.clone(), dsn.identity()),
+            orphan_recovery: OrphanRecovery::new(directory.path.clone(), dsn.identity()),
             wedged_after: timeouts.query + timeouts.connect_all(&dsn) + WEDGED_MARGIN,
             slots: (0..config.processes.get()).map(Slot::new).collect(),
             config,
@@ -95,7 +96,7 @@ impl Supervisor {
             publisher: Publisher::new(published, swept),
             signals,
             sweeper,
-            surveyor,
+            statistics_collector,
             _self_probe: self_probe,
             events,
             sender,

@@ -1,63 +1,74 @@
 //! One line a minute while events flow: what was done, and what waits.
 //!
-//! For whoever reads the log after the night. Failed attempts are told one by one only when the event is dead; this line shows before that
-//! how many there are. Silent when nothing was done and nothing waits: a healthy idle daemon logs nothing.
+//! The line shows the number of failed attempts, which are logged one by one only when the event is dead. No line is logged when nothing was
+//! done and nothing waits, so a healthy idle daemon logs nothing.
 
 use std::time::{Duration, Instant};
 
 use log::info;
 
-use crate::health::Survey;
+use crate::health::TableStatistics;
 use crate::health::history::Totals;
 
 /// Often enough for a log, and rare enough beside everything else in it.
 const EVERY: Duration = Duration::from_mins(1);
 
-/// Tells what was done since it did so last.
+/// Logs what was done since the last line.
 pub(super) struct Summary {
-    told: Instant,
+    logged_at: Instant,
     before: Totals,
 }
 
 impl Summary {
-    /// Begins now, with nothing done.
+    /// Makes a summary that begins now, with nothing done.
     pub(super) fn new(now: Instant) -> Summary {
         Summary {
-            told: now,
+            logged_at: now,
             before: Totals::default(),
         }
     }
 
     /// Logs the line when it is due.
-    pub(super) fn tell(&mut self, now: Instant, totals: Totals, survey: Option<&Survey>) {
-        if let Some(line) = self.line(now, totals, survey) {
+    pub(super) fn tell(
+        &mut self,
+        now: Instant,
+        totals: Totals,
+        statistics: Option<&TableStatistics>,
+    ) {
+        if let Some(line) = self.line(now, totals, statistics) {
             info!("{line}");
         }
     }
 
-    fn line(&mut self, now: Instant, totals: Totals, survey: Option<&Survey>) -> Option<String> {
-        let since = now.saturating_duration_since(self.told);
+    fn line(
+        &mut self,
+        now: Instant,
+        totals: Totals,
+        statistics: Option<&TableStatistics>,
+    ) -> Option<String> {
+        let since = now.saturating_duration_since(self.logged_at);
         if since < EVERY {
             return None;
         }
         let before = std::mem::replace(&mut self.before, totals);
-        self.told = now;
-        let is_idle = totals == before && survey.is_none_or(|survey| survey.backlog == 0);
+        self.logged_at = now;
+        let is_idle =
+            totals == before && statistics.is_none_or(|statistics| statistics.backlog == 0);
         if is_idle {
             return None;
         }
-        let backlog = match survey {
+        let backlog = match statistics {
             None => "backlog unknown".to_owned(),
-            Some(survey) if survey.backlog == 0 => "backlog 0".to_owned(),
-            Some(survey) => format!(
+            Some(statistics) if statistics.backlog == 0 => "backlog 0".to_owned(),
+            Some(statistics) => format!(
                 "backlog {}{}, oldest due for {:.0} s",
-                survey.backlog,
-                if survey.is_backlog_capped {
+                statistics.backlog,
+                if statistics.is_backlog_capped {
                     " or more"
                 } else {
                     ""
                 },
-                survey.oldest_due_age.as_secs_f64()
+                statistics.oldest_due_age.as_secs_f64()
             ),
         };
         Some(format!(
@@ -85,8 +96,8 @@ mod tests {
         }
     }
 
-    fn survey(backlog: u64, taken_at: Instant) -> Survey {
-        Survey {
+    fn statistics(backlog: u64, taken_at: Instant) -> TableStatistics {
+        TableStatistics {
             backlog,
             unreadable: 0,
             is_backlog_capped: backlog >= 100_000,
@@ -106,15 +117,15 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut summary = Summary::new(start);
 
-        let survey = |backlog| survey(backlog, start);
+        let statistics = |backlog| statistics(backlog, start);
         assert_eq!(summary.line(after(59), totals(9, 5), None), None);
         assert_eq!(
-            summary.line(after(60), totals(10, 6), Some(&survey(40))),
+            summary.line(after(60), totals(10, 6), Some(&statistics(40))),
             Some("in the last 60 s: claimed 10, done 6, retried 3, dead 1; backlog 40, oldest due for 4 s".to_owned())
         );
         assert_eq!(summary.line(after(119), totals(11, 6), None), None);
         assert_eq!(
-            summary.line(after(121), totals(11, 8), Some(&survey(100_000))),
+            summary.line(after(121), totals(11, 8), Some(&statistics(100_000))),
             Some(
                 "in the last 61 s: claimed 1, done 2, retried 0, dead 0; backlog 100000 or more, oldest due for 10000 s"
                     .to_owned()
@@ -138,12 +149,12 @@ mod tests {
 
         assert_eq!(summary.line(after(120), totals(10, 6), None), None);
         assert_eq!(
-            summary.line(after(180), totals(10, 6), Some(&survey(0, start))),
+            summary.line(after(180), totals(10, 6), Some(&statistics(0, start))),
             None
         );
         assert!(
             summary
-                .line(after(240), totals(10, 6), Some(&survey(7, start)))
+                .line(after(240), totals(10, 6), Some(&statistics(7, start)))
                 .is_some()
         );
     }

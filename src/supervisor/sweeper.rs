@@ -1,5 +1,5 @@
-//! The sweeper ends the leases of a worker that died while its host lives: never the main loop's work, since it waits for the
-//! database.
+//! The sweeper ends the leases of a worker that died while its host lives. It has a thread of its own, because it waits for the database and
+//! the main loop must not.
 //!
 //! The dead worker's in-hand file names what was being handled: exactly those events are charged an attempt, dead when it was
 //! their last, and all others of its leases are released uncharged, those among them whose handler has ended and whose outcome is not
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use log::{info, warn};
 
-use crate::event::{Outcome, obituary};
+use crate::event::{Outcome, dead_letter_message};
 use crate::figure::counted;
 use crate::handler::Routes;
 use crate::in_hand::{InHand, Owner, Remains};
@@ -45,7 +45,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(3);
 
 /// A worker that died.
 pub(super) struct Dead {
-    /// Who it was.
+    /// The worker's name and id.
     pub(super) owner: Owner,
     /// How it ended, for `last_error`.
     pub(super) end: String,
@@ -96,7 +96,7 @@ impl Sweeper {
         }
     }
 
-    /// Lets it finish what it has, for at most `wait`; the in-hand files of what is left wait for the next supervisor.
+    /// Lets it finish its workers, for at most `wait`. The in-hand files of the others stay for the next supervisor.
     pub(super) fn stop(mut self, wait: Duration) {
         self.dead = None;
         match self.thread.join_within(wait) {
@@ -136,7 +136,7 @@ impl Sweep {
             let next_look = Instant::now() + LOOK_EVERY;
             while !watched.is_empty() && is_open {
                 match arriving.recv_deadline(next_look) {
-                    // A new one is looked at without delay.
+                    // A new dead worker is swept without delay.
                     Ok(dead) => watched.extend(self.look(dead)),
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => is_open = false,
@@ -148,7 +148,7 @@ impl Sweep {
         }
     }
 
-    /// Sweeps once; gives the worker back unless nothing of it is left.
+    /// Sweeps once; returns the worker unless it has neither a back end nor a lease.
     fn look(&mut self, dead: Dead) -> Option<Dead> {
         match self.try_look(&dead) {
             Ok(is_over) => {
@@ -177,12 +177,12 @@ impl Sweep {
 
     fn try_look(&mut self, dead: &Dead) -> Result<bool, StoreError> {
         let mut session = self.pool.get()?;
-        // A row that is locked, or whose trigger takes its time, holds up no other for long: it is tried again in a second.
+        // A row that is locked, or has a slow trigger, delays no other row for long: it is tried again in a second.
         session.wait_no_longer(Limits {
             lock: Some(LOCK_WAIT.min(self.timeouts.query / 2)),
             statement: Some(CALL_LIMIT.min(self.timeouts.query)),
         })?;
-        // In this order: what a back end commits before it is gone is visible to the look at the leases.
+        // The order matters: the look at the leases sees what a back end has committed before it was gone.
         let has_backend = session.has_backend(&dead.owner.application_name)?;
         let leases = session.leases_of(&dead.owner.worker)?;
         let mut failed = None;
@@ -194,7 +194,7 @@ impl Sweep {
             }
         }
         if let Some(error) = failed {
-            // The others are ended; this one is tried again in a second.
+            // The other leases are ended; this one is tried again in a second.
             return Err(error);
         }
         Ok(!has_backend && leases.is_empty())
@@ -202,7 +202,7 @@ impl Sweep {
 }
 
 /// Ends one lease: releases what was not in hand first, which waits for no row, then charges the rest, one by one so that a row
-/// that somebody holds keeps only itself.
+/// that another session has locked delays no other.
 fn end(
     session: &mut Session,
     routes: &Routes,
@@ -217,7 +217,7 @@ fn end(
         .filter(|in_hand: &&InHand| in_hand.token == lease.token)
         .map(|in_hand| in_hand.event_id)
         .collect();
-    // What is done stays named until its lease ends: only what waits is charged, or counted as released.
+    // A lease names also the events that are done, until it ends. Only waiting ones are charged, or counted as released.
     let waiting = session.events_brief(&lease.event_ids)?;
     let (briefs, released): (Vec<EventBrief>, Vec<EventBrief>) = waiting
         .into_iter()
@@ -262,14 +262,14 @@ fn end(
                 let attempt = brief.attempts.saturating_add(1);
                 metrics.settled(routes.find(&brief.event_type), &charge.outcome, attempt);
                 if let Outcome::Dead { reason } = &charge.outcome {
-                    warn!("{}", obituary(brief.event_id, attempt, reason));
+                    warn!("{}", dead_letter_message(brief.event_id, attempt, reason));
                 }
             }
-            // Gone or finished by somebody else.
+            // The event is gone, or something else has finished it.
             Ok(_) => {}
         }
     }
-    // Nothing was done where all that is left is locked: that look comes again each second.
+    // If all remaining rows are locked this look changes nothing, and it is repeated each second without a log line.
     if n_charged + released.len() > 0 {
         info!(
             "swept a lease of {}: charged {} in hand, released {}",

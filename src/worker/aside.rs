@@ -1,7 +1,7 @@
-//! Outcomes that the database does not take now: kept, and tried again with a growing wait, so that they hold up no other.
+//! Outcomes that the database refuses now. The settler keeps them and tries them again with a growing wait, so that they delay no other.
 //!
-//! An outcome is never given up while the worker works, however long that takes: its handler has run, and an outcome that is let go of
-//! would make it run again. Its lease is renewed like any other, and it counts as in flight, so where every row is refused the worker
+//! While the worker runs, no outcome is given up, however long it is refused: its handler has run, and a lost outcome would make the
+//! handler run again. Its lease is renewed like any other, and it counts as in flight, so where every row is refused the worker
 //! claims no more once its limit is reached.
 //!
 //! Only a drain gives up, once no handler runs any more: what is refused at one more try becomes `released`, which writes nothing to the
@@ -22,19 +22,19 @@ use crate::worker::claim::{Finished, Reason};
 use crate::worker::refusals::Refusals;
 use crate::worker::shared::Shared;
 
-/// First wait, and every wait of what is locked.
+/// The first wait, and every wait of an outcome whose row is locked.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
 
-/// Longest wait: what a person has mended is taken soon after.
+/// The longest wait. An outcome is written this soon after the cause of its refusal is removed.
 const WAIT_MAX: Duration = Duration::from_mins(2);
 
-/// Longest time that one slow row is given: meanwhile the settler writes nothing else.
+/// The longest time for one slow row. The settler writes nothing else meanwhile.
 const SLOW_LIMIT_MAX: Duration = Duration::from_secs(8);
 
-/// Least time between two looks at everything because one of it was taken.
+/// The least time between two tries of all refused outcomes because one of them was written.
 const HURRY_EVERY: Duration = Duration::from_secs(10);
 
-/// What the metric tells apart.
+/// The reasons that the metric distinguishes.
 const TOLD: [(Reason, &str); 4] = [
     (Reason::Locked, "locked"),
     (Reason::Refused, "refused"),
@@ -52,13 +52,13 @@ fn reason_of(error: &StoreError) -> Reason {
     }
 }
 
-/// What is set aside.
+/// The outcomes that are set aside.
 pub(super) struct Aside<'a> {
     shared: &'a Shared,
     waiting: Vec<Waiting>,
     refusals: Refusals,
     hurried: Option<Instant>,
-    /// The worker drains, and no handler runs: what is refused now is given up.
+    /// The worker drains and no handler runs any more: an outcome that is refused now is given up.
     is_last: bool,
     /// Events to be given back.
     given_up: Vec<Finished>,
@@ -71,7 +71,7 @@ struct Waiting {
 }
 
 impl<'a> Aside<'a> {
-    /// Nothing yet.
+    /// Makes an empty set.
     pub(super) fn new(shared: &'a Shared) -> Aside<'a> {
         let aside = Aside {
             shared,
@@ -93,13 +93,13 @@ impl<'a> Aside<'a> {
         self.waiting.is_empty()
     }
 
-    /// How long until one of it is due again; `None` when there is none.
+    /// The time until the first outcome is due again; `None` when there is none.
     pub(super) fn wait(&self) -> Option<Duration> {
         let due = self.waiting.iter().map(|waiting| waiting.due).min()?;
         Some(due.saturating_duration_since(Instant::now()))
     }
 
-    /// Takes what is due: what may be tried together, and what is slow.
+    /// Takes the outcomes that are due: first those that may be tried together, then the slow ones.
     pub(super) fn take_due(&mut self) -> (Vec<Finished>, Vec<Finished>) {
         let now = Instant::now();
         let (due, later) = std::mem::take(&mut self.waiting)
@@ -113,7 +113,7 @@ impl<'a> Aside<'a> {
         (finished(quick).collect(), finished(slow).collect())
     }
 
-    /// How long this slow one may take now: longer each time.
+    /// The time limit of this slow outcome, which grows with each try.
     pub(super) fn slow_limit(finished: &Finished) -> Duration {
         doubled(finished.n_refusals, SLOW_LIMIT_MAX)
     }
@@ -123,12 +123,12 @@ impl<'a> Aside<'a> {
         self.is_last = true;
     }
 
-    /// Takes the events whose last try has failed, as ones to be released.
+    /// Takes the outcomes whose last try has failed; each becomes `released`.
     pub(super) fn take_given_up(&mut self) -> Vec<Finished> {
         std::mem::take(&mut self.given_up)
     }
 
-    /// Sets aside what the database does not take.
+    /// Sets aside an outcome that the database refuses.
     pub(super) fn refused(&mut self, mut finished: Finished, error: &StoreError) {
         let reason = reason_of(error);
         self.shared.metrics.db_error(error.reason());
@@ -136,12 +136,12 @@ impl<'a> Aside<'a> {
             return self.give_up(finished, error);
         }
         self.refusals.refused(&finished, error);
-        // A column that takes no text of ours, too short or with a rule of its own: better without a reason than not at all.
+        // The column refuses the text, because it is too short or has a constraint. The outcome is written without its reason then.
         finished.is_bare = error.is_about_a_value() && !finished.is_bare;
         self.wait_for(finished, reason);
     }
 
-    /// Sets aside what was swallowed.
+    /// Sets aside an outcome whose update left the row as it was.
     pub(super) fn swallowed(&mut self, finished: Finished) {
         let error = StoreError::kept("settle events");
         self.shared.metrics.db_error(error.reason());
@@ -159,7 +159,7 @@ impl<'a> Aside<'a> {
             Reason::Slow => Aside::slow_limit(finished) >= SLOW_LIMIT_MAX,
             Reason::Locked | Reason::Untried => false,
         };
-        // A release writes nothing to the row: where that is refused there is nothing else left to try.
+        // A release writes nothing to the row. If it is refused there is nothing else to try.
         self.is_last && is_tried && finished.outcome != Outcome::Released
     }
 
@@ -169,7 +169,7 @@ impl<'a> Aside<'a> {
         self.given_up.push(finished);
     }
 
-    /// Sets aside what was not tried.
+    /// Sets aside outcomes that were not tried.
     pub(super) fn untried(&mut self, part: Vec<Finished>) {
         debug!("left {} for later", counted(part.len(), "outcome"));
         let due = Instant::now() + WAIT_FIRST;
@@ -184,7 +184,7 @@ impl<'a> Aside<'a> {
     fn wait_for(&mut self, mut finished: Finished, reason: Reason) {
         let wait = match reason {
             Reason::Locked => WAIT_FIRST,
-            // Each try costs the others as long as it takes.
+            // The other outcomes wait during each try.
             Reason::Slow => doubled(finished.n_refusals.saturating_add(2), WAIT_MAX),
             Reason::Refused | Reason::Swallowed | Reason::Untried => {
                 doubled(finished.n_refusals, WAIT_MAX)
@@ -204,7 +204,7 @@ impl<'a> Aside<'a> {
         });
     }
 
-    /// It is known what became of this outcome.
+    /// Forgets an outcome that is settled.
     pub(super) fn is_over(&mut self, finished: &Finished) {
         self.refusals.is_over(finished);
         let is_taken = matches!(
@@ -217,7 +217,7 @@ impl<'a> Aside<'a> {
         }
     }
 
-    /// Makes everything due now.
+    /// Makes all outcomes due now.
     pub(super) fn hurry(&mut self) {
         let now = Instant::now();
         for waiting in &mut self.waiting {
@@ -225,7 +225,7 @@ impl<'a> Aside<'a> {
         }
     }
 
-    /// Tells the metric how much there is.
+    /// Sets the metric to the number of outcomes by reason.
     pub(super) fn tell(&self) {
         for (reason, name) in TOLD {
             let of_it = self.waiting.iter().filter(|one| one.reason == reason);
@@ -240,7 +240,7 @@ fn doubled(times: u32, max: Duration) -> Duration {
         .min(max)
 }
 
-/// The outcome without its reason, which keeps the one that stands in the row.
+/// The outcome without its reason; the row keeps the reason that it has.
 pub(super) fn bare(outcome: &Outcome) -> Outcome {
     let reason = String::new();
     match outcome {

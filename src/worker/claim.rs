@@ -10,13 +10,13 @@ use crate::worker::ledger::Ticket;
 /// One claimed event on its way to a runner.
 #[derive(Debug)]
 pub(super) struct Claim {
-    /// What to deliver.
+    /// The event to deliver.
     pub(super) event: Event,
     /// Its route, if one takes it.
     pub(super) route: Option<usize>,
     /// The lease that names it.
     pub(super) lease: Arc<HeldLease>,
-    /// What it holds in the ledger.
+    /// Its share of the room in the ledger.
     pub(super) ticket: Ticket,
     /// How old the event was when it was claimed, by the database's clock.
     pub(super) age: Duration,
@@ -24,7 +24,7 @@ pub(super) struct Claim {
     pub(super) claimed: Instant,
 }
 
-/// What a claim came to, on its way to the settler.
+/// A handled event with its outcome, on its way to the settler.
 #[derive(Debug)]
 pub(super) struct Finished {
     /// The event.
@@ -37,22 +37,22 @@ pub(super) struct Finished {
     pub(super) route: Option<usize>,
     /// The lease that names the event.
     pub(super) lease: Arc<HeldLease>,
-    /// What it holds in the ledger until the outcome is written.
+    /// Its share of the room in the ledger, until the outcome is written.
     #[expect(dead_code, reason = "held for what dropping it does")]
     ticket: Ticket,
-    /// What to write.
+    /// The outcome to write.
     pub(super) outcome: Outcome,
     /// How old the event was when it was claimed.
     pub(super) age: Duration,
     /// When it was claimed.
     pub(super) claimed: Instant,
-    /// It was sent to the database, and no answer came: it may have been written.
+    /// It was sent to the database and no answer came, so it may have been written.
     pub(super) is_in_doubt: bool,
-    /// How often the database did not take it.
+    /// How often the database refused it.
     pub(super) n_refusals: u32,
-    /// Why it did not take it the last time.
+    /// Why the database refused it the last time.
     pub(super) last_refusal: Option<Reason>,
-    /// It is to be written without the text of its reason.
+    /// It is written without the text of its reason.
     pub(super) is_bare: bool,
 }
 
@@ -67,7 +67,7 @@ pub(super) enum Reason {
     Swallowed,
     /// Its update takes too long.
     Slow,
-    /// It was not its turn yet.
+    /// It was not tried yet.
     Untried,
 }
 

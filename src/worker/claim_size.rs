@@ -23,12 +23,12 @@ pub(super) struct ClaimSize {
 #[derive(Debug, Clone, Copy)]
 struct Watched {
     since: Instant,
-    /// It is worked off when so many runs have ended.
+    /// The claim is worked off when this many runs have ended.
     runs: u64,
 }
 
 impl ClaimSize {
-    /// Begins small.
+    /// Makes the size of the first claim, which is small.
     pub(super) fn new(max: u16) -> ClaimSize {
         ClaimSize {
             size: usize::from(CLAIM_EVENTS_FIRST.min(max)),
@@ -37,12 +37,12 @@ impl ClaimSize {
         }
     }
 
-    /// How many events to ask for.
+    /// The number of events to ask for.
     pub(super) fn get(&self) -> usize {
         self.size
     }
 
-    /// The queue length at which the next claim is worth making: look ahead only where events are worked off quickly.
+    /// The queue length at which the fetcher makes the next claim. It is above zero only if events are worked off quickly.
     pub(super) fn low_water(&self) -> usize {
         if self.size > usize::from(CLAIM_EVENTS_FIRST) {
             self.size / 2
@@ -58,8 +58,8 @@ impl ClaimSize {
         }
     }
 
-    /// Grows or shrinks by how quickly a full claim was worked off. That the runners have taken it from the queue says nothing yet: idle ones
-    /// take even what will keep them busy for an hour.
+    /// Grows or shrinks by how quickly a full claim was worked off. An empty queue says nothing about that: idle runners take even an event
+    /// that keeps them busy for an hour.
     pub(super) fn adapt(&mut self, runs_ended: u64) {
         let Some(watched) = self.watched.take_if(|watched| runs_ended >= watched.runs) else {
             return;

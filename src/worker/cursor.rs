@@ -1,19 +1,19 @@
-//! Where the next look at the due events starts, for whom, and how far it reads.
+//! Where the next look at the due events starts, which groups of routes it serves, and how far it reads.
 //!
 //! Due events are passed in the order of the due index by *cursors*: one for each route with a limit, and one for all other routes
-//! together. A look reads a bounded stretch from a cursor on, takes what may run now, and moves the cursor to where it came, even where it
+//! together. A look reads a bounded stretch from a cursor on, claims the events that may run now, and moves the cursor to where it ended, even if it
 //! found nothing. So the events of a full route are passed once, however many there are and however many types they have, and a route that
 //! has room again goes on at the last event it took. Cursors that stand at the same place are served by one look.
 //!
-//! What commits late, is released or comes back lies behind a cursor. Two things find it: a look starts ten seconds before the clock where
+//! An event that commits late, is released or is retried lies behind a cursor. Two things find it: a look starts ten seconds before the clock where
 //! that is cheap, and the *front* is walked again, in stretches, from the first due event to the last cursor. The front walk is for all
 //! routes together and takes at most a twentieth of the fetcher's time: after each step it pauses for twenty times the step's duration.
 //! While a front is cheap that is no pause at all, and each look is a front walk; while a long transaction elsewhere keeps the dead index
-//! entries of all that is done, or a full route has millions of events, only the walk reads them again, and the claims stay fast.
+//! entries of all settled events, or a full route has millions of events, only the walk reads them again, and the claims stay fast.
 //!
 //! A stretch grows while looks are cheap and find too little, and shrinks when they are dear. A look that failed is made again
-//! with a shorter one, never as it was. Since a stretch counts events and not the entries between them, what is finished is skipped first,
-//! in parts of their own ([`Reach`]), up to the next event that is due.
+//! with a shorter one, never as it was. Since a stretch counts events and not the entries between them, finished events are skipped first,
+//! in steps of their own ([`Reach`]), up to the next due event.
 
 use std::time::{Duration, Instant};
 
@@ -37,13 +37,13 @@ const LATE_COMMIT: Duration = Duration::from_secs(10);
 /// A cursor at the end of what is due is not looked at again before this time, while others have work.
 const END_PAUSE: Duration = Duration::from_millis(5);
 
-/// As above, as a multiple of what the last look took.
+/// The same pause as a multiple of the duration of the last look.
 const END_SHARE: u32 = 60;
 
-/// Whatever a look cost, its cursor is looked at again within this time: less than an idle fetcher waits by default.
+/// The longest pause of a cursor, whatever its last look cost. It is less than an idle fetcher waits by default.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
-/// While other events are there to be taken, passing over those that a limited route does not want takes at most one twentieth of the time.
+/// While there are other events to claim, passing over those that a limited route does not want takes at most one twentieth of the time.
 const PASSING_SHARE: u32 = 20;
 
 /// The group of all routes without a limit, and of events without a route.
@@ -66,56 +66,56 @@ pub(super) struct Look {
     purpose: Purpose,
     /// Where it starts.
     pub(super) after: Position,
-    /// Whose events it may take.
+    /// The groups of routes whose events it may claim.
     pub(super) groups: Vec<usize>,
     /// How many entries it reads; `None`: where everything may run, a look ends with the first events that it finds.
     pub(super) stretch: Option<i32>,
-    /// It skips what is finished, as far as this, and claims nothing.
+    /// It only skips finished events, this far, and claims nothing.
     pub(super) skip: Option<Reach>,
     /// It starts before its cursor.
     is_recent: bool,
 }
 
-/// Where one group stands.
+/// The cursor of one group.
 #[derive(Debug, Clone)]
 struct Cursor {
     position: Position,
     /// The last look came to the end of what is due.
     is_at_end: bool,
-    /// The last look took all that was asked for, so there is more.
+    /// The last look claimed as many events as it asked for, so there are more.
     is_dense: bool,
-    /// No look before this.
+    /// The earliest time of its next look.
     not_before: Instant,
 }
 
-/// The walk over what lies behind the cursors.
+/// The walk over the events that lie behind the cursors.
 #[derive(Debug)]
 struct Front {
     /// Where the next step starts.
     at: Position,
-    /// No step before this.
+    /// The earliest time of the next step.
     not_before: Instant,
 }
 
 /// All cursors of a worker.
 #[derive(Debug)]
 pub(super) struct Cursors {
-    /// By group: the rest, then the routes with a limit.
+    /// The cursors by group: first the rest, then the routes with a limit.
     groups: Vec<Cursor>,
     front: Front,
     /// How far to read, by purpose.
     stretches: [Stretch; 3],
-    /// A look that starts before its cursor is allowed from then on.
+    /// The earliest time of the next look that starts before its cursor.
     recent_from: Instant,
     /// The database's clock, and when it was read.
     clock: Option<(i64, Instant)>,
     is_limited_turn: bool,
-    /// A look failed: until one has come to the end of what is due every look has a bound.
+    /// A look has failed. Every look is bounded until one reaches the end of the due events.
     is_careful: bool,
 }
 
 impl Cursors {
-    /// All at the front; `n_limited` routes have a limit.
+    /// Makes cursors that all stand at the front; `n_limited` routes have a limit.
     pub(super) fn new(n_limited: usize, now: Instant) -> Cursors {
         let cursor = Cursor {
             position: Position::FRONT,
@@ -137,7 +137,7 @@ impl Cursors {
         }
     }
 
-    /// Chooses the next look for the groups that may take events now; `None` when all of them have just been looked for.
+    /// Chooses the next look for the groups that may claim events now; `None` if the cursors of all of them pause.
     pub(super) fn next(&mut self, runnable: &[usize], now: Instant) -> Option<Look> {
         if runnable.is_empty() {
             return None;
@@ -181,7 +181,7 @@ impl Cursors {
             .filter(ready)
             .copied()
             .filter(|&group| self.groups[group].position == position)
-            // While the rest is full of events it is claimed alone, which costs less.
+            // While the rest has more events than it can take it is claimed alone, which costs less.
             .filter(|&group| {
                 (group == REST) == (purpose == Purpose::Rest) || !self.groups[REST].is_dense
             })
@@ -203,7 +203,8 @@ impl Cursors {
         ))
     }
 
-    /// Notes what a look found: `taken` are the groups of the events that it took, and `is_cut` says that it took as many as were asked for.
+    /// Notes the result of a look: `taken` are the groups of the events that it claimed, and `is_cut` says that it claimed as many as it
+    /// asked for.
     pub(super) fn looked(
         &mut self,
         look: &Look,
@@ -216,11 +217,11 @@ impl Cursors {
         self.advance(look, looked, taken, is_cut, took);
     }
 
-    /// Notes how far a look that skips what is finished came.
+    /// Notes how far a look that skips finished events came.
     pub(super) fn skipped(&mut self, look: &Look, skipped: &Skipped, took: Duration) {
         if let Some(reach) = look.skip {
-            let ground = &mut self.stretches[look.purpose as usize].ground;
-            ground.skipped(reach, skipped, took);
+            let skip = &mut self.stretches[look.purpose as usize].skip;
+            skip.skipped(reach, skipped, took);
         }
         let looked = Looked {
             claimed: None,
@@ -246,7 +247,8 @@ impl Cursors {
         for &group in &look.groups {
             let full = looked.full.iter().find(|(full, _)| *full == group);
             let cursor = &mut self.groups[group];
-            // The front walk may be ahead of a group that had no room when it passed: what lies between was not looked at for it.
+            // The front walk may be ahead of a group that had no room when it passed: it has not looked for events of this group in
+            // between.
             if look.after.is_behind(&cursor.position) {
                 continue;
             }
@@ -254,8 +256,8 @@ impl Cursors {
             cursor.is_at_end = looked.reached.is_none() && full.is_none();
             cursor.is_dense = has_more;
             let reached = full.map_or(looked.reached.unwrap_or(end), |&(_, position)| position);
-            // A few stragglers do not send the next look back over the ground that was passed already; when there were more than could be
-            // taken, it goes on behind the last of them.
+            // A few late events behind the cursor do not move it back, so that the next look does not read the same entries again. If the
+            // look found more of them than it could take, the next one goes on behind the last that it took.
             if has_more || reached.is_behind(&cursor.position) {
                 cursor.position = reached;
             }
@@ -279,10 +281,11 @@ impl Cursors {
         }
     }
 
-    /// Notes that a look took longer than it may: the next one from there reads less, and others come first for as long as it took.
+    /// Notes that a look took longer than it may: the next one from there reads less, and other looks have precedence for as long as this
+    /// one took.
     pub(super) fn failed(&mut self, look: &Look, took: Duration) {
         let stretch = &mut self.stretches[look.purpose as usize];
-        stretch.ground.failed(look.skip, took);
+        stretch.skip.failed(look.skip, took);
         if let (None, Some(entries)) = (look.skip, look.stretch) {
             stretch.failed(entries);
         }
@@ -295,21 +298,21 @@ impl Cursors {
             self.front.not_before = now + pause(took, FRONT_SHARE, FRONT_PAUSE_MAX);
         } else {
             for &group in &look.groups {
-                // A step over what is finished is short; the next one may be the last.
+                // A step over finished events is short, and the next one may be the last.
                 let share = u32::from(look.skip.is_none());
                 self.groups[group].not_before = now + pause(took, share, PAUSE_MAX);
             }
         }
     }
 
-    /// Lets the front be walked at once: events behind the cursors were given back.
+    /// Makes the front walk begin at once, because events behind the cursors were given back.
     pub(super) fn given_back(&mut self) {
         self.front.at = Position::FRONT;
         self.front.not_before = Instant::now();
     }
 
-    /// Says whether one of these groups has not come to the end of what is due.
-    pub(super) fn has_ground_left(&self, groups: &[usize]) -> bool {
+    /// Says whether the cursor of one of these groups has not reached the end of the due events.
+    pub(super) fn has_more(&self, groups: &[usize]) -> bool {
         groups.iter().any(|&group| !self.groups[group].is_at_end)
     }
 
@@ -320,12 +323,12 @@ impl Cursors {
             after,
             groups,
             stretch: (self.groups.len() > 1 || self.is_careful).then_some(stretch.entries),
-            skip: stretch.ground.is_skipped.then_some(stretch.ground.reach),
+            skip: stretch.skip.is_skipped.then_some(stretch.skip.reach),
             is_recent,
         }
     }
 
-    /// Where events that commit late are expected.
+    /// The position from which late commits are expected.
     fn recent(&self, now: Instant) -> Option<Position> {
         let (micros, read) = self.clock?;
         let ago = i64::try_from(LATE_COMMIT.as_micros()).unwrap_or(i64::MAX);
@@ -348,12 +351,12 @@ impl Cursors {
             not_before: now + pause(took, FRONT_SHARE, FRONT_PAUSE_MAX),
         };
         if self.front.at == Position::FRONT {
-            self.stretches[Purpose::Front as usize].ground.begins_anew();
+            self.stretches[Purpose::Front as usize].skip.begins_anew();
         }
     }
 }
 
-/// The pause after what took `took`, so that it takes one part in `share` of the time.
+/// The pause after work of the duration `took`, such that the work takes one part in `share` of the time.
 fn pause(took: Duration, share: u32, max: Duration) -> Duration {
     took.saturating_mul(share).min(max)
 }
@@ -361,7 +364,7 @@ fn pause(took: Duration, share: u32, max: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::ground::DEAR;
+    use crate::worker::skip::DEAR;
     use crate::worker::stretch::{ENTRIES_FIRST, ENTRIES_MAX};
 
     const DEAR_LOOK: Duration = Duration::from_hours(1);
@@ -380,7 +383,7 @@ mod tests {
     fn next(cursors: &mut Cursors, runnable: &[usize]) -> Look {
         cursors
             .next(runnable, Instant::now())
-            .expect("there is ground left")
+            .expect("there is more to read")
     }
 
     fn before_an_event(micros: i64) -> Skipped {
@@ -497,7 +500,7 @@ mod tests {
         cursors.looked(&step, &reaching(2_000), &[], false, DEAR_LOOK);
 
         assert_eq!(next(&mut cursors, &[REST]).after, Position::at(5));
-        assert!(cursors.has_ground_left(&[REST]));
+        assert!(cursors.has_more(&[REST]));
     }
 
     #[test]
@@ -577,7 +580,7 @@ mod tests {
         };
         cursors.skipped(&skip, &skipped, Duration::ZERO);
 
-        assert!(!cursors.has_ground_left(&[REST]));
+        assert!(!cursors.has_more(&[REST]));
         let later = Instant::now() + PAUSE_MAX;
         let look = cursors.next(&[REST], later).expect("it is looked again");
         assert_eq!((look.skip, look.stretch), (None, None));

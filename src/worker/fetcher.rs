@@ -7,7 +7,8 @@
 //! is full is left out, whatever number of event types it has ([`Segments`]). So nothing is claimed to be given back, and no event of a full
 //! route waits in the queue in front of others. Where a look starts and how far it reads is the business of [`Cursors`].
 //!
-//! After a claim whose answer was lost, a lease may stand in the database that is in nobody's hand ([`Strays`]): it is released first.
+//! After a claim whose answer was lost, the database may hold a lease that this worker does not know of ([`Orphans`]): the fetcher
+//! releases it before it claims again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,36 +29,36 @@ use crate::worker::claim_size::ClaimSize;
 use crate::worker::cursor::{Cursors, Look, REST};
 use crate::worker::ledger::Room;
 use crate::worker::link::{Link, Patience};
-use crate::worker::pulse::Stage;
+use crate::worker::orphans::Orphans;
 use crate::worker::shared::Shared;
-use crate::worker::strays::Strays;
+use crate::worker::stage::Stage;
 
 /// First wait after an empty claim.
 const IDLE_FIRST: Duration = Duration::from_millis(5);
 
-/// A call that was out for longer than this when its connection was lost may have been cut for that.
+/// A call that had waited longer than this when its connection was lost may have been cut because of its duration.
 const CUT_OFF: Duration = Duration::from_secs(1);
 
-/// Whatever a look cost that found nothing, the next one comes within this time or the poll interval.
+/// The longest wait because of the cost of a look that found nothing, unless the poll interval is longer.
 const COST_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Belt to the runners' signal that there is room.
+/// The fetcher looks for room at this interval even if it misses the signal of the runners.
 const ROOM_BELT: Duration = Duration::from_millis(100);
 
-/// Looks that may run into their time before it is asked whether one of the events cannot be read.
+/// Looks that may time out before the fetcher searches for an event that cannot be read.
 const TOO_LONG_MAX: usize = 2;
 
-/// Longest time to read such events one by one; the text of one that takes more than half of it has no end.
+/// The longest time to read such events one by one. An event that takes more than half of it counts as one whose text has no end.
 const READ_LIMIT: Duration = Duration::from_secs(2);
 
-/// Longest time of a step over what is finished: other routes wait for it.
+/// The longest time of a step over finished events. Other routes wait for it.
 const SKIP_LIMIT: Duration = Duration::from_millis(200);
 
 /// Longest time in which a worker that leaves tries to give back a claim in doubt. A restart of the server is mostly over by then; a
 /// server that is stopped together with the daemon is not waited for longer.
 const LEAVE_MAX: Duration = Duration::from_secs(5);
 
-/// Events that are read one by one in a call.
+/// The number of events that one call reads one by one.
 const PASS_OVER_STRETCH: i32 = 1_000;
 
 /// The fetcher's ends of its channels.
@@ -72,16 +73,16 @@ pub(super) struct Ends {
     pub(super) stop: Receiver<()>,
 }
 
-/// What a turn came to.
+/// The result of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     /// Nothing may be claimed now.
     NoRoom,
-    /// Nothing was found up to the end of what is due.
+    /// No event was found up to the end of the due events.
     Empty,
-    /// Events were found, and the end of what is due was reached.
+    /// Events were found, and the end of the due events was reached.
     Found,
-    /// There is more to look at.
+    /// The end of the due events was not reached.
     More,
 }
 
@@ -133,7 +134,7 @@ struct Fetcher<'a> {
     n_too_long: usize,
     /// Fewer events than the configuration allows, while looks fail for no single row.
     events_max: u16,
-    strays: Strays,
+    orphans: Orphans,
     /// The queue has enough for now; routes with a limit may still have room.
     wants_room: bool,
     /// A route has no room now.
@@ -150,7 +151,7 @@ impl<'a> Fetcher<'a> {
             ends,
             shared,
             link: Link::new(shared, Stage::Fetcher, &shared.pool),
-            // What is not ASCII may be sorted otherwise, or lack, in the database's encoding.
+            // The database's encoding may sort other characters than ASCII differently, or lack them.
             is_sorted: segments.bounds().iter().all(|bound| bound.is_ascii()),
             segments,
             cursors: Cursors::new(limited.len(), Instant::now()),
@@ -160,7 +161,7 @@ impl<'a> Fetcher<'a> {
             last_cost: Duration::ZERO,
             n_too_long: 0,
             events_max: u16::MAX,
-            strays: Strays::default(),
+            orphans: Orphans::default(),
             wants_room: false,
             wants_route_room: false,
         }
@@ -201,9 +202,9 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    /// Looks once for what has room.
+    /// Makes one look for the groups that have room.
     fn turn(&mut self) -> Result<Turn, StoreError> {
-        if self.strays.release(self.shared, &mut self.link)? {
+        if self.orphans.release(self.shared, &mut self.link)? {
             self.cursors.given_back();
         }
         if self.shared.ledger.take_given_back() {
@@ -219,7 +220,7 @@ impl<'a> Fetcher<'a> {
             return Ok(Turn::Empty);
         };
         let n_found = self.look(&look, &rooms)?;
-        Ok(if self.cursors.has_ground_left(&runnable) {
+        Ok(if self.cursors.has_more(&runnable) {
             Turn::More
         } else if n_found == 0 {
             Turn::Empty
@@ -245,7 +246,7 @@ impl<'a> Fetcher<'a> {
     /// How many events a general claim asks for now; 0 while the queue still has enough.
     fn room(&self) -> usize {
         let runners = usize::from(self.shared.config.max_parallel.get());
-        // Not by what the runners say of themselves: one that has just taken an event from the queue has not said so yet, and a second
+        // The number of idle runners is no measure: a runner that has just taken an event from the queue still counts as idle, and a second
         // event claimed for it would wait behind the first, while another worker is idle.
         let ended = self.shared.ledger.runs_ended();
         let handed = usize::try_from(self.n_handed.saturating_sub(ended)).unwrap_or(usize::MAX);
@@ -296,7 +297,7 @@ impl<'a> Fetcher<'a> {
             selection: (!self.limited.is_empty()).then_some(selection),
             bytes_max: self.shared.config.max_batch_bytes,
         };
-        // Timed once the connection is there: what it took to connect says nothing about the table, and uses up no lease.
+        // Timed from the moment when the connection is open: the time to connect says nothing about the table and uses up no lease.
         let mut sent = Instant::now();
         let mut is_sent = false;
         let result = self.link.call(|session| {
@@ -309,14 +310,14 @@ impl<'a> Fetcher<'a> {
         let looked = match result {
             Ok(looked) => looked,
             Err(error) => {
-                // Whatever else refuses a call, a lock or an outage, says nothing about its length; a call that was cut does.
+                // Only a call that was cut shows that the look was too long. A lock or an outage does not.
                 let is_cut_off = is_sent && error.is_connection_lost() && self.last_cost > CUT_OFF;
                 if error.is_statement_timeout() || error.is_refusal() || is_cut_off {
                     self.cursors.failed(look, self.last_cost);
                 }
                 // Without a connection nothing was claimed.
                 if is_sent && error.is_unanswered() {
-                    self.strays.expect(self.shared, &error);
+                    self.orphans.expect(self.shared, &error);
                 }
                 if error.is_connection_lost() {
                     return Err(error);
@@ -329,7 +330,8 @@ impl<'a> Fetcher<'a> {
         Ok(self.found(look, looked, usize::from(limit), sent))
     }
 
-    /// Skips what is finished between the look's position and the next due event; a step that takes too long is no error, the next is shorter.
+    /// Skips the finished events between the look's position and the next due event. A step that takes too long is no error: the next one is
+    /// shorter.
     fn skip(&mut self, look: &Look, reach: Reach) -> Result<(), StoreError> {
         let mut sent = Instant::now();
         let result = self.link.aside(Patience::Part(SKIP_LIMIT), |session| {
@@ -347,16 +349,16 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
-    /// Passes over what cannot be read, where a look has failed because of it; nothing was claimed.
+    /// Passes over events that cannot be read after a look has failed because of them. That look has claimed nothing.
     fn pass_over(&mut self, look: &Look, error: StoreError) -> Result<usize, StoreError> {
-        // Shorter looks come first where only the time was over.
+        // If the look only timed out, shorter looks come first.
         self.n_too_long += usize::from(error.is_statement_timeout());
         if !(error.is_refusal() || self.n_too_long > TOO_LONG_MAX) {
             return Err(error);
         }
         let wait = look_waits(&self.shared.config.retry)[0];
         let mut is_found = false;
-        // One whose reading takes too long ends a walk: the next goes on behind it.
+        // An event that takes too long to read ends a walk; the next walk goes on behind it.
         let mut is_cut = true;
         while is_cut && !self.is_stopped() {
             let passed = self.link.call_with(Patience::Part(READ_LIMIT), |session| {
@@ -369,7 +371,7 @@ impl<'a> Fetcher<'a> {
             is_cut = passed.iter().any(|one| one.error.is_statement_timeout());
         }
         if !is_found {
-            // Not one of them alone: too many at once, perhaps.
+            // No single event is to blame. The look may have claimed too many at once.
             self.events_max =
                 (self.events_max.min(self.shared.config.claim_events_max()) / 4).max(1);
             return Err(error);
@@ -381,7 +383,7 @@ impl<'a> Fetcher<'a> {
     /// Notes how far a look came, and hands over what it claimed; returns how many events that were.
     fn found(&mut self, look: &Look, mut looked: Looked, limit: usize, sent: Instant) -> usize {
         for (group, _) in &mut looked.full {
-            // Numbers in the database begin with 1: 0 is for what a look leaves out.
+            // Group numbers in the database begin with 1, because 0 is the group of segments that a look leaves out.
             *group = group.saturating_sub(1);
         }
         let n_events = looked
@@ -389,7 +391,7 @@ impl<'a> Fetcher<'a> {
             .as_ref()
             .map_or(0, |claimed| claimed.events.len());
         let is_full = n_events >= limit;
-        // Fewer than asked for, and yet more behind them: the bytes are used up.
+        // The look returned fewer events than it asked for although more follow: its limit in bytes was reached.
         let last = looked.claimed.as_ref().map(|claimed| claimed.last);
         let is_cut = is_full || (last.is_some() && last == looked.reached);
         let events = looked.claimed.iter().flat_map(|claimed| &claimed.events);
@@ -434,7 +436,7 @@ impl<'a> Fetcher<'a> {
         limited.map_or(REST, |place| place + 1)
     }
 
-    /// The group of each segment in a look; 0 for what it leaves out.
+    /// The group of each segment in a look; 0 for a segment that it leaves out.
     fn groups(&self, look: &Look) -> Vec<i32> {
         let number = |&route: &Option<usize>| {
             let group = self.group_of(route);
@@ -457,7 +459,7 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
-    /// Sends what was claimed to the runners, and gives back what has no room; returns how many were sent.
+    /// Sends claimed events to the runners, and gives back those that have no room; returns how many were sent.
     fn hand_over(
         &mut self,
         claimed: ClaimedEvents,
@@ -517,8 +519,8 @@ impl<'a> Fetcher<'a> {
         let until = Instant::now() + limit;
         let mut waits = Waits::new();
         let mut is_told = false;
-        self.strays.look_at_once();
-        while let Err(error) = self.strays.release(self.shared, &mut self.link) {
+        self.orphans.look_at_once();
+        while let Err(error) = self.orphans.release(self.shared, &mut self.link) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 warn!(
@@ -538,11 +540,11 @@ impl<'a> Fetcher<'a> {
         }
         self.shared
             .may_claim_late
-            .store(self.strays.are_possible(), Ordering::Relaxed);
+            .store(self.orphans.are_possible(), Ordering::Relaxed);
     }
 }
 
-/// What each group may take in a look; `None` where only the rest is looked for, whose room is the limit of the look.
+/// The number of events that each group may claim in a look; `None` if the look is only for the rest, whose room is the limit of the look.
 fn takes(look: &Look, rooms: &[usize]) -> Option<Vec<Option<i32>>> {
     if look.groups == [REST] {
         return None;

@@ -1,7 +1,7 @@
-//! The keeper renews the leases in hand, and looks for those that others let expire.
+//! The keeper renews the leases in hand, and looks for expired leases of other workers.
 //!
 //! Nothing holds up a renewal: the keeper has a connection of its own, so what blocks a claim or a settle, a locked row for instance, does
-//! not block it; each of its calls ends long before a lease does; and what it finds expired is swept elsewhere ([`super::sweeper`]), since a
+//! not block it; each of its calls ends long before a lease does; and the sweeper ([`super::sweeper`]) ends the expired leases, since a
 //! sweep waits for the rows of up to 900 events.
 //!
 //! An expired lease is swept only after it was seen expired twice, with the same expiry, a third of a lease apart by this
@@ -19,8 +19,8 @@ use log::warn;
 use crate::store::StoreError;
 use crate::store::lease::Lease;
 use crate::worker::link::Link;
-use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
+use crate::worker::stage::Stage;
 
 /// How often expired leases are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ pub(super) fn run(stop: Receiver<()>, expired: Sender<Vec<Lease>>, shared: &Shar
         expired,
         link: Link::new(shared, Stage::Keeper, &shared.keeper_pool),
         seen: HashMap::new(),
-        strays: Vec::new(),
+        missed_once: Vec::new(),
     };
     let renew_every = shared.config.lease / 4;
     let sweep_every = SWEEP_EVERY.min(renew_every);
@@ -83,13 +83,13 @@ pub(super) fn run(stop: Receiver<()>, expired: Sender<Vec<Lease>>, shared: &Shar
 
 struct Keeper<'a> {
     shared: &'a Shared,
-    /// To the sweeper, who takes only while it has nothing else to do.
+    /// The channel to the sweeper, which receives only while it has nothing else to do.
     expired: Sender<Vec<Lease>>,
     link: Link<'a>,
     /// Expired leases by token: their expiry and when it was first seen.
     seen: HashMap<i64, (Option<i64>, Instant)>,
-    /// Tokens that the last renewal did not find.
-    strays: Vec<i64>,
+    /// Tokens whose leases were gone at the last renewal.
+    missed_once: Vec<i64>,
 }
 
 impl Keeper<'_> {
@@ -113,28 +113,29 @@ impl Keeper<'_> {
             .filter(|token| !renewed.contains(token))
             .collect();
         if missing.is_empty() {
-            self.strays.clear();
+            self.missed_once.clear();
             return Ok(0);
         }
         self.tell_lost(&missing)?;
         Ok(missing.len())
     }
 
-    /// Not renewed means gone, settled this moment, or locked this moment: only what is gone twice over is lost.
+    /// Logs the leases that are lost. A lease that was not renewed is gone, has just been settled, or is locked at the moment: only a lease
+    /// that is gone at two renewals in a row is lost.
     fn tell_lost(&mut self, missing: &[i64]) -> Result<(), StoreError> {
         let worker = &self.shared.owner.worker;
-        let standing = self.link.call(|session| session.leases_of(worker))?;
+        let in_database = self.link.call(|session| session.leases_of(worker))?;
         let gone: Vec<i64> = missing
             .iter()
             .copied()
-            .filter(|token| standing.iter().all(|lease| lease.token != *token))
+            .filter(|token| in_database.iter().all(|lease| lease.token != *token))
             .collect();
-        for token in gone.iter().filter(|token| self.strays.contains(token)) {
+        for token in gone.iter().filter(|token| self.missed_once.contains(token)) {
             if self.shared.leases.lost(*token) {
                 warn!("lease {token} is lost: its events that were not started are left to others");
             }
         }
-        self.strays = gone;
+        self.missed_once = gone;
         Ok(())
     }
 
@@ -156,14 +157,14 @@ impl Keeper<'_> {
                 _ => now,
             };
             seen.insert(lease.token, (lease.expires_at_micros, first));
-            // An event that cannot be read is in no worker's hand.
+            // No worker handles an event that cannot be read, so its lease need not be seen twice.
             if now.duration_since(first) >= wait || lease.is_of_unreadable() {
                 due.push(lease);
             }
         }
         self.seen = seen;
         if !due.is_empty() {
-            // While the sweeper is at work these wait for a later look.
+            // While the sweeper is busy these leases wait for a later look.
             let _ = self.expired.try_send(due);
         }
         Ok(())

@@ -12,7 +12,7 @@ const MARGIN_MAX: Duration = Duration::from_secs(5);
 /// One lease in hand, shared by its events.
 #[derive(Debug)]
 pub(super) struct HeldLease {
-    /// Shown when settling.
+    /// The token that settling shows.
     pub(super) token: i64,
     /// Milliseconds after `Leases::epoch` until which its events may be started.
     good_until_ms: AtomicU64,
@@ -44,7 +44,7 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    /// None yet; `lease` is how long a claim or renewal holds.
+    /// Makes an empty set; `lease` is how long a claim or renewal holds.
     pub(super) fn new(lease: Duration) -> Leases {
         Leases {
             epoch: Instant::now(),

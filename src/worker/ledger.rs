@@ -1,8 +1,8 @@
-//! The ledger: who holds what in this worker, and what there is room for.
+//! The ledger: how much of each limit the events of this worker use, and how much room is left.
 //!
 //! Each claimed event carries a [`Ticket`] until its outcome is written. While the ticket lives the event counts as in flight; on its way it also
-//! holds room in the queue, with the bytes of its payload, and a place in its route. What is still held when a ticket is dropped is given
-//! back then, wherever that happens, so no way out of a stage can forget it. The metrics are told of these numbers and decide nothing.
+//! holds room in the queue, with the bytes of its payload, and a place in its route. A ticket that is dropped gives back what
+//! it still holds, wherever that happens, so no way out of a stage can forget it. The metrics show these numbers.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::config::Config;
 use crate::handler::Routes;
 
-/// What is held, and how much may be.
+/// The room that is in use, and its limits.
 #[derive(Debug)]
 pub(super) struct Ledger {
     routes: Vec<Places>,
@@ -28,7 +28,7 @@ pub(super) struct Ledger {
     bytes_max: u64,
     /// Runs that have ended, and events that a runner gave back unstarted.
     runs_ended: AtomicU64,
-    /// Queue length at which the fetcher wants to know.
+    /// The queue length at which the fetcher is woken.
     low_water: AtomicUsize,
     /// Events were given back unstarted while the worker goes on: they lie behind the fetcher's cursors.
     has_given_back: AtomicBool,
@@ -36,7 +36,7 @@ pub(super) struct Ledger {
     route_room: Sender<()>,
 }
 
-/// What tells the fetcher that there is room again.
+/// The signals that wake the fetcher when there is room again.
 pub(super) struct Room {
     /// The queue runs low.
     pub(super) queue: Receiver<()>,
@@ -53,7 +53,7 @@ struct Places {
 }
 
 impl Ledger {
-    /// Nothing is held yet.
+    /// Makes a ledger with no room in use.
     pub(super) fn new(config: &Config, routes: &Routes) -> (Ledger, Room) {
         let n_runners = config.max_parallel.get();
         let places = |index| {
@@ -134,7 +134,7 @@ impl Ledger {
             .saturating_sub(places.taken.load(Ordering::Relaxed))
     }
 
-    /// Asks to be told when the queue is down to this length.
+    /// Makes the ledger wake the fetcher when the queue has shrunk to this length.
     pub(super) fn tell_at(&self, low_water: usize) {
         self.low_water.store(low_water, Ordering::Relaxed);
     }
@@ -144,7 +144,7 @@ impl Ledger {
         self.has_given_back.store(true, Ordering::Relaxed);
     }
 
-    /// Says whether events were given back unstarted since it was asked last.
+    /// Says whether events were given back unstarted since the last call.
     pub(super) fn take_given_back(&self) -> bool {
         self.has_given_back.swap(false, Ordering::Relaxed)
     }
@@ -168,13 +168,13 @@ impl Ledger {
 
     fn tell_room(&self) {
         if self.queued() <= self.low_water.load(Ordering::Relaxed) {
-            // Full means that it has been told already.
+            // If the channel is full the fetcher has a signal already.
             let _ = self.room.try_send(());
         }
     }
 }
 
-/// What one event in flight holds.
+/// The room that one event in flight uses.
 #[derive(Debug)]
 pub(super) struct Ticket {
     ledger: Arc<Ledger>,
@@ -186,7 +186,7 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    /// Says whether the route had a place when the event came, or needs none.
+    /// Says whether the event has a place in its route, or needs none.
     pub(super) fn has_place(&self) -> bool {
         self.has_place
     }

@@ -1,20 +1,21 @@
 //! A stage's way to the database: a session for each call, which is timed and counted.
 //!
-//! It is borrowed and returned. The fetcher alone keeps its own while it lives, because a session knows which leases stand, and so does the
-//! keeper, so that no renewal waits for a connection. Where the pool has a single one its stages take turns.
+//! Settler and sweeper borrow a session for a call and return it. The fetcher keeps its session as long as it lives, because a session
+//! remembers which leases exist. The keeper keeps its own, so that no renewal waits for a connection. If a pool has a single connection,
+//! its stages take turns.
 
 use std::time::{Duration, Instant};
 
 use crate::store::{Kept, Limits, Pool, Session, StoreError};
-use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
+use crate::worker::stage::Stage;
 
 /// How long a call waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// As long as every session of ours.
+    /// As long as every session of this program waits.
     Usual,
-    /// For a batch, whose other rows wait for its slowest: a statement ends after this time.
+    /// For a batch: a statement ends after this time, because the other rows of the batch wait for the slowest one.
     Batch(Duration),
     /// For a part of a batch that failed: it is tried again later, and holds up no other row meanwhile. Besides, a statement ends after
     /// this time.
@@ -22,11 +23,11 @@ pub(super) enum Patience {
 }
 
 /// The fetcher's connection is asked whether it stands when it was idle for this long: a claim that is sent on one that is gone is in doubt,
-/// and a drain would try to give it back. Shorter than the usual poll interval; long enough that under load nothing is asked twice. Not for
-/// the keeper, who has to see that a call fails.
+/// and a drain would try to give it back. The time is shorter than the usual poll interval, and long enough that under load the server is
+/// not asked before each call. The keeper does not ask, because it has to notice that a call fails.
 const FETCHER_IDLE: Duration = Duration::from_millis(500);
 
-/// Longest wait for a lock of what has met one before.
+/// The longest wait for a lock of a row that was locked before.
 const LOCK_WAIT: Duration = Duration::from_millis(100);
 
 impl Patience {
@@ -46,17 +47,17 @@ impl Patience {
     }
 }
 
-/// One stage's way.
+/// The connection of one stage.
 pub(super) struct Link<'a> {
     shared: &'a Shared,
     stage: Stage,
     pool: &'a Pool,
-    /// What the stage keeps of it from call to call.
+    /// The session that the stage keeps from call to call.
     kept: Kept,
 }
 
 impl<'a> Link<'a> {
-    /// Connects at the first call.
+    /// Makes a link that connects at its first call.
     pub(super) fn new(shared: &'a Shared, stage: Stage, pool: &'a Pool) -> Link<'a> {
         let kept = match stage {
             Stage::Fetcher => Kept::new(pool).asked_after(FETCHER_IDLE),
@@ -78,7 +79,7 @@ impl<'a> Link<'a> {
         self.call_with(Patience::Usual, call)
     }
 
-    /// The same, with more or less patience for locks.
+    /// Makes one call that does the stage's work, with this patience for locks.
     pub(super) fn call_with<T>(
         &mut self,
         patience: Patience,
@@ -91,7 +92,7 @@ impl<'a> Link<'a> {
         result
     }
 
-    /// The same for a call beside the work, the look at the clock for instance: where the work is refused, its success is no news.
+    /// Makes one call beside the stage's work, for example to read the clock. Its success does not end a refusal of the work.
     pub(super) fn aside<T>(
         &mut self,
         patience: Patience,
@@ -107,21 +108,21 @@ impl<'a> Link<'a> {
     ) -> Result<T, StoreError> {
         let mut since = Instant::now();
         let (shared, stage) = (self.shared, self.stage);
-        // Each of the three has an end of its own, and a worker counts as stuck by the longest.
+        // Each of the three calls has a time limit of its own, and the age of the longest decides whether the worker is stuck.
         let result = shared
-            .pulse
+            .watchdog
             .call(stage, || self.kept.get(&mut since))
             .and_then(|session| {
                 since = session.opened();
                 let limits = patience.limits(shared.config.query_timeout);
                 shared
-                    .pulse
+                    .watchdog
                     .call(stage, || session.wait_no_longer(limits))?;
-                shared.pulse.call(stage, || call(session))
+                shared.watchdog.call(stage, || call(session))
             });
         if let Err(error) = &result {
             shared.metrics.db_error(error.reason());
-            // What one row is refused for is told with its event's name.
+            // The refusal of a single row is logged with the id of its event.
             if !(matches!(stage, Stage::Settler | Stage::Sweeper) && error.is_refusal()) {
                 shared.outage.failed(stage, error, since);
             }

@@ -10,21 +10,21 @@ mod claim;
 mod claim_size;
 mod cursor;
 mod fetcher;
-mod ground;
 mod keeper;
 mod leases;
 mod ledger;
 mod link;
+mod orphans;
 mod outage;
 mod pace;
-mod pulse;
 mod refusals;
 mod reporter;
 mod runner;
 mod settler;
 mod shared;
+mod skip;
 mod spawner;
-mod strays;
+mod stage;
 mod stretch;
 mod sweeper;
 mod watchdog;
@@ -54,14 +54,14 @@ use spawner::Spawner;
 /// How often the main loop looks for stuck handlers.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The last report may find a full pipe in front of it; leaving matters more.
+/// How long the worker waits for its last report to be written, since the pipe may be full.
 const LAST_REPORT_WAIT: Duration = Duration::from_secs(1);
 
 /// All that can happen to a worker.
 enum WorkerEvent {
     /// Standard input has ended.
     InputEnded,
-    /// Somebody sent this process a signal.
+    /// This process has received a signal.
     Signal(i32),
     /// A thread has returned, or died.
     StageEnded(String),
@@ -114,10 +114,10 @@ struct Worker {
     keeper_stop: Option<Sender<()>>,
     reporter: Option<Sender<()>>,
     finished: Option<Sender<Finished>>,
-    /// The runners' end of the queue, for what waits there when the worker drains.
+    /// The runners' end of the queue, from which a drain takes the events that are still queued.
     queue: Receiver<Claim>,
     stages: Vec<Thread>,
-    /// Keeper and sweeper, which live as long as there is something to renew.
+    /// The keeper and the sweeper, which run as long as there are leases to renew.
     keepers: Vec<Thread>,
     reporter_ended: Receiver<()>,
     ended: Receiver<String>,
@@ -162,7 +162,7 @@ impl Worker {
             })?);
         }
         stages.push(spawner.spawn("settler", move |shared| settler::run(outcomes, shared))?);
-        // Nothing is stored on the way: what has expired is handed over only while the sweeper waits for it.
+        // The channel holds nothing: the keeper hands over expired leases only while the sweeper waits for them.
         let (expired_sender, expired) = bounded(0);
         let keepers = vec![
             spawner.spawn("keeper", move |shared| {
@@ -171,7 +171,7 @@ impl Worker {
             spawner.spawn("sweeper", move |shared| sweeper::run(expired, shared))?,
         ];
         spawner.spawn("reporter", move |shared| {
-            // Dropped when the last report is out, or never.
+            // The reporter drops it when the last report is written.
             let _last_report = last_report;
             reporter::run(asked, shared);
         })?;
@@ -193,7 +193,8 @@ impl Worker {
     }
 
     fn run(self) -> ExitCode {
-        // Each line of a worker begins with its name, and this one is always there: what reads the log learns who works in which slot.
+        // Each log line of a worker begins with its name. This line is always written, so a program that reads the log learns which worker
+        // runs in which slot.
         info!("started");
         debug!("its leases name it {}", self.shared.owner.worker);
         let looks = tick(LOOK_EVERY);
@@ -236,7 +237,7 @@ impl Worker {
         }
     }
 
-    /// Claims no more, gives back what was not started, lets the handlers finish, and settles everything. `is_signalled` says whether a
+    /// Stops claiming, gives back the events that were not started, lets the handlers finish, and settles everything. `is_signalled` says whether a
     /// signal was the order.
     fn drain(mut self, mut is_signalled: bool) -> ExitCode {
         let began = Instant::now();
@@ -249,13 +250,13 @@ impl Worker {
         self.fetcher_stop = None;
         self.release_queued();
         self.finished = None;
-        // It has ended, and would be all that the loop sees.
+        // The channel is disconnected, and the loop would select it again and again.
         self.input_ended = never();
         let mut n_left = self.stages.len();
         let mut n_keepers = self.keepers.len();
         while n_left > 0 || n_keepers > 0 {
             if n_left == 0 {
-                // Nothing is left to renew.
+                // There are no leases left to renew.
                 self.keeper_stop = None;
             }
             match self.next_event(&never(), &deadline) {
@@ -275,7 +276,7 @@ impl Worker {
                     self.give_up();
                 }
                 WorkerEvent::Signal(signal) if !is_signalled => {
-                    // Who signals every process of ours gives one order, and our input may have ended before the signal came.
+                    // A signal to all processes of the daemon is one order, and the end of the input may have arrived before the signal.
                     is_signalled = true;
                     info!("{} received: draining already", signal::name(signal));
                 }
@@ -334,7 +335,7 @@ impl Worker {
         self.shared.in_hand.kill_groups();
         process::kill_programs_of(&self.shared.owner.worker);
         logging::flush();
-        // Not by returning: dropping a connection to a stalled server could block for ever.
+        // Returning would drop the connections, and dropping a connection to a stalled server could block for ever.
         std::process::exit(1)
     }
 }
@@ -342,7 +343,7 @@ impl Worker {
 /// Waits for the end of standard input, the order to drain. The thread is never joined: its read may never return.
 fn watch_input(ended: Sender<()>) -> io::Result<()> {
     threads::detach("input", move || {
-        // More lines would be from another version; an error means that nobody is there any more.
+        // Only another version would write more lines. An error means that the supervisor is gone.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         drop(ended);
     })

@@ -1,16 +1,16 @@
-//! What comes of a worker's database calls: what its reports say of it, and what the log is told when that begins, changes and ends.
+//! The results of a worker's database calls, for its reports and for the log. The log gets a line when a failure begins, changes and ends.
 //!
-//! *Away* is a database that cannot be reached or does not take our connection. That is over when every stage that met it has got
-//! through again: where only some can connect, the log does not go back and forth between the two. What it has cost shows later: an
-//! idle stage finds its connection gone only when it calls. That is no new outage; the loss of a connection that was opened in the
-//! meantime, or has worked since, is one.
+//! A database is *away* if it cannot be reached or does not accept the connection. The outage is over when a call of every stage that met it
+//! has succeeded again. So the log does not alternate between the two states while only some stages can connect. An idle stage notices
+//! the loss of its connection only at its next call, which may be after the end of the outage. Such a loss is no new outage. The loss of a
+//! connection that was opened since, or has worked since, is one.
 //!
-//! *Refused* is a call on a working connection that the server turns down: a table is locked, a privilege or a function is missing.
-//! One row that somebody holds is refused each second while all others are written, so that is over only once every stage that met it
-//! has got through again, and no call has met it for a while.
+//! A call is *refused* if the connection works and the server rejects the statement: a table is locked, a privilege or a function is
+//! missing. A single row that another session has locked is refused each second while all others are written. Therefore a refusal is over
+//! only once a call of every stage that met it has succeeded, and no call has met it for a while.
 //!
-//! Why not say the end of a refusal at the first success: the log would tell a beginning and an end each second, for as long as
-//! somebody holds one row.
+//! Why the end of a refusal is not logged at the first success: the log would get a beginning and an end each second for as long as one row
+//! is locked.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,68 +19,68 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 
 use crate::incident::Incident;
-use crate::report::{Access, Trouble};
+use crate::report::{Access, FailureKind};
 use crate::store::StoreError;
-use crate::worker::pulse::Stage;
+use crate::worker::stage::Stage;
 
-/// The same complaint about a working connection is logged once in this time: a locked table fails every call for minutes.
+/// The same refusal is logged once in this time, because every call may fail for minutes while a table is locked.
 const REPEAT_AFTER: Duration = Duration::from_mins(1);
 
-/// A refusal is over when nothing has met it for this time: longer than a stage waits that tries again what it was refused as a whole.
+/// A refusal is over when no call has met it for this time. It is longer than the wait of a stage whose whole call was refused.
 const CALM: Duration = Duration::from_secs(6);
 
-/// A call that is out for longer is not slow but stuck: the server bounds a wait for a lock below this, and a claim takes milliseconds.
+/// A call that takes longer than this is stuck: the server ends a wait for a lock sooner, and a claim takes milliseconds.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// Knows what the calls come to.
+/// The results of the calls, shared by the stages.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
-    known: Mutex<Known>,
+    calls: Mutex<Calls>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    stages: [Standing; Stage::COUNT],
+struct Calls {
+    stages: [StageState; Stage::COUNT],
     away_since: Option<Instant>,
-    last: Option<Past>,
-    /// By the reason that the metric names.
+    last: Option<EndedOutage>,
+    /// The refusals by the reason that the metric shows.
     refused: HashMap<&'static str, Refusal>,
 }
 
 /// An outage that is over.
 #[derive(Debug, Clone, Copy)]
-struct Past {
+struct EndedOutage {
     began: Instant,
     ended: Instant,
 }
 
-/// How one stage stands.
+/// The state of one stage's calls.
 #[derive(Debug, Default)]
-struct Standing {
+struct StageState {
     succeeded_at: Option<Instant>,
-    /// It has met the outage and not got through since.
+    /// The stage has met the outage, and no call of it has succeeded since.
     is_cut_off: bool,
-    /// What its calls fail with, and since when none has got through.
-    failing: Option<(Trouble, Instant)>,
+    /// What the stage's calls fail with, and since when none has succeeded.
+    failing: Option<(FailureKind, Instant)>,
 }
 
 #[derive(Debug)]
 struct Refusal {
     incident: Incident,
     last: Instant,
-    /// By stage: it has met it and not got through since.
+    /// By stage: it has met the refusal, and no call of it has succeeded since.
     is_met: [bool; Stage::COUNT],
 }
 
 impl Outage {
-    /// Notes a failed call; `since` is when its connection had been opened, or when it began to open one.
+    /// Notes a failed call; `since` is when its connection was opened, or when the attempt to open one began.
     pub(super) fn failed(&self, stage: Stage, error: &StoreError, since: Instant) {
         let now = Instant::now();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.stages[stage as usize].fails(stage, error.trouble(), now);
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.stages[stage as usize].fails(stage, error.failure_kind(), now);
         if error.is_connection_lost() || error.is_connecting() && error.is_transient() {
-            known.is_away(stage, error, since, now);
-        } else if known.is_refused(stage, error.reason(), now) {
+            calls.is_away(stage, error, since, now);
+        } else if calls.is_refused(stage, error.reason(), now) {
             warn!("{error}; trying again");
         }
     }
@@ -88,38 +88,41 @@ impl Outage {
     /// Notes a successful call.
     pub(super) fn succeeded(&self, stage: Stage) {
         let now = Instant::now();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.stages[stage as usize] = Standing {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.stages[stage as usize] = StageState {
             succeeded_at: Some(now),
-            ..Standing::default()
+            ..StageState::default()
         };
-        known.look_for_ends(stage, now);
+        calls.look_for_ends(stage, now);
     }
 
-    /// What a report says of it; `longest_call` is how long the oldest call under way has been out.
+    /// The access to the database as reports show it; `longest_call` is the age of the oldest call under way.
     pub(super) fn access(&self, longest_call: Duration) -> Access {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let failing = known
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let failing = calls
             .stages
             .iter()
             .filter_map(|stage| stage.failing)
-            .min_by_key(|&(trouble, _)| trouble);
-        let (trouble, since) = match failing {
-            Some((trouble, since)) => (trouble, since.elapsed()),
-            None if longest_call >= STUCK_AFTER => (Trouble::TimedOut, longest_call),
+            .min_by_key(|&(failure_kind, _)| failure_kind);
+        let (failure_kind, since) = match failing {
+            Some((failure_kind, since)) => (failure_kind, since.elapsed()),
+            None if longest_call >= STUCK_AFTER => (FailureKind::TimedOut, longest_call),
             None => {
-                let fetcher = &known.stages[Stage::Fetcher as usize];
+                let fetcher = &calls.stages[Stage::Fetcher as usize];
                 return fetcher
                     .succeeded_at
                     .map_or(Access::Untried, |_| Access::Granted);
             }
         };
         let for_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        Access::Failing { trouble, for_ms }
+        Access::Failing {
+            failure_kind,
+            for_ms,
+        }
     }
 }
 
-impl Known {
+impl Calls {
     fn is_away(&mut self, stage: Stage, error: &StoreError, since: Instant, now: Instant) {
         let stage = &mut self.stages[stage as usize];
         let is_of_last = self.last.is_some_and(|last| {
@@ -141,7 +144,7 @@ impl Known {
         }
     }
 
-    /// Says whether that is news.
+    /// Notes a refusal; says whether it is to be logged.
     fn is_refused(&mut self, stage: Stage, reason: &'static str, now: Instant) -> bool {
         let refusal = self.refused.entry(reason).or_insert_with(|| Refusal {
             incident: Incident::repeated_after(REPEAT_AFTER),
@@ -153,13 +156,13 @@ impl Known {
         refusal.incident.met_at((), now)
     }
 
-    /// This stage has got through.
+    /// Notes that a call of this stage has succeeded, and logs the end of an outage or a refusal.
     fn look_for_ends(&mut self, stage: Stage, now: Instant) {
         if let Some(since) = self.away_since
             && self.stages.iter().all(|stage| !stage.is_cut_off)
         {
             self.away_since = None;
-            self.last = Some(Past {
+            self.last = Some(EndedOutage {
                 began: since,
                 ended: now,
             });
@@ -183,20 +186,20 @@ impl Known {
     }
 }
 
-impl Standing {
-    /// Only the fetcher can tell that a table is locked, or too slow: for the others it may be a single row, which keeps nobody waiting
-    /// but itself.
-    fn fails(&mut self, stage: Stage, trouble: Trouble, now: Instant) {
-        let is_about_all = match trouble {
-            Trouble::Unavailable | Trouble::ReadOnly | Trouble::Schema => true,
-            Trouble::PermissionDenied
-            | Trouble::TableLocked
-            | Trouble::TimedOut
-            | Trouble::Refused => matches!(stage, Stage::Fetcher),
+impl StageState {
+    /// Notes that a call has failed. Only a call of the fetcher shows that the table is locked or too slow: for the other stages it may be a
+    /// single row, which delays no other.
+    fn fails(&mut self, stage: Stage, failure_kind: FailureKind, now: Instant) {
+        let is_about_all = match failure_kind {
+            FailureKind::Unavailable | FailureKind::ReadOnly | FailureKind::Schema => true,
+            FailureKind::PermissionDenied
+            | FailureKind::TableLocked
+            | FailureKind::TimedOut
+            | FailureKind::Refused => matches!(stage, Stage::Fetcher),
         };
         if is_about_all {
             let since = self.failing.map_or(now, |(_, since)| since);
-            self.failing = Some((trouble, since));
+            self.failing = Some((failure_kind, since));
         }
     }
 }
@@ -210,8 +213,8 @@ mod tests {
     }
 
     fn is_away(outage: &Outage) -> bool {
-        let known = outage.known.lock().expect("no test panics with it");
-        known.away_since.is_some()
+        let calls = outage.calls.lock().expect("no test panics with it");
+        calls.away_since.is_some()
     }
 
     /// An outage that the fetcher met and that is over; returns when it had begun.
@@ -255,40 +258,40 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_over_when_who_met_it_got_through_and_nobody_met_it_for_a_while() {
+    fn a_refusal_is_over_when_each_stage_that_met_it_succeeded_and_no_call_met_it_for_a_while() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut known = Known::default();
+        let mut calls = Calls::default();
 
-        assert!(known.is_refused(Stage::Fetcher, "timeout", at(0)));
-        assert!(!known.is_refused(Stage::Fetcher, "timeout", at(30)));
-        known.look_for_ends(Stage::Keeper, at(50));
+        assert!(calls.is_refused(Stage::Fetcher, "timeout", at(0)));
+        assert!(!calls.is_refused(Stage::Fetcher, "timeout", at(30)));
+        calls.look_for_ends(Stage::Keeper, at(50));
         assert!(
-            known.refused.contains_key("timeout"),
+            calls.refused.contains_key("timeout"),
             "the fetcher still waits"
         );
 
-        assert!(!known.is_refused(Stage::Fetcher, "timeout", at(55)));
-        known.look_for_ends(Stage::Fetcher, at(58));
-        assert!(known.refused.contains_key("timeout"), "it was met just now");
-        known.look_for_ends(Stage::Keeper, at(61));
-        assert!(!known.refused.contains_key("timeout"));
+        assert!(!calls.is_refused(Stage::Fetcher, "timeout", at(55)));
+        calls.look_for_ends(Stage::Fetcher, at(58));
+        assert!(calls.refused.contains_key("timeout"), "it was met just now");
+        calls.look_for_ends(Stage::Keeper, at(61));
+        assert!(!calls.refused.contains_key("timeout"));
     }
 
     #[test]
     fn a_refusal_that_lasts_is_told_once_a_minute() {
         let start = Instant::now();
-        let mut known = Known::default();
+        let mut calls = Calls::default();
 
-        let told = (0..=180).filter(|&second| {
-            known.is_refused(
+        let logged_at = (0..=180).filter(|&second| {
+            calls.is_refused(
                 Stage::Settler,
                 "lock_timeout",
                 start + Duration::from_secs(second),
             )
         });
 
-        assert_eq!(told.collect::<Vec<_>>(), [0, 60, 120, 180]);
+        assert_eq!(logged_at.collect::<Vec<_>>(), [0, 60, 120, 180]);
     }
 
     #[test]
@@ -304,14 +307,14 @@ mod tests {
         assert!(matches!(
             outage.access(Duration::ZERO),
             Access::Failing {
-                trouble: Trouble::TimedOut,
+                failure_kind: FailureKind::TimedOut,
                 ..
             }
         ));
     }
 
     #[test]
-    fn a_call_that_is_out_for_long_is_trouble_and_one_that_was_never_made_is_unknown() {
+    fn a_call_that_is_out_for_long_is_a_failure_and_one_that_was_never_made_is_unknown() {
         let outage = Outage::default();
         assert_eq!(outage.access(Duration::ZERO), Access::Untried);
         assert!(matches!(outage.access(STUCK_AFTER), Access::Failing { .. }));

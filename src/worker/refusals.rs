@@ -1,8 +1,8 @@
-//! What the log is told about outcomes that the database refuses, by a trigger or a constraint for example.
+//! The log lines about outcomes that the database refuses, by a trigger or a constraint for example.
 //!
-//! A refused outcome is kept and tried again, so somebody has to hear which event it is and what the database has against it: once,
-//! again when that changes, and when it is over. A row that is merely locked is not named here: that ends by itself as a rule, and
-//! the failed calls are in the log anyway.
+//! A refused outcome is kept and tried again. The log names its event and the cause once, again when the cause changes, and when the
+//! refusal is over. An event whose row is merely locked is not named: a lock usually ends by itself, and the failed calls are in the log
+//! anyway.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,17 +13,17 @@ use crate::event::Outcome;
 use crate::store::StoreError;
 use crate::worker::claim::Finished;
 
-/// Events named at a time: a trigger that refuses every row is known from a few of them.
+/// The most events that are named at a time: a few of them are enough to recognize a trigger that refuses every row.
 const NAMED_MAX: usize = 10;
 
-/// Another cause for the same event is told after this time: some messages hold a time or a number that changes with every try.
+/// Another cause for the same event is logged after this time, because some messages hold a time or a number that changes with every try.
 const REPEAT_AFTER: Duration = Duration::from_secs(10);
 
-/// The refused outcomes that the log knows of.
+/// The refused outcomes that were logged.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     named: HashMap<i64, Refusal>,
-    /// The log was told that there are more.
+    /// It was logged that there are more.
     is_cut: bool,
     /// Outcomes that were given up.
     n_given_up: usize,
@@ -33,11 +33,11 @@ pub(super) struct Refusals {
 struct Refusal {
     cause: String,
     since: Instant,
-    told: Instant,
+    logged_at: Instant,
 }
 
 impl Refusals {
-    /// Notes that the database does not take this outcome.
+    /// Notes that the database refuses this outcome.
     pub(super) fn refused(&mut self, finished: &Finished, error: &StoreError) {
         if !(error.is_refusal() || error.is_statement_timeout()) {
             return;
@@ -45,14 +45,16 @@ impl Refusals {
         let (now, cause) = (Instant::now(), error.to_string());
         let n_named = self.named.len();
         match self.named.get_mut(&finished.event_id) {
-            Some(known) if known.cause == cause || now - known.told < REPEAT_AFTER => return,
-            Some(known) => (known.cause, known.told) = (cause, now),
+            Some(earlier) if earlier.cause == cause || now - earlier.logged_at < REPEAT_AFTER => {
+                return;
+            }
+            Some(earlier) => (earlier.cause, earlier.logged_at) = (cause, now),
             None if n_named >= NAMED_MAX => return self.cut(),
             None => {
                 let refusal = Refusal {
                     cause,
                     since: now,
-                    told: now,
+                    logged_at: now,
                 };
                 self.named.insert(finished.event_id, refusal);
             }
@@ -81,14 +83,14 @@ impl Refusals {
         }
     }
 
-    /// Notes that it is known what became of this outcome.
+    /// Notes that this outcome is settled.
     pub(super) fn is_over(&mut self, finished: &Finished) {
         let Some(refusal) = self.named.remove(&finished.event_id) else {
             return;
         };
         self.is_cut &= !self.named.is_empty();
         if finished.outcome == Outcome::Released {
-            // Given up, and told so.
+            // It was given up, and that was logged.
             return;
         }
         info!(

@@ -12,7 +12,7 @@ use crate::logging;
 use crate::report::{Phase, Report};
 use crate::worker::shared::Shared;
 
-/// The supervisor sums reports up; a second is as fresh as anybody scrapes.
+/// The interval of reports. The supervisor adds them up, and metrics are rarely scraped more often than each second.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Reports at once, then each second, when asked for an extra one, and a last time when the channel is disconnected.
@@ -44,15 +44,15 @@ fn report(phase: Phase, shared: &Shared) -> Report {
     Report {
         phase,
         in_flight: in_flight as u64,
-        access: shared.outage.access(shared.pulse.longest_call()),
-        turned_ms: u64::try_from(shared.pulse.longest_call().as_millis()).unwrap_or(u64::MAX),
+        access: shared.outage.access(shared.watchdog.longest_call()),
+        turned_ms: u64::try_from(shared.watchdog.longest_call().as_millis()).unwrap_or(u64::MAX),
         metrics: shared.metrics.snapshot(),
     }
 }
 
 fn write(report: &Report) {
     let mut out = io::stdout().lock();
-    // Nobody reads any more: the end of standard input says so, too.
+    // An error means that the supervisor is gone, which the end of standard input shows, too.
     let _ = out
         .write_all(report.encode().as_bytes())
         .and_then(|()| out.flush());

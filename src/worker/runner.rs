@@ -1,4 +1,4 @@
-//! A runner takes a claim, runs its handler, and sends on what that came to.
+//! A runner takes a claim, runs its handler, and sends the outcome to the settler.
 //!
 //! Whatever a handler does, a value, an error or a panic, becomes an outcome: a runner never dies of its handler. It starts an
 //! event only while the event's lease is surely ours; otherwise it gives the event back unstarted.
@@ -46,7 +46,7 @@ fn next(slot: usize, claims: &Receiver<Claim>, shared: &Shared) -> Option<Claim>
     if let Ok(claim) = claims.try_recv() {
         return Some(claim);
     }
-    // Not overwritten by the next start soon.
+    // No event starts in this slot at once, so its note has to be cleared.
     if let Err(error) = shared.in_hand.clear(slot) {
         debug!("could not clear a slot of the in-hand file: {error}");
     }
@@ -56,7 +56,7 @@ fn next(slot: usize, claims: &Receiver<Claim>, shared: &Shared) -> Option<Claim>
 fn handle(slot: usize, claim: &Claim, shared: &Shared) -> Outcome {
     let (event, token) = (&claim.event, claim.lease.token);
     if let Err(error) = shared.in_hand.start(slot, event.id, token) {
-        // Without the note a crash now would release the event uncharged, which is safe.
+        // Without the note the event is released uncharged if the worker crashes now, which is safe.
         debug!(
             "could not note event {} in the in-hand file: {error}",
             event.id

@@ -1,8 +1,8 @@
 //! The settler gathers outcomes and writes them in batches; the only writer of results.
 //!
-//! An outcome of a handler that has finished is kept until the database says what became of it: written, or fenced off because
-//! the event's lease is gone. A batch whose answer never came is sent again before any later one; what the repetition does not
-//! write is read back, since it may have been written the first time.
+//! The outcome of a handler that has finished is kept until the database has answered whether it was written or fenced off because the
+//! event's lease is gone. A batch without an answer is sent again before any later one. Outcomes that the repetition does not write are read
+//! back, since they may have been written the first time.
 //!
 //! A batch that cannot be written because of one of its rows is narrowed down: parts of it are written as a whole, and small ones
 //! outcome by outcome, with little patience, until only those are left that the database does not take. These are set aside
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::warn;
 
-use crate::event::{Outcome, obituary};
+use crate::event::{Outcome, dead_letter_message};
 use crate::pause::{Waits, pause};
 use crate::store::settle::{SettleBatch, SettleResult, Settlement, Written};
 use crate::store::{Session, StoreError};
@@ -26,19 +26,19 @@ use crate::worker::aside::{Aside, bare};
 use crate::worker::claim::Finished;
 use crate::worker::link::{Link, Patience};
 use crate::worker::pace::{Pace, Round};
-use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
+use crate::worker::stage::Stage;
 
-/// Longest time that an outcome waits for company.
+/// The longest time that an outcome waits for others of the same batch.
 const BATCH_WAIT: Duration = Duration::from_millis(20);
 
-/// While outcomes pour in, the settler looks at this rhythm instead of being woken by each of them.
+/// While many outcomes arrive, the settler looks for them at this interval instead of being woken by each.
 const BATCH_STEP: Duration = Duration::from_millis(1);
 
-/// What is set aside waits at least so many times as long as its last tries took.
+/// Outcomes that are set aside wait at least this many times as long as their last tries took.
 const ASIDE_SHARE: u32 = 4;
 
-/// Rhythm in which a drain tries again what is set aside.
+/// The interval at which a drain tries the outcomes that are set aside.
 const ASIDE_EVERY: Duration = Duration::from_secs(1);
 
 /// Longest time for a part of a batch that has failed; a row that takes more than half of it is slow.
@@ -53,7 +53,7 @@ const PART_MIN: usize = 16;
 /// Outcomes written one by one in a call: each is two subtransactions, and the server keeps 64 of them at hand.
 const EACH_MAX: usize = 30;
 
-/// Longest wait before a write that a conflict undid is repeated; chance decides, so that the two do not meet again.
+/// The longest wait before a write that a conflict undid is repeated. The wait is random, so that the two writes do not meet again.
 const CONFLICT_WAIT: Duration = Duration::from_millis(50);
 
 /// Repetitions of a write that a deadlock or a serialization failure undid.
@@ -88,9 +88,9 @@ pub(super) fn run(finished: Receiver<Finished>, shared: &Shared) {
 struct Settler<'a> {
     link: Link<'a>,
     shared: &'a Shared,
-    /// Outcomes that the database does not take now.
+    /// Outcomes that the database refuses now.
     aside: Aside<'a>,
-    /// None of it is tried before.
+    /// The earliest time at which they are tried.
     aside_from: Instant,
     pace: Pace,
     round: Round,
@@ -105,7 +105,7 @@ impl Settler<'_> {
             };
             let turn = self.aside_from.saturating_duration_since(Instant::now());
             if wait.is_zero() && (turn.is_zero() || finished.is_empty()) {
-                // Also while outcomes pour in, when no wait would ever end without one; but these have most of the time.
+                // Outcomes that are set aside get their turn also while new ones keep arriving. New ones get most of the time.
                 let began = Instant::now();
                 self.retry_aside();
                 self.aside_from = Instant::now() + began.elapsed() * ASIDE_SHARE;
@@ -123,7 +123,7 @@ impl Settler<'_> {
         let deadline = Instant::now() + BATCH_WAIT;
         loop {
             batch.extend(finished.try_iter().take(batch_max - batch.len()));
-            // Nothing else is in flight: waiting longer could bring no company.
+            // No other event is in flight, so no other outcome can arrive.
             let is_alone = self.shared.ledger.in_flight() <= batch.len() + self.aside.len();
             if batch.len() >= batch_max || is_alone || Instant::now() >= deadline {
                 return Some(batch);
@@ -152,7 +152,7 @@ impl Settler<'_> {
         }
     }
 
-    /// Sends a batch until the database says something about it, or until it says that a row is in the way or that it takes too long.
+    /// Sends a batch until the database answers, or until the answer is that a row is refused or that the batch takes too long.
     fn send<T>(
         &mut self,
         batch: &mut [Finished],
@@ -175,7 +175,7 @@ impl Settler<'_> {
                     n_conflicts += 1;
                     pause(CONFLICT_WAIT.mul_f64(fastrand::f64()));
                 }
-                // What a trigger of some rows misses, and what our own schema lacks, look alike here.
+                // The error is the same whether a trigger of some rows misses an object or the outbox schema does.
                 Err(error)
                     if error.is_about_a_row()
                         || error.is_statement_timeout()
@@ -219,7 +219,7 @@ impl Settler<'_> {
         })
     }
 
-    /// Writes what can be written, smaller and smaller parts of it, of a batch that was refused.
+    /// Writes a refused batch in smaller and smaller parts, as far as the database accepts them.
     fn narrow(&mut self, batch: Vec<Finished>) {
         let mut refused = vec![batch];
         while let Some(mut batch) = refused.pop() {
@@ -246,7 +246,7 @@ impl Settler<'_> {
         }
     }
 
-    /// Writes outcome by outcome, and sets aside what the database does not take.
+    /// Writes outcome by outcome, and sets aside those that the database refuses.
     fn each(&mut self, mut rest: Vec<Finished>, limit: Duration) {
         // Leases are locked in this order everywhere.
         rest.sort_by_key(|finished| finished.lease.token);
@@ -268,12 +268,12 @@ impl Settler<'_> {
 
     /// Takes the results of outcomes that were written one by one; returns the outcomes that have none yet.
     fn account_each(&mut self, batch: Vec<Finished>, results: Vec<SettleResult>) -> Vec<Finished> {
-        let mut known = Vec::new();
+        let mut answered = Vec::new();
         let mut refused = HashMap::new();
         let mut untried = HashSet::new();
         for result in results {
             match result {
-                SettleResult::Known(written) => known.push(written),
+                SettleResult::Known(written) => answered.push(written),
                 SettleResult::Refused { event_id, error } => drop(refused.insert(event_id, error)),
                 SettleResult::Untried(event_id) => drop(untried.insert(event_id)),
             }
@@ -292,7 +292,7 @@ impl Settler<'_> {
             }
             self.aside.refused(finished, error);
         }
-        self.account(batch, &known);
+        self.account(batch, &answered);
         rest
     }
 
@@ -307,7 +307,7 @@ impl Settler<'_> {
         self.aside.tell();
     }
 
-    /// Counts what was written, and says what was not.
+    /// Counts the outcomes that were written, and logs those that were not.
     fn account(&mut self, batch: Vec<Finished>, answer: &[Written]) {
         let kept: HashSet<i64> = answer
             .iter()
@@ -324,7 +324,7 @@ impl Settler<'_> {
             .iter()
             .map(|written| (written.event_id, written.written))
             .collect();
-        // A first try whose answer was lost may have written them.
+        // An earlier try without an answer may have written them.
         let doubted: Vec<&Finished> = batch
             .iter()
             .filter(|finished| finished.is_in_doubt)
@@ -357,7 +357,7 @@ impl Settler<'_> {
         self.let_go(&batch);
     }
 
-    /// Which of these events, whose write was never answered, were written all the same.
+    /// Finds out which of these events were written by a call that had no answer.
     fn read_back(&mut self, doubted: &[&Finished]) -> Vec<i64> {
         if doubted.is_empty() {
             return Vec::new();
@@ -377,7 +377,7 @@ impl Settler<'_> {
             .iter()
             .filter(
                 |finished| match (&finished.outcome, states.get(&finished.event_id)) {
-                    // A release writes nothing to the row: a lease that no longer names it says that it was given back.
+                    // A release writes nothing to the row. The event was given back if the lease no longer names it.
                     (Outcome::Released, _) => true,
                     (outcome, Some(state)) => {
                         state.status == outcome.name() && state.attempts == finished.attempt
@@ -397,14 +397,17 @@ impl Settler<'_> {
                 .delivery_latency
                 .observe((finished.age + finished.claimed.elapsed()).as_secs_f64()),
             Outcome::Dead { reason } => {
-                warn!("{}", obituary(finished.event_id, finished.attempt, reason));
+                warn!(
+                    "{}",
+                    dead_letter_message(finished.event_id, finished.attempt, reason)
+                );
             }
             Outcome::Released => self.shared.ledger.gave_back(),
             Outcome::Retry { .. } => {}
         }
     }
 
-    /// The outcomes are known: their leases have fewer events left, or none.
+    /// Takes events whose outcomes are settled from their leases, and ends the leases that have none left.
     fn let_go(&mut self, batch: &[Finished]) {
         for (token, part) in by_token(batch) {
             if part[0].lease.close(part.len()) == 0 {
@@ -414,7 +417,7 @@ impl Settler<'_> {
     }
 }
 
-/// The leases that have nothing left once this batch is written.
+/// The leases that have no events left once this batch is written.
 fn ended_by(batch: &[Finished]) -> Vec<i64> {
     by_token(batch)
         .into_iter()

@@ -17,22 +17,21 @@ use crate::worker::claim::{Claim, Finished};
 use crate::worker::leases::Leases;
 use crate::worker::ledger::{Ledger, Room};
 use crate::worker::outage::Outage;
-use crate::worker::pulse::Pulse;
 use crate::worker::watchdog::Watchdog;
 
-/// Whatever a call of the keeper meets, the next renewal comes in time: to connect and to renew take a third of a lease at most. A network
-/// needs this much, however short a lease is.
+/// The least time limit of a keeper's call, however short a lease is: a network needs this much. Connecting and renewing take a third of a
+/// lease at most otherwise, so that the next renewal is in time even if a call fails.
 const KEEPER_CALL_MIN: Duration = Duration::from_secs(1);
 
 /// The channel ends that the stages are given.
 pub(super) struct Channels {
     /// The fetcher's end of the queue.
     pub(super) claims: Sender<Claim>,
-    /// The runners' end of it.
+    /// The runners' end of the queue.
     pub(super) queue: Receiver<Claim>,
-    /// Where outcomes go.
+    /// The senders' end of the outcomes.
     pub(super) finished: Sender<Finished>,
-    /// The settler's end of that.
+    /// The settler's end of the outcomes.
     pub(super) outcomes: Receiver<Finished>,
     /// Tells the fetcher that there is room again.
     pub(super) room: Room,
@@ -40,36 +39,34 @@ pub(super) struct Channels {
 
 /// What the threads of a worker share.
 pub(super) struct Shared {
-    /// What was configured.
+    /// The configuration.
     pub(super) config: Config,
-    /// Who this worker is.
+    /// The name and id of this worker.
     pub(super) owner: Owner,
     /// Event type → handler.
     pub(super) routes: Routes,
-    /// What it counts.
+    /// The metrics of this worker.
     pub(super) metrics: WorkerMetrics,
-    /// What its runners are handling.
+    /// The in-hand file: the events that the runners are handling.
     pub(super) in_hand: InHandFile,
-    /// Who holds what, and what there is room for.
+    /// How much of each limit is in use.
     pub(super) ledger: Arc<Ledger>,
     /// The leases in hand.
     pub(super) leases: Leases,
-    /// Which handlers do not come back.
+    /// The handlers and the database calls that take too long.
     pub(super) watchdog: Watchdog,
     /// Connections of fetcher, settler and sweeper.
     pub(super) pool: Pool,
-    /// The keeper's own connection: what blocks the others does not hold up a renewal.
+    /// The keeper's own connection, so that a blocked call of another stage does not delay a renewal.
     pub(super) keeper_pool: Pool,
-    /// How long its calls have been out.
-    pub(super) pulse: Pulse,
-    /// What its database calls come to, and what the log has been told of that.
+    /// The results of its database calls, and what was logged about them.
     pub(super) outage: Outage,
-    /// It claims and starts no more.
+    /// The worker drains: it claims and starts no more events.
     pub(super) is_draining: AtomicBool,
-    /// A sweep was broken off since the keeper looked last.
+    /// A sweep has failed since the keeper's last look.
     pub(super) has_sweep_failed: AtomicBool,
-    /// The server may still commit a claim that this worker gave up, or may have. Its in-hand file stays then, so that somebody looks for
-    /// that.
+    /// The server may have committed, or may still commit, a claim that this worker gave up. The in-hand file stays then, so that the
+    /// supervisor looks for the lease.
     pub(super) may_claim_late: AtomicBool,
 }
 
@@ -115,7 +112,6 @@ impl Shared {
             ledger: Arc::new(ledger),
             leases: Leases::new(config.lease),
             watchdog: Watchdog::new(usize::from(config.max_parallel.get())),
-            pulse: Pulse::default(),
             outage: Outage::default(),
             is_draining: AtomicBool::new(false),
             has_sweep_failed: AtomicBool::new(false),
@@ -139,7 +135,7 @@ impl Shared {
     }
 }
 
-/// Bounds the keeper's calls by the lease: a renewal has to come through before that is over.
+/// Bounds the keeper's calls, so that a renewal can succeed before the lease is over.
 fn keeper_timeouts(usual: Timeouts, lease: Duration) -> Timeouts {
     let most = (lease / 6).max(KEEPER_CALL_MIN);
     Timeouts {

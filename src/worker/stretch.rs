@@ -4,27 +4,27 @@
 
 use std::time::Duration;
 
-use crate::worker::ground::{CHEAP, DEAR, Ground};
+use crate::worker::skip::{CHEAP, DEAR, Skip};
 
-/// Entries that a look reads at first: as many as a large claim takes, and some that others hold.
+/// The first number of entries: as many as a large claim takes, and some that other workers have claimed.
 pub(super) const ENTRIES_FIRST: i32 = 1_000;
 
-/// More in one look would keep the other routes waiting: some 50 ms on a slow machine.
+/// The most entries of a look, some 50 ms on a slow machine, since the other routes wait for it.
 pub(super) const ENTRIES_MAX: i32 = 65_536;
 
-/// The event behind what was skipped, and not the finished ones between it and the next.
+/// The fewest entries: the due event behind the skipped ones, without the finished ones between it and the next.
 const ENTRIES_LEAST: i32 = 1;
 
 /// How many entries a look reads.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stretch {
     pub(super) entries: i32,
-    /// More than this has failed lately.
+    /// The most entries; a look over more has failed lately.
     most: i32,
     /// Looks in a row that were not dear.
     n_good: u8,
-    /// What stands in front of the events that it reads.
-    pub(super) ground: Ground,
+    /// How the finished events before the due ones are skipped.
+    pub(super) skip: Skip,
 }
 
 impl Stretch {
@@ -32,13 +32,13 @@ impl Stretch {
         entries: ENTRIES_FIRST,
         most: ENTRIES_MAX,
         n_good: 0,
-        ground: Ground::FIRST,
+        skip: Skip::FIRST,
     };
 
-    /// More is tried again after so many good looks: where it fails each time, that costs one look in nine.
+    /// The number of good looks after which more entries are tried again. If that fails each time, it costs one look in nine.
     const GOOD: u8 = 8;
 
-    /// Notes what a look over it cost and came to.
+    /// Notes the cost and the result of a look.
     pub(super) fn adapt(&mut self, is_end: bool, is_cut: bool, took: Duration) {
         self.n_good = if took > DEAR { 0 } else { self.n_good + 1 };
         if self.n_good >= Stretch::GOOD {

@@ -1,7 +1,7 @@
-//! The sweeper ends leases that their workers let expire: those of a host that is lost, most likely.
+//! The sweeper ends expired leases of other workers, most likely those of a lost host.
 //!
-//! The keeper says which, and goes on renewing: a sweep waits for every row of a lease that somebody else has locked. Nobody can know which
-//! of its events were being handled when its worker vanished, so each is charged an attempt.
+//! The keeper finds the leases and goes on renewing meanwhile, because a sweep waits for every locked row of a lease. It is unknown which
+//! events of the lease were being handled when its worker vanished, so each is charged an attempt.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -10,32 +10,32 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, TryRecvError};
 use log::{debug, info, warn};
 
-use crate::event::{Outcome, obituary};
+use crate::event::{Outcome, dead_letter_message};
 use crate::figure::counted;
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, SettleResult, Settlement, Written};
 use crate::store::{EventBrief, SecondLook, StoreError, Unreadable, look_waits};
 use crate::worker::link::{Link, Patience};
-use crate::worker::pulse::Stage;
 use crate::worker::shared::Shared;
+use crate::worker::stage::Stage;
 
 /// Longest time for all events of a lease in one.
 const LEASE_LIMIT: Duration = Duration::from_secs(4);
 
-/// Longest time for some of them one by one; one that takes more than half of it is left.
+/// The longest time for some of them one by one. An event that takes more than half of it is left for later.
 const PART_LIMIT: Duration = Duration::from_secs(1);
 
 /// Events charged one by one in a call.
 const EACH_MAX: usize = 30;
 
-/// Locked events of a lease that are waited for in one look.
+/// The most locked events of a lease for which one look waits.
 const LOCKED_MAX: usize = 5;
 
 /// When a lease of which something is refused is looked at again.
 const POSTPONED: Duration = Duration::from_mins(1);
 
-/// Leases remembered as told; so many at once have one cause.
-const TOLD_MAX: usize = 1000;
+/// The most leases that are remembered as logged. If there are more at once, they have the same cause.
+const LOGGED_MAX: usize = 1000;
 
 /// Sweeps what the keeper hands over until that has ended.
 pub(super) fn run(expired: Receiver<Vec<Lease>>, shared: &Shared) {
@@ -43,11 +43,11 @@ pub(super) fn run(expired: Receiver<Vec<Lease>>, shared: &Shared) {
         shared,
         link: Link::new(shared, Stage::Sweeper, &shared.pool),
         expired,
-        told: HashSet::new(),
+        logged: HashSet::new(),
     };
     while let Ok(leases) = sweeper.expired.recv() {
         if sweeper.sweep(leases).is_err() {
-            // The link has told the log. Others may have been cut off, too: what was seen expired before does not count.
+            // The link has logged the error. Other workers may have been cut off, too, so leases that were seen expired before do not count.
             shared.has_sweep_failed.store(true, Ordering::Relaxed);
         }
     }
@@ -57,11 +57,11 @@ struct Sweeper<'a> {
     shared: &'a Shared,
     link: Link<'a>,
     expired: Receiver<Vec<Lease>>,
-    /// Leases of which the log knows that they cannot be swept.
-    told: HashSet<i64>,
+    /// Leases for which it was logged that they cannot be swept.
+    logged: HashSet<i64>,
 }
 
-/// What an event of an expired lease is charged.
+/// The charge for an event of an expired lease.
 struct Charge {
     route: Option<usize>,
     attempt: u32,
@@ -77,7 +77,7 @@ impl Sweeper<'_> {
             if lease.is_of_unreadable() {
                 match self.look_again() {
                     Err(error) if error.is_connection_lost() => return Err(error),
-                    // The link has told the log; the leases of other workers go on.
+                    // The link has logged the error. The leases of other workers are swept next.
                     Ok(()) | Err(_) => continue,
                 }
             }
@@ -94,26 +94,26 @@ impl Sweeper<'_> {
                 }
                 Ok(()) => {}
                 Err(error) if error.is_connection_lost() => return Err(error),
-                // Somebody else holds one of its rows; that holds up no other lease, and the link has told the log.
+                // Another session has locked one of the rows. That delays no other lease, and the link has logged the error.
                 Err(_) => self.end_what_can_be(&lease, &charges)?,
             }
         }
         Ok(())
     }
 
-    /// Says whether a lease is this worker's own and in no hand: its claim was committed long after its answer was lost, and none of its
-    /// events ran.
+    /// Says whether a lease is an orphaned one of this worker: its claim was committed long after its answer was lost, and none of its events
+    /// has run.
     fn is_forgotten(&self, lease: &Lease) -> bool {
         lease.worker == self.shared.owner.worker
             && !self.shared.leases.tokens().contains(&lease.token)
     }
 
-    /// Says whether the worker drains: what is left is swept by another one.
+    /// Says whether the worker drains: another worker sweeps the remaining leases.
     fn is_stopped(&self) -> bool {
         self.expired.try_recv() == Err(TryRecvError::Disconnected)
     }
 
-    /// Looks again at events that could not be read, and tells the log what became of them.
+    /// Looks again at events that could not be read, and logs the result.
     fn look_again(&mut self) -> Result<(), StoreError> {
         let waits = look_waits(&self.shared.config.retry);
         for look in self.link.call(|session| session.look_again(&waits))? {
@@ -151,8 +151,8 @@ impl Sweeper<'_> {
         Ok(())
     }
 
-    /// Charges the events of a lease one by one, with little patience. What cannot be written stays named: what is locked for the next
-    /// look, and what is refused for a later one, so that no keeper tries it all the time.
+    /// Charges the events of a lease one by one, with short time limits. The lease goes on naming the events that cannot be written. Locked
+    /// ones are tried at the next look, refused ones at a later look, so that no keeper tries them all the time.
     fn end_what_can_be(&mut self, lease: &Lease, charges: &[Charge]) -> Result<(), StoreError> {
         let mut rest: Vec<&Charge> = charges.iter().collect();
         let (mut n_locked, mut in_the_way) = (0, None);
@@ -164,14 +164,14 @@ impl Sweeper<'_> {
                 Err(_) => break,
                 Ok(results) => results,
             };
-            let mut known = Vec::new();
+            let mut answered = Vec::new();
             for result in results {
                 match result {
                     SettleResult::Known(written) if written.kept => {
                         let error = StoreError::kept("charge an attempt");
                         in_the_way = Some((written.event_id, error));
                     }
-                    SettleResult::Known(written) => known.push(written),
+                    SettleResult::Known(written) => answered.push(written),
                     SettleResult::Refused { event_id, error } => {
                         self.shared.metrics.db_error(error.reason());
                         if error.is_lock_timeout() {
@@ -186,7 +186,7 @@ impl Sweeper<'_> {
                     }
                 }
             }
-            self.count(&part, &known);
+            self.count(&part, &answered);
         }
         match in_the_way {
             Some((event_id, error)) => self.postpone(lease, event_id, &error),
@@ -194,17 +194,17 @@ impl Sweeper<'_> {
         }
     }
 
-    /// Lets a lease whose events cannot all be charged be looked at later, and says so once.
+    /// Postpones the next look at a lease whose events cannot all be charged, and logs that once.
     fn postpone(
         &mut self,
         lease: &Lease,
         event: i64,
         error: &StoreError,
     ) -> Result<(), StoreError> {
-        if self.told.len() >= TOLD_MAX {
-            self.told.clear();
+        if self.logged.len() >= LOGGED_MAX {
+            self.logged.clear();
         }
-        if self.told.insert(lease.token) {
+        if self.logged.insert(lease.token) {
             warn!(
                 "event {event} of the expired lease of worker {}: {error}; it is tried again each {} s",
                 lease.worker,
@@ -215,7 +215,7 @@ impl Sweeper<'_> {
             .call(|session| session.postpone_lease(lease, POSTPONED))
     }
 
-    /// Writes charges and counts those that stand now.
+    /// Writes charges and counts those that were written.
     fn charge(
         &mut self,
         patience: Patience,
@@ -255,7 +255,7 @@ impl Sweeper<'_> {
         })
     }
 
-    /// Counts the charges that stand now.
+    /// Counts the charges that were written.
     fn count(&self, charges: &[&Charge], written: &[Written]) {
         let stands: HashSet<i64> = written
             .iter()
@@ -273,7 +273,10 @@ impl Sweeper<'_> {
             let outcome = &settlement.outcome;
             self.shared.metrics.settled(*route, outcome, *attempt);
             if let Outcome::Dead { reason } = outcome {
-                warn!("{}", obituary(settlement.event_id, *attempt, reason));
+                warn!(
+                    "{}",
+                    dead_letter_message(settlement.event_id, *attempt, reason)
+                );
             }
         }
     }

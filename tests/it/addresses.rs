@@ -160,13 +160,13 @@ fn a_first_address_that_is_silent_costs_its_share_once() {
     assert!(since.elapsed() < timeouts.connect);
     first.now().unwrap();
 
-    // Nothing is left to knock at there, so a connect that begins with it would have to wait.
+    // No ping is answered at this address, so a connect that began with it would have to wait.
     silent.set_nonblocking(true).unwrap();
-    let n_knocks = std::iter::from_fn(|| silent.accept().ok()).count();
+    let n_pings = std::iter::from_fn(|| silent.accept().ok()).count();
     let mut second = connect_by(names, &dsn, &timeouts, "test").unwrap();
     second.now().unwrap();
     assert_eq!(std::iter::from_fn(|| silent.accept().ok()).count(), 0);
-    assert_eq!(n_knocks, 1);
+    assert_eq!(n_pings, 1);
 }
 
 /// Goal: the same for the first host of a list, and a worker knows from its supervisor which one is the good one.
@@ -193,8 +193,8 @@ fn a_first_host_that_is_silent_costs_its_time_once_in_the_whole_fleet() {
     }
 
     silent.set_nonblocking(true).unwrap();
-    let knocks = std::iter::from_fn(|| silent.accept().ok());
-    assert_eq!(knocks.count(), 1);
+    let pings = std::iter::from_fn(|| silent.accept().ok());
+    assert_eq!(pings.count(), 1);
 }
 
 /// Goal: libpq gives up at the first server that refuses the login; here the next one is asked.

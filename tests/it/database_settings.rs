@@ -307,7 +307,7 @@ fn named<T, E: ToString>(what: &str, result: Result<T, E>) -> Result<T, String> 
 }
 
 fn deliver(told: &mut Told, session: &mut Session) -> Result<(), String> {
-    told.of("lack", session.lack())?;
+    told.of("lack", session.missing_prerequisite())?;
     told.of("rehearse", session.rehearse())?;
     told.of("check", schema::check(session))?;
     // It binds the session to the schema; the others do without.
@@ -395,19 +395,19 @@ fn look(told: &mut Told, session: &mut Session) -> Result<(), String> {
         told.0.push(format!("{found:?}"));
     }
     session
-        .set_up_surveys()
+        .set_up_statistics()
         .map_err(|error| error.to_string())?;
     let backlog = session
-        .survey_backlog(&Position::FRONT, 100)
+        .count_backlog(&Position::FRONT, 100)
         .map_err(|error| error.to_string())?;
     told.0
         .push(format!("{} {:?}", backlog.n_events, backlog.first));
     let not_due = session
-        .survey_not_due(100)
+        .count_not_due(100)
         .map_err(|error| error.to_string())?;
     told.0
         .push(format!("{} {}", not_due.n_events, not_due.is_capped));
-    told.of("dead", session.survey_dead(100))?;
+    told.of("dead", session.count_dead_by_type(100))?;
     Ok(())
 }
 

@@ -50,7 +50,11 @@ fn check_a_fleet_delivers_once(rows: u32, route: &str, history: impl Fn() -> His
 
     for daemon in &mut daemons {
         assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
-        assert!(daemon.leftovers().is_empty(), "{:?}", daemon.leftovers());
+        assert!(
+            daemon.remaining_files().is_empty(),
+            "{:?}",
+            daemon.remaining_files()
+        );
         assert!(daemon.processes().is_empty());
     }
     history().assert_complete(ids, 0);

@@ -1,4 +1,4 @@
-//! Leases: renewing, listing, releasing strays, and that ids counted anew meet no old lease.
+//! Leases: renewing, listing, releasing orphaned leases, and that ids counted anew meet no old lease.
 
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ fn expired_leases_come_oldest_first_and_limited() {
 }
 
 #[test]
-fn stray_leases_are_those_of_this_worker_that_are_not_in_hand() {
+fn orphaned_leases_are_those_of_this_worker_that_are_not_in_hand() {
     let db = TestDb::with_events(4);
     let (mut one, mut two) = (session(&db), session(&db));
     let in_hand = claim(&mut one, "a", 1).token;
@@ -110,8 +110,8 @@ fn stray_leases_are_those_of_this_worker_that_are_not_in_hand() {
     claim(&mut one, "b", 1);
     assert_eq!(claim_all(&mut two, "c"), [0i64; 0]);
 
-    let released = one.release_strays("a", &[in_hand]).unwrap();
-    let again = one.release_strays("a", &[in_hand]).unwrap();
+    let released = one.release_orphans("a", &[in_hand]).unwrap();
+    let again = one.release_orphans("a", &[in_hand]).unwrap();
 
     assert_eq!((released, again), (2, 0));
     let claimed = claim(&mut two, "c", 10);
@@ -122,7 +122,7 @@ fn stray_leases_are_those_of_this_worker_that_are_not_in_hand() {
 /// Goal: a claim that commits after the worker has given it up is found all the same. Method: the claim runs in a transaction of another
 /// connection, begun before and committed after the worker's session has looked at the leases.
 #[test]
-fn a_claim_that_commits_late_is_found_as_a_stray() {
+fn a_claim_that_commits_late_is_found_as_an_orphan() {
     let db = TestDb::with_events(1);
     let mut session = session(&db);
     let mut client = db.client();
@@ -132,17 +132,17 @@ fn a_claim_that_commits_late_is_found_as_a_stray() {
         &[],
     )
     .unwrap();
-    assert_eq!(session.release_strays("a", &[]).unwrap(), 0);
+    assert_eq!(session.release_orphans("a", &[]).unwrap(), 0);
     // Others go on meanwhile, so that the late token is far below the newest one.
     for n in 0..3 {
         db.insert_events("order.created", 1);
         claim(&mut session, &format!("other {n}"), 1);
     }
-    assert_eq!(session.release_strays("a", &[]).unwrap(), 0);
+    assert_eq!(session.release_orphans("a", &[]).unwrap(), 0);
 
     late.commit().unwrap();
 
-    assert_eq!(session.release_strays("a", &[]).unwrap(), 1);
+    assert_eq!(session.release_orphans("a", &[]).unwrap(), 1);
     assert_eq!(claim_all(&mut session, "a"), [1]);
 }
 

@@ -72,7 +72,7 @@ mod http_api;
 mod in_hand;
 /// The support's own laws: a checker that cannot fail proves nothing.
 mod kit;
-/// Renewing, listing, strays, TRUNCATE.
+/// Renewing, listing, orphaned leases, TRUNCATE.
 mod lease;
 /// The library's way: a program with its own handler is the whole daemon.
 mod library;
@@ -118,14 +118,14 @@ mod settle;
 mod signals;
 /// Finished events in front of the next due one, in steps.
 mod skip;
+/// What counts as backlog, what counting costs, and that it delays no other work.
+mod statistics;
 /// What /api/status tells after known work, and while nothing can be done.
 mod status;
 /// The command `status`: what a daemon tells, what the database tells where none answers.
 mod status_cli;
 /// Workers that die, are killed, or never get on; what a supervisor leaves to the next one.
 mod supervisor;
-/// What counts as backlog, what counting costs, and that it is in nobody's way.
-mod survey;
 /// Tables that are not quite as we would have made them.
 mod unfit;
 /// Events that cannot be read: passed over, named, looked at again.

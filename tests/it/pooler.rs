@@ -9,7 +9,7 @@ use crate::support::{
     Cli, Daemon, PgBouncer, Receiver, Recorder, TestDb, wait_until, wait_until_within,
 };
 
-/// The longest time between two surveys, and some more.
+/// The longest time between two collections of statistics, and some more.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// Connections that the pooler lends.
@@ -43,11 +43,11 @@ fn nothing_of_ours_stays_on_a_connection_that_others_use() {
     wait_until("it is dead again", || failing.history().count(dead[0]) == 2);
     let status = Cli::new(["status", "--dsn", &bouncer.dsn(&db)]).run();
     assert!(status.stdout.contains("dead"), "{}", status.stdout);
-    // On a busy machine surveys are rare.
+    // On a busy machine collections are rare.
     wait_until_within(LIMIT, "the table was counted", || {
         daemon.metric("dispatchbox_dead_events", &[]) == Some(3.0)
     });
-    // Twice as long as the keeper waits between two renewals, and the surveyor between two surveys.
+    // Twice as long as the keeper waits between two renewals, and the statistics collector between two collections.
     assert_same(&before, &settings_of_all(&bouncer, &db));
     assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
     assert_same(&before, &settings_of_all(&bouncer, &db));

@@ -39,7 +39,7 @@ enum Step {
     },
     /// A person makes what is dead pending again.
     Requeue,
-    ReleaseStrays {
+    ReleaseOrphans {
         session: usize,
         keep: usize,
     },
@@ -76,7 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(session, lease, outcomes, twice)| Step::Settle { session, lease, outcomes, twice }),
         1 => (0..8usize).prop_map(|lease| Step::Sweep { lease }),
         1 => Just(Step::Requeue),
-        1 => (session.clone(), 0..8usize).prop_map(|(session, keep)| Step::ReleaseStrays { session, keep }),
+        1 => (session.clone(), 0..8usize).prop_map(|(session, keep)| Step::ReleaseOrphans { session, keep }),
         1 => session.prop_map(|session| Step::Reconnect { session }),
     ]
 }
@@ -157,11 +157,11 @@ impl World<'_> {
                 self.client.batch_execute(requeue).unwrap();
                 self.model.requeue();
             }
-            Step::ReleaseStrays { session, keep } => {
+            Step::ReleaseOrphans { session, keep } => {
                 let mine = self.model.tokens_of(*session);
                 let in_hand: Vec<i64> = mine.get(*keep).copied().into_iter().collect();
                 let released = self.sessions[*session]
-                    .release_strays(WORKERS[*session], &in_hand)
+                    .release_orphans(WORKERS[*session], &in_hand)
                     .unwrap();
                 prop_assert_eq!(released, (mine.len() - in_hand.len()) as u64);
                 self.model

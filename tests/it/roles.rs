@@ -278,7 +278,7 @@ fn each_role_may_do_no_more_than_its_work() {
 fn each_privilege_is_needed_and_the_look_before_the_start_names_it() {
     let roles = Roles::new();
     roles.produce("order.created", 200);
-    assert_eq!(roles.session("a_daemon").lack(), Ok(None));
+    assert_eq!(roles.session("a_daemon").missing_prerequisite(), Ok(None));
     work(&mut roles.session("a_daemon")).unwrap();
 
     for (privilege, named) in NEEDED {
@@ -286,8 +286,8 @@ fn each_privilege_is_needed_and_the_look_before_the_start_names_it() {
             .db
             .execute(&format!("revoke {privilege} from dispatchbox_daemon"));
 
-        let lack = roles.session("a_daemon").lack().unwrap();
-        let told = lack.map(|lack| lack.to_string());
+        let missing = roles.session("a_daemon").missing_prerequisite().unwrap();
+        let told = missing.map(|missing| missing.to_string());
         let expected = format!(
             "grant what `sql/roles.sql` grants to dispatchbox_daemon: the role a_daemon lacks {named}"
         );
@@ -329,7 +329,7 @@ fn work(session: &mut Session) -> Result<(), StoreError> {
     settle(&ids[2..3], &dead(), &[])?;
     settle(&ids[3..5], &Outcome::Released, &[])?;
     session.read_back(&ids)?;
-    session.release_strays(worker, &[]).map(drop)
+    session.release_orphans(worker, &[]).map(drop)
 }
 
 /// Goal: a person's orders go through under the daemon's role; whoever wants no discards takes two privileges away, and nothing else
@@ -349,7 +349,7 @@ fn dead_events_are_requeued_and_discarded_under_the_daemons_role() {
             .execute(&format!("revoke {privilege} from dispatchbox_daemon"));
         let refused = session.discard(&[3]).unwrap_err();
         assert!(refused.is_permission_denied(), "{privilege}: {refused}");
-        assert_eq!(session.lack(), Ok(None));
+        assert_eq!(session.missing_prerequisite(), Ok(None));
         roles
             .db
             .execute(&format!("grant {privilege} to dispatchbox_daemon"));
@@ -489,7 +489,7 @@ fn the_file_of_the_roles_stops_at_what_is_wrong_and_names_it() {
     db.execute("create role a_daemon login in role dispatchbox_daemon");
     let dsn = db.dsn().replace("user=postgres", "user=a_daemon");
     let mut session = connect(&Dsn::parse(&dsn).unwrap(), &TIMEOUTS, "test").unwrap();
-    assert_eq!(session.lack(), Ok(None));
+    assert_eq!(session.missing_prerequisite(), Ok(None));
 }
 
 /// Goal: row-level security that hides rows is told before the start, by `migrate --check` and while the daemon runs, with a remedy that works;
@@ -501,9 +501,9 @@ fn row_level_security_that_hides_rows_is_named_with_its_remedy() {
     let hidden = || {
         roles
             .session("a_daemon")
-            .lack()
+            .missing_prerequisite()
             .unwrap()
-            .map(|lack| lack.to_string())
+            .map(|missing| missing.to_string())
     };
     let remedy = |table: &str| {
         format!(
@@ -512,7 +512,7 @@ fn row_level_security_that_hides_rows_is_named_with_its_remedy() {
     };
     db.execute("alter table outbox_event enable row level security");
     assert_eq!(hidden(), Some(remedy("outbox_event")));
-    assert_eq!(session_of_owner(db).lack(), Ok(None));
+    assert_eq!(session_of_owner(db).missing_prerequisite(), Ok(None));
 
     let checked = Cli::new(["migrate", "--check", "--dsn", &roles.dsn("a_daemon")]).run();
     assert_eq!(checked.status, 78);

@@ -53,7 +53,7 @@ fn a_drain_finishes_what_runs_and_gives_back_what_does_not() {
     );
     assert_eq!(db.leases(), 0);
     assert_eq!(recorder.history().len(), 4);
-    assert!(daemon.leftovers().is_empty());
+    assert!(daemon.remaining_files().is_empty());
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn a_daemon_tells_its_work_its_workers_and_its_dead_events() {
     let db = TestDb::new();
     db.insert_events("order.created", 30);
     db.insert_events("mail.sent", 3);
-    // Dead before the daemon's first survey of the table.
+    // Dead before the daemon's first statistics of the table.
     db.execute("UPDATE outbox_event SET status = 'dead' WHERE event_type = 'mail.sent'");
     let daemon = Daemon::new(&db)
         .route("order.*=log")

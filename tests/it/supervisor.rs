@@ -149,7 +149,7 @@ fn workers_drain_and_go_when_their_supervisor_is_killed_and_the_next_one_goes_on
     );
     // Only a supervisor removes the directory; the files in it are the workers' own.
     let files: Vec<_> = first
-        .leftovers()
+        .remaining_files()
         .iter()
         .flat_map(|path| std::fs::read_dir(path).unwrap())
         .collect();

@@ -64,11 +64,11 @@ fn neighbours_of_a_row_that_cannot_be_read_are_delivered_and_it_ends_dead() {
     let exported = Cli::new(["dead-events", "export", "--dsn", &db.dsn()]).run();
     assert_eq!(exported.stdout.matches("dispatchbox_unreadable").count(), 2);
 
-    // An event type that cannot be read keeps neither the survey nor `explain` from telling the rest.
+    // An event type that cannot be read keeps neither the statistics nor `explain` from telling the rest.
     db.execute(&format!(
         "update outbox_event set event_type = {BAD} where id = 9"
     ));
-    let dead = session(&db).survey_dead(100).unwrap();
+    let dead = session(&db).count_dead_by_type(100).unwrap();
     assert_eq!(dead.counts, [(String::new(), 2)]);
     let explained = Cli::new(["explain", "9", "--dsn", &db.dsn()]).run();
     assert!(

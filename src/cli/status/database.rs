@@ -43,12 +43,12 @@ impl TableClient {
     fn try_ask(&mut self) -> Result<Value, StoreError> {
         if self.session.is_none() {
             let mut session = self.target.connect("status")?;
-            session.set_up_surveys()?;
+            session.set_up_statistics()?;
             self.session = Some(session);
         }
         let session = self.session.as_mut().expect("it was just connected");
-        let backlog = session.survey_backlog(&Position::FRONT, COUNT_MAX)?;
-        let dead = session.survey_dead(COUNT_MAX)?;
+        let backlog = session.count_backlog(&Position::FRONT, COUNT_MAX)?;
+        let dead = session.count_dead_by_type(COUNT_MAX)?;
         let workers: Vec<Value> = session
             .lease_holders()?
             .into_iter()

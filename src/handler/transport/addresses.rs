@@ -59,11 +59,11 @@ impl Addresses {
                         self.answered(address);
                         return Ok(stream);
                     }
-                    Err(err) if err.kind() == io::ErrorKind::TimedOut => {
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                         self.swallowed(address);
                         silent.push(address);
                     }
-                    Err(err) => refusal = Error::Io(err),
+                    Err(error) => refusal = Error::Io(error),
                 }
             }
             if silent.is_empty() {
@@ -74,8 +74,8 @@ impl Addresses {
         }
     }
 
-    /// The addresses with the avoided ones behind the others. Who finds that one's time is over
-    /// tries it, for all.
+    /// The addresses with the avoided ones behind the others. The first call after the time of an avoided
+    /// address puts it in its place again, and the calls after that go on avoiding it until it has answered.
     fn in_order(&self, addresses: &[SocketAddr], now: Instant) -> Vec<SocketAddr> {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         avoided.retain(|address, _| addresses.contains(address));

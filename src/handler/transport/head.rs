@@ -140,7 +140,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, BadHead> {
         problem,
         quote: quote(bytes),
     };
-    let (status, is_http10, n_lines) = result.map_err(|err| invalid(err.to_string()))?;
+    let (status, is_http10, n_lines) = result.map_err(|error| invalid(error.to_string()))?;
     match status {
         0..100 => Err(invalid(format!("there is no status {status:03}"))),
         101 | 200.. => Ok(Some(Head::of(status, is_http10, &lines[..n_lines]))),

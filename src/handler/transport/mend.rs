@@ -1,4 +1,4 @@
-//! What receivers do, made good: the transport under the HTTP client.
+//! The transport under the HTTP client, which makes up for the peculiarities of receivers.
 //!
 //! The client sends a request to its end before it looks for an answer, and what it understands of
 //! an answer is narrower than what receivers send. Between it and the wire, this transport
@@ -44,18 +44,18 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 #[error("the receiver closed a connection in the moment of its next use")]
 pub struct Stale;
 
-/// What all connections to a receiver know about it.
+/// The habits of a receiver, shared by all connections to it.
 #[derive(Debug, Default)]
 pub(super) struct Habits {
-    /// A body came behind an answer that has none, later than the answer, and so stood before the
-    /// next one.
-    sends_strays: AtomicBool,
+    /// The receiver has sent a body after an answer that has none, so late that it came before the
+    /// next answer.
+    sends_late_bodies: AtomicBool,
 }
 
 /// Where a connection is in the exchange of one request and its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nothing of a request has come.
+    /// No part of a request has come from the client.
     Idle,
     /// A request is being sent, and an answer looked for.
     Asking,
@@ -70,11 +70,11 @@ pub struct Mend {
     /// When the connection is too old for another request.
     ends_at: Instant,
     buffers: LazyBuffers,
-    /// Taken from the client and not sent yet.
+    /// Bytes that were taken from the client and are not sent yet.
     outgoing: Vec<u8>,
-    /// Read and not passed on yet.
+    /// Bytes that were read and are not passed on yet.
     incoming: Vec<u8>,
-    /// How much of it has been searched for the end of a head.
+    /// How much of `incoming` was searched for the end of a head.
     n_searched: usize,
     phase: Phase,
     n_requests: u64,
@@ -85,7 +85,7 @@ pub struct Mend {
     was_bodiless: bool,
 }
 
-/// What has come of one request.
+/// The progress of one request.
 #[derive(Debug, Default)]
 struct Exchange {
     /// Part of the request's body has been sent.
@@ -164,13 +164,13 @@ impl Mend {
                         self.read_what_is_there(deadline)?;
                     }
                 }
-                Err(err) => {
-                    self.exchange.failure = Some(err);
+                Err(error) => {
+                    self.exchange.failure = Some(error);
                     self.is_unfit = true;
                 }
             }
         }
-        // A request that was not sent to its end leaves nothing that another could follow.
+        // No other request can follow one that was not sent to its end.
         self.is_unfit |= self.exchange.is_decided();
         self.outgoing.clear();
         self.exchange.has_sent = true;
@@ -180,7 +180,7 @@ impl Mend {
     /// Reads without waiting, until it is clear that the rest of the request is not wanted.
     fn read_what_is_there(&mut self, deadline: Deadline) -> Result<(), Error> {
         while !self.exchange.is_decided() && !self.exchange.is_ended {
-            // What never ends needs no wait.
+            // A receiver that never stops sending needs no wait, so the deadline is checked here.
             deadline.left()?;
             let result = self.read_more();
             if would_block(&result) {
@@ -190,14 +190,14 @@ impl Mend {
                 Ok(0) => self.exchange.is_ended = true,
                 Ok(_) if self.exchange.head.is_some() => self.limit_body(),
                 Ok(_) => self.look_for_head()?,
-                Err(err) => self.exchange.failure = Some(err),
+                Err(error) => self.exchange.failure = Some(error),
             }
         }
         Ok(())
     }
 
-    /// Throws away what is more of a body than anything quotes: its receiver writes while it reads,
-    /// and would wait for us as we for it.
+    /// Throws away the part of a body that is too long to be quoted. A receiver that writes while it
+    /// reads would wait for this end to read, as this end waits for it.
     fn limit_body(&mut self) {
         if self.incoming.len() > BODY_BYTES_MAX {
             self.incoming.truncate(BODY_BYTES_MAX);
@@ -229,8 +229,8 @@ impl Mend {
                 }
                 Ok(Some(Found::Final(length, head))) => {
                     self.consume(length);
-                    // An idle connection's time was over, says the receiver: this request only met
-                    // its word.
+                    // The receiver says that the connection was idle for too long: the answer is
+                    // not about this request.
                     let is_late = head.status == REQUEST_TIMEOUT && !head.is_reusable;
                     if is_late && is_first && self.is_reused() {
                         return Err(stale());
@@ -242,10 +242,10 @@ impl Mend {
                     return Ok(());
                 }
                 Err(BadHead::NoHttp(_)) if is_first && self.is_reused() && self.was_bodiless => {
-                    self.habits.sends_strays.store(true, Ordering::Relaxed);
+                    self.habits.sends_late_bodies.store(true, Ordering::Relaxed);
                     return Err(stale());
                 }
-                Err(err) => return Err(Error::Other(Box::new(err))),
+                Err(error) => return Err(Error::Other(Box::new(error))),
             }
         }
     }
@@ -264,7 +264,7 @@ impl Mend {
             if self.exchange.is_ended {
                 return Err(self.broke_off(None));
             }
-            // What never ends needs no wait.
+            // A receiver that never stops sending needs no wait, so the deadline is checked here.
             deadline.left()?;
             match self.read_more() {
                 Ok(0) => self.exchange.is_ended = true,
@@ -272,19 +272,19 @@ impl Mend {
                 result if would_block(&result) => {
                     self.wire.wait(Wanted::Input, deadline)?;
                 }
-                Err(err) => return Err(self.broke_off(Some(err))),
+                Err(error) => return Err(self.broke_off(Some(error))),
             }
         }
     }
 
-    /// Says what it means that the connection ended before the answer's head did.
-    fn broke_off(&mut self, err: Option<io::Error>) -> Error {
+    /// The error for a connection that ended before the answer's head was complete.
+    fn broke_off(&mut self, error: Option<io::Error>) -> Error {
         let has_bytes = self.exchange.has_answer || !self.incoming.is_empty();
         if self.is_reused() && !has_bytes {
             return stale();
         }
-        if let Some(err) = self.exchange.failure.take().or(err) {
-            return Error::Io(err);
+        if let Some(error) = self.exchange.failure.take().or(error) {
+            return Error::Io(error);
         }
         Error::Io(io::Error::new(
             io::ErrorKind::UnexpectedEof,
@@ -372,7 +372,8 @@ impl Transport for Mend {
     }
 
     fn is_open(&mut self) -> bool {
-        let is_trusted = !(self.was_bodiless && self.habits.sends_strays.load(Ordering::Relaxed));
+        let is_trusted =
+            !(self.was_bodiless && self.habits.sends_late_bodies.load(Ordering::Relaxed));
         self.phase == Phase::Answered
             && !self.is_unfit
             && !self.exchange.is_ended

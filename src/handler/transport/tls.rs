@@ -36,7 +36,7 @@ impl Encrypted {
             ))
         })?;
         let tls = ClientConnection::new(Arc::clone(trust.config()), name)
-            .map_err(|err| invalid(trust.in_words(&err)))?;
+            .map_err(|error| invalid(trust.in_words(&error)))?;
         let mut connection = Encrypted {
             tls,
             socket,
@@ -94,23 +94,23 @@ impl Encrypted {
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.tls.reader().read(buffer) {
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-                Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 result => return result,
             }
             self.receive()?;
         }
     }
 
-    /// Takes what the socket has; 0 is its end.
+    /// Reads the bytes that the socket has; 0 is its end.
     fn receive(&mut self) -> io::Result<usize> {
         let n = self.tls.read_tls(&mut self.socket)?;
-        if let Err(err) = self.tls.process_new_packets() {
-            // The alert says to the receiver what is wrong; whether it arrives matters little.
+        if let Err(error) = self.tls.process_new_packets() {
+            // The alert tells the receiver what is wrong. It does not matter whether it arrives.
             let _ = self.flush();
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                self.trust.in_words(&err),
+                self.trust.in_words(&error),
             ));
         }
         Ok(n)

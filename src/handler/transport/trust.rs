@@ -1,6 +1,6 @@
-//! Which certificates of receivers are accepted, and what is wrong with one that is not.
+//! Decides which certificates of receivers are accepted, and says what is wrong with a refused one.
 //!
-//! Trusted is what the host trusts: the files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, else
+//! The trusted certificates are those that the host trusts: the files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, else
 //! the system's, else, in a bare container, the Mozilla list that the program carries. A receiver's
 //! own certificate that stands in one of these files is accepted as curl does, also one that
 //! `openssl req -x509` made and that calls itself an authority; rustls refuses such a one by
@@ -31,8 +31,8 @@ impl Trust {
     /// Reads the certificates that the host trusts.
     pub(in crate::handler) fn load() -> Result<Trust, String> {
         let loaded = rustls_native_certs::load_native_certs();
-        for err in &loaded.errors {
-            ::log::warn!("could not read a trusted certificate: {err}");
+        for error in &loaded.errors {
+            ::log::warn!("could not read a trusted certificate: {error}");
         }
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(loaded.certs.iter().cloned());
@@ -41,19 +41,19 @@ impl Trust {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
             "the Mozilla list, since this host has no certificates".clone_into(&mut source);
         }
-        let unusable = |err: &dyn fmt::Display| format!("TLS cannot be used: {err}");
+        let unusable = |error: &dyn fmt::Display| format!("TLS cannot be used: {error}");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let usual =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
                 .build()
-                .map_err(|err| unusable(&err))?;
+                .map_err(|error| unusable(&error))?;
         let verifier = Verifier {
             usual,
             trusted: loaded.certs,
         };
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|err| unusable(&err))?
+            .map_err(|error| unusable(&error))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
@@ -67,28 +67,28 @@ impl Trust {
         &self.config
     }
 
-    /// Says what is wrong, and which file, name or key would mend it.
-    pub(super) fn in_words(&self, err: &Error) -> String {
-        if let Error::InvalidCertificate(err) = err {
-            self.certificate_in_words(err)
-        } else if let Error::InvalidMessage(_) = err {
-            format!("the receiver does not speak TLS on this port ({err})")
-        } else if let Error::AlertReceived(AlertDescription::CertificateRequired) = err {
+    /// Says what is wrong, and which file, name or key would set it right.
+    pub(super) fn in_words(&self, error: &Error) -> String {
+        if let Error::InvalidCertificate(error) = error {
+            self.certificate_in_words(error)
+        } else if let Error::InvalidMessage(_) = error {
+            format!("the receiver does not speak TLS on this port ({error})")
+        } else if let Error::AlertReceived(AlertDescription::CertificateRequired) = error {
             "the receiver wants a client certificate, which http routes do not have".to_owned()
         } else {
-            err.to_string()
+            error.to_string()
         }
     }
 
-    fn certificate_in_words(&self, err: &CertificateError) -> String {
+    fn certificate_in_words(&self, error: &CertificateError) -> String {
         let source = &self.source;
-        if let CertificateError::UnknownIssuer = err {
+        if let CertificateError::UnknownIssuer = error {
             format!(
                 "the receiver's certificate is signed by no authority that is trusted here (trusted: {source}); \
                  name a file with the authority's certificate, or the receiver's own, in SSL_CERT_FILE, or let the receiver \
                  send its intermediate certificates along"
             )
-        } else if let CertificateError::BadSignature = err {
+        } else if let CertificateError::BadSignature = error {
             format!(
                 "the receiver's certificate is not signed by the trusted authority whose name it bears (trusted: {source}); \
                  where that has been renewed, name a file with the new one in SSL_CERT_FILE"
@@ -96,31 +96,31 @@ impl Trust {
         } else if let CertificateError::NotValidForNameContext {
             expected,
             presented,
-        } = err
+        } = error
         {
             wrong_name(&expected.to_str(), presented)
-        } else if let CertificateError::ExpiredContext { not_after, .. } = err {
+        } else if let CertificateError::ExpiredContext { not_after, .. } = error {
             format!(
                 "the receiver's certificate has expired on {}; it needs a new one",
                 date(*not_after)
             )
-        } else if let CertificateError::NotValidYetContext { not_before, .. } = err {
+        } else if let CertificateError::NotValidYetContext { not_before, .. } = error {
             format!(
                 "the receiver's certificate is valid from {} on; the clock of one of the hosts may be wrong",
                 date(*not_before)
             )
-        } else if is_authority_as_leaf(err) {
+        } else if is_authority_as_leaf(error) {
             format!(
                 "the receiver's certificate is that of an authority (basic constraints CA:TRUE), and it is not \
                  itself among the trusted ones ({source}); name a file with it in SSL_CERT_FILE, or reissue it with CA:FALSE"
             )
         } else if matches!(
-            webpki_error(err),
+            webpki_error(error),
             Some(webpki::Error::UnsupportedCertVersion)
         ) {
             "the receiver's certificate is of X.509 version 1; reissue it as version 3, with a subjectAltName".to_owned()
         } else {
-            format!("the receiver's certificate is not valid: {err}")
+            format!("the receiver's certificate is not valid: {error}")
         }
     }
 }
@@ -173,20 +173,20 @@ fn date(time: UnixTime) -> String {
 
 /// Says whether only the way from an authority to the certificate is what fails. This is said of a
 /// certificate after its dates have been checked and before its name is (a test holds that).
-fn blames_the_issuer(err: &CertificateError) -> bool {
+fn blames_the_issuer(error: &CertificateError) -> bool {
     matches!(
-        err,
+        error,
         CertificateError::UnknownIssuer | CertificateError::BadSignature
-    ) || is_authority_as_leaf(err)
+    ) || is_authority_as_leaf(error)
 }
 
-fn is_authority_as_leaf(err: &CertificateError) -> bool {
-    matches!(webpki_error(err), Some(webpki::Error::CaUsedAsEndEntity))
+fn is_authority_as_leaf(error: &CertificateError) -> bool {
+    matches!(webpki_error(error), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-/// What the library under rustls says, where rustls has no name for it.
-fn webpki_error(err: &CertificateError) -> Option<&webpki::Error> {
-    if let CertificateError::Other(other) = err {
+/// The error of the library under rustls, for which rustls has no name.
+fn webpki_error(error: &CertificateError) -> Option<&webpki::Error> {
+    if let CertificateError::Other(other) = error {
         other.0.downcast_ref()
     } else {
         None
@@ -217,8 +217,8 @@ impl ServerCertVerifier for Verifier {
             now,
         );
         match usual {
-            Err(Error::InvalidCertificate(err))
-                if blames_the_issuer(&err)
+            Err(Error::InvalidCertificate(error))
+                if blames_the_issuer(&error)
                     && self.trusted.iter().any(|trusted| trusted == end_entity) =>
             {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;

@@ -11,7 +11,7 @@ use ureq::{Error, Timeout};
 /// When a call has to be over, and which of the client's limits that is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
-    /// `None`: so far away that no clock reckons with it.
+    /// `None`: later than a clock can express.
     at: Option<Instant>,
     reason: Timeout,
 }
@@ -37,7 +37,7 @@ impl Deadline {
     }
 }
 
-/// What a wait may end with.
+/// The conditions that end a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// Bytes, or an end, can be read.
@@ -50,11 +50,11 @@ pub(super) enum Wanted {
 
 /// Says whether a call would have had to wait.
 pub(super) fn would_block<T>(result: &io::Result<T>) -> bool {
-    matches!(result, Err(err) if matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted))
+    matches!(result, Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted))
 }
 
 /// Waits for a socket, and says whether there is something to read; an error counts as that, since
-/// reading tells it.
+/// the next read returns it.
 pub(super) fn wait(socket: &TcpStream, wanted: Wanted, deadline: Deadline) -> Result<bool, Error> {
     let flags = match wanted {
         Wanted::Input => PollFlags::IN,
@@ -72,7 +72,7 @@ pub(super) fn wait(socket: &TcpStream, wanted: Wanted, deadline: Deadline) -> Re
             // The deadline says whether the time is over.
             Ok(0) | Err(rustix::io::Errno::INTR) => {}
             Ok(_) => return Ok(polled[0].revents() != PollFlags::OUT),
-            Err(err) => return Err(Error::Io(err.into())),
+            Err(error) => return Err(Error::Io(error.into())),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    /// Takes as many of `bytes` as go now.
+    /// Sends as many of `bytes` as is possible without waiting.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Wire::Plain(socket) => socket.write(bytes),
@@ -28,7 +28,7 @@ impl Wire {
         }
     }
 
-    /// Passes on what encryption still holds.
+    /// Sends the bytes that are still held by the encryption.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
             Wire::Plain(_) => Ok(()),
@@ -36,7 +36,7 @@ impl Wire {
         }
     }
 
-    /// Reads what is there; 0 is the end, a TLS connection's end without notice included: HTTP says
+    /// Reads the bytes that have come; 0 is the end, a TLS connection's end without notice included: HTTP says
     /// by itself where a body ends.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {

@@ -13,7 +13,7 @@ const KEEPALIVES_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVES_COUNT: u32 = 3;
 
-/// The same for data that nobody acknowledges. Longer than the probes take, since it replaces their count.
+/// The same limit for data that the peer does not acknowledge. Longer than the probes take, since it replaces their count.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Spellings of the one encoding that the driver speaks; `auto` asks for the locale's, which it does not look at.
@@ -108,7 +108,7 @@ fn number(text: &str, shown: &str) -> Result<u32, DsnError> {
 impl Dsn {
     /// Makes the driver's configuration.
     ///
-    /// `connect_timeout` is set only where the description says so; whoever connects bounds the whole attempt. Keepalives and the
+    /// `connect_timeout` is set only where the description says so; the caller bounds the whole attempt. Keepalives and the
     /// TCP user timeout are set to values that notice a dead peer, unless the description says otherwise.
     pub fn to_postgres(&self) -> Result<postgres::Config, DsnError> {
         let mut config = postgres::Config::new();

@@ -28,15 +28,15 @@ pub(super) fn service(
     let system = variable(env, "PGSYSCONFDIR").unwrap_or(SYSTEM_DIRECTORY);
     let system = Path::new(system).join("pg_service.conf");
     for path in own.into_iter().chain(system.exists().then_some(system)) {
-        let text = read(&path).map_err(|err| {
+        let text = read(&path).map_err(|error| {
             DsnError::new(format!(
-                "could not read the service file `{}`: {err}",
+                "could not read the service file `{}`: {error}",
                 path.display()
             ))
         })?;
-        let found = section(&text, name).map_err(|(line, err)| {
+        let found = section(&text, name).map_err(|(line, error)| {
             DsnError::new(format!(
-                "service file `{}`, line {line}: {err}",
+                "service file `{}`, line {line}: {error}",
                 path.display()
             ))
         })?;
@@ -51,7 +51,7 @@ pub(super) fn service(
 
 type Section = Option<Vec<(&'static Keyword, String)>>;
 
-/// Reads the section of a service; a broken line elsewhere is nobody's business.
+/// Reads the section of a service. Broken lines in other sections are ignored.
 fn section(text: &str, name: &str) -> Result<Section, (usize, DsnError)> {
     let mut found: Section = None;
     for (at, line) in text.lines().enumerate() {
@@ -67,7 +67,7 @@ fn section(text: &str, name: &str) -> Result<Section, (usize, DsnError)> {
                 found = Some(Vec::new());
             }
         } else if let Some(words) = &mut found {
-            let word = setting(line).map_err(|err| (at + 1, err))?;
+            let word = setting(line).map_err(|error| (at + 1, error))?;
             // As in libpq, the first line of a keyword counts.
             if !words.iter().any(|(keyword, _)| keyword.name == word.0.name) {
                 words.push(word);

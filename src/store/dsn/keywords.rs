@@ -136,10 +136,10 @@ pub(super) fn find(name: &str) -> Result<&'static Keyword, DsnError> {
             "there is an unknown keyword; a value that holds blanks needs quotes: application_name='my shop'",
         ));
     }
-    let known = KEYWORDS.iter().map(|keyword| keyword.name);
+    let keywords = KEYWORDS.iter().map(|keyword| keyword.name);
     Err(DsnError::new(format!(
         "unknown keyword `{name}`{}",
-        did_you_mean(name, known)
+        did_you_mean(name, keywords)
     )))
 }
 

@@ -1,5 +1,5 @@
-//! What becomes known of a connection description, place by place in libpq's order: the text, the service, the environment, defaults, and
-//! the passfile in the end.
+//! Collects a connection description from its places in libpq's order: the text, the service, the environment, defaults, and at last the
+//! passfile.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -136,8 +136,8 @@ impl Known {
         self.check_tls()
     }
 
-    /// libpq ignores `sslmode` over a unix socket; here it is refused there, too: taking it back is easy to do, and nobody can
-    /// mistake what was ignored for something that was done.
+    /// Checks `sslmode`. libpq ignores it over a Unix socket. Here it is refused there, because removing it is easy, and an ignored setting
+    /// could be mistaken for one in effect.
     fn check_tls(&self) -> Result<(), DsnError> {
         let asks = match self.get("sslmode") {
             Some("require" | "verify-ca" | "verify-full") => "sslmode",
@@ -186,7 +186,7 @@ impl Known {
         }
     }
 
-    /// What led to other keywords is done with; what is ignored need not travel.
+    /// Makes the description. Keywords that only led to others, and ignored ones, are left out.
     pub(super) fn into_dsn(self) -> Dsn {
         let params = KEYWORDS
             .iter()

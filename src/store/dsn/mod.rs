@@ -1,4 +1,4 @@
-//! Where the database is, said libpq's way; resolved at the start, and again when the login is refused.
+//! The connection description in libpq's form. It is resolved at the start, and again when the login is refused.
 //!
 //! The driver's own parser knows fewer keywords than libpq, none of its variables and files, and no default for the host; what works
 //! with `psql` must work here. So the order is libpq's: the text (keywords or URL), then the service, then the environment, then
@@ -37,9 +37,9 @@ pub struct Dsn {
     params: Vec<(String, String)>,
     /// By host, where the passfile has different ones.
     passwords: Vec<String>,
-    /// Where to read it again.
+    /// The source from which it can be read again.
     source: Option<Source>,
-    /// What this process has learned since; shared by all copies.
+    /// What connections have shown since, shared by all copies in this process.
     learned: Learned,
 }
 
@@ -83,7 +83,7 @@ impl Dsn {
         Dsn::resolve(Some(text), &Env::new(), &mut Vec::new())
     }
 
-    /// Resolves a text, or nothing, with libpq's variables and files. What is odd but no error goes to `warnings`.
+    /// Resolves a text, or nothing, with libpq's variables and files. Oddities that are no errors go to `warnings`.
     pub fn resolve(
         text: Option<&str>,
         env: &Env,
@@ -103,7 +103,7 @@ impl Dsn {
         Ok(dsn)
     }
 
-    /// Says whether a text holds a password that whoever sees the text can read.
+    /// Says whether a text holds a password in readable form.
     pub fn password_in_text(text: &str) -> bool {
         text::parse(text).is_ok_and(|words| {
             words
@@ -150,7 +150,7 @@ impl Dsn {
         }
     }
 
-    /// What a server has to be, so that it is of use.
+    /// The kind of server that is required.
     pub(super) fn wanted(&self) -> Wanted {
         match self.get("target_session_attrs") {
             "any" => Wanted::Any,
@@ -180,7 +180,7 @@ impl Dsn {
         self.get("options")
     }
 
-    /// The same without them, for those who do not take them.
+    /// The description without its options, which the session sets itself, because a pooler does not accept them in the startup packet.
     pub(super) fn without_options(&self) -> Dsn {
         let mut dsn = self.clone();
         dsn.params.retain(|(keyword, _)| keyword != "options");
@@ -210,15 +210,15 @@ impl Dsn {
     }
 }
 
-/// What a server has to be, so that it is of use.
+/// The kind of server that is required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// The first that answers.
+    /// The first server that answers.
     Any,
-    /// One that can be written to, and no other.
+    /// A server that can be written to, and no other.
     Writable,
-    /// One that can be written to, and where none can, one that answers: it may become the other kind, and meanwhile the error of a call
-    /// says more than a connection that was never made.
+    /// A server that can be written to, or, if there is none, one that answers. That one may become writable later, and until then the error
+    /// of a call is more helpful than the failure to connect.
     WritableFirst,
 }
 

@@ -1,8 +1,8 @@
 //! Where a connection description came from, so that it can be read again: a password that was changed is picked up while the program runs.
 //!
-//! It is read again when the database refuses the login, and not before: what works is not touched. What cannot be used, an empty file or
-//! one that is half written, changes nothing: the last description that was good is tried on. So is one that leads to another database:
-//! the leases in hand belong to this one.
+//! The source is read again only when the database refuses the login. A source that cannot be used, such as an empty or half-written file,
+//! changes nothing: the last good description stays in use. The same holds for a description of another database, because the leases in
+//! hand belong to this one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -29,10 +29,10 @@ pub struct Source {
     env: Env,
 }
 
-/// What holds the text of a description.
+/// The place that holds the text of a description.
 #[derive(Clone, Serialize, Deserialize)]
 pub enum Place {
-    /// None is needed, the variables are enough.
+    /// There is no text; the environment variables are enough.
     Nowhere,
     /// An option, a variable or a setting; the service file and the passfile complete it.
     Text(String),
@@ -77,29 +77,29 @@ impl Source {
 
 /// A pipe, as a shell's `<(…)` makes one, gives its text once; to open it again may wait for ever.
 fn file_text(path: &Path) -> Result<String, DsnError> {
-    let metadata = fs::metadata(path).map_err(|err| DsnError::new(err.to_string()))?;
+    let metadata = fs::metadata(path).map_err(|error| DsnError::new(error.to_string()))?;
     if !metadata.is_file() {
         return Err(DsnError::new(
             "it is no plain file, so it cannot be read a second time",
         ));
     }
-    read(path).map_err(|err| DsnError::new(err.to_string()))
+    read(path).map_err(|error| DsnError::new(error.to_string()))
 }
 
-/// What the copies of a description in one process have learned. A worker is told which servers were good.
+/// What connections of one process have shown, shared by the copies of a description. A worker is told which servers were good.
 #[derive(Clone, Default)]
 pub(super) struct Learned(Arc<Mutex<Facts>>);
 
 #[derive(Default)]
 struct Facts {
-    /// The description that was read last and that the database took.
+    /// The description that was read last and that the database accepted.
     newest: Option<Dsn>,
-    /// Why the source could not be used, as the log was told.
+    /// The last logged reason why the source could not be used.
     complaint: Option<String>,
     good: Good,
 }
 
-/// What served last.
+/// The servers that served last.
 #[derive(Default, Serialize, Deserialize)]
 struct Good {
     /// A host with its port.
@@ -163,7 +163,7 @@ impl Dsn {
                 self.learned.facts().complaint = None;
                 return (dsn != *self).then(|| self.succeeded_by(dsn));
             }
-            Err(err) => Some(err.to_string()),
+            Err(error) => Some(error.to_string()),
         };
         let mut facts = self.learned.facts();
         if facts.complaint != complaint {
@@ -193,7 +193,7 @@ impl Dsn {
 
     /// Notes that what was read again is good.
     pub(in crate::store) fn adopt(&self, newest: Dsn) {
-        // Not with what was learned: that would own itself.
+        // Without the learned state, which would own itself otherwise.
         let newest = Dsn::new(newest.params, newest.passwords);
         self.learned.facts().newest = Some(newest);
         if let Some(source) = &self.source {
@@ -211,7 +211,7 @@ impl Dsn {
         self.learned.facts().good.addresses.get(host).copied()
     }
 
-    /// Notes what has served.
+    /// Notes the server that has served.
     pub(in crate::store) fn note_good(&self, host: &str, address: Option<IpAddr>) {
         let good = &mut self.learned.facts().good;
         good.host = Some(host.to_owned());

@@ -12,7 +12,7 @@ use crate::store::error::StoreError;
 use crate::store::session::Session;
 
 /// Longest wait for a lock, in SQL: what a producer notices at most. With the pause behind it, producers wait for less than a quarter of
-/// the time that somebody else holds the table.
+/// the time that another session has locked the table.
 const LOCK_TIMEOUT: &str = "300ms";
 
 /// Pause between two attempts, in which the waiting producers catch up.
@@ -21,13 +21,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How often a lock is tried: with the pauses for a minute and a half, longer than the usual report or batch job.
 const LOCK_ATTEMPTS: u32 = 70;
 
-/// How often it is looked whether another migration has ended: for an hour, as long as a very large index may take.
+/// How often the migration checks whether another one has ended: for an hour, as long as a very large index may take.
 const TURN_ATTEMPTS: u32 = 3600;
 
-/// Name of the advisory lock that lets one migration run at a time; any number that nobody else is likely to use.
+/// Name of the advisory lock that lets one migration run at a time; any number that other programs are unlikely to use.
 const MIGRATION_LOCK: i32 = 0x6469_7370;
 
-/// What went wrong, completing "could not".
+/// The action in error messages, which completes "could not".
 const DOING: &str = "migrate the schema";
 
 /// A migration under way.
@@ -37,7 +37,7 @@ pub(super) struct Migration<'a> {
     report: MigrateReport,
 }
 
-/// Gives the session back as it was before.
+/// Puts the session's settings back.
 pub(super) fn restore(session: &mut Session) -> Result<(), StoreError> {
     let sql = format!(
         "select pg_advisory_unlock({MIGRATION_LOCK}, hashtext(current_schema())); reset client_min_messages; reset search_path"
@@ -58,7 +58,7 @@ impl<'a> Migration<'a> {
     pub(super) fn run(mut self) -> Result<MigrateReport, StoreError> {
         self.set_up()?;
         self.wait_for_turn()?;
-        // Before anything is touched: a table that nothing here can work with stays as it is.
+        // This check comes before any change: a table that this program cannot work with stays as it is.
         self.report.left.unfit = self.session.unfit_columns()?;
         if !self.report.left.unfit.is_empty() {
             return Ok(self.report);
@@ -89,7 +89,8 @@ impl<'a> Migration<'a> {
         Ok(self.report)
     }
 
-    /// Everything of ours goes where the table is, or where it would be made; the functions are bound to that schema.
+    /// Binds the session to the schema of the table, or to the one where it would be made. All objects of the outbox go there, and the
+    /// functions are bound to it.
     fn set_up(&mut self) -> Result<(), StoreError> {
         self.session.check_usage()?;
         let elsewhere = self.session.check_reach()?;
@@ -106,8 +107,8 @@ impl<'a> Migration<'a> {
         self.session.take_time()
     }
 
-    /// Lets one migration run at a time. Asked for again and again instead of waited for: a waiting statement holds a snapshot, and building
-    /// an index concurrently would wait for that.
+    /// Lets one migration run at a time. The lock is tried again and again, because a waiting statement holds a snapshot, and building an
+    /// index concurrently would wait for that.
     fn wait_for_turn(&mut self) -> Result<(), StoreError> {
         for attempt in 0..TURN_ATTEMPTS {
             let got: Vec<bool> = self.session.query(
@@ -149,7 +150,8 @@ impl<'a> Migration<'a> {
         Ok(())
     }
 
-    /// On an empty table an index is there at once; otherwise it is built beside the writers. What an interrupted build has left goes first.
+    /// Builds an index, concurrently with writers unless the table is empty. An invalid index that an interrupted build has left is dropped
+    /// first.
     fn build_index(&mut self, step: &Step, name: &str) -> Result<(), StoreError> {
         let table = step
             .sql
@@ -186,7 +188,7 @@ impl<'a> Migration<'a> {
                 Some(None) => return Err(StoreError::name_is_taken(DOING, name)),
             }
             if has_rows {
-                // Nobody waits behind this one; it waits for transactions that are older, however long they are.
+                // No session waits for this statement. It waits for older transactions, however long they are.
                 session.batch("build an index", "set lock_timeout = 0")?;
                 let sql = step
                     .sql
@@ -204,14 +206,14 @@ impl<'a> Migration<'a> {
         Ok(())
     }
 
-    /// Tries again what did not get its lock in time, or met another statement's locks the wrong way round.
+    /// Repeats work that did not get its lock in time, or was undone by a deadlock.
     fn with_retries(
         &mut self,
         mut work: impl FnMut(&mut Session) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         for attempt in 1..=LOCK_ATTEMPTS {
             match work(self.session) {
-                Err(err) if err.is_lock_timeout() || err.is_conflict() => {
+                Err(error) if error.is_lock_timeout() || error.is_conflict() => {
                     if attempt == 1 {
                         let holders = self.holders()?;
                         (self.on_step)(&format!(
@@ -241,7 +243,7 @@ impl<'a> Migration<'a> {
             |row| row.try_get(0),
         )?;
         Ok(match holders.join(", ") {
-            nobody if nobody.is_empty() => nobody,
+            none if none.is_empty() => none,
             names => format!(" ({names})"),
         })
     }

@@ -1,4 +1,4 @@
-//! Bringing the database up to what this program needs, and saying what is not as it should be.
+//! Migrates the schema of the database, and checks it.
 //!
 //! `sql/schema.sql` is the only place where the schema stands: its steps are run one by one, each only where something that it brings is
 //! missing. So a database that psql set up and one that `migrate` set up are the same, and running either again does nothing.
@@ -16,17 +16,17 @@ use steps::{Step, steps};
 /// The whole schema, fit for psql as it is.
 pub const SCHEMA: &str = include_str!("../../../sql/schema.sql");
 
-/// What is not as this program needs it, each thing in words.
+/// The flaws of a schema, in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flaws {
     /// `column outbox_event.last_error`; a migration adds it, unless it would have to be one of the predecessor's columns.
     pub missing: Vec<String>,
     /// `function outbox_settle_1`, which is there with the body of another version; a migration replaces it.
     pub outdated: Vec<String>,
-    /// `column outbox_event.id is integer, must be bigint`; only the owner of the table can mend it. Nothing else is looked for then: a migration
-    /// changes nothing before this is mended.
+    /// `column outbox_event.id is integer, must be bigint`; only the owner of the table can change it. No other flaw is looked for then, because a
+    /// migration changes nothing before this is set right.
     pub unfit: Vec<String>,
-    /// Rows that row-level security hides from the session's role, with the remedy.
+    /// Tables whose row-level security hides rows from the session's role, with the remedy.
     pub hidden: Vec<String>,
 }
 
@@ -41,13 +41,13 @@ pub struct MigrateReport {
     pub left: Flaws,
 }
 
-/// Brings the schema up to date; `on_step` hears of each thing as it begins or has to wait.
+/// Brings the schema up to date; `on_step` is called for each step as it begins or has to wait.
 pub fn migrate(
     session: &mut Session,
     on_step: &mut dyn FnMut(&str),
 ) -> Result<MigrateReport, StoreError> {
     let migrated = Migration::new(session, on_step).run();
-    // Settings and advisory lock belong to the session, which goes on. After a failure that one matters, not this.
+    // Settings and advisory lock belong to the session, which stays in use. The error of the migration has precedence over this one.
     let restored = migration::restore(session);
     let report = migrated?;
     restored?;
@@ -57,13 +57,13 @@ pub fn migrate(
 /// What was found without changing anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CheckReport {
-    /// What is not as this program needs it.
+    /// The flaws.
     pub flaws: Flaws,
     /// What a person might do now.
     pub advice: Vec<String>,
 }
 
-/// Looks for what is not as it should be, and changes nothing.
+/// Looks for flaws of the schema, and changes nothing.
 pub fn check(session: &mut Session) -> Result<CheckReport, StoreError> {
     session.check_usage()?;
     session.check_reach()?;
@@ -88,7 +88,7 @@ pub fn check(session: &mut Session) -> Result<CheckReport, StoreError> {
 }
 
 impl Flaws {
-    /// Says whether all is as it should be.
+    /// Says whether there are no flaws.
     pub fn is_empty(&self) -> bool {
         [&self.missing, &self.outdated, &self.unfit, &self.hidden]
             .iter()
@@ -147,7 +147,7 @@ fn flaws(session: &mut Session) -> Result<Flaws, StoreError> {
     })
 }
 
-/// What goes with a missing table is not told one by one: its columns, and where there is no outbox at all, everything but the tables.
+/// Leaves out what a missing table implies: its columns, and, if there is no outbox at all, everything but the tables.
 fn told_once(missing: Vec<String>) -> Vec<String> {
     let is_missing = |table: &str| {
         let name = missing

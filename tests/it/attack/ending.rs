@@ -47,7 +47,10 @@ fn open_connections_hold_up_no_end() {
     let exit = siege.daemon.wait_exit(Duration::from_secs(5));
 
     assert_eq!(exit.code(), Some(0));
-    assert_eq!(siege.daemon.leftovers(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(
+        siege.daemon.remaining_files(),
+        Vec::<std::path::PathBuf>::new()
+    );
     for stream in &mut silent {
         assert_eq!(read_all(stream), "");
     }
@@ -64,7 +67,7 @@ fn a_killed_daemon_leaves_no_socket() {
 
     let left: Vec<_> = siege
         .daemon
-        .leftovers()
+        .remaining_files()
         .iter()
         .flat_map(|directory| fs::read_dir(directory).unwrap())
         .map(|entry| entry.unwrap().file_name())

@@ -17,7 +17,7 @@ const LEASE: [&str; 2] = ["--lease-seconds", "4"];
 const EXPIRED: &str = "select count(*) from outbox_lease where expires_at < clock_timestamp()";
 
 /// Goal: the result of a worker that lost its lease changes nothing, and is counted.
-/// Method: the worker is stopped in its handler, its lease is ended, another daemon sweeps it and buries the event; then it wakes up.
+/// Method: the worker is stopped in its handler, its lease is ended, another daemon sweeps it and the event becomes dead; then it wakes up.
 #[test]
 fn a_worker_that_slept_through_its_lease_overwrites_nothing() {
     let db = TestDb::new();

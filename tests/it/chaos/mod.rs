@@ -58,7 +58,11 @@ fn assert_all_left<'a>(db: &TestDb, daemons: impl IntoIterator<Item = &'a mut Ru
         daemon.wait_ready();
         assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
         assert!(daemon.processes().is_empty(), "{:?}", daemon.processes());
-        assert!(daemon.leftovers().is_empty(), "{:?}", daemon.leftovers());
+        assert!(
+            daemon.remaining_files().is_empty(),
+            "{:?}",
+            daemon.remaining_files()
+        );
     }
     assert_eq!(db.leases(), 0);
 }

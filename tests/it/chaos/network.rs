@@ -159,7 +159,11 @@ fn an_idle_daemon_leaves_at_once_while_the_database_is_away() {
     let status = daemon.wait_exit(LIMIT);
     assert_eq!(status.code(), Some(0), "{}", daemon.log());
     assert_eq!(lines_with(&daemon, "claim"), 0, "{}", daemon.log());
-    assert!(daemon.leftovers().is_empty(), "{:?}", daemon.leftovers());
+    assert!(
+        daemon.remaining_files().is_empty(),
+        "{:?}",
+        daemon.remaining_files()
+    );
 }
 
 /// Goal: a worker that never had a connection has claimed nothing, and leaves at once.
@@ -191,7 +195,11 @@ fn a_worker_that_never_had_a_connection_leaves_at_once() {
 
     let status = daemon.wait_exit(LIMIT);
     assert_eq!(status.code(), Some(0), "{}", daemon.log());
-    assert!(daemon.leftovers().is_empty(), "{:?}", daemon.leftovers());
+    assert!(
+        daemon.remaining_files().is_empty(),
+        "{:?}",
+        daemon.remaining_files()
+    );
 }
 
 /// Goal: an outcome that was written although nobody heard of it is sent again, recognized, and counted once.

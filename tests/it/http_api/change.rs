@@ -243,7 +243,7 @@ fn a_hundred_thousand_events_are_requeued_by_their_ids_and_discarded_by_descript
 }
 
 /// Goal: a worker that slept through its lease cannot undo what a person did with its events since.
-/// Method: it is stopped in two handlers, its lease is ended, another daemon sweeps it and buries both events; one is requeued and runs
+/// Method: it is stopped in two handlers, its lease is ended, another daemon sweeps it and both events become dead; one is requeued and runs
 /// again, the other is discarded; then it wakes up and says that both are done.
 #[test]
 fn what_a_person_did_stays_when_a_stale_worker_wakes_up() {

@@ -398,7 +398,7 @@ impl RunningDaemon {
     }
 
     /// What lies in its temporary directory.
-    pub fn leftovers(&self) -> Vec<PathBuf> {
+    pub fn remaining_files(&self) -> Vec<PathBuf> {
         self.directory.entries()
     }
 }

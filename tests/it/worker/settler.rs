@@ -197,7 +197,7 @@ fn a_drain_gives_back_an_event_whose_outcome_is_refused_once_more() {
             daemon.log().matches(&named).count() == 1
         });
     }
-    assert!(daemon.leftovers().is_empty());
+    assert!(daemon.remaining_files().is_empty());
     assert_eq!(recorder.history().len(), 6);
 }
 

@@ -1,7 +1,7 @@
-//! Knocks at a server: asks for a sign of life with a socket of our own, whose every step is bounded.
+//! The ping of a server: a short request over a socket of this program, whose every step is bounded.
 //!
-//! The question is the one that any client may ask first, whether TLS is to be had; servers and poolers answer it with one byte before they
-//! know who asks. It costs the server a fork, once per connection and not per call.
+//! The request asks whether the server offers TLS. Any client may send it first, and servers and poolers answer it with one byte before
+//! the client has named its user. A ping costs the server a fork. It is sent once per connection and not per call.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -11,20 +11,20 @@ use std::time::Duration;
 
 use super::line::Turn;
 
-/// SSLRequest: its length, then its code.
+/// The SSLRequest message: its length, then its code.
 const QUESTION: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
-/// Where one server may be.
+/// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Address {
-    /// The file of a socket.
+    /// The path of a Unix socket.
     Unix(PathBuf),
-    /// The other way.
+    /// An IP address and a port.
     Tcp(SocketAddr),
 }
 
 impl Address {
-    /// An address whose zone the driver would lose is left to it as a name.
+    /// The IP address, unless it has an IPv6 zone: the driver would lose the zone, and resolves the name itself then.
     pub(super) fn ip(&self) -> Option<IpAddr> {
         match self {
             Address::Tcp(SocketAddr::V6(address)) if address.scope_id() != 0 => None,
@@ -33,7 +33,7 @@ impl Address {
         }
     }
 
-    /// Names it in messages.
+    /// The address as messages show it.
     pub(super) fn shown(&self) -> String {
         match self {
             Address::Unix(path) => path.display().to_string(),
@@ -42,8 +42,8 @@ impl Address {
     }
 }
 
-/// Returns when a server at this address has shown a sign of life.
-pub(super) fn knock(address: &Address, limit: Duration) -> io::Result<()> {
+/// Returns when a server at this address has answered.
+pub(super) fn ping(address: &Address, limit: Duration) -> io::Result<()> {
     match address {
         Address::Unix(path) => ask_unix(path, limit),
         Address::Tcp(address) => ask_tcp(*address, limit),
@@ -51,7 +51,7 @@ pub(super) fn knock(address: &Address, limit: Duration) -> io::Result<()> {
 }
 
 fn ask_tcp(address: SocketAddr, limit: Duration) -> io::Result<()> {
-    // Zero would mean no limit to some, and is an error to others.
+    // Some of the calls below take zero as no limit, others refuse it.
     let limit = limit.max(Duration::from_millis(1));
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
     stream.set_read_timeout(Some(limit))?;
@@ -61,7 +61,7 @@ fn ask_tcp(address: SocketAddr, limit: Duration) -> io::Result<()> {
 
 fn ask_unix(path: &Path, limit: Duration) -> io::Result<()> {
     let limit = limit.max(Duration::from_millis(1));
-    // Not while another one looks for its socket among all that this process has.
+    // No other thread may be looking for its own socket among those of this process meanwhile (`line.rs`).
     let turn = Turn::take();
     let mut stream = UnixStream::connect(path)?;
     drop(turn);
@@ -72,17 +72,17 @@ fn ask_unix(path: &Path, limit: Duration) -> io::Result<()> {
 
 fn ask(stream: &mut (impl Read + Write)) -> io::Result<()> {
     stream.write_all(&QUESTION)?;
-    // Any byte will do, and so will the end: whatever the server has against us, the driver will hear it, too.
+    // Any byte is an answer, and so is the end of the stream: if the server refuses this client, the driver receives the reason.
     match stream.read(&mut [0]) {
-        Err(err) if is_time_out(&err) => Err(err),
+        Err(error) if is_time_out(&error) => Err(error),
         _ => Ok(()),
     }
 }
 
-/// Says whether an operation of a socket ended because its time was over.
-pub(super) fn is_time_out(err: &io::Error) -> bool {
+/// Says whether a socket operation reached its timeout.
+pub(super) fn is_time_out(error: &io::Error) -> bool {
     matches!(
-        err.kind(),
+        error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
     )
 }

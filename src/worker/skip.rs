@@ -1,49 +1,51 @@
-//! What is finished and stands in front of the next due event: whether it is skipped, and how much at once.
+//! Skipping the index entries of finished events that stand before the next due event: whether a look skips them, and how many at once.
 //!
-//! The reach of a step grows while steps are cheap, and shrinks when one takes too long: first in time, and where a step is down to a single
-//! point in time, which all events of a bulk insert share, in ids.
+//! The reach of a step grows while steps are cheap, and shrinks when one takes too long. It shrinks in time first. Once a step covers only
+//! a single point in time, which all events of a bulk insert share, it shrinks in ids.
 
 use std::time::Duration;
 
 use crate::store::skip::{Reach, Skipped};
 
-/// A look that took less may read more next time …
+/// A look or a step that takes less than this is cheap: the next one may read more.
 pub(super) const CHEAP: Duration = Duration::from_millis(25);
 
-/// … and one that took more reads less.
+/// A look or a step that takes longer than this is dear: the next one reads less.
 pub(super) const DEAR: Duration = Duration::from_millis(100);
 
-/// By how much what took too long is cut. A step that fails costs its whole time, and one that succeeds next to nothing.
+/// The divisor for the reach of a step that took too long. A step that fails costs its whole time limit, and one that succeeds next to
+/// nothing.
 const CUT: u32 = 16;
 
 /// The resolution of the database's clock.
 const TIME_LEAST: Duration = Duration::from_micros(1);
 
-/// Ids of one point in time: some 150 ms where all of them are dead entries.
+/// The first reach in ids within one point in time: some 150 ms where all entries are dead.
 const IDS_FIRST: i64 = 1 << 20;
 
-/// What is finished and stands in front of the next due event.
+/// How the entries of finished events before the next due event are skipped.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ground {
-    /// The next look skips it.
+pub(super) struct Skip {
+    /// The next look skips finished events.
     pub(super) is_skipped: bool,
-    /// How far at once.
+    /// How far one step skips.
     pub(super) reach: Reach,
-    /// So far ahead is the end of a step that took too long: until then no step grows, since millions may stand at one point in time.
+    /// The distance to the end of a step that took too long. No step grows before that place is passed, since millions of entries may share
+    /// one point in time.
     too_far: Duration,
-    /// What skipping has cost since the front walk began.
+    /// The time that skipping has taken since the front walk began.
     cost: Duration,
 }
 
-impl Ground {
-    pub(super) const FIRST: Ground = Ground {
+impl Skip {
+    pub(super) const FIRST: Skip = Skip {
         is_skipped: false,
         reach: Reach::Time(Duration::from_mins(1)),
         too_far: Duration::ZERO,
         cost: Duration::ZERO,
     };
 
-    /// Notes how far one call came. A look follows where it came to an event.
+    /// Notes how far one step came. A look follows if the step came to a due event.
     pub(super) fn skipped(&mut self, reach: Reach, skipped: &Skipped, took: Duration) {
         self.cost += took;
         self.is_skipped = skipped.reached.is_some() && !skipped.is_before_event;
@@ -80,7 +82,7 @@ impl Ground {
         };
     }
 
-    /// Notes that the walk is at the front again: what was dear is skipped at once.
+    /// Notes that the walk begins at the front again. If skipping was dear the last time, the walk begins with a skip.
     pub(super) fn begins_anew(&mut self) {
         self.is_skipped = self.cost > DEAR;
         self.cost = Duration::ZERO;
@@ -108,13 +110,13 @@ mod tests {
 
     #[test]
     fn what_takes_too_long_is_cut_down_to_a_single_id() {
-        let mut ground = Ground::FIRST;
-        ground.failed(None, DEAR);
-        assert!(ground.is_skipped);
-        assert_eq!(ground.reach, Ground::FIRST.reach);
+        let mut skip = Skip::FIRST;
+        skip.failed(None, DEAR);
+        assert!(skip.is_skipped);
+        assert_eq!(skip.reach, Skip::FIRST.reach);
         let mut n_steps = 0;
-        while ground.reach != Reach::Ids(1) {
-            ground.failed(Some(ground.reach), DEAR);
+        while skip.reach != Reach::Ids(1) {
+            skip.failed(Some(skip.reach), DEAR);
             n_steps += 1;
         }
         assert!(n_steps < 25, "{n_steps} steps");
@@ -124,17 +126,17 @@ mod tests {
     #[test]
     fn steps_close_in_on_a_single_point_in_time() {
         const WALL: Duration = Duration::from_secs(500_000_003);
-        let mut ground = Ground::FIRST;
-        ground.failed(None, DEAR);
+        let mut skip = Skip::FIRST;
+        skip.failed(None, DEAR);
         let (mut at, mut n_failed, mut n_steps) = (Duration::ZERO, 0, 0);
-        while let Reach::Time(time) = ground.reach {
+        while let Reach::Time(time) = skip.reach {
             n_steps += 1;
             if at + time >= WALL {
                 n_failed += 1;
-                ground.failed(Some(ground.reach), DEAR);
+                skip.failed(Some(skip.reach), DEAR);
             } else {
                 at += time;
-                ground.skipped(ground.reach, &reaching(Position::at(5)), Duration::ZERO);
+                skip.skipped(skip.reach, &reaching(Position::at(5)), Duration::ZERO);
             }
         }
         assert_eq!(at + TIME_LEAST, WALL);
@@ -146,17 +148,17 @@ mod tests {
 
     #[test]
     fn behind_the_events_of_one_time_it_goes_by_time_again() {
-        let mut ground = Ground::FIRST;
-        ground.failed(Some(Reach::Time(TIME_LEAST)), DEAR);
-        assert_eq!(ground.reach, Reach::Ids(IDS_FIRST));
+        let mut skip = Skip::FIRST;
+        skip.failed(Some(Reach::Time(TIME_LEAST)), DEAR);
+        assert_eq!(skip.reach, Reach::Ids(IDS_FIRST));
 
-        ground.skipped(ground.reach, &reaching(Position::at(5)), DEAR);
-        assert_eq!(ground.reach, Reach::Ids(IDS_FIRST));
-        ground.skipped(ground.reach, &reaching(Position::behind(5)), DEAR);
-        assert_eq!(ground.reach, Reach::Time(TIME_LEAST));
-        ground.skipped(ground.reach, &reaching(Position::behind(6)), Duration::ZERO);
-        assert_eq!(ground.reach, Reach::Time(4 * TIME_LEAST));
-        assert!(ground.is_skipped);
+        skip.skipped(skip.reach, &reaching(Position::at(5)), DEAR);
+        assert_eq!(skip.reach, Reach::Ids(IDS_FIRST));
+        skip.skipped(skip.reach, &reaching(Position::behind(5)), DEAR);
+        assert_eq!(skip.reach, Reach::Time(TIME_LEAST));
+        skip.skipped(skip.reach, &reaching(Position::behind(6)), Duration::ZERO);
+        assert_eq!(skip.reach, Reach::Time(4 * TIME_LEAST));
+        assert!(skip.is_skipped);
     }
 
     #[test]
@@ -171,20 +173,20 @@ mod tests {
                 ..reaching(Position::at(5))
             },
         ] {
-            let mut ground = Ground::FIRST;
-            ground.failed(None, DEAR);
-            ground.skipped(ground.reach, &skipped, DEAR);
-            assert!(!ground.is_skipped, "{skipped:?}");
+            let mut skip = Skip::FIRST;
+            skip.failed(None, DEAR);
+            skip.skipped(skip.reach, &skipped, DEAR);
+            assert!(!skip.is_skipped, "{skipped:?}");
         }
     }
 
     #[test]
     fn a_walk_that_was_dear_begins_with_a_skip_the_next_time() {
-        let mut ground = Ground::FIRST;
-        ground.failed(None, 2 * DEAR);
-        ground.begins_anew();
-        assert!(ground.is_skipped);
-        ground.begins_anew();
-        assert!(!ground.is_skipped);
+        let mut skip = Skip::FIRST;
+        skip.failed(None, 2 * DEAR);
+        skip.begins_anew();
+        assert!(skip.is_skipped);
+        skip.begins_anew();
+        assert!(!skip.is_skipped);
     }
 }

@@ -4,10 +4,10 @@
 --
 -- An index-only scan of outbox_event_due that ends at the limit, with the claimed ids in a hash. Measured with 5 million rows: 40 ms at
 -- 100,000 of 5 million due; 0.6 ms where 1,000 are due and the others done and vacuumed. Where the others are done and a long
--- transaction keeps their dead entries in the index it wades through these: 1.5 s, 3.6 s the first time, which is what the position is for.
+-- transaction keeps their dead entries in the index it reads these: 1.5 s, 3.6 s the first time, which is what the position is for.
 --
 -- The claimed ids come as a parameter because the leases have to be read first, with a snapshot of their own: an event settled between
--- the two would else be counted as one that nobody has claimed. An infinite next_run_at is due and has no age.
+-- the two would else be counted as one that no lease names. An infinite next_run_at is due and has no age.
 select count(*) filter (where is_free),
        extract(epoch from now() - min(next_run_at) filter (where is_free and isfinite(next_run_at)))::float8,
        min(next_run_at), (array_agg(id))[1], now()

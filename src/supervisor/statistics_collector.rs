@@ -1,10 +1,11 @@
-//! The surveyor counts now and then what waits and what is dead in the table, for the gauges, the page and `status`.
+//! The statistics collector counts the waiting and the dead events of the table from time to time, for the gauges, the page and `status`.
 //!
-//! One thread of the supervisor with a connection of its own, so that a daemon asks once however many workers it has. It never costs the
-//! database more than it is worth: counting ends at a cap, and a survey follows the last one when [`SHARE`] times its duration has passed,
-//! which is a moment on most tables: whoever looks at a page or at `status` takes a count for what is there now, whatever its age is said
-//! to be. Nothing is decided by what it finds, so it gives up quickly and says little: while
-//! the database is away the workers have told the log, and what was published last grows old and is shown no more.
+//! It is one thread of the supervisor with a connection of its own, so a daemon counts once however many workers it has. Its cost for the
+//! database is bounded: counting ends at a cap, and a collection follows the last one when [`SHARE`] times its duration has passed. On most
+//! tables that is a moment, because a reader of the page or of `status` takes a count for the present number, even if its age is shown.
+//!
+//! No decision depends on the statistics. Therefore the collector gives up quickly and logs little. While the database is away the workers
+//! log that, and the last statistics grow old and are shown no more.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,7 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, warn};
 
 use crate::handler::Routes;
-use crate::health::{Published, Survey};
+use crate::health::{Published, TableStatistics};
 use crate::incident::Incident;
 use crate::metrics::{OTHER, TableGauges};
 use crate::store::dsn::Dsn;
@@ -26,13 +27,14 @@ use crate::threads::{self, Thread};
 /// Counting ends here: whether 100,000 or a million events wait makes no difference to what has to be done.
 const COUNT_MAX: u32 = 100_000;
 
-/// Time between two surveys that cost next to nothing: a few milliseconds on most tables.
+/// Time between two collections that are cheap, as on most tables, where one takes a few milliseconds.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// A survey is repeated when this many times its duration has passed: it takes up to 1 % of one back end.
+/// A collection is repeated when this many times its duration has passed, so collecting takes up to 1 % of one back end.
 const SHARE: u32 = 100;
 
-/// From the begin of a survey to that of the next at most: whatever they cost, the last is fresh until then.
+/// The longest time from the beginning of a collection to that of the next. The last statistics stay fresh until then, whatever a
+/// collection costs.
 const WAIT_MAX: Duration = Duration::from_secs(45);
 
 /// Scans from the front of the due index may take 1 % of the time: they find only what committed late or lies in the past.
@@ -44,47 +46,47 @@ const LATE_COMMIT: Duration = Duration::from_mins(1);
 /// Bounds the connect, and again each statement: a number for a gauge is not worth a longer one.
 const CALL_MAX: Duration = Duration::from_secs(5);
 
-/// A survey under way is not waited for.
+/// How long a stop waits for the thread. It does not wait for the end of a collection under way.
 const STOP_MAX: Duration = Duration::from_millis(20);
 
-/// The running surveyor.
-pub(super) struct Surveyor {
+/// The running collector.
+pub(super) struct StatisticsCollector {
     control: Sender<()>,
     thread: Thread,
 }
 
-impl Surveyor {
-    /// Starts the thread, which waits for [`Surveyor::begin`].
+impl StatisticsCollector {
+    /// Starts the thread, which waits for [`StatisticsCollector::begin`].
     pub(super) fn start(
         dsn: Dsn,
         timeouts: Timeouts,
         routes: Arc<Routes>,
         published: Published,
-    ) -> io::Result<Surveyor> {
+    ) -> io::Result<StatisticsCollector> {
         let (control, controlled) = bounded(1);
         let thread = threads::start("surveyor", move || {
             let timeouts = Timeouts {
                 connect: timeouts.connect.min(CALL_MAX),
                 query: timeouts.query.min(CALL_MAX),
             };
-            let mut surveys = Surveys {
+            let mut collection = Collection {
                 pool: Pool::new(dsn, timeouts, NonZeroU16::MIN, "dispatchbox surveyor"),
                 asked: Instant::now(),
                 front: Front::default(),
-                trouble: Incident::default(),
+                incident: Incident::default(),
             };
-            surveys.run(&controlled, &routes, &published);
+            collection.run(&controlled, &routes, &published);
         })?;
-        Ok(Surveyor { control, thread })
+        Ok(StatisticsCollector { control, thread })
     }
 
-    /// The database is usable: the first survey is due.
+    /// Starts the first collection, once the database is usable.
     pub(super) fn begin(&self) {
-        // A full channel says the same.
+        // A full channel already holds this order.
         let _ = self.control.try_send(());
     }
 
-    /// Ends the thread between two surveys; one in the middle of a survey is left to the end of the process.
+    /// Ends the thread between two collections. A thread in the middle of a collection ends with the process.
     pub(super) fn stop(self) {
         drop(self.control);
         if let Some(Err(_)) = self.thread.join_within(STOP_MAX) {
@@ -93,16 +95,16 @@ impl Surveyor {
     }
 }
 
-struct Surveys {
+struct Collection {
     pool: Pool,
-    /// When the survey under way began; what it took to connect says nothing about the table.
+    /// When the collection under way began. The time to connect does not count, because it says nothing about the table.
     asked: Instant,
     front: Front,
-    trouble: Incident,
+    incident: Incident,
 }
 
-impl Surveys {
-    /// Surveys after the first word of its control, until that is disconnected.
+impl Collection {
+    /// Collects from the first message of `control` on, until that channel is disconnected.
     fn run(&mut self, control: &Receiver<()>, routes: &Routes, published: &Published) {
         if control.recv().is_err() {
             return;
@@ -110,9 +112,9 @@ impl Surveys {
         loop {
             self.asked = Instant::now();
             match self.take() {
-                Ok(survey) => {
-                    self.trouble.over();
-                    publish(survey, routes, published);
+                Ok(statistics) => {
+                    self.incident.over();
+                    publish(statistics, routes, published);
                 }
                 Err(error) => self.failed(&error),
             }
@@ -125,35 +127,36 @@ impl Surveys {
         }
     }
 
-    fn take(&mut self) -> Result<Survey, StoreError> {
+    fn take(&mut self) -> Result<TableStatistics, StoreError> {
         let mut session = self.pool.get()?;
-        session.set_up_surveys()?;
+        session.set_up_statistics()?;
         self.asked = Instant::now();
         let from = self.front.start();
         let began = Instant::now();
-        let counted = session.survey_backlog(&from, COUNT_MAX);
+        let counted = session.count_backlog(&from, COUNT_MAX);
         self.front
             .scanned(&from, began.elapsed(), counted.as_ref().ok());
         let backlog = counted?;
-        let not_due = match session.survey_not_due(COUNT_MAX) {
+        let not_due = match session.count_not_due(COUNT_MAX) {
             Ok(not_due) => Some(not_due),
             Err(error) if error.is_statement_timeout() => {
-                // As with the dead below.
+                // The statement has probably met cold pages. The other numbers are known all the same.
                 debug!("{error}");
                 None
             }
             Err(error) => return Err(error),
         };
-        let (dead, is_dead_capped) = match session.survey_dead(COUNT_MAX) {
+        let (dead, is_dead_capped) = match session.count_dead_by_type(COUNT_MAX) {
             Ok(dead) => (Some(dead.counts), dead.is_capped),
             Err(error) if error.is_statement_timeout() => {
-                // Cold pages, most likely: the next look finds some of them warm. What waits is known all the same.
+                // The statement has probably met cold pages, and the next collection finds some of them warm. The backlog is known all the
+                // same.
                 debug!("{error}");
                 (None, true)
             }
             Err(error) => return Err(error),
         };
-        Ok(Survey {
+        Ok(TableStatistics {
             backlog: backlog.n_events,
             unreadable: backlog.n_unreadable,
             is_backlog_capped: backlog.is_capped,
@@ -167,9 +170,10 @@ impl Surveys {
         })
     }
 
-    /// Says it where nobody else does: workers tell of a database that is away, but not of a right that only the surveyor lacks.
+    /// Logs a failure that no worker logs: workers log that the database is away, but not that the role lacks a privilege that only the
+    /// collector needs.
     fn failed(&mut self, error: &StoreError) {
-        if error.is_transient() || !self.trouble.met(()) {
+        if error.is_transient() || !self.incident.met(()) {
             debug!("{error}");
         } else {
             warn!("{error}; the metrics say nothing about backlog and dead events");
@@ -177,35 +181,35 @@ impl Surveys {
     }
 }
 
-fn publish(survey: Survey, routes: &Routes, published: &Published) {
+fn publish(statistics: TableStatistics, routes: &Routes, published: &Published) {
     let label = |index| routes.get(index).pattern.clone();
     let mut dead: BTreeMap<String, u64> = (0..routes.len())
         .map(label)
         .chain([OTHER.to_owned()])
         .map(|label| (label, 0))
         .collect();
-    for (event_type, n_events) in survey.dead.iter().flatten() {
+    for (event_type, n_events) in statistics.dead.iter().flatten() {
         let label = routes.find(event_type).map_or(OTHER.to_owned(), label);
         *dead.entry(label).or_default() += n_events;
     }
     let gauges = TableGauges {
-        backlog: survey.backlog,
-        unreadable: survey.unreadable,
-        is_backlog_capped: survey.is_backlog_capped,
-        oldest_due_age: survey.oldest_due_age,
-        dead: survey.dead.is_some().then_some(dead),
-        is_dead_capped: survey.is_dead_capped,
-        valid_until: survey.taken_at + Survey::FRESH,
+        backlog: statistics.backlog,
+        unreadable: statistics.unreadable,
+        is_backlog_capped: statistics.is_backlog_capped,
+        oldest_due_age: statistics.oldest_due_age,
+        dead: statistics.dead.is_some().then_some(dead),
+        is_dead_capped: statistics.is_dead_capped,
+        valid_until: statistics.taken_at + TableStatistics::FRESH,
     };
-    published.fleet().surveyed(gauges);
-    published.surveyed(survey);
+    published.fleet().set_table(gauges);
+    published.publish_statistics(statistics);
 }
 
-/// Where the next look at the due index starts.
+/// The position from which the next scan of the due index starts.
 ///
-/// A scan from its front wades through the dead entries of all that is done, which pile up while a long transaction holds vacuum back. So
-/// most looks start at the first due event of the last one; everything before that was not due or not there, and only an event that
-/// committed late or lies in the past can be there since.
+/// A scan from the front of the index reads the dead entries of all settled events, which pile up while a long transaction holds vacuum
+/// back. Therefore most scans start at the first due event of the last one. No due event stood before that position then, and since then
+/// only an event that committed late or whose time lies in the past can have appeared there.
 #[derive(Default)]
 struct Front {
     hint: Option<Position>,

@@ -1,7 +1,8 @@
-//! Leases in nobody's hand, after a claim whose answer was lost: the old back end may have committed it, or may yet.
+//! Orphaned leases: leases of this worker that it does not know of. A claim whose answer was lost leaves one, if the old back end has
+//! committed the claim or commits it later.
 //!
-//! They are looked for before the next claim and then each second, for as long as such a claim may become visible and its lease stands.
-//! Where the claim was never sent, because there was no connection, there is no doubt.
+//! The fetcher looks for orphaned leases before the next claim and then each second, for as long as such a claim may become visible and
+//! its lease has not expired. A claim that was never sent, because there was no connection, cannot leave one.
 
 use std::time::{Duration, Instant};
 
@@ -12,27 +13,28 @@ use crate::store::{StoreError, StoreErrorKind};
 use crate::worker::link::{Link, Patience};
 use crate::worker::shared::Shared;
 
-/// What a claim in doubt may take beyond its statement timeout until it is visible.
+/// How long beyond its statement timeout a claim without an answer may take until it is visible.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// A server that gives no answer may hang in the commit, for as long as its synchronous standby is away for example, and the lease that
-/// appears then is over already: it is looked for as long as this, or other workers would charge its events for runs that never were.
+/// How long the fetcher looks for the lease of a claim that the server did not answer. Such a server may hang in the commit, for example
+/// for as long as its synchronous standby is away, and the lease that appears then has already expired. If the fetcher did not look for
+/// it, other workers would charge its events for runs that never happened.
 const HANGING_MAX: Duration = Duration::from_mins(10);
 
-/// Time between two looks.
+/// Time between two searches.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Whether a worker may have leases that it does not know of.
 #[derive(Debug, Default)]
-pub(super) struct Strays {
+pub(super) struct Orphans {
     until: Option<Instant>,
     looked: Option<Instant>,
 }
 
-impl Strays {
-    /// Notes that the answer of a claim was lost by this error.
+impl Orphans {
+    /// Notes that a claim ended with this error and that its answer is unknown.
     pub(super) fn expect(&mut self, shared: &Shared, error: &StoreError) {
-        // So long the old back end may take to commit the claim, and so long its lease stands.
+        // The old back end may take this long to commit the claim, and its lease is valid for this long.
         let usual = shared.config.lease.max(shared.config.query_timeout) + MARGIN;
         let wait = if matches!(error.kind(), StoreErrorKind::Unanswered) {
             usual.max(HANGING_MAX)
@@ -43,17 +45,17 @@ impl Strays {
         self.looked = None;
     }
 
-    /// Says whether there may still be one.
+    /// Says whether there may still be an orphaned lease.
     pub(super) fn are_possible(&self) -> bool {
         self.until.is_some()
     }
 
-    /// Makes the next look one that is due.
+    /// Makes the next call of [`Orphans::release`] search.
     pub(super) fn look_at_once(&mut self) {
         self.looked = None;
     }
 
-    /// Ends those that there are, where a look is due; says whether there was one.
+    /// Ends the orphaned leases if a search is due; says whether it ended any.
     pub(super) fn release(&mut self, shared: &Shared, link: &mut Link) -> Result<bool, StoreError> {
         let Some(until) = self.until else {
             return Ok(false);
@@ -63,7 +65,7 @@ impl Strays {
         }
         let in_hand = shared.leases.tokens();
         let n_leases = link.aside(Patience::Usual, |session| {
-            session.release_strays(&shared.owner.worker, &in_hand)
+            session.release_orphans(&shared.owner.worker, &in_hand)
         })?;
         if n_leases > 0 {
             info!(

@@ -1,8 +1,9 @@
-//! What workers left that died without a supervisor to bury them: files in the directory that nobody locks.
+//! Orphan recovery: takes over the in-hand files of workers that ended together with their supervisor. No process locks such a file.
 //!
-//! They are looked for at the start, since most often it is this daemon's predecessor that was killed, and then as long as the daemon
-//! runs: another one on this host may be killed, with its workers, at any time. A worker whose supervisor lives is buried by that
-//! within moments, so in passing only a file is taken that was free at the look before, too; at the start nobody waits for that.
+//! The supervisor looks for these files at its start, because most often this daemon's predecessor was killed. It goes on looking as long
+//! as it runs, because another daemon on this host may be killed with its workers at any time. A living supervisor reaps its own workers
+//! within moments. Therefore a later look takes only a file that was unlocked at the look before, too. The look at the start takes every
+//! unlocked file.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -14,22 +15,23 @@ use crate::in_hand::{self, Leader, Remains};
 use crate::process;
 use crate::supervisor::sweeper::Dead;
 
-/// As often as keepers look for expired leases. A look opens each file in the directory, of which there is one per worker.
+/// The time between two looks, which is as long as the keeper waits before it looks for expired leases. A look opens each file in the
+/// directory, which holds one file per worker.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Looks for what dead workers left.
-pub(super) struct Leftovers {
+/// Looks for the in-hand files of dead workers.
+pub(super) struct OrphanRecovery {
     directory: PathBuf,
     database: String,
-    /// Files that were free at the last look.
+    /// Files that were unlocked at the last look.
     free: HashSet<PathBuf>,
     look_at: Instant,
 }
 
-impl Leftovers {
-    /// For the workers of a database whose files are in this directory.
-    pub(super) fn new(directory: PathBuf, database: String) -> Leftovers {
-        Leftovers {
+impl OrphanRecovery {
+    /// Watches the files in this directory that belong to workers of this database.
+    pub(super) fn new(directory: PathBuf, database: String) -> OrphanRecovery {
+        OrphanRecovery {
             directory,
             database,
             free: HashSet::new(),
@@ -37,7 +39,7 @@ impl Leftovers {
         }
     }
 
-    /// Takes over everything that nobody holds.
+    /// Takes over every unlocked file.
     pub(super) fn take_all(&self) -> Vec<Dead> {
         in_hand::files(&self.directory, &self.database)
             .iter()
@@ -46,8 +48,8 @@ impl Leftovers {
             .collect()
     }
 
-    /// When it is time for a look: takes over what nobody has held for a while. `is_ours` says which files belong to workers that this
-    /// supervisor will bury.
+    /// Takes over the files that were unlocked at the last look and still are; does nothing until a look is due. `is_ours` says which
+    /// files belong to workers that this supervisor reaps itself.
     pub(super) fn take_due(&mut self, now: Instant, is_ours: impl Fn(&Path) -> bool) -> Vec<Dead> {
         if now < self.look_at {
             return Vec::new();
@@ -62,7 +64,7 @@ impl Leftovers {
         let (due, new): (Vec<Remains>, Vec<Remains>) = free
             .into_iter()
             .partition(|remains| before.contains(remains.path()));
-        // Dropped, and so unlocked: their own supervisor may be just about to bury them.
+        // Dropping the new ones unlocks them: their own supervisor may be about to reap these workers.
         self.free = new
             .iter()
             .map(|remains| remains.path().to_owned())
@@ -71,7 +73,7 @@ impl Leftovers {
     }
 }
 
-/// Ends what the worker left running.
+/// Ends the processes that the worker left running.
 fn dead(remains: Remains) -> Dead {
     info!(
         "worker {} of another daemon is gone: ending what it left",

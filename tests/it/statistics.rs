@@ -1,4 +1,4 @@
-//! The survey of the table: what counts as backlog, what it costs, and that it is in nobody's way.
+//! The statistics of the table: what counts as backlog, what counting costs, and that it delays no other work.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use crate::support::{Daemon, TestDb, wait_until};
 
 const LIMIT: u32 = 100_000;
 
-/// A session as the surveyor has one.
-fn surveyor(db: &TestDb) -> Session {
+/// A session as the statistics collector has one.
+fn collector_session(db: &TestDb) -> Session {
     let mut session = session(db);
-    session.set_up_surveys().unwrap();
+    session.set_up_statistics().unwrap();
     session
 }
 
-/// Lets a statement of plpgsql happen where the surveyor, and nobody else, looks for leases.
-fn at_the_survey(db: &TestDb, statement: &str) {
+/// Makes a statement of plpgsql run when the statistics collector, and no other session, looks for leases.
+fn at_the_count(db: &TestDb, statement: &str) {
     db.execute(&format!(
         "ALTER FUNCTION outbox_leases_1() RENAME TO outbox_leases_real;
          CREATE FUNCTION outbox_leases_1() RETURNS SETOF outbox_lease LANGUAGE plpgsql AS $$ BEGIN
@@ -36,18 +36,18 @@ fn the_backlog_is_what_is_due_and_in_nobodys_hands() {
          UPDATE outbox_event SET status = 'retry', next_run_at = now() - interval '100 s' WHERE id = 9;
          UPDATE outbox_event SET next_run_at = now() - interval '1 day' WHERE id = 1",
     );
-    let mut surveyor = surveyor(&db);
-    let before = surveyor.survey_backlog(&Position::FRONT, LIMIT).unwrap();
+    let mut collector = collector_session(&db);
+    let before = collector.count_backlog(&Position::FRONT, LIMIT).unwrap();
     assert_eq!((before.n_events, before.is_capped), (8, false));
     assert_eq!(before.oldest_due_age.as_secs() / 60, 24 * 60);
 
     claim(&mut session(&db), "a", 1);
-    let claimed = surveyor.survey_backlog(&Position::FRONT, LIMIT).unwrap();
+    let claimed = collector.count_backlog(&Position::FRONT, LIMIT).unwrap();
     assert_eq!(claimed.n_events, 7, "what is claimed waits no more");
     assert_eq!(claimed.oldest_due_age.as_secs() / 10, 10);
 
     db.execute("DELETE FROM outbox_lease; UPDATE outbox_event SET status = 'done'");
-    let none = surveyor.survey_backlog(&Position::FRONT, LIMIT).unwrap();
+    let none = collector.count_backlog(&Position::FRONT, LIMIT).unwrap();
     assert_eq!((none.n_events, none.first), (0, None));
     assert_eq!(none.oldest_due_age, Duration::ZERO);
 }
@@ -55,8 +55,8 @@ fn the_backlog_is_what_is_due_and_in_nobodys_hands() {
 #[test]
 fn what_waits_for_its_time_is_no_backlog_and_is_counted() {
     let db = TestDb::with_events(6);
-    let mut surveyor = surveyor(&db);
-    let none = surveyor.survey_not_due(LIMIT).unwrap();
+    let mut collector = collector_session(&db);
+    let none = collector.count_not_due(LIMIT).unwrap();
     assert_eq!((none.n_events, none.first_in), (0, None));
 
     db.execute(
@@ -65,10 +65,10 @@ fn what_waits_for_its_time_is_no_backlog_and_is_counted() {
          UPDATE outbox_event SET next_run_at = 'infinity' WHERE id = 3;
          UPDATE outbox_event SET status = 'dead', next_run_at = now() + interval '1 s' WHERE id = 4",
     );
-    let three = surveyor.survey_not_due(LIMIT).unwrap();
+    let three = collector.count_not_due(LIMIT).unwrap();
     assert_eq!((three.n_events, three.is_capped), (3, false));
     assert_eq!(three.first_in.unwrap().as_secs() / 10, 359);
-    let two = surveyor.survey_not_due(2).unwrap();
+    let two = collector.count_not_due(2).unwrap();
     assert_eq!((two.n_events, two.is_capped), (2, true));
 
     let daemon = Daemon::new(&db).route("*=log").start();
@@ -87,14 +87,14 @@ fn an_event_that_is_due_since_ever_counts_and_has_no_age() {
          UPDATE outbox_event SET next_run_at = 'infinity' WHERE id = 2;
          UPDATE outbox_event SET next_run_at = now() - interval '20 s' WHERE id = 3",
     );
-    let mut surveyor = surveyor(&db);
+    let mut collector = collector_session(&db);
 
-    let both = surveyor.survey_backlog(&Position::FRONT, LIMIT).unwrap();
+    let both = collector.count_backlog(&Position::FRONT, LIMIT).unwrap();
     assert_eq!(both.n_events, 2);
     assert_eq!(both.oldest_due_age.as_secs() / 10, 2);
 
     db.execute("DELETE FROM outbox_event WHERE id = 3");
-    let one = surveyor.survey_backlog(&Position::FRONT, LIMIT).unwrap();
+    let one = collector.count_backlog(&Position::FRONT, LIMIT).unwrap();
     assert_eq!((one.n_events, one.oldest_due_age), (1, Duration::ZERO));
 }
 
@@ -102,18 +102,18 @@ fn an_event_that_is_due_since_ever_counts_and_has_no_age() {
 fn a_look_from_the_first_due_event_finds_what_a_look_from_the_front_finds() {
     let db = TestDb::with_events(20);
     db.execute("UPDATE outbox_event SET status = 'done' WHERE id <= 5");
-    let mut surveyor = surveyor(&db);
+    let mut collector = collector_session(&db);
     // Claimed: no backlog, but where the next look has to start, since they may be given back.
     claim(&mut session(&db), "a", 3);
 
-    let first = surveyor.survey_backlog(&Position::FRONT, LIMIT).unwrap();
+    let first = collector.count_backlog(&Position::FRONT, LIMIT).unwrap();
     let from = first.first.unwrap();
-    let second = surveyor.survey_backlog(&from, LIMIT).unwrap();
+    let second = collector.count_backlog(&from, LIMIT).unwrap();
     assert_eq!((first.n_events, second.n_events), (12, 12));
     assert_eq!(second.first, Some(from));
 
     db.execute("DELETE FROM outbox_lease");
-    let released = surveyor.survey_backlog(&from, LIMIT).unwrap();
+    let released = collector.count_backlog(&from, LIMIT).unwrap();
     assert_eq!(released.n_events, 15);
 }
 
@@ -126,16 +126,16 @@ fn counting_ends_at_its_limit() {
     db.insert_events("order.created", 4000);
     db.execute("UPDATE outbox_event SET status = 'dead' WHERE id > 2000");
     let claimed = claim(&mut session(&db), "a", 10);
-    let mut surveyor = surveyor(&db);
+    let mut collector = collector_session(&db);
 
     for _ in 0..10 {
-        let backlog = surveyor.survey_backlog(&Position::FRONT, 100).unwrap();
+        let backlog = collector.count_backlog(&Position::FRONT, 100).unwrap();
         assert_eq!((backlog.n_events, backlog.is_capped), (100, true));
-        let found = surveyor.survey_dead(100).unwrap();
+        let found = collector.count_dead_by_type(100).unwrap();
         assert_eq!(found.counts, [("order.created".to_owned(), 100)]);
         assert!(found.is_capped);
     }
-    drop(surveyor);
+    drop(collector);
 
     let read = |index: &str| {
         let sql = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = $1";
@@ -159,7 +159,7 @@ fn dead_events_are_counted_by_type() {
     let ids: Vec<i64> = mail.iter().chain(&order[..3]).copied().collect();
     settle_and_end(&mut worker, "a", claimed.token, &ids, &dead(), &[]);
 
-    let found = surveyor(&db).survey_dead(LIMIT).unwrap();
+    let found = collector_session(&db).count_dead_by_type(LIMIT).unwrap();
 
     let expected = [("order.created".to_owned(), 3), ("mail.sent".to_owned(), 2)];
     assert_eq!(found.counts, expected);
@@ -203,11 +203,11 @@ fn the_metrics_tell_what_waits_and_what_is_dead() {
     assert_eq!(metric("dead_events_capped", &[]), Some(0.0));
 }
 
-/// A right that only the survey lacks shows nowhere else.
+/// A privilege that only the statistics collector needs is missed nowhere else.
 #[test]
-fn a_survey_that_is_refused_is_told_and_keeps_nothing_from_being_delivered() {
+fn statistics_that_are_refused_are_told_and_keep_nothing_from_being_delivered() {
     let db = TestDb::with_events(3);
-    at_the_survey(
+    at_the_count(
         &db,
         "RAISE insufficient_privilege USING MESSAGE = 'not for you'",
     );
@@ -223,21 +223,21 @@ fn a_survey_that_is_refused_is_told_and_keeps_nothing_from_being_delivered() {
     assert_eq!(daemon.metric("dispatchbox_backlog_events", &[]), None);
 }
 
-/// Goal: a survey that takes long is not waited for. Method: it sleeps inside the server, which still does so when the daemon is gone.
+/// Goal: a stop does not wait for a count that takes long. Method: the count sleeps inside the server, which still does so when the daemon is gone.
 #[test]
-fn a_survey_under_way_holds_up_no_stop() {
+fn a_count_under_way_holds_up_no_stop() {
     let db = TestDb::new();
-    at_the_survey(&db, "PERFORM pg_sleep(60)");
-    let surveying = || {
+    at_the_count(&db, "PERFORM pg_sleep(60)");
+    let counting = || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                    AND application_name = 'dispatchbox surveyor' AND state = 'active'";
         db.number(sql, &[]) == 1
     };
     let mut daemon = Daemon::new(&db).route("*=log").start();
     daemon.wait_ready();
-    wait_until("the survey is under way", surveying);
+    wait_until("the survey is under way", counting);
 
     assert_eq!(daemon.terminate(), 0);
 
-    assert!(surveying(), "the survey ended first");
+    assert!(counting(), "the survey ended first");
 }
