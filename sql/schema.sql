@@ -420,6 +420,7 @@ declare
   cut   bigint[];
   stand bigint[];
   kept  bigint[] := '{}';
+  path  constant text := current_setting('search_path');
 begin
   with held_leases as materialized (
          select token, event_ids from outbox_lease
@@ -448,6 +449,9 @@ begin
                                                        or e.next_run_at > now() and e.next_run_at = now() + make_interval(secs => least(u.delay, 1e9))
                     end as stands)
   select array_agg(id) into stand from changed where stands;
+  if current_setting('search_path') <> path then
+    perform set_config('search_path', path, true);   -- a trigger of the application has set another one
+  end if;
   return query select unnest(stand), true;
   if coalesce(cardinality(stand), 0) < cardinality(ids) then
     kept := array(select e.id from unnest(ids, outcomes) as u (id, outcome) join outbox_event e on e.id = u.id
@@ -637,6 +641,7 @@ declare
   untried  bigint[] := '{}';
   bad      bigint[] := '{}';
   is_over  boolean := false;
+  path     constant text := current_setting('search_path');
 begin
   select l.* into lease from outbox_lease l
    where l.token = (select s.token from outbox_leases_1() s
@@ -656,6 +661,9 @@ begin
       begin
         update outbox_event e set status = 'dead', last_error = 'could not be read: ' || outbox_look_again_1.cause, last_error_at = now(), finished_at = now()
          where e.id = outbox_look_again_1.id and e.status || '' in ('pending', 'retry');
+        if current_setting('search_path') <> path then
+          perform set_config('search_path', path, true);   -- as in outbox_settle_1
+        end if;
         if exists (select from outbox_event e where e.id = outbox_look_again_1.id and e.status || '' not in ('pending', 'retry')) then
           outcome := 'dead';
         end if;

@@ -1,8 +1,8 @@
 //! Outcomes that the database refuses now. The settler keeps them and tries them again with a growing wait, so that they delay no other.
 //!
 //! While the worker runs, no outcome is given up, however long it is refused: its handler has run, and a lost outcome would make the
-//! handler run again. Its lease is renewed like any other, and it counts as in flight, so where every row is refused the worker
-//! claims no more once its limit is reached.
+//! handler run again. Its lease is renewed like any other. It takes no room from other events, so they are claimed and delivered
+//! however many rows are refused; only at [`SET_ASIDE_MAX`] does the worker claim nothing, and logs that.
 //!
 //! Only a drain gives up, once no handler runs any more: what is refused at one more try becomes `released`, which writes nothing to the
 //! row, so its event is due again uncharged, and the handler runs again. Why not wait for the drain timeout: what has been refused for
@@ -13,12 +13,14 @@
 
 use std::time::{Duration, Instant};
 
-use log::debug;
+use log::{debug, info, warn};
 
 use crate::event::Outcome;
 use crate::figure::counted;
+use crate::incident::Incident;
 use crate::store::StoreError;
 use crate::worker::claim::{Finished, Reason};
+use crate::worker::ledger::SET_ASIDE_MAX;
 use crate::worker::refusals::Refusals;
 use crate::worker::shared::Shared;
 
@@ -33,6 +35,9 @@ const SLOW_LIMIT_MAX: Duration = Duration::from_secs(8);
 
 /// The least time between two tries of all refused outcomes because one of them was written.
 const HURRY_EVERY: Duration = Duration::from_secs(10);
+
+/// The most outcomes that are tried once more at a drain of those that were refused before.
+const LAST_TRIES_MAX: usize = 1_000;
 
 /// The reasons that the metric distinguishes.
 const TOLD: [(Reason, &str); 4] = [
@@ -58,6 +63,8 @@ pub(super) struct Aside<'a> {
     waiting: Vec<Waiting>,
     refusals: Refusals,
     hurried: Option<Instant>,
+    /// There are so many that nothing is claimed.
+    fullness: Incident,
     /// The worker drains and no handler runs any more: an outcome that is refused now is given up.
     is_last: bool,
     /// Events to be given back.
@@ -73,11 +80,12 @@ struct Waiting {
 impl<'a> Aside<'a> {
     /// Makes an empty set.
     pub(super) fn new(shared: &'a Shared) -> Aside<'a> {
-        let aside = Aside {
+        let mut aside = Aside {
             shared,
             waiting: Vec::new(),
             refusals: Refusals::default(),
             hurried: None,
+            fullness: Incident::default(),
             is_last: false,
             given_up: Vec::new(),
         };
@@ -118,9 +126,28 @@ impl<'a> Aside<'a> {
         doubled(finished.n_refusals, SLOW_LIMIT_MAX)
     }
 
-    /// From now on each outcome has one try left.
+    /// From now on each outcome has one try left; where there are many that were refused before, only some of them.
     pub(super) fn begin_last_tries(&mut self) {
         self.is_last = true;
+        let mut n_tried = 0;
+        let (tried, given_up) =
+            std::mem::take(&mut self.waiting)
+                .into_iter()
+                .partition(|waiting: &Waiting| {
+                    let was_refused = matches!(waiting.reason, Reason::Refused | Reason::Swallowed);
+                    n_tried += usize::from(was_refused);
+                    !was_refused || n_tried <= LAST_TRIES_MAX
+                });
+        self.waiting = tried;
+        if !given_up.is_empty() {
+            warn!(
+                "the worker drains: {} whose outcomes were refused before are given back, and their handlers run again",
+                counted(given_up.len(), "event")
+            );
+        }
+        for Waiting { finished, .. } in given_up {
+            self.release(finished);
+        }
     }
 
     /// Takes the outcomes whose last try has failed; each becomes `released`.
@@ -163,8 +190,12 @@ impl<'a> Aside<'a> {
         self.is_last && is_tried && finished.outcome != Outcome::Released
     }
 
-    fn give_up(&mut self, mut finished: Finished, error: &StoreError) {
+    fn give_up(&mut self, finished: Finished, error: &StoreError) {
         self.refusals.given_up(&finished, error);
+        self.release(finished);
+    }
+
+    fn release(&mut self, mut finished: Finished) {
         finished.outcome = Outcome::Released;
         self.given_up.push(finished);
     }
@@ -173,12 +204,14 @@ impl<'a> Aside<'a> {
     pub(super) fn untried(&mut self, part: Vec<Finished>) {
         debug!("left {} for later", counted(part.len(), "outcome"));
         let due = Instant::now() + WAIT_FIRST;
-        self.waiting
-            .extend(part.into_iter().map(|finished| Waiting {
+        self.waiting.extend(part.into_iter().map(|mut finished| {
+            finished.set_aside();
+            Waiting {
                 reason: finished.last_refusal.unwrap_or(Reason::Untried),
                 finished,
                 due,
-            }));
+            }
+        }));
     }
 
     fn wait_for(&mut self, mut finished: Finished, reason: Reason) {
@@ -197,6 +230,7 @@ impl<'a> Aside<'a> {
         );
         finished.n_refusals = finished.n_refusals.saturating_add(1);
         finished.last_refusal = Some(reason);
+        finished.set_aside();
         self.waiting.push(Waiting {
             finished,
             reason,
@@ -225,11 +259,24 @@ impl<'a> Aside<'a> {
         }
     }
 
-    /// Sets the metric to the number of outcomes by reason.
-    pub(super) fn tell(&self) {
-        for (reason, name) in TOLD {
-            let of_it = self.waiting.iter().filter(|one| one.reason == reason);
-            self.shared.metrics.set_aside(name, of_it.count());
+    /// Sets the metric to the number of outcomes by reason, and logs when there are too many.
+    pub(super) fn tell(&mut self) {
+        let mut counts = [0; TOLD.len()];
+        for one in &self.waiting {
+            let place = TOLD.iter().position(|&(reason, _)| reason == one.reason);
+            counts[place.unwrap_or(counts.len() - 1)] += usize::from(place.is_some());
+        }
+        for ((_, name), count) in TOLD.into_iter().zip(counts) {
+            self.shared.metrics.set_aside(name, count);
+        }
+        if self.shared.ledger.set_aside() < SET_ASIDE_MAX {
+            if self.fullness.over().is_some() {
+                info!("claiming again: fewer than {SET_ASIDE_MAX} outcomes are set aside");
+            }
+        } else if self.fullness.met(()) {
+            warn!(
+                "the database does not take {SET_ASIDE_MAX} outcomes: this worker claims nothing until some of them are written"
+            );
         }
     }
 }

@@ -38,7 +38,6 @@ pub(super) struct Finished {
     /// The lease that names the event.
     pub(super) lease: Arc<HeldLease>,
     /// Its share of the room in the ledger, until the outcome is written.
-    #[expect(dead_code, reason = "held for what dropping it does")]
     ticket: Ticket,
     /// The outcome to write.
     pub(super) outcome: Outcome,
@@ -89,5 +88,12 @@ impl Claim {
             last_refusal: None,
             is_bare: false,
         }
+    }
+}
+
+impl Finished {
+    /// Notes that the database refuses the outcome for now, so that it takes no room from other events.
+    pub(super) fn set_aside(&mut self) {
+        self.ticket.set_aside();
     }
 }

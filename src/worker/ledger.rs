@@ -13,14 +13,20 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::config::Config;
 use crate::handler::Routes;
 
+/// The most outcomes that are set aside: some 20 MB, more where handlers fail with long reasons. A
+/// worker that has so many claims nothing until some of them are written.
+pub(super) const SET_ASIDE_MAX: usize = 50_000;
+
 /// The room that is in use, and its limits.
 #[derive(Debug)]
 pub(super) struct Ledger {
     routes: Vec<Places>,
     /// Claimed and not settled.
     in_flight: AtomicUsize,
-    /// Bounds the outcomes that wait for the settler.
+    /// Bounds the outcomes that wait for the settler. Those that are set aside are not among them.
     in_flight_max: usize,
+    /// Events whose outcomes are set aside, since the database refuses them.
+    set_aside: AtomicUsize,
     queued: AtomicUsize,
     queue_max: usize,
     /// Payload bytes in the queue: a few large events fill it as many small ones do.
@@ -71,6 +77,7 @@ impl Ledger {
             routes: (0..routes.len()).map(places).collect(),
             in_flight: AtomicUsize::new(0),
             in_flight_max: 2 * queue_max + usize::from(n_runners),
+            set_aside: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             queue_max,
             queued_bytes: AtomicU64::new(0),
@@ -99,6 +106,11 @@ impl Ledger {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Events whose outcomes are set aside.
+    pub(super) fn set_aside(&self) -> usize {
+        self.set_aside.load(Ordering::Relaxed)
+    }
+
     /// Events that wait for a runner.
     pub(super) fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
@@ -114,7 +126,12 @@ impl Ledger {
         if self.queued_bytes.load(Ordering::Relaxed) >= self.bytes_max {
             return 0;
         }
-        let in_flight_room = self.in_flight_max.saturating_sub(self.in_flight());
+        let set_aside = self.set_aside();
+        if set_aside >= SET_ASIDE_MAX {
+            return 0;
+        }
+        let n_active = self.in_flight().saturating_sub(set_aside);
+        let in_flight_room = self.in_flight_max.saturating_sub(n_active);
         self.queue_max
             .saturating_sub(self.queued())
             .min(in_flight_room)
@@ -163,6 +180,7 @@ impl Ledger {
             queued_bytes: None,
             place,
             has_place,
+            is_set_aside: false,
         }
     }
 
@@ -183,6 +201,7 @@ pub(super) struct Ticket {
     /// The route in which it has a place.
     place: Option<usize>,
     has_place: bool,
+    is_set_aside: bool,
 }
 
 impl Ticket {
@@ -214,6 +233,15 @@ impl Ticket {
         self.ledger.tell_room();
     }
 
+    /// Notes that the outcome is set aside: it takes no room from other events any more.
+    pub(super) fn set_aside(&mut self) {
+        if !self.is_set_aside {
+            self.is_set_aside = true;
+            self.ledger.set_aside.fetch_add(1, Ordering::Relaxed);
+            self.ledger.tell_room();
+        }
+    }
+
     /// Gives back room and place: the event is given back unstarted.
     pub(super) fn not_started(&mut self) {
         self.leave_queue();
@@ -234,6 +262,9 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.not_started();
+        if self.is_set_aside {
+            self.ledger.set_aside.fetch_sub(1, Ordering::Relaxed);
+        }
         self.ledger.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.ledger.tell_room();
     }
@@ -290,6 +321,26 @@ mod tests {
 
         assert!(ledger.enter(Some(0)).has_place());
         assert_eq!((ledger.in_flight(), ledger.runs_ended()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_set_aside_takes_no_room_until_there_is_too_much_of_it() {
+        let (ledger, _room) = ledger();
+        let enter = |_| ledger.enter(None);
+        let mut tickets: Vec<Ticket> = (0..ledger.in_flight_max).map(enter).collect();
+        assert_eq!(ledger.queue_room(), 0);
+        tickets.iter_mut().for_each(Ticket::set_aside);
+        assert_eq!(ledger.queue_room(), ledger.queue_max);
+
+        let enter_aside = |_| {
+            let mut ticket = ledger.enter(None);
+            ticket.set_aside();
+            ticket
+        };
+        tickets.extend((tickets.len()..SET_ASIDE_MAX).map(enter_aside));
+        assert_eq!(ledger.queue_room(), 0);
+        drop(tickets);
+        assert_eq!((ledger.in_flight(), ledger.set_aside()), (0, 0));
     }
 
     #[test]

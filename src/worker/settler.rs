@@ -74,14 +74,12 @@ pub(super) fn run(finished: Receiver<Finished>, shared: &Shared) {
         settler.aside.tell();
     }
     settler.aside.begin_last_tries();
+    settler.settle_given_up();
     while !settler.aside.is_empty() {
         pause(ASIDE_EVERY);
         settler.aside.hurry();
         settler.retry_aside();
-        let given_up = settler.aside.take_given_up();
-        if !given_up.is_empty() {
-            settler.settle(given_up);
-        }
+        settler.settle_given_up();
     }
 }
 
@@ -294,6 +292,16 @@ impl Settler<'_> {
         }
         self.account(batch, &answered);
         rest
+    }
+
+    /// Releases the events whose outcomes were given up.
+    fn settle_given_up(&mut self) {
+        let mut given_up = self.aside.take_given_up();
+        while !given_up.is_empty() {
+            let later = given_up.split_off(given_up.len().min(self.pace.batch_max()));
+            self.settle(given_up);
+            given_up = later;
+        }
     }
 
     fn retry_aside(&mut self) {

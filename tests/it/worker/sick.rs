@@ -77,6 +77,53 @@ fn rows_that_are_slow_to_write_hold_up_no_other() {
     assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
 }
 
+/// Goal: however many outcomes the database refuses, other events are claimed and delivered.
+/// Method: many times more refused outcomes than a worker of this batch size has in flight.
+#[test]
+fn any_number_of_refused_outcomes_stops_no_other_event() {
+    let db = TestDb::new();
+    trigger(
+        &db,
+        "if new.event_type = 'bill.due' then raise exception 'the ledger is closed'; end if; return new;",
+    );
+    db.insert_events("bill.due", 300);
+    let mut daemon = Daemon::new(&db)
+        .args(["--route", "*=log", "--batch-size", "1"])
+        .start();
+    wait_until_within(LIMIT, "all outcomes are refused", || {
+        daemon.metric(SET_ASIDE, &[("reason", "refused")]) == Some(300.0)
+    });
+
+    db.insert_events("order.created", 20);
+    wait_until_within(LIMIT, "the others are done", || db.count("done") == 20);
+
+    assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
+    let given_back = "select count(*) from outbox_event where status = 'pending' and attempts = 0";
+    assert_eq!(db.number(given_back, &[]), 300);
+    assert_eq!(db.leases(), 0);
+}
+
+/// Goal: a trigger of the application that sets its own search_path keeps no outcome from being written.
+#[test]
+fn a_trigger_that_changes_the_search_path_hinders_no_outcome() {
+    let db = TestDb::new();
+    trigger(
+        &db,
+        "perform set_config('search_path', 'tenant_' || new.aggregate_id, true); return new;",
+    );
+    db.insert_events("order.created", 10);
+    db.insert_events("bill.due", 3);
+
+    let _daemon = Daemon::new(&db)
+        .args(["--route", "bill.*=exec:/bin/false", "--route", "*=log"])
+        .args(["--max-attempts", "2", "--retry-backoff-seconds", "0.1"])
+        .start();
+
+    wait_until_within(LIMIT, "each has its outcome", || {
+        db.count("done") == 10 && db.count("dead") == 3
+    });
+}
+
 /// Goal: where a trigger keeps rows as they were, their events are neither delivered again nor lost.
 #[test]
 fn an_outcome_that_is_swallowed_is_kept_and_its_handler_runs_once() {
