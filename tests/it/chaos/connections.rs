@@ -139,12 +139,13 @@ fn a_connection_that_is_terminated_right_after_an_outage_is_told() {
                      and state_change < query_start + interval '100 ms'";
 
     for turn in 1..=3 {
-        wait_until("the fetcher is connected", || {
-            db.number(terminate, &[]) == 1
+        // Again where a fetcher that had no turn for long, on a busy machine, has replaced its connection unnoticed.
+        wait_until("the outage is told", || {
+            let is_told = lines_with(&daemon, "database is away") >= turn;
+            is_told || db.number(terminate, &[]) > 1
         });
-        wait_until("the outage is told, and its end", || {
-            lines_with(&daemon, "database is away") == turn
-                && lines_with(&daemon, "database is back") == turn
+        wait_until("its end is told", || {
+            lines_with(&daemon, "database is back") == lines_with(&daemon, "database is away")
         });
     }
 }

@@ -176,6 +176,10 @@ impl LogPause {
         self.0.1.notify_all();
     }
 
+    fn is_set(&self) -> bool {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wait(&self) {
         let paused = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.0.1.wait_while(paused, |is_paused| *is_paused);
@@ -357,6 +361,7 @@ impl RunningDaemon {
         let since = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                self.read_log_to_its_end();
                 return status;
             }
             assert!(
@@ -364,6 +369,16 @@ impl RunningDaemon {
                 "the daemon still runs after {limit:?}"
             );
             super::wait::pause(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until all that the ended supervisor wrote is in the log; a worker that outlives it may hold the pipe open for longer.
+    fn read_log_to_its_end(&self) {
+        const LIMIT: Duration = Duration::from_secs(2);
+        let since = Instant::now();
+        let is_read = || self.logger.as_ref().is_none_or(JoinHandle::is_finished);
+        while !is_read() && !self.pause.is_set() && since.elapsed() < LIMIT {
+            super::wait::pause(Duration::from_millis(1));
         }
     }
 

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Waits until the condition holds, 10 s at most; `what` completes "waited for".
+/// Waits until the condition holds, 30 s at most (a busy machine); `what` completes "waited for".
 #[track_caller]
 pub fn wait_until(what: &str, holds: impl FnMut() -> bool) {
-    wait_until_within(Duration::from_secs(10), what, holds);
+    wait_until_within(Duration::from_secs(30), what, holds);
 }
 
 /// Waits until the condition holds, `limit` at most.
