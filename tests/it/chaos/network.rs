@@ -57,7 +57,8 @@ fn a_drain_gives_back_a_claim_whose_answer_was_lost() {
         .dsn(proxy.dsn(&db))
         .route("warm.*=log")
         .route(recorder.route("*"))
-        .args(["--poll-interval", "0.05"])
+        // With one connection, so that none is left that the claim could be given back on.
+        .args(["--poll-interval", "0.05", "--pool-size", "1"])
         .start();
     // Now the fetcher has its connection.
     db.insert_events("warm.up", 1);
