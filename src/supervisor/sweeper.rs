@@ -19,6 +19,7 @@ use crate::event::{Outcome, dead_letter_message};
 use crate::figure::counted;
 use crate::handler::Routes;
 use crate::in_hand::{InHand, Owner, Remains};
+use crate::incident::Incident;
 use crate::metrics::WorkerMetrics;
 use crate::pause::pause;
 use crate::store::dsn::Dsn;
@@ -75,7 +76,7 @@ impl Sweeper {
                 timeouts,
                 routes,
                 metrics,
-                is_away: false,
+                outage: Incident::default(),
             };
             sweep.run(&dead);
         })?;
@@ -114,7 +115,7 @@ struct Sweep {
     timeouts: Timeouts,
     routes: Arc<Routes>,
     metrics: WorkerMetrics,
-    is_away: bool,
+    outage: Incident,
 }
 
 impl Sweep {
@@ -152,7 +153,7 @@ impl Sweep {
     fn look(&mut self, dead: Dead) -> Option<Dead> {
         match self.try_look(&dead) {
             Ok(is_over) => {
-                self.is_away = false;
+                self.outage.over();
                 if !is_over {
                     return Some(dead);
                 }
@@ -163,8 +164,7 @@ impl Sweep {
             }
             Err(error) => {
                 self.metrics.db_error(error.reason());
-                if !self.is_away {
-                    self.is_away = true;
+                if self.outage.met(()) {
                     warn!(
                         "could not sweep the leases of {}, trying again: {error}",
                         dead.owner.worker

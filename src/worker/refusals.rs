@@ -5,11 +5,12 @@
 //! anyway.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{info, warn};
 
 use crate::event::Outcome;
+use crate::incident::Incident;
 use crate::store::StoreError;
 use crate::worker::claim::Finished;
 
@@ -22,18 +23,12 @@ const REPEAT_AFTER: Duration = Duration::from_secs(10);
 /// The refused outcomes that were logged.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    named: HashMap<i64, Refusal>,
-    /// It was logged that there are more.
-    is_cut: bool,
+    /// The error of each event that was named.
+    named: HashMap<i64, Incident<String>>,
+    /// There are more.
+    rest: Incident,
     /// Outcomes that were given up.
     n_given_up: usize,
-}
-
-#[derive(Debug)]
-struct Refusal {
-    cause: String,
-    since: Instant,
-    logged_at: Instant,
 }
 
 impl Refusals {
@@ -42,29 +37,26 @@ impl Refusals {
         if !(error.is_refusal() || error.is_statement_timeout()) {
             return;
         }
-        let (now, cause) = (Instant::now(), error.to_string());
-        let n_named = self.named.len();
-        match self.named.get_mut(&finished.event_id) {
-            Some(earlier) if earlier.cause == cause || now - earlier.logged_at < REPEAT_AFTER => {
-                return;
+        if self.named.len() >= NAMED_MAX && !self.named.contains_key(&finished.event_id) {
+            if self.rest.met(()) {
+                warn!(
+                    "outcomes of further events are refused, too; {NAMED_MAX} are named at a time"
+                );
             }
-            Some(earlier) => (earlier.cause, earlier.logged_at) = (cause, now),
-            None if n_named >= NAMED_MAX => return self.cut(),
-            None => {
-                let refusal = Refusal {
-                    cause,
-                    since: now,
-                    logged_at: now,
-                };
-                self.named.insert(finished.event_id, refusal);
-            }
+            return;
         }
-        warn!(
-            "event {} ({}): {error}; its outcome `{}` is kept and tried again",
-            finished.event_id,
-            finished.event_type,
-            finished.outcome.name()
-        );
+        let refusal = self
+            .named
+            .entry(finished.event_id)
+            .or_insert_with(|| Incident::changing_after(REPEAT_AFTER));
+        if refusal.met(error.to_string()) {
+            warn!(
+                "event {} ({}): {error}; its outcome `{}` is kept and tried again",
+                finished.event_id,
+                finished.event_type,
+                finished.outcome.name()
+            );
+        }
     }
 
     /// Notes that this outcome is refused for the last time: the worker drains.
@@ -85,27 +77,23 @@ impl Refusals {
 
     /// Notes that this outcome is settled.
     pub(super) fn is_over(&mut self, finished: &Finished) {
-        let Some(refusal) = self.named.remove(&finished.event_id) else {
+        let Some(mut refusal) = self.named.remove(&finished.event_id) else {
             return;
         };
-        self.is_cut &= !self.named.is_empty();
-        if finished.outcome == Outcome::Released {
-            // It was given up, and that was logged.
-            return;
+        if self.named.is_empty() {
+            self.rest.over();
         }
-        info!(
-            "event {} ({}): its outcome `{}` is refused no more, after {:.1} s",
-            finished.event_id,
-            finished.event_type,
-            finished.outcome.name(),
-            refusal.since.elapsed().as_secs_f64()
-        );
-    }
-
-    fn cut(&mut self) {
-        if !self.is_cut {
-            self.is_cut = true;
-            warn!("outcomes of further events are refused, too; {NAMED_MAX} are named at a time");
+        // A release was given up, and that was logged.
+        if let Some(lasted) = refusal.over()
+            && finished.outcome != Outcome::Released
+        {
+            info!(
+                "event {} ({}): its outcome `{}` is refused no more, after {:.1} s",
+                finished.event_id,
+                finished.event_type,
+                finished.outcome.name(),
+                lasted.as_secs_f64()
+            );
         }
     }
 }
