@@ -1,2 +1,2 @@
--- Called by store/dead.rs. One transaction, whatever the number of ids; see schema.sql for what is left alone.
-select outbox_requeue_1($1)
+-- Called by store/dead.rs. One transaction, whatever the number of ids; see schema.sql for what is left alone, and why.
+select id, reason from outbox_requeue_2($1)

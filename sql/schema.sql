@@ -686,28 +686,123 @@ begin
   end if;
 end $$;
 
--- Makes dead events due again from the first attempt on, as a person asked, and returns those that were. Left alone is what is not dead
--- any more, what another session has locked at this moment, and what a lease names (a person's own UPDATE may have made it dead meanwhile):
--- made pending, it would be settled by the worker that still holds it, and handed out once more.
+-- Makes dead events due again from the first attempt on, as a person asked, and returns each event that was dead: with null where it was
+-- requeued, or else with the reason in words. Left alone is what another session has locked at this moment, and what a lease names (a
+-- person's own UPDATE may have made it dead meanwhile): made pending, it would be settled by the worker that still holds it, and handed out
+-- once more.
 --
 -- As in outbox_claim_2, leases are looked at with a snapshot taken after the row locks: from then on none can come to name these events,
--- since dead events are never claimed. Nothing here waits for a row, so it cannot deadlock. By id alone, as in outbox_settle_1.
--- step: function outbox_requeue_1
-create or replace function outbox_requeue_1(ids bigint[]) returns setof bigint
+-- since dead events are never claimed. Nothing here waits for a row. By id alone, as in outbox_settle_1.
+--
+-- One event delays no other, as in outbox_move_1: a part that fails is undone and tried again in halves, until the event is alone that a
+-- trigger or a constraint refuses. What concerns no single event, a missing privilege for example, fails first, with the empty part. What
+-- is dead after all that was kept by a trigger that said nothing.
+-- step: function outbox_requeue_2
+create or replace function outbox_requeue_2(ids bigint[]) returns table (id bigint, reason text)
 language plpgsql set search_path from current set enable_seqscan = off as $$
 #variable_conflict use_column
+declare
+  path         constant text := current_setting('search_path');
+  lock_wait    constant text := '100ms';   -- for what triggers and unique indexes wait for
+  locked_max   constant int := 10;
+  lock_timeout constant text := current_setting('lock_timeout');
+  n_locked     int := 0;
+  locked    bigint[];
+  leased    bigint[];
+  deferred  text;     -- constraints that would be checked only at the commit, where no part can be undone
+  lows      int[];    -- the parts to be tried, as places in `locked`; the next one first
+  highs     int[];
+  low       int;
+  high      int;
+  requeued  bigint[];
+  kept      bigint[];
+  failure   text;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'requeueing needs the isolation level read committed, not %', current_setting('transaction_isolation')
       using errcode = 'invalid_transaction_state';
   end if;
-  ids := array(select e.id from (select distinct unnest(ids) as id) u join outbox_event e on e.id = u.id
-                where e.status || '' = 'dead' for no key update of e skip locked);
-  ids := array(select id from unnest(ids) id where id not in (select unnest(event_ids) from outbox_leases_1()));
+  ids := array(select distinct unnest(ids));
+  locked := array(select e.id from outbox_event e where e.id = any (ids) and e.status || '' = 'dead' for no key update skip locked);
   return query
-    update outbox_event e set status = 'pending', attempts = 0, next_run_at = now(), finished_at = null
-      from unnest(ids) as u (id) where e.id = u.id
-    returning e.id;
+    select e.id, 'another transaction has locked it'
+      from outbox_event e where e.id = any (array(select unnest(ids) except select unnest(locked))) and e.status || '' = 'dead';
+  leased := array(select unnest(locked) intersect select unnest(event_ids) from outbox_leases_1());
+  return query select u.id, 'a lease still names it' from unnest(leased) u (id);
+  locked := array(select unnest(locked) except select unnest(leased) order by 1);
+
+  update outbox_event set status = 'pending', attempts = 0, next_run_at = now(), finished_at = null where false;
+  if current_setting('search_path') <> path then
+    perform set_config('search_path', path, true);
+  end if;
+  select string_agg(format('%I.%I', n.nspname, c.conname), ', ') into deferred
+    from pg_constraint c join pg_namespace n on n.oid = c.connamespace
+   where c.condeferred and 'outbox_event'::regclass in (c.conrelid, c.confrelid);
+  if deferred is not null then
+    execute format('set constraints %s immediate', deferred);
+  end if;
+
+  if locked <> '{}' then
+    lows := array[1];
+    highs := array[cardinality(locked)];
+  end if;
+  perform set_config('lock_timeout', lock_wait, true);
+  while cardinality(lows) > 0 loop
+    low := lows[1];
+    high := highs[1];
+    lows := lows[2:];
+    highs := highs[2:];
+    failure := null;
+    begin
+      with changed as (
+        update outbox_event e set status = 'pending', attempts = 0, next_run_at = now(), finished_at = null
+         where e.id = any (locked[low:high]) and e.status || '' = 'dead' returning e.id)
+      select array_agg(c.id) into requeued from changed c;
+      -- A trigger may set it for the whole transaction.
+      if current_setting('search_path') <> path then
+        perform set_config('search_path', path, true);
+      end if;
+    exception when others then
+      -- The connection, another transaction, the server's room: nothing that halves would help.
+      if left(sqlstate, 2) in ('08', '25', '40', '57') or left(sqlstate, 2) = '53' and sqlstate <> '53200' then
+        raise;
+      end if;
+      failure := case when sqlstate = '55P03' then 'another transaction has locked it' else left(sqlerrm, 300) end;
+      n_locked := n_locked + (sqlstate = '55P03' and low = high)::int;
+    end;
+    if failure is not null and low < high and not (n_locked >= locked_max and failure = 'another transaction has locked it') then
+      lows := array[low, (low + high) / 2 + 1] || lows;
+      highs := array[(low + high) / 2, high] || highs;
+    elsif failure is not null then
+      return query select unnest(locked[low:high]), failure;
+    else
+      kept := array(select e.id from outbox_event e where e.id = any (locked[low:high]) and e.status || '' = 'dead');
+      return query select u.id, 'a trigger or a policy of outbox_event keeps it' from unnest(kept) u (id);
+      return query select u.id, null from (select unnest(requeued) as id except select unnest(kept)) u;
+    end if;
+  end loop;
+  perform set_config('lock_timeout', lock_timeout, true);
+  if deferred is not null then
+    execute format('set constraints %s deferred', deferred);
+  end if;
+end $$;
+
+-- The same as outbox_requeue_2 for psql, and for older versions of the program: returns the events that were requeued, and warns of the
+-- others.
+-- step: function outbox_requeue_1
+create or replace function outbox_requeue_1(ids bigint[]) returns setof bigint
+language plpgsql set search_path from current as $$
+#variable_conflict use_column
+declare
+  requeued bigint[];
+  kept     bigint[];
+  reasons  text[];
+begin
+  select array_agg(r.id) filter (where r.reason is null), array_agg(r.id) filter (where r.reason is not null),
+         array_agg(r.reason) filter (where r.reason is not null)
+    into requeued, kept, reasons from outbox_requeue_2(ids) r;
+  perform outbox_warn_1(kept, reasons);
+  return query select unnest(requeued);
 end $$;
 
 -- Moves those of these events that have the status to the archive, with all their columns, and returns those that stay, each with the
@@ -728,6 +823,7 @@ create or replace function outbox_move_1(ids bigint[], status text) returns tabl
 language plpgsql set search_path from current set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
+  path         constant text := current_setting('search_path');
   event        constant regclass := 'outbox_event'::regclass;
   archive      constant regclass := 'outbox_event_archive'::regclass;
   lock_wait    constant text := '100ms';
@@ -815,6 +911,9 @@ begin
                     select array(select id from moved), array(select id from stored)', targets, sources);
   -- Not with an empty list: a planner that believes the partial indexes to be empty reads the whole of one for it.
   execute replace(moving, 'e.id = any', 'false and e.id = any') into gone, arrived using ids, status;
+  if current_setting('search_path') <> path then
+    perform set_config('search_path', path, true);
+  end if;
   select string_agg(format('%I.%I', n.nspname, c.conname), ', ') into deferred
     from pg_constraint c join pg_namespace n on n.oid = c.connamespace
    where c.condeferred and (c.confrelid = event or c.conrelid in (event, archive));
@@ -835,6 +934,10 @@ begin
     failure := null;
     begin
       execute moving into gone, arrived using ids[low:high], status;
+      -- A trigger may set it for the whole transaction.
+      if current_setting('search_path') <> path then
+        perform set_config('search_path', path, true);
+      end if;
       -- A trigger may as well have put it into a child table.
       if cardinality(arrived) < cardinality(gone)
          and exists (select from unnest(gone) u (id) where not exists (select from outbox_event_archive a where a.id = u.id)) then
@@ -892,7 +995,7 @@ begin
 end $$;
 
 -- Moves dead events to the archive, payload and error included, and returns each event that was dead: with null where it was moved, or else
--- with the reason in words. Left alone is what outbox_requeue_1 leaves alone, for the same reasons, and what outbox_move_1 does.
+-- with the reason in words. Left alone is what outbox_requeue_2 leaves alone, for the same reasons, and what outbox_move_1 does.
 -- step: function outbox_discard_2
 create or replace function outbox_discard_2(ids bigint[]) returns table (id bigint, reason text)
 language plpgsql set search_path from current set enable_seqscan = off as $$

@@ -127,7 +127,7 @@ pub enum DeadChange {
 pub struct Changed {
     /// The events that were changed.
     pub ids: Vec<i64>,
-    /// Those that were left alone, as far as the database says why.
+    /// Those that are dead and were left alone.
     pub left: Vec<LeftAlone>,
 }
 
@@ -351,34 +351,40 @@ impl Session {
     /// Requeues or discards dead events.
     pub fn change_dead(&mut self, change: DeadChange, ids: &[i64]) -> Result<Changed, StoreError> {
         match change {
-            DeadChange::Requeue => self.requeue(ids).map(|ids| Changed {
-                ids,
-                ..Changed::default()
-            }),
+            DeadChange::Requeue => self.requeue(ids),
             DeadChange::Discard => self.discard(ids),
         }
     }
 
-    /// Makes dead events due again from the first attempt on, and returns those that were: not what is not dead, is locked by another
-    /// session at this moment, or is named by a lease.
-    pub fn requeue(&mut self, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
-        self.query(
+    /// Makes dead events due again from the first attempt on: not what is not dead, is locked by another session at this moment, or is
+    /// named by a lease, and not one that a trigger or a constraint refuses.
+    pub fn requeue(&mut self, ids: &[i64]) -> Result<Changed, StoreError> {
+        self.changed(
             "requeue dead events",
             include_str!("../../sql/requeue.sql"),
-            &[&ids],
-            |row| row.try_get(0),
+            ids,
         )
     }
 
     /// Moves dead events to the archive: not what [`Session::requeue`] leaves alone, not an event whose id is in the archive already, and
     /// not one that a foreign key, a trigger or a constraint keeps.
     pub fn discard(&mut self, ids: &[i64]) -> Result<Changed, StoreError> {
-        let rows: Vec<(i64, Option<String>)> = self.query(
+        self.changed(
             "discard dead events",
             include_str!("../../sql/discard.sql"),
-            &[&ids],
-            |row| Ok((row.try_get(0)?, row.try_get(1)?)),
-        )?;
+            ids,
+        )
+    }
+
+    fn changed(
+        &mut self,
+        doing: &'static str,
+        sql: &'static str,
+        ids: &[i64],
+    ) -> Result<Changed, StoreError> {
+        let rows: Vec<(i64, Option<String>)> = self.query(doing, sql, &[&ids], |row| {
+            Ok((row.try_get(0)?, row.try_get(1)?))
+        })?;
         let mut changed = Changed::default();
         for (id, reason) in rows {
             match reason {

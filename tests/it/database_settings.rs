@@ -434,7 +434,7 @@ fn change(told: &mut Told, session: &mut Session) -> Result<(), String> {
         ));
     }
     let mut requeued = named("requeue", session.requeue(&[7, 9, 11]))?;
-    requeued.sort_unstable();
+    requeued.ids.sort_unstable();
     told.0.push(format!("requeued: {requeued:?}"));
     told.of("discard", session.discard(&[10]))?;
     told.0.push(format!(

@@ -346,6 +346,27 @@ fn events_that_cannot_be_discarded_are_named_and_the_others_are_discarded() {
     assert_eq!(db.count("dead"), 1);
 }
 
+/// Goal: an event that something of the application refuses stops no other, and a person reads which and why.
+#[test]
+fn events_that_refuse_their_requeue_are_named_and_the_others_are_requeued() {
+    let db = with_dead(1000);
+    let refusals = db.refuse_requeues();
+    let why = |(id, reason)| format!("event {id} was left alone: {reason}\n");
+
+    cli(&db, &["retry-batch", "--all", "--yes"])
+        .stdout("requeued 994 events\n")
+        .stderr(refusals.map(why).concat())
+        .status(1)
+        .check();
+    cli(&db, &["retry", "7"])
+        .stdout("requeued 0 events\n")
+        .stderr(why(refusals[2]))
+        .status(1)
+        .check();
+
+    assert_eq!((db.count("pending"), db.count("dead")), (994, 6));
+}
+
 #[test]
 fn a_person_is_asked_and_a_script_must_say_yes() {
     let db = with_dead(3);
@@ -635,13 +656,14 @@ fn a_reader_that_has_seen_enough_ends_an_export_quietly() {
     assert_eq!(status.code(), Some(1));
 }
 
-/// Goal: an interrupt ends the work between two batches. Method: the second batch is held inside by a trigger that waits for a lock of the
-/// test's, which is given up after the signal was sent.
+/// Goal: an interrupt ends the work between two batches. Method: the second batch is held inside by a trigger that asks again and again for a
+/// lock of the test's, which is given up after the signal was sent; a lock that it waited for would be refused soon.
 #[test]
 fn an_interrupt_leaves_what_is_done_done_and_says_how_much() {
     let db = with_dead(30_000);
     db.execute(
-        "CREATE FUNCTION wait_here() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END $$;
+        "CREATE FUNCTION wait_here() RETURNS trigger LANGUAGE plpgsql AS $$
+           BEGIN WHILE NOT pg_try_advisory_xact_lock(7) LOOP PERFORM pg_sleep(0.1); END LOOP; RETURN NEW; END $$;
          CREATE TRIGGER wait_here BEFORE UPDATE ON outbox_event FOR EACH ROW WHEN (old.id = 15000) EXECUTE FUNCTION wait_here()",
     );
     let mut holder = db.client();
@@ -661,8 +683,8 @@ fn an_interrupt_leaves_what_is_done_done_and_says_how_much() {
         .spawn()
         .unwrap();
     wait_until("the second batch waits", || {
-        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
-                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let waiting = "SELECT count(*) FROM pg_stat_activity \
+                       WHERE wait_event = 'PgSleep' AND datname = current_database()";
         db.number(waiting, &[]) == 1
     });
 
@@ -688,11 +710,12 @@ fn an_interrupt_leaves_what_is_done_done_and_says_how_much() {
     assert_eq!((db.count("pending"), db.count("dead")), (20_000, 10_000));
 }
 
+/// Goal: an error that concerns no single event ends the work. Method: a trigger raises one of such a class.
 #[test]
 fn a_failure_in_the_middle_says_how_much_was_done() {
     let db = with_dead(20_000);
     db.execute(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$;
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now' USING ERRCODE = '25001'; END $$;
          CREATE TRIGGER refuse BEFORE UPDATE ON outbox_event FOR EACH ROW WHEN (old.id = 15000) EXECUTE FUNCTION refuse()",
     );
 
@@ -700,7 +723,7 @@ fn a_failure_in_the_middle_says_how_much_was_done() {
 
     assert_eq!(said.status, 1, "{}", said.stderr);
     assert!(
-        said.stderr.starts_with("requeued 10000 events before that failed\nerror: could not requeue dead events: not this one\n"),
+        said.stderr.starts_with("requeued 10000 events before that failed\nerror: could not requeue dead events: not now\n"),
         "{}",
         said.stderr
     );

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use dispatchbox::event::Outcome;
-use dispatchbox::store::{DEAD_BATCH, DeadCursor, DeadFilter, Session};
+use dispatchbox::store::{DEAD_BATCH, DeadCursor, DeadFilter, LeftAlone, Session};
 use postgres::types::ToSql;
 
 use crate::support::TestDb;
@@ -31,6 +31,14 @@ fn listed(session: &mut Session, filter: &DeadFilter) -> Vec<i64> {
 fn sorted(mut ids: Vec<i64>) -> Vec<i64> {
     ids.sort_unstable();
     ids
+}
+
+fn left(refusals: &[(i64, &str)]) -> Vec<LeftAlone> {
+    let left = |&(id, reason): &(i64, &str)| LeftAlone {
+        id,
+        reason: reason.to_owned(),
+    };
+    refusals.iter().map(left).collect()
 }
 
 fn numbers(db: &TestDb, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Vec<i64> {
@@ -247,7 +255,7 @@ fn a_requeued_event_is_due_at_once_with_all_its_attempts() {
     db.execute("UPDATE outbox_event SET next_run_at = now() + interval '1 hour'; UPDATE outbox_event SET status = 'done' WHERE id = 2");
     let mut session = session(&db);
 
-    let requeued = session.requeue(&[1, 2, 3, 3, 99]).unwrap();
+    let requeued = session.requeue(&[1, 2, 3, 3, 99]).unwrap().ids;
 
     assert_eq!(sorted(requeued), [1, 3]);
     // Why it failed stays to be read until it fails otherwise.
@@ -260,8 +268,58 @@ fn a_requeued_event_is_due_at_once_with_all_its_attempts() {
         ]
     );
     assert_eq!(ids(&claim(&mut session, "a", 10)), [1, 3]);
-    assert_eq!(session.requeue(&[1, 2, 3]).unwrap(), [0; 0]);
-    assert_eq!(session.requeue(&[]).unwrap(), [0; 0]);
+    assert_eq!(session.requeue(&[1, 2, 3]).unwrap().ids, [0; 0]);
+    assert_eq!(session.requeue(&[]).unwrap().ids, [0; 0]);
+}
+
+/// Goal: an event that something of the application refuses stops no other, and is named with the reason.
+#[test]
+fn what_refuses_its_requeue_stays_dead_alone() {
+    let db = with_dead(1000);
+    let refusals = db.refuse_requeues();
+    let all_ids: Vec<i64> = (1..=1000).collect();
+    let refused: Vec<i64> = refusals.iter().map(|(id, _)| *id).collect();
+
+    let changed = session(&db).requeue(&all_ids).unwrap();
+
+    assert_eq!(changed.left, left(&refusals));
+    assert_eq!(changed.ids.len(), 994);
+    assert!(changed.ids.iter().all(|id| !refused.contains(id)));
+    let dead =
+        "SELECT id FROM outbox_event WHERE status = 'dead' AND attempts = 5 OR id = 13 ORDER BY id";
+    assert_eq!(numbers(&db, dead, &[]), refused);
+    assert_eq!((db.count("pending"), db.count("dead")), (994, 6));
+    let by_hand = "SELECT outbox_requeue_1('{3,5,7,9,11,13}')";
+    assert_eq!(numbers(&db, by_hand, &[]), [0; 0]);
+}
+
+/// Goal: triggers may set the search_path of their transaction. Method: they do so with each event, and one event takes the batch apart.
+#[test]
+fn triggers_that_change_the_search_path_keep_no_event() {
+    let db = with_dead(8);
+    db.execute(
+        "CREATE FUNCTION elsewhere() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN PERFORM set_config('search_path', 'pg_catalog', true); RETURN NULL; END $$;
+         CREATE TRIGGER elsewhere AFTER UPDATE OR DELETE ON outbox_event FOR EACH ROW EXECUTE FUNCTION elsewhere();
+         CREATE TRIGGER elsewhere_at_once BEFORE UPDATE OR DELETE ON outbox_event FOR EACH STATEMENT EXECUTE FUNCTION elsewhere();
+         CREATE TRIGGER elsewhere AFTER INSERT ON outbox_event_archive FOR EACH ROW EXECUTE FUNCTION elsewhere();
+         CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'legal hold'; END $$;
+         CREATE TRIGGER hold BEFORE UPDATE OR DELETE ON outbox_event FOR EACH ROW WHEN (old.id = 3) EXECUTE FUNCTION hold()",
+    );
+    let mut session = session(&db);
+
+    let requeued = session.requeue(&[1, 2, 3, 4]).unwrap();
+    let discarded = session.discard(&[3, 5, 6, 7, 8]).unwrap();
+
+    let held = left(&[(3, "legal hold")]);
+    assert_eq!(
+        (sorted(requeued.ids), requeued.left),
+        (vec![1, 2, 4], held.clone())
+    );
+    assert_eq!(
+        (sorted(discarded.ids), discarded.left),
+        (vec![5, 6, 7, 8], held)
+    );
 }
 
 #[test]
@@ -322,14 +380,17 @@ fn what_a_lease_still_names_is_neither_requeued_nor_discarded() {
     let token = claim(&mut session, "a", 2).token;
     db.execute("UPDATE outbox_event SET status = 'dead', attempts = 5");
 
-    assert_eq!(session.requeue(&[1, 2]).unwrap(), [0; 0]);
+    let leased = "a lease still names it";
+    let requeued = session.requeue(&[1, 2]).unwrap();
+    assert_eq!(requeued.ids, [0; 0]);
+    assert_eq!(requeued.left, left(&[(1, leased), (2, leased)]));
     assert_eq!(session.discard(&[1, 2]).unwrap().ids, [0; 0]);
     // Expired or not: until it is swept its worker may still settle.
     db.expire_leases();
-    assert_eq!(session.requeue(&[1]).unwrap(), [0; 0]);
+    assert_eq!(session.requeue(&[1]).unwrap().ids, [0; 0]);
 
     db.execute("DELETE FROM outbox_lease");
-    assert_eq!(session.requeue(&[1]).unwrap(), [1]);
+    assert_eq!(session.requeue(&[1]).unwrap().ids, [1]);
     assert_eq!(session.discard(&[2]).unwrap().ids, [2]);
     assert_eq!(
         settle(&mut session, "a", token, &[1, 2], &Outcome::Done),
@@ -345,7 +406,7 @@ fn a_stale_worker_changes_nothing_of_a_requeued_or_discarded_event() {
     let token = claim(&mut stale, "a", 3).token;
     // The lease goes on for event 3 alone: the two others died under it.
     settle(&mut stale, "a", token, &[1, 2], &dead());
-    assert_eq!(other.requeue(&[1]).unwrap(), [1]);
+    assert_eq!(other.requeue(&[1]).unwrap().ids, [1]);
     assert_eq!(other.discard(&[2]).unwrap().ids, [2]);
     let before = table(&db);
 
@@ -372,11 +433,16 @@ fn an_event_that_somebody_has_locked_holds_up_no_other() {
         .unwrap();
     let mut session = session(&db);
 
-    assert_eq!(session.requeue(&[1, 2]).unwrap(), [1]);
+    let requeued = session.requeue(&[1, 2]).unwrap();
+    assert_eq!(requeued.ids, [1]);
+    assert_eq!(
+        requeued.left,
+        left(&[(2, "another transaction has locked it")])
+    );
     assert_eq!(session.discard(&[2, 3]).unwrap().ids, [3]);
 
     held.rollback().unwrap();
-    assert_eq!(session.requeue(&[2]).unwrap(), [2]);
+    assert_eq!(session.requeue(&[2]).unwrap().ids, [2]);
 }
 
 /// Goal: each event is requeued, or discarded, by exactly one of many. Method: eight sessions ask for all of them at the same moment, some
@@ -399,7 +465,7 @@ fn many_at_once_change_each_event_once() {
                     let mut changed = Vec::new();
                     for ids in all_ids.chunks(20) {
                         changed.extend(if is_requeue {
-                            session.requeue(ids).unwrap()
+                            session.requeue(ids).unwrap().ids
                         } else {
                             session.discard(ids).unwrap().ids
                         });
@@ -443,7 +509,7 @@ fn a_lease_that_is_committed_while_a_requeue_begins_is_seen() {
     .unwrap();
 
     let requeued = std::thread::scope(|scope| {
-        let requeue = scope.spawn(|| session(&db).requeue(&[1]).unwrap());
+        let requeue = scope.spawn(|| session(&db).requeue(&[1]).unwrap().ids);
         crate::support::wait_until("the requeue waits", || {
             let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'outbox_event'::regclass";
             db.number(waiting, &[]) == 1
@@ -458,7 +524,7 @@ fn a_lease_that_is_committed_while_a_requeue_begins_is_seen() {
 #[test]
 fn requeue_and_discard_refuse_an_isolation_in_which_leases_would_be_missed() {
     let db = with_dead(1);
-    for call in ["outbox_requeue_1", "outbox_discard_2"] {
+    for call in ["outbox_requeue_2", "outbox_discard_2"] {
         let sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT {call}('{{1}}')");
         let error = db.client().batch_execute(&sql).unwrap_err();
         assert_eq!(error.code().unwrap().code(), "25000", "{call}");
@@ -471,7 +537,7 @@ fn whoever_calls_from_another_search_path_gets_this_schemas_events() {
     let db = with_dead(2);
     db.execute(
         "CREATE SCHEMA other; CREATE TABLE other.outbox_event (LIKE outbox_event INCLUDING ALL);
-         SET search_path = other, pg_catalog; SELECT public.outbox_requeue_1('{1}'); SELECT public.outbox_discard_2('{2}')",
+         SET search_path = other, pg_catalog; SELECT public.outbox_requeue_2('{1}'); SELECT public.outbox_discard_2('{2}')",
     );
 
     assert_eq!(table(&db)[0].split(' ').nth(1), Some("pending"));
@@ -489,7 +555,7 @@ fn a_hundred_thousand_events_are_requeued_in_one_call() {
     let mut session = session(&db);
     let since = Instant::now();
 
-    let requeued = session.requeue(&all_ids).unwrap();
+    let requeued = session.requeue(&all_ids).unwrap().ids;
 
     assert_eq!(requeued.len(), all_ids.len());
     eprintln!("requeued 100,000 events in {:?}", since.elapsed());

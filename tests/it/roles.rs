@@ -341,7 +341,7 @@ fn dead_events_are_requeued_and_discarded_under_the_daemons_role() {
     roles.db.execute("update outbox_event set status = 'dead'");
     let mut session = roles.session("a_daemon");
 
-    assert_eq!(session.requeue(&[1]), Ok(vec![1]));
+    assert_eq!(session.requeue(&[1]).unwrap().ids, [1]);
     assert_eq!(session.discard(&[2]).unwrap().ids, [2]);
     for privilege in ["delete on outbox_event", "insert on outbox_event_archive"] {
         roles

@@ -125,6 +125,7 @@ fn what_is_missing_is_listed_in_words() {
         "function outbox_try_read_1",
         "function outbox_pass_over_1",
         "function outbox_look_again_1",
+        "function outbox_requeue_2",
         "function outbox_requeue_1",
         "function outbox_move_1",
         "function outbox_warn_1",

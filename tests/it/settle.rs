@@ -403,7 +403,7 @@ fn a_few_events_are_found_without_reading_all_that_wait() {
     for call in [
         "outbox_settle_1('w', array_fill(1::bigint, array[50]), ids, array_fill('done'::text, array[50]), \
          array_fill(0::float8, array[50]), array_fill(null::text, array[50]), '{}', false)",
-        "outbox_requeue_1(ids)",
+        "outbox_requeue_2(ids)",
         "outbox_discard_2(ids)",
     ] {
         let ids = if call.contains("settle") {

@@ -68,7 +68,7 @@ struct Tally {
     n_left: u64,
     /// The first of the events that were left alone.
     left: Vec<i64>,
-    /// Why events were left alone, where the database has said so.
+    /// Why those of them that were dead were left alone.
     reasons: BTreeMap<i64, String>,
     interrupted: Option<&'static str>,
 }
@@ -173,14 +173,15 @@ fn explain_left(session: &mut Session, tally: &Tally) -> Result<(), StoreError> 
     let found = session.read_back(&tally.left)?;
     for id in &tally.left {
         let state = found.iter().find(|state| state.event_id == *id);
-        let why =
-            match state.map(|state| state.status.as_str()) {
-                None => "there is no such event".to_owned(),
-                Some("dead") => tally.reasons.get(id).cloned().unwrap_or_else(|| {
-                    "a lease still names it, or somebody has locked it".to_owned()
-                }),
-                Some(status) => format!("its status is `{status}`"),
-            };
+        let why = match state.map(|state| state.status.as_str()) {
+            None => "there is no such event".to_owned(),
+            Some("dead") => tally
+                .reasons
+                .get(id)
+                .cloned()
+                .unwrap_or_else(|| "it became dead only then".to_owned()),
+            Some(status) => format!("its status is `{status}`"),
+        };
         say(&format!("event {id} was left alone: {why}\n"));
     }
     let n_more = tally.n_left - tally.left.len() as u64;

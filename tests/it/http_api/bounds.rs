@@ -289,18 +289,18 @@ fn a_database_that_is_away_is_told_and_used_again_when_it_is_back() {
 #[test]
 fn what_the_database_refuses_is_told_in_the_log_alone() {
     let db = with_dead(1);
+    let holding = Holding::on(&db);
     db.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the secret reason'; END $$;
-         CREATE TRIGGER refuse BEFORE UPDATE ON outbox_event FOR EACH ROW EXECUTE FUNCTION refuse()",
+         CREATE TRIGGER refuse BEFORE UPDATE ON outbox_event FOR EACH STATEMENT EXECUTE FUNCTION refuse()",
     );
-    let holding = Holding::on(&db);
 
     let refused = r#"{"error":"the database refused the call"}"#;
     holding.check("POST", "/api/dead-events/1/retry", "", 500, refused);
     wait_until("the log says why", || {
         holding.daemon.log().contains("the secret reason")
     });
-    db.execute("DROP FUNCTION outbox_requeue_1");
+    db.execute("DROP FUNCTION outbox_requeue_2");
     let not_usable = r#"{"error":"schema not usable"}"#;
     holding.check("POST", "/api/dead-events/1/retry", "", 503, not_usable);
 }

@@ -96,6 +96,36 @@ fn events_that_cannot_be_discarded_are_named_in_the_answer() {
     assert_eq!((db.number(DISCARDED, &[]), db.count("dead")), (2, 1));
 }
 
+/// Goal: an event that something of the application refuses stops no other, and each answer says which and why.
+#[test]
+fn events_that_refuse_their_requeue_are_named_in_the_answer() {
+    let db = with_dead(20);
+    let refusals = db.refuse_requeues();
+    let holding = Holding::on(&db);
+    let left: Value = refusals
+        .iter()
+        .map(|(id, reason)| json!({ "event_id": id, "reason": reason }))
+        .collect();
+
+    let answer = format!(
+        r#"{{"status":"success","message":"1 event(s) reset to pending","requested":8,"processed":1,"left":{left}}}"#
+    );
+    let body = r#"{"event_ids": [2, 3, 5, 7, 9, 11, 13, 77]}"#;
+    holding.check("POST", RETRY_BATCH, body, 200, &answer);
+    for (id, reason) in refusals {
+        let error = format!("Event {id} is not reset to pending: {reason}");
+        let answer = json!({ "error": error }).to_string();
+        let path = format!("/api/dead-events/{id}/retry");
+        holding.check("POST", &path, "", 409, &answer);
+    }
+    let answer = format!(
+        r#"{{"status":"success","message":"13 event(s) reset to pending","dry_run":false,"processed":13,"complete":true,"left":{left}}}"#
+    );
+    let body = r#"{"all": true}"#;
+    holding.check("POST", "/api/dead-events/retry", body, 200, &answer);
+    assert_eq!((db.count("pending"), db.count("dead")), (14, 6));
+}
+
 #[test]
 fn what_a_description_lets_pass_is_counted_and_then_requeued() {
     let db = with_dead(5);

@@ -40,6 +40,40 @@ impl TestDb {
         db
     }
 
+    /// Makes some of at least 13 dead events refuse their requeue, each in another way, and returns these with the reason that is told.
+    /// Event 3 gets the aggregate of event 2, and only one event of an aggregate may wait.
+    pub fn refuse_requeues(&self) -> [(i64, &'static str); 6] {
+        self.execute(
+            "UPDATE outbox_event SET aggregate_id = '2' WHERE id = 3;
+             CREATE UNIQUE INDEX one_waits ON outbox_event (aggregate_id) WHERE status = 'pending';
+             ALTER TABLE outbox_event ADD CONSTRAINT no_five CHECK (id <> 5 OR status = 'dead');
+             CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE '%', tg_argv[0]; END $$;
+             CREATE TRIGGER hold BEFORE UPDATE ON outbox_event FOR EACH ROW WHEN (old.id = 7) EXECUTE FUNCTION refuse('legal hold');
+             CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+             CREATE TRIGGER swallow BEFORE UPDATE ON outbox_event FOR EACH ROW WHEN (old.id = 9) EXECUTE FUNCTION swallow();
+             CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON outbox_event DEFERRABLE INITIALLY DEFERRED
+               FOR EACH ROW WHEN (old.id = 11) EXECUTE FUNCTION refuse('not yet');
+             CREATE FUNCTION bury() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN UPDATE outbox_event SET status = 'dead' WHERE id = new.id; RETURN NULL; END $$;
+             CREATE TRIGGER bury AFTER UPDATE ON outbox_event FOR EACH ROW WHEN (new.id = 13 AND new.status = 'pending') EXECUTE FUNCTION bury()",
+        );
+        let kept = "a trigger or a policy of outbox_event keeps it";
+        [
+            (
+                3,
+                r#"duplicate key value violates unique constraint "one_waits""#,
+            ),
+            (
+                5,
+                r#"new row for relation "outbox_event" violates check constraint "no_five""#,
+            ),
+            (7, "legal hold"),
+            (9, kept),
+            (11, "not yet"),
+            (13, kept),
+        ]
+    }
+
     /// Makes a database with the schema, in an encoding other than UTF-8.
     pub fn in_encoding(encoding: &str) -> TestDb {
         let db = TestDb::new();
