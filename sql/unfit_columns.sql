@@ -1,6 +1,7 @@
 -- Called by store/schema/mod.rs: names what this program cannot work with in tables that the application made by itself: a claim or a write
 -- would fail, or events would be lost. Texts may have a length and a domain, except where we write what is longer. The outcome of an event
--- is written by its id alone, so ids have to be unique by an index of their own. Types are compared without the quotes
+-- is written by its id alone, so ids have to be unique by an index of their own. Rules break statements that return rows or stand in a WITH, and
+-- a table that publishes updates takes none without a replica identity. Types are compared without the quotes
 -- that they have under quote_all_identifiers.
 with recursive wanted (place, name, types, is_written) as (values
   (1, 'id', '{bigint}'::text[], false),
@@ -24,7 +25,7 @@ others (relation, name, type) as (values
   ('outbox_event_archive', 'created_at', 'timestamp with time zone'), ('outbox_lease', 'token', 'bigint'), ('outbox_lease', 'worker', 'text'),
   ('outbox_lease', 'expires_at', 'timestamp with time zone'), ('outbox_lease', 'event_ids', 'bigint[]')),
 tables as (
-  select c.oid, c.relname, c.relkind from pg_class c
+  select c.oid, c.relname, c.relkind, c.relnamespace, c.relreplident from pg_class c
    where c.relname in ('outbox_event', 'outbox_event_archive', 'outbox_lease')
      and c.relnamespace = coalesce((select relnamespace from pg_class where oid = to_regclass('outbox_event')),
                                    (select oid from pg_namespace where nspname = current_schema()))),
@@ -98,5 +99,31 @@ flaws (place, part, flaw) as (
    where name = 'id'
      and not exists (select from pg_index i
                       where i.indrelid = attrelid and i.indisunique and i.indisvalid and i.indpred is null
-                        and i.indnkeyatts = 1 and i.indkey[0] = attnum))
+                        and i.indnkeyatts = 1 and i.indkey[0] = attnum)
+  union all
+  -- A rule that is disabled, or only for replicas, changes nothing. A rule for the inserts of producers is theirs.
+  select 30, 0, format('rule %I on %s changes %s: drop rule %I on %s (a trigger can do the same)', r.rulename, t.relname,
+                       case r.ev_type when '2' then 'updates' when '3' then 'inserts' else 'deletes' end, r.rulename, t.relname)
+    from tables t join pg_rewrite r on r.ev_class = t.oid and r.ev_enabled in ('O', 'A')
+   where t.relkind = 'r' and (t.relname in ('outbox_event', 'outbox_lease') and r.ev_type in ('2', '4')
+                              or t.relname = 'outbox_lease' and r.ev_type = '3')
+  union all
+  select 31, 0, format('table %s publishes updates or deletes and has no replica identity, must have one: alter table %s replica identity %s',
+                       t.relname, t.relname, coalesce('using index ' || fit.name, 'full'))
+    from tables t
+    -- What may be the identity: unique at once, for all rows, over plain columns that are not null.
+    left join lateral (select format('%I', x.relname) as name
+                         from pg_index i join pg_class x on x.oid = i.indexrelid
+                        where i.indrelid = t.oid and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
+                          and not exists (select from pg_attribute a
+                                           where a.attrelid = t.oid and not a.attnotnull and a.attnum = any (i.indkey[0:i.indnkeyatts - 1]))
+                        order by i.indnkeyatts, x.relname limit 1) fit on true
+   where t.relkind = 'r' and t.relname in ('outbox_event', 'outbox_lease') and t.relreplident <> 'f'
+     -- The publications are looked at only where it matters: there may be thousands of tables in one.
+     and case when exists (select from pg_index i
+                            where i.indrelid = t.oid and i.indisvalid and i.indimmediate
+                              and (t.relreplident = 'd' and i.indisprimary or t.relreplident = 'i' and i.indisreplident)) then false
+              else exists (select from pg_publication p join pg_publication_tables pt on pt.pubname = p.pubname
+                            where (p.pubupdate or p.pubdelete) and pt.tablename = t.relname
+                              and pt.schemaname = (select nspname from pg_namespace n where n.oid = t.relnamespace)) end)
 select flaw from flaws order by place, part

@@ -9,10 +9,16 @@
 //! A place is safe where no other user can replace it: links are not followed, an existing
 //! directory must belong to this user, and a directory that other users may write to is accepted as
 //! the parent of ours only with its sticky bit set.
+//!
+//! A place is writable where a file as large as those that will lie in it was just written: a full
+//! file system would end each worker at its start. This holds for `$RUNTIME_DIRECTORY`, too: events
+//! that flow, and a warning that names the full directory, are worth more at night than a daemon
+//! that refuses to start. What a supervisor before left there is then found by its leases, once
+//! they expire.
 
 use std::env;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +31,14 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Only the owner of an entry may rename or remove it.
 const STICKY: u32 = 0o1000;
+
+/// The room that a place must have: that of the in-hand files of a dozen workers, of a page or two
+/// each.
+const ROOM: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// The file that tries it. One that is left behind is removed as those of workers that were killed
+/// before they could name theirs.
+const TRIAL: &str = "room.tmp";
 
 /// The remedy that helps in any case.
 const REMEDY: &str =
@@ -149,7 +163,16 @@ fn check(path: &Path, is_around_checked: bool) -> io::Result<()> {
         Access::WRITE_OK | Access::EXEC_OK,
         AtFlags::EACCESS,
     )?;
-    Ok(())
+    try_room(path)
+}
+
+/// Says whether there is room for what will lie in this directory.
+fn try_room(directory: &Path) -> io::Result<()> {
+    let path = directory.join(TRIAL);
+    let written = File::create(&path).and_then(|mut file| file.write_all(&ROOM));
+    // Another process of this user may have removed it, which tried the same.
+    let _ = fs::remove_file(&path);
+    written
 }
 
 /// Says whether another user could put something else in the place of an entry of this directory.
@@ -185,6 +208,38 @@ mod tests {
         places.retain(|place| !place.path.starts_with("/run") && !place.path.starts_with("/dev"));
         let directory = find_among(places)?;
         Ok((directory.path, directory.warning))
+    }
+
+    /// Goal: a place on a full file system is passed over, and the warning says which and why.
+    /// Method: what is written to the file of the trial goes to a device that is always full.
+    #[test]
+    fn a_place_without_room_is_passed_over() -> Result<(), Box<dyn std::error::Error>> {
+        let user = rustix::process::geteuid().as_raw();
+        let root = env::temp_dir().join(format!("dbx-full-{}", std::process::id()));
+        let (given, temporary) = (root.join("given"), root.join("temporary"));
+        let own = temporary.join(format!("dispatchbox-{user}"));
+        for directory in [&given, &temporary, &own] {
+            fs::create_dir_all(directory)?;
+            set_mode(directory, 0o700)?;
+        }
+        let inside = given.join(format!("dispatchbox-{user}"));
+        fs::create_dir(&inside)?;
+        set_mode(&inside, 0o700)?;
+        for full in [&given, &inside] {
+            symlink("/dev/full", full.join(TRIAL))?;
+        }
+
+        let (path, warning) = found(Some(&given), &temporary)?;
+
+        assert_eq!(path, own);
+        let warning = warning.unwrap_or_default();
+        let why = format!("`{}` as the private directory: No space", given.display());
+        assert!(warning.contains(&why), "{warning}");
+        assert!(warning.ends_with(REMEDY), "{warning}");
+        assert!(fs::read_dir(&own)?.next().is_none());
+        assert_eq!(fs::read_dir(&inside)?.count(), 0);
+        fs::remove_dir_all(&root)?;
+        Ok(())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The body is the event's JSON, with `Content-Type: application/json`, `Dispatchbox-Event-Id` (the
 //! same in every attempt, so that a receiver can recognize a repetition), `Dispatchbox-Event-Type`
-//! and `Dispatchbox-Attempt`. The status of the answer is its word: 2xx is done, the route's
+//! (unless it is longer than 4 KiB) and `Dispatchbox-Attempt`. The status of the answer is its word: 2xx is done, the route's
 //! `dead_statuses` are dead at once, everything else is worth another attempt, a network error, a
 //! time-out and a redirect among it; `Retry-After` is honoured with 429 and 503. Redirects are
 //! never followed and the proxy variables of the environment not used: an event goes to the
@@ -64,6 +64,10 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// How much of an answer is quoted in a reason.
 const QUOTE_BYTES_MAX: usize = 1024;
+
+/// The longest event type that goes as a header. Many receivers take 8 KiB in a line, or in all
+/// headers; the body has the type in any case.
+const EVENT_TYPE_BYTES_MAX: usize = 4 * 1024;
 
 /// Idle time after which a connection is closed.
 const IDLE_MAX: Duration = Duration::from_secs(2);
@@ -159,8 +163,11 @@ impl Destination {
             .post(self.receiver.url.clone())
             .content_type("application/json")
             .header("Dispatchbox-Event-Id", event.id)
-            .header("Dispatchbox-Event-Type", header_text(&event.event_type))
             .header("Dispatchbox-Attempt", event.attempt);
+        let event_type = header_text(&event.event_type);
+        if event_type.len() <= EVENT_TYPE_BYTES_MAX {
+            request = request.header("Dispatchbox-Event-Type", event_type);
+        }
         if let Some(authorization) = &self.receiver.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }

@@ -46,6 +46,10 @@ impl StoreError {
     pub(crate) fn of_statement(doing: &'static str, error: &postgres::Error) -> StoreError {
         let code = error.code().cloned();
         let kind = match &code {
+            // The session's statement has become useless, as one that a pooler has taken from it. What else is not supported stays so.
+            Some(_) if error.as_db_error().is_some_and(is_plan_outdated) => {
+                StoreErrorKind::Rejected(SqlState::INVALID_SQL_STATEMENT_NAME.code().to_owned())
+            }
             Some(code) => kind_of(code.code()),
             None if error.is_closed() || has_io_cause(error) => StoreErrorKind::Unavailable,
             // An answer that is not what the statement promises, a column of another type for example.
@@ -448,11 +452,18 @@ fn kind_of(code: &str) -> StoreErrorKind {
     }
 }
 
-/// Says whether the session no longer knows its prepared statements (a pooler reset it), or they no longer fit a table that was altered.
+/// Says whether the session no longer knows its prepared statements, because a pooler reset it.
 fn is_session_stale(code: &str) -> bool {
     code == SqlState::INVALID_SQL_STATEMENT_NAME.code()
         || code == SqlState::DUPLICATE_PSTATEMENT.code()
-        || code == SqlState::FEATURE_NOT_SUPPORTED.code()
+}
+
+/// Says whether a prepared statement no longer fits a table that was altered. The code alone also stands for what the server never does, for
+/// example a statement that a rule of the table changes; the message may be translated, and the routine is not.
+fn is_plan_outdated(db: &postgres::error::DbError) -> bool {
+    *db.code() == SqlState::FEATURE_NOT_SUPPORTED
+        && (db.routine() == Some("RevalidateCachedQuery")
+            || db.message() == "cached plan must not change result type")
 }
 
 fn has_io_cause(error: &postgres::Error) -> bool {
@@ -528,6 +539,7 @@ mod tests {
             ("40001", true, false, false, false, "serialization"),
             ("53100", true, false, false, false, "disk_full"),
             ("26000", true, true, false, false, "other"),
+            ("0A000", false, false, false, false, "other"),
             ("28P01", false, false, true, false, "authentication"),
             ("3D000", false, false, true, false, "authentication"),
             ("42P01", false, false, false, true, "schema"),
@@ -574,6 +586,7 @@ mod tests {
             ("55P03", FailureKind::TableLocked),
             ("57014", FailureKind::TimedOut),
             ("53100", FailureKind::Refused),
+            ("0A000", FailureKind::Refused),
             ("22P02", FailureKind::Refused),
         ];
         for (code, failure_kind) in cases {

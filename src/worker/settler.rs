@@ -59,6 +59,9 @@ const CONFLICT_WAIT: Duration = Duration::from_millis(50);
 /// Repetitions of a write that a deadlock or a serialization failure undid.
 const CONFLICT_TRIES: usize = 3;
 
+/// The longest age that counts as latency, ten years: an event with `created_at` in the far past, such as BC, would hide all others in the sum.
+const AGE_MAX: Duration = Duration::from_hours(10 * 366 * 24);
+
 /// Writes outcomes until their channel is disconnected and everything is settled.
 pub(super) fn run(finished: Receiver<Finished>, shared: &Shared) {
     let mut settler = Settler {
@@ -401,9 +404,10 @@ impl Settler<'_> {
         let metrics = &self.shared.metrics;
         metrics.settled(finished.route, &finished.outcome, finished.attempt);
         match &finished.outcome {
-            Outcome::Done => metrics
-                .delivery_latency
-                .observe((finished.age + finished.claimed.elapsed()).as_secs_f64()),
+            Outcome::Done => {
+                let latency = finished.age.min(AGE_MAX) + finished.claimed.elapsed();
+                metrics.delivery_latency.observe(latency.as_secs_f64());
+            }
             Outcome::Dead { reason } => {
                 warn!(
                     "{}",

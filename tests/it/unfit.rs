@@ -1,6 +1,7 @@
 //! Tables that are not quite as we would have made them: what is taken as it is, what is named, and what is left alone.
 
 use dispatchbox::event::Outcome;
+use dispatchbox::report::FailureKind;
 use dispatchbox::store::schema::{Flaws, SCHEMA, check, migrate};
 
 use crate::support::session::{claim, ids, session, settle};
@@ -209,6 +210,112 @@ fn ids_that_no_index_keeps_unique_are_refused() {
         &format!("CREATE TABLE outbox_event (id bigint UNIQUE, {OTHERS})"),
         "column outbox_event.id accepts null, must be not null",
     );
+}
+
+/// Our statements return what they changed and stand in a WITH, and neither is possible where a rule changes them.
+#[test]
+fn rules_that_change_our_statements_are_refused() {
+    let table = format!("CREATE TABLE outbox_event (id bigint PRIMARY KEY, {OTHERS})");
+    let leases = "CREATE TABLE outbox_lease (token bigint PRIMARY KEY, worker text, expires_at timestamptz, event_ids bigint[])";
+    for (on, event, rule, changed) in [
+        ("outbox_event", "UPDATE", "DO INSTEAD NOTHING", "updates"),
+        (
+            "outbox_event",
+            "DELETE",
+            "DO ALSO INSERT INTO gone VALUES (old.id)",
+            "deletes",
+        ),
+        ("outbox_lease", "INSERT", "DO ALSO NOTHING", "inserts"),
+    ] {
+        check_refused(
+            &format!(
+                "{table}; {leases}; CREATE TABLE gone (id bigint); CREATE RULE \"R 2\" AS ON {event} TO {on} {rule}"
+            ),
+            &format!(
+                "rule \"R 2\" on {on} changes {changed}: drop rule \"R 2\" on {on} (a trigger can do the same)"
+            ),
+        );
+    }
+}
+
+/// PostgreSQL refuses each update of a table that publishes updates and says not which row it was.
+#[test]
+fn tables_that_publish_updates_need_a_replica_identity() {
+    let table = |id: &str| format!("CREATE TABLE outbox_event (id {id}, {OTHERS})");
+    let flaw = |identity: &str| {
+        format!(
+            "table outbox_event publishes updates or deletes and has no replica identity, must have one: alter table outbox_event replica identity {identity}"
+        )
+    };
+    check_refused(
+        &format!(
+            "{}; CREATE PUBLICATION of_one FOR TABLE outbox_event",
+            table("bigint NOT NULL UNIQUE")
+        ),
+        &flaw("using index outbox_event_id_key"),
+    );
+    check_refused(
+        &format!(
+            "{}; ALTER TABLE outbox_event REPLICA IDENTITY NOTHING; CREATE PUBLICATION of_all FOR ALL TABLES WITH (publish = 'insert, delete')",
+            table("bigint PRIMARY KEY")
+        ),
+        &flaw("using index outbox_event_pkey"),
+    );
+    check_refused(
+        &format!(
+            "{}; CREATE PUBLICATION of_one FOR TABLE outbox_event",
+            table("bigint NOT NULL UNIQUE DEFERRABLE")
+        ),
+        &flaw("full"),
+    );
+}
+
+/// A rule and a publication that change nothing of ours, and an identity that is there.
+#[test]
+fn rules_and_publications_that_do_no_harm_are_left_alone() {
+    let db = TestDb::with_events(1);
+    db.execute(
+        "CREATE PUBLICATION of_all FOR ALL TABLES;
+         CREATE RULE unused AS ON UPDATE TO outbox_event DO INSTEAD NOTHING; ALTER TABLE outbox_event DISABLE RULE unused;
+         CREATE TABLE copies (id bigint); CREATE RULE copy AS ON INSERT TO outbox_event DO ALSO INSERT INTO copies VALUES (1)",
+    );
+    assert_eq!(check(&mut session(&db)).unwrap().flaws, Flaws::default());
+    db.execute(
+        "ALTER TABLE outbox_event DROP CONSTRAINT outbox_event_pkey; CREATE UNIQUE INDEX ON outbox_event (id);
+         ALTER TABLE outbox_event REPLICA IDENTITY FULL; DROP PUBLICATION of_all; CREATE PUBLICATION of_inserts FOR ALL TABLES WITH (publish = 'insert')",
+    );
+    assert_eq!(check(&mut session(&db)).unwrap().flaws, Flaws::default());
+
+    let _daemon = Daemon::new(&db).route("*=log").start();
+
+    wait_until("it is done", || db.count("done") == 1);
+}
+
+/// What the server never does is no lost connection: a person has to set it right.
+#[test]
+fn a_statement_that_a_rule_forbids_is_refused_and_the_database_is_not_away() {
+    let db = TestDb::new();
+    db.execute("CREATE RULE two AS ON UPDATE TO outbox_event DO ALSO SELECT 1");
+
+    let error = session(&db).rehearse().unwrap_err();
+
+    assert!(error.to_string().contains("DO ALSO rules"), "{error}");
+    assert_eq!(error.failure_kind(), FailureKind::Refused);
+    assert!(!error.is_connection_lost() && !error.is_transient());
+}
+
+/// The code is the same, and a new connection is all that it takes.
+#[test]
+fn a_statement_that_no_longer_fits_the_table_costs_only_the_connection() {
+    let db = TestDb::with_events(1);
+    let mut session = session(&db);
+    session.dead_event(1).unwrap();
+    db.execute("ALTER TABLE outbox_event ALTER last_error TYPE varchar");
+
+    let error = session.dead_event(1).unwrap_err();
+
+    assert!(error.to_string().contains("cached plan"), "{error}");
+    assert!(error.is_connection_lost() && error.is_transient());
 }
 
 #[test]

@@ -70,6 +70,26 @@ fn the_receiver_gets_the_event_and_what_it_needs_to_recognize_it() {
     assert_eq!(server.requests().len(), 2);
 }
 
+/// Goal: an event is delivered whatever its type is: the body has it, a header may not hold it.
+#[test]
+fn a_type_that_is_too_long_for_a_header_goes_in_the_body_alone() {
+    for (event_type, is_header) in [
+        ("o".repeat(4096), true),
+        ("o".repeat(4097), false),
+        ("ü".repeat(5000), false),
+    ] {
+        let server = Server::answering("200 OK", "");
+        let event = event(&event_type);
+
+        assert_eq!(Only::new(server.handler()).run(&event), Ok(()));
+
+        let requests = server.requests();
+        let header = requests[0].header("dispatchbox-event-type");
+        assert_eq!(header, is_header.then_some(event_type.as_str()));
+        assert_eq!(requests[0].body, event.to_json());
+    }
+}
+
 #[test]
 fn every_2xx_is_done() {
     for head in ["200 OK", "201 Created", "202 Accepted", "299 Fine"] {

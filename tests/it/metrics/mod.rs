@@ -88,3 +88,17 @@ fn counters_survive_their_worker() {
         daemon.metric("dispatchbox_events_claimed_total", &[]) == Some(55.0)
     });
 }
+
+#[test]
+fn an_event_from_the_far_past_does_not_hide_the_others_in_the_sum_of_latencies() {
+    let db = TestDb::with_events(1);
+    db.execute("UPDATE outbox_event SET created_at = '0044-03-15 BC'");
+    let daemon = Daemon::new(&db).route("*=log").start();
+    let latency =
+        |what| daemon.metric(&format!("dispatchbox_delivery_latency_seconds_{what}"), &[]);
+    wait_until("it is counted", || latency("count") == Some(1.0));
+
+    let years = latency("sum").unwrap() / (366.0 * 86400.0);
+
+    assert!((10.0..10.01).contains(&years), "{years}");
+}
