@@ -1,4 +1,5 @@
--- Called by store/dead.rs. Counts the dead letters of each event type, the most frequent first. Reads every dead row once.
+-- Called by store/dead.rs. Counts the dead letters of each event type, the most frequent first.
+-- Reads every dead row once.
 select coalesce(event_type, ''), count(*)
   from outbox_event
  where status = 'dead'

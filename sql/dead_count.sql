@@ -1,4 +1,5 @@
--- Called by store/dead.rs. Counts all dead letters that a filter lets pass; without one by outbox_event_dead alone.
+-- Called by store/dead.rs. Counts all dead letters that a filter lets pass; without one by
+-- outbox_event_dead alone.
 select count(*)
   from outbox_event
  where status = 'dead'

@@ -1,6 +1,7 @@
--- Called by store/dead.rs for the next ids behind a position in the order of the list, so that work on very many dead letters goes in
--- batches and none is met twice. Two walks of outbox_event_dead, since no row compares with a null: at first what has no created_at (only
--- in tables of another origin), in which $6 is the position, then behind ($7, $8).
+-- Called by store/dead.rs for the next ids behind a position in the order of the list, so that work
+-- on very many dead letters goes in batches and none is met twice. Two walks of outbox_event_dead,
+-- since no row compares with a null: at first what has no created_at (only in tables of another
+-- origin), in which $6 is the position, then behind ($7, $8).
 select id, created_at from (
   (select id, created_at from outbox_event
     where status = 'dead' and created_at is null and id < $6

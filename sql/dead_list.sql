@@ -1,5 +1,6 @@
--- Called by store/dead.rs for the ids of one page of the dead letters, newest first; dead_show.sql reads them. Walks outbox_event_dead from
--- its front and stops after offset and limit; each filter that is null is none. `position` and not LIKE: the text sought is no pattern.
+-- Called by store/dead.rs for the ids of one page of the dead letters, newest first; dead_show.sql
+-- reads them. Walks outbox_event_dead from its front and stops after offset and limit; each filter
+-- that is null is none. `position` and not LIKE: the text sought is no pattern.
 select id
   from outbox_event
  where status = 'dead'

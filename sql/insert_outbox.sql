@@ -1,8 +1,11 @@
--- A hundred sample events to look at: three types, every status, 0 to 5 attempts, due within the last ten minutes.
+-- A hundred sample events to look at: three types, every status, 0 to 5 attempts, due within the
+-- last ten minutes.
 --
--- Usage: psql -f sql/schema.sql -f sql/insert_outbox.sql DATABASE       (scripts/generate_outbox makes any number of others)
+-- Usage: psql -f sql/schema.sql -f sql/insert_outbox.sql DATABASE       (scripts/generate_outbox
+-- makes any number of others)
 --
--- Only the columns that producers know are named, so it loads into a table of the predecessor, too. Each run adds a hundred more.
+-- Only the columns that producers know are named, so it loads into a table of the predecessor, too.
+-- Each run adds a hundred more.
 
 INSERT INTO outbox_event (aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at)
 SELECT aggregate_type, aggregate_id, event_type, payload::jsonb, status, attempts,

@@ -1,5 +1,6 @@
--- Called by store/schema/mod.rs: names what is there, in the words of the steps in schema.sql. Everything of ours is looked for where
--- outbox_event is, or, when it is nowhere, where it would be made.
+-- Called by store/schema/mod.rs: names what is there, in the words of the steps in schema.sql.
+-- Everything of ours is looked for where outbox_event is, or, when it is nowhere, where it would be
+-- made.
 with home as (
   select coalesce((select relnamespace from pg_class where oid = to_regclass('outbox_event')),
                   (select oid from pg_namespace where nspname = current_schema())) as schema_id),

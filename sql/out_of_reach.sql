@@ -1,6 +1,8 @@
--- Called by store/out_of_reach.rs where a table seems to be missing: the schemas that hold an outbox, while the search_path reaches none, or
--- a table of that name that is none; no row where it reaches one, or where there is none. A search_path whose source is `client` was asked for
--- by the connection itself: by `options` in the DSN, or by PGOPTIONS. Plan: the catalog's own indexes, below a millisecond.
+-- Called by store/out_of_reach.rs where a table seems to be missing: the schemas that hold an
+-- outbox, while the search_path reaches none, or a table of that name that is none; no row where it
+-- reaches one, or where there is none. A search_path whose source is `client` was asked for by the
+-- connection itself: by `options` in the DSN, or by PGOPTIONS. Plan: the catalog's own indexes,
+-- below a millisecond.
 with outboxes as (
   select c.oid, n.nspname::text as name
     from pg_class c join pg_namespace n on n.oid = c.relnamespace

@@ -1,7 +1,8 @@
--- Called by store/readiness.rs before the start and for /ready: names what the session's role lacks to deliver events, in the words of
--- a grant; no row when nothing. Only what is there is asked about: the schema has a look of its own (inventory.sql). A schema that the
--- role may not use is left out of the search_path by PostgreSQL, as if nothing were in it, so it is looked for by name. Plan: a handful
--- of rows by the catalog's own indexes, below a millisecond.
+-- Called by store/readiness.rs before the start and for /ready: names what the session's role lacks
+-- to deliver events, in the words of a grant; no row when nothing. Only what is there is asked
+-- about: the schema has a look of its own (inventory.sql). A schema that the role may not use is
+-- left out of the search_path by PostgreSQL, as if nothing were in it, so it is looked for by name.
+-- Plan: a handful of rows by the catalog's own indexes, below a millisecond.
 with path as (
   select case btrim(name) when '"$user"' then current_user else btrim(btrim(name), '"') end as name, place
     from unnest(string_to_array(current_setting('search_path'), ',')) with ordinality as p (name, place)),

@@ -1,7 +1,9 @@
--- Roles with no more than they need, for psql: psql -d ... -f sql/roles.sql, as the owner of the tables, who may create roles.
+-- Roles with no more than they need, for psql: psql -d ... -f sql/roles.sql, as the owner of the
+-- tables, who may create roles.
 --
--- Apply it after schema.sql or `dispatchbox migrate`, and again after each later one, which may bring functions. It may be repeated, and
--- takes away only the privileges of PUBLIC on the functions of the outbox. These roles cannot log in; they are granted to roles that can:
+-- Apply it after schema.sql or `dispatchbox migrate`, and again after each later one, which may
+-- bring functions. It may be repeated, and takes away only the privileges of PUBLIC on the
+-- functions of the outbox. These roles cannot log in; they are granted to roles that can:
 --
 --   create role dispatchbox_on_vm1 login password '...' in role dispatchbox_daemon;
 --   grant dispatchbox_producer to shop;
@@ -10,11 +12,11 @@
 --   dispatchbox_producer   applications and `publish`: insert events, and see no other's
 --   dispatchbox_archivist  calls archive_outbox_events or outbox_archive_1, from cron for example
 --
--- `dispatchbox migrate` belongs to the owner of the tables. The daemon looks at the start whether it may do what it has to
--- (sql/privileges.sql), and ends with exit code 78 when it may not.
+-- `dispatchbox migrate` belongs to the owner of the tables. The daemon looks at the start whether
+-- it may do what it has to (sql/privileges.sql), and ends with exit code 78 when it may not.
 --
--- All of it is done or nothing: one transaction, which psql leaves at its first error. Read in by \i, an error leaves that transaction to be
--- ended by `rollback`, and ON_ERROR_STOP stays on.
+-- All of it is done or nothing: one transaction, which psql leaves at its first error. Read in by
+-- \i, an error leaves that transaction to be ended by `rollback`, and ON_ERROR_STOP stays on.
 
 \set ON_ERROR_STOP on
 begin;
@@ -83,7 +85,8 @@ begin
     execute format('grant usage on schema %I to %I', home, role);
   end loop;
 
-  -- The caller of a function needs the privileges on the tables anyway. Without this revoke the call of another role would only fail later.
+  -- The caller of a function needs the privileges on the tables anyway. Without this revoke the
+  -- call of another role would only fail later.
   for granted in select p.oid from pg_proc p join pg_namespace n on n.oid = p.pronamespace
                   where n.nspname = home and p.proname like '%outbox\_%' loop
     execute format('revoke execute on routine %s from public', granted);
@@ -105,13 +108,15 @@ begin
     end loop;
   end loop;
 
-  -- A table that has its ids from an identity column has no sequence that a role would need a privilege for.
+  -- A table that has its ids from an identity column has no sequence that a role would need a
+  -- privilege for.
   if pg_get_serial_sequence('outbox_event', 'id') is not null then
     execute format('grant usage on sequence %s to dispatchbox_producer', pg_get_serial_sequence('outbox_event', 'id'));
   end if;
 end $$;
 
--- What an event is stays as its producer wrote it: the daemon changes what became of it, and nothing else.
+-- What an event is stays as its producer wrote it: the daemon changes what became of it, and
+-- nothing else.
 grant select on outbox_event to dispatchbox_daemon;
 grant update (status, attempts, next_run_at, last_error, last_error_at, finished_at) on outbox_event to dispatchbox_daemon;
 grant select, insert, update (expires_at, event_ids), delete on outbox_lease to dispatchbox_daemon;

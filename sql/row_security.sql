@@ -1,7 +1,8 @@
--- Called by store/readiness.rs before the start and for /ready, and by the commands that read events: names the tables whose row-level
--- security hides rows from the session's role, which PostgreSQL does without an error. A table whose policies let the role do all that it
--- needs on all rows is none of them; of expressions only the plain `true` counts as that, since the value of others is known only row
--- by row. $1: the role only reads events. Plan: a handful of rows.
+-- Called by store/readiness.rs before the start and for /ready, and by the commands that read
+-- events: names the tables whose row-level security hides rows from the session's role, which
+-- PostgreSQL does without an error. A table whose policies let the role do all that it needs on all
+-- rows is none of them; of expressions only the plain `true` counts as that, since the value of
+-- others is known only row by row. $1: the role only reads events. Plan: a handful of rows.
 with needed (relation, command) as (values
   ('outbox_event', 'r'), ('outbox_event', 'w'), ('outbox_lease', 'r'), ('outbox_lease', 'a'), ('outbox_lease', 'w'), ('outbox_lease', 'd')),
 wanted as (

@@ -1,26 +1,30 @@
 -- The whole schema of Dispatchbox, for PostgreSQL 12 and newer.
 --
--- Apply it with `psql -f schema.sql` or with `dispatchbox migrate`. Both may be repeated, both work on a table that is in use already,
--- and neither drops anything. On a large live table prefer `migrate`: it builds indexes CONCURRENTLY and tries again what could not get its
--- lock, where this file, read by psql, holds up writers while an index is built.
+-- Apply it with `psql -f schema.sql` or with `dispatchbox migrate`. Both may be repeated, both work
+-- on a table that is in use already, and neither drops anything. On a large live table prefer
+-- `migrate`: it builds indexes CONCURRENTLY and tries again what could not get its lock, where this
+-- file, read by psql, holds up writers while an index is built.
 --
--- Everything goes to the first schema of the search_path, and the functions look only there, whatever the search_path of the caller is. So several outboxes
--- can live in one database.
+-- Everything goes to the first schema of the search_path, and the functions look only there,
+-- whatever the search_path of the caller is. So several outboxes can live in one database.
 --
--- `migrate` reads this same file: a line `-- step: ...` says what the statement below it brings, and a step is run where a part of that is
--- missing. What stands before the first step and after the last is for psql alone.
+-- `migrate` reads this same file: a line `-- step: ...` says what the statement below it brings,
+-- and a step is run where a part of that is missing. What stands before the first step and after
+-- the last is for psql alone.
 
 do $$ begin
   perform set_config('dispatchbox.search_path', current_setting('search_path'), false);
   perform set_config('dispatchbox.lock_timeout', current_setting('lock_timeout'), false);
   perform set_config('search_path', format('%I, pg_temp', current_schema()), false);
-  -- Behind a statement that waits for its lock every producer waits, too; better to fail here and be applied again.
+  -- Behind a statement that waits for its lock every producer waits, too; better to fail here and
+  -- be applied again.
   perform set_config('lock_timeout', '5s', false);
 end $$;
 
--- The first nine columns are those that producers know; they never change. A claimed event keeps its status; the lease that names it is in
--- outbox_lease. The check on the status catches a producer's typing error, which would be an event that is never delivered; a table
--- that exists already does not get it, because other programs may use further words there.
+-- The first nine columns are those that producers know; they never change. A claimed event keeps
+-- its status; the lease that names it is in outbox_lease. The check on the status catches a
+-- producer's typing error, which would be an event that is never delivered; a table that exists
+-- already does not get it, because other programs may use further words there.
 -- step: table outbox_event (id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at)
 create table if not exists outbox_event (
   id             bigserial primary key,
@@ -35,7 +39,8 @@ create table if not exists outbox_event (
   created_at     timestamptz not null default now()
 );
 
--- One statement takes one lock. The columns are nullable and have no default, so no row is rewritten, and producers need not know them.
+-- One statement takes one lock. The columns are nullable and have no default, so no row is
+-- rewritten, and producers need not know them.
 -- step: columns outbox_event (last_error, last_error_at, finished_at, headers)
 alter table outbox_event
   add column if not exists last_error    text,
@@ -43,8 +48,8 @@ alter table outbox_event
   add column if not exists finished_at   timestamptz,
   add column if not exists headers       jsonb;
 
--- Claims walk this index; its predicate must stay word for word that of outbox_claim_2. (Not partial on (status, next_run_at)
--- costs four times as much.)
+-- Claims walk this index; its predicate must stay word for word that of outbox_claim_2. (Not
+-- partial on (status, next_run_at) costs four times as much.)
 -- step: index outbox_event_due
 create index if not exists outbox_event_due on outbox_event (next_run_at, id) where status in ('pending', 'retry');
 
@@ -52,8 +57,9 @@ create index if not exists outbox_event_due on outbox_event (next_run_at, id) wh
 -- step: index outbox_event_dead
 create index if not exists outbox_event_dead on outbox_event (created_at desc, id desc) where status = 'dead';
 
--- Retention moves done events here, and a discard dead ones. A new archive also gets the further columns of the application,
--- and for the payload the type that it has in outbox_event (json keeps what jsonb refuses), so that an archived event is whole.
+-- Retention moves done events here, and a discard dead ones. A new archive also gets the further
+-- columns of the application, and for the payload the type that it has in outbox_event (json keeps
+-- what jsonb refuses), so that an archived event is whole.
 -- step: table outbox_event_archive (id, aggregate_type, aggregate_id, event_type, payload, status, attempts, next_run_at, created_at)
 do $$
 declare
@@ -98,10 +104,12 @@ alter table outbox_event_archive
 -- step: index idx_outbox_archive_date
 create index if not exists idx_outbox_archive_date on outbox_event_archive (archived_at);
 
--- One row per claim, written once and deleted once: that is all that claiming writes besides the row locks. While the row stands,
--- no other worker claims the events it names, expired or not; only its worker, or a sweep of the expired lease, settles them.
--- event_ids is stored plain: with at most 900 ids a row fits into a page, and no value is ever moved out of line. Half-filled pages leave room for the renewed
--- version beside the old one. vacuum_truncate would lock the table each time that it runs empty.
+-- One row per claim, written once and deleted once: that is all that claiming writes besides the
+-- row locks. While the row stands, no other worker claims the events it names, expired or not; only
+-- its worker, or a sweep of the expired lease, settles them. event_ids is stored plain: with at
+-- most 900 ids a row fits into a page, and no value is ever moved out of line. Half-filled pages
+-- leave room for the renewed version beside the old one. vacuum_truncate would lock the table each
+-- time that it runs empty.
 -- step: table outbox_lease (token, worker, expires_at, event_ids)
 do $$ begin
   if to_regclass('outbox_lease') is null then
@@ -116,8 +124,9 @@ do $$ begin
   end if;
 end $$;
 
--- Each event is updated once and dead rows are a constant part of the table: vacuum early and in small portions. fillfactor leaves room
--- for that one update (12 % less WAL). Settings that a person has made stay.
+-- Each event is updated once and dead rows are a constant part of the table: vacuum early and in
+-- small portions. fillfactor leaves room for that one update (12 % less WAL). Settings that a
+-- person has made stay.
 -- step: settings outbox_event (fillfactor, autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_analyze_scale_factor)
 do $$
 declare
@@ -134,12 +143,15 @@ end $$;
 
 -- Returns the present leases, without reading dead rows.
 --
--- Every claim leaves a dead row here, and while a long transaction anywhere holds vacuum back none of them can be pruned: reading the
--- whole table made claims ten times slower over 3 million events. So the session remembers, in a setting of its own, the snapshot it
--- looked with last. Only transaction t ever inserts token t. So a token below that snapshot's xmax which was not in progress then was
--- either visible, and is in `open`, or will never be; only those in `open` and the tokens since are read.
--- One number instead of the list would make one long writing transaction, or one unsettled lease, slow again. The memory dies with the
--- session, as it must: after a failover the same transaction ids come again. Not for rows written by hand with an invented token.
+-- Every claim leaves a dead row here, and while a long transaction anywhere holds vacuum back none
+-- of them can be pruned: reading the whole table made claims ten times slower over 3 million
+-- events. So the session remembers, in a setting of its own, the snapshot it looked with last. Only
+-- transaction t ever inserts token t. So a token below that snapshot's xmax which was not in
+-- progress then was either visible, and is in `open`, or will never be; only those in `open` and
+-- the tokens since are read. One number instead of the list would make one long writing
+-- transaction, or one unsettled lease, slow again. The memory dies with the session, as it must:
+-- after a failover the same transaction ids come again. Not for rows written by hand with an
+-- invented token.
 -- step: function outbox_leases_1
 create or replace function outbox_leases_1() returns setof outbox_lease
 language plpgsql set search_path from current set enable_seqscan = off as $$
@@ -160,7 +172,8 @@ begin
   select array(select l from outbox_lease l where token >= upto) || array(select l from outbox_lease l where token < upto and token = any (open)),
          txid_current_snapshot()
     into standing, snapshot;
-  -- Our own transaction is never among those in progress of our own snapshot, yet its lease is still to come.
+  -- Our own transaction is never among those in progress of our own snapshot, yet its lease is
+  -- still to come.
   open := array(select token from unnest(standing)) || array(select txid_snapshot_xip(snapshot));
   if txid_current_if_assigned() is not null then
     open := open || txid_current_if_assigned();
@@ -169,34 +182,44 @@ begin
   return query select * from unnest(standing);
 end $$;
 
--- Looks at due events behind the position (after_at, after_id), in the order (next_run_at, id), claims what it finds for `worker` under a new
--- lease, and says how far it came.
+-- Looks at due events behind the position (after_at, after_id), in the order (next_run_at, id),
+-- claims what it finds for `worker` under a new lease, and says how far it came.
 --
--- A look is bounded: it reads at most `stretch` entries of outbox_event_due, whatever it may take of them, and null means no such limit. So the
--- events of a route that may not run now cost one pass, never a pass for each claim. (A bound costs a second look at each row, by its
--- place: a tenth of a claim; a caller that takes whatever it finds needs none. An upper bound as a condition of the index would be free, but a
--- row comparison ends no index scan while its first columns are equal.)
+-- A look is bounded: it reads at most `stretch` entries of outbox_event_due, whatever it may take
+-- of them, and null means no such limit. So the events of a route that may not run now cost one
+-- pass, never a pass for each claim. (A bound costs a second look at each row, by its place: a
+-- tenth of a claim; a caller that takes whatever it finds needs none. An upper bound as a condition
+-- of the index would be free, but a row comparison ends no index scan while its first columns are
+-- equal.)
 --
--- Segments say which events may be claimed. `bounds`, sorted in the collation "C", cut the event types into segments; `groups` names the group
--- of each segment (one more than there are bounds; 0: not to be taken). `takes` is the most that each group may take now, null for as much as
--- there is. Without `takes` no group has a limit, without `bounds` all types are one group. Patterns are not matched here: one binary
--- search per row (width_bucket) replaces them, so 20 routes cost what one does.
+-- Segments say which events may be claimed. `bounds`, sorted in the collation "C", cut the event
+-- types into segments; `groups` names the group of each segment (one more than there are bounds; 0:
+-- not to be taken). `takes` is the most that each group may take now, null for as much as there is.
+-- Without `takes` no group has a limit, without `bounds` all types are one group. Patterns are not
+-- matched here: one binary search per row (width_bucket) replaces them, so 20 routes cost what one
+-- does.
 --
--- At most `events_max` events are claimed, and their payloads and headers stay below `bytes_max` together, except that one event is always taken.
+-- At most `events_max` events are claimed, and their payloads and headers stay below `bytes_max`
+-- together, except that one event is always taken.
 --
 -- SKIP LOCKED guards the moment of claiming, the lease the time of handling:
--- 1. Lock due events that no lease names and no other claim has locked. Nothing here waits for a row.
--- 2. With a snapshot taken after the locks, drop those that a lease committed in between names. From then on no other claim can lease ours.
+-- 1. Lock due events that no lease names and no other claim has locked. Nothing here waits for a
+--    row.
+-- 2. With a snapshot taken after the locks, drop those that a lease committed in between names.
+--    From then on no other claim can lease ours.
 -- 3. Insert the lease. 4. Read the events.
 -- Step 2 needs READ COMMITTED: with one snapshot for all steps two claims get the same events.
 -- An event comes back with its attempts so far, never below 0; unknown statuses are never due.
 --
--- Rows without a token say how far the look came. The one without a group: everything up to (next_run_at, id), or up to the end of what is due
--- where these are null, was looked at. One with a group: that group has taken all it may, and more of it may lie behind this position.
+-- Rows without a token say how far the look came. The one without a group: everything up to
+-- (next_run_at, id), or up to the end of what is due where these are null, was looked at. One with
+-- a group: that group has taken all it may, and more of it may lie behind this position.
 --
--- The settings keep the planner on outbox_event_due. With another index on next_run_at in place (the predecessor's) and unlucky
--- statistics it read all due events and sorted them; and a plan that is taken although it is switched off looks dear enough to be compiled.
--- With little work_mem the list of leased ids is read anew for each row: 100 s instead of 30 ms with 64 kB and 36,000 ids.
+-- The settings keep the planner on outbox_event_due. With another index on next_run_at in place
+-- (the predecessor's) and unlucky statistics it read all due events and sorted them; and a plan
+-- that is taken although it is switched off looks dear enough to be compiled. With little work_mem
+-- the list of leased ids is read anew for each row: 100 s instead of 30 ms with 64 kB and 36,000
+-- ids.
 -- step: function outbox_claim_2
 create or replace function outbox_claim_2(worker text, events_max int, bytes_max bigint, lease interval, after_at timestamptz, after_id bigint,
                                           stretch int, bounds text[], groups int[], takes int[])
@@ -243,7 +266,8 @@ begin
                from read where group_no <> 0 and id not in (select unnest(event_ids) from outbox_leases_1())),
            chosen as materialized (
              select id, next_run_at from ranked where place <= coalesce(takes[group_no], events_max) order by next_run_at, id limit events_max),
-           -- By id alone, so that no other index is thought of; what changed meanwhile is looked at again.
+           -- By id alone, so that no other index is thought of; what changed meanwhile is looked at
+           -- again.
            locked as materialized (
              select c.id, c.next_run_at, l.bytes
                from chosen c
@@ -296,8 +320,9 @@ begin
     exit when ids <> '{}';       -- all of them went to others: look again behind them
   end loop;
 
-  -- Most claims are far below the limit, which the stored sizes show for nothing. The others are measured, only as far as it goes, because
-  -- that reads the payloads: a small one as it is unpacked (#> does that and nothing else), a large one as the text that it becomes.
+  -- Most claims are far below the limit, which the stored sizes show for nothing. The others are
+  -- measured, only as far as it goes, because that reads the payloads: a small one as it is
+  -- unpacked (#> does that and nothing else), a large one as the text that it becomes.
   if ids <> '{}' and (largest > small or bytes * growth > bytes_max) then
     bytes := 0;
     for size in
@@ -343,10 +368,13 @@ do $$ begin
   end if;
 end $$;
 
--- Skips finished events: where a look from (after_at, after_id) on reaches its time limit, the entries of finished events stand between it and the
--- first that is due, and a transaction elsewhere keeps them. Goes at most `seconds` on, or, where all of these have the same time, as after
--- a bulk insert, over at most `ids` ids of those that are due at the time of the position, or the next microsecond where that is passed. Returns the position before the next due event, (null, null) if there is none up to now, or else how
--- far it came; each is where the next look may start. Nothing is claimed, and nothing that is due is passed.
+-- Skips finished events: where a look from (after_at, after_id) on reaches its time limit, the
+-- entries of finished events stand between it and the first that is due, and a transaction
+-- elsewhere keeps them. Goes at most `seconds` on, or, where all of these have the same time, as
+-- after a bulk insert, over at most `ids` ids of those that are due at the time of the position, or
+-- the next microsecond where that is passed. Returns the position before the next due event, (null,
+-- null) if there is none up to now, or else how far it came; each is where the next look may start.
+-- Nothing is claimed, and nothing that is due is passed.
 -- step: function outbox_skip_1
 create or replace function outbox_skip_1(after_at timestamptz, after_id bigint, seconds float8, ids bigint)
 returns table (reached_at timestamptz, reached_id bigint, is_due boolean)
@@ -390,25 +418,30 @@ begin
   return query values (reached_at, reached_id - 1, reached_id is not null);
 end $$;
 
--- Writes the outcomes of leased events, and returns the events that the leases still named: with `written` true those whose
--- outcome stands now, and in a second row, unless all were written, every one that is not released: with false where it is gone or was
--- finished otherwise, with null where the row waits as before although the update went through, because a trigger or a policy swallows
--- it. Such an event stays named by its lease, or it would be handed out again at once, for ever. One that does not come back at all is
--- named by no lease of this worker any more and was left alone.
+-- Writes the outcomes of leased events, and returns the events that the leases still named: with
+-- `written` true those whose outcome stands now, and in a second row, unless all were written,
+-- every one that is not released: with false where it is gone or was finished otherwise, with null
+-- where the row waits as before although the update went through, because a trigger or a policy
+-- swallows it. Such an event stays named by its lease, or it would be handed out again at once, for
+-- ever. One that does not come back at all is named by no lease of this worker any more and was
+-- left alone.
 --
--- outcomes: done | retry | dead | released. delays: seconds until a retry is due. errors: for last_error, null keeps it. `ended`: leases
--- that have nothing left to settle. `expired` makes it a sweep on behalf of a worker that is gone: only where the lease is really over.
+-- outcomes: done | retry | dead | released. delays: seconds until a retry is due. errors: for
+-- last_error, null keeps it. `ended`: leases that have nothing left to settle. `expired` makes it a
+-- sweep on behalf of a worker that is gone: only where the lease is really over.
 --
--- Sent twice it changes nothing the second time, even while the lease names other events and another worker has claimed the event since:
--- an event that was not done is cut from the lease, and one that was done is fenced by its status (so a lease is rewritten only when something
--- failed). Locks: leases by token, then events.
+-- Sent twice it changes nothing the second time, even while the lease names other events and
+-- another worker has claimed the event since: an event that was not done is cut from the lease, and
+-- one that was done is fenced by its status (so a lease is rewritten only when something failed).
+-- Locks: leases by token, then events.
 --
--- What stands is asked of the row as it was stored, since a trigger that returns the old row makes an update that is counted as one. A retry
--- of what was one before shows in its times alone, which their columns may round. The attempts end where their column's type does, and
--- an event whose smallint counts no further is dead, because it would be tried for ever otherwise.
+-- What stands is asked of the row as it was stored, since a trigger that returns the old row makes
+-- an update that is counted as one. A retry of what was one before shows in its times alone, which
+-- their columns may round. The attempts end where their column's type does, and an event whose
+-- smallint counts no further is dead, because it would be tried for ever otherwise.
 --
--- Events are found by their ids alone: with the bare column a planner that believes the backlog to be empty, as after a vacuum while all was
--- done, reads all of outbox_event_due for each batch.
+-- Events are found by their ids alone: with the bare column a planner that believes the backlog to
+-- be empty, as after a vacuum while all was done, reads all of outbox_event_due for each batch.
 -- step: function outbox_settle_1
 create or replace function outbox_settle_1(worker text, tokens bigint[], ids bigint[], outcomes text[], delays float8[], errors text[],
                                            ended bigint[], expired boolean)
@@ -472,13 +505,16 @@ begin
   end if;
 end $$;
 
--- Settles as outbox_settle_1 does, but outcome by outcome, so that one whose row is locked, refused by a trigger or a constraint, or too slow
--- delays no other: the error comes back beside its event, as SQLSTATE and words, in a row that says nothing about `written`. For a
--- batch that failed as a whole; it costs a subtransaction per event. A lease of `ended` that has events left does not end.
+-- Settles as outbox_settle_1 does, but outcome by outcome, so that one whose row is locked, refused
+-- by a trigger or a constraint, or too slow delays no other: the error comes back beside its event,
+-- as SQLSTATE and words, in a row that says nothing about `written`. For a batch that failed as a
+-- whole; it costs a subtransaction per event. A lease of `ended` that has events left does not end.
 --
--- The statement's time runs out only once: the row that was being written then is to blame, and those behind it come back untried, with
--- an empty SQLSTATE. No row is begun in the second half of that time, so the one to blame has had the first. Untried, too, comes back
--- what is behind the fifth locked row: the whole table may be. What concerns no row, a full disk for example, fails the call.
+-- The statement's time runs out only once: the row that was being written then is to blame, and
+-- those behind it come back untried, with an empty SQLSTATE. No row is begun in the second half of
+-- that time, so the one to blame has had the first. Untried, too, comes back what is behind the
+-- fifth locked row: the whole table may be. What concerns no row, a full disk for example, fails
+-- the call.
 -- step: function outbox_settle_each_1
 create or replace function outbox_settle_each_1(worker text, tokens bigint[], ids bigint[], outcomes text[], delays float8[], errors text[],
                                                 ended bigint[], expired boolean)
@@ -537,7 +573,8 @@ begin
   end if;
 end $$;
 
--- Reads an event as a claim does, and returns how many bytes its texts have; fails where a claim of it would.
+-- Reads an event as a claim does, and returns how many bytes its texts have; fails where a claim of
+-- it would.
 -- step: function outbox_read_1
 create or replace function outbox_read_1(id bigint) returns bigint
 language plpgsql set search_path from current set enable_seqscan = off as $$
@@ -574,13 +611,16 @@ exception when query_canceled then   -- only noticed once the reading had failed
   cause := coalesce(cause, sqlerrm);
 end $$;
 
--- Passes over due events that cannot be read: bytes without a character, a payload whose text has no end, a damaged row. Reads up to `stretch`
--- of those behind the position (after_at, after_id) that no lease names, each as a claim does, and puts those that fail under a lease of
--- their own, which all claims pass over until `wait` seconds are over. Its worker is named `unreadable/1`, which is no worker's name: no sweep charges it, and
--- outbox_look_again_1 ends it. Returns the events that it has passed over, each with the reason.
+-- Passes over due events that cannot be read: bytes without a character, a payload whose text has
+-- no end, a damaged row. Reads up to `stretch` of those behind the position (after_at, after_id)
+-- that no lease names, each as a claim does, and puts those that fail under a lease of their own,
+-- which all claims pass over until `wait` seconds are over. Its worker is named `unreadable/1`,
+-- which is no worker's name: no sweep charges it, and outbox_look_again_1 ends it. Returns the
+-- events that it has passed over, each with the reason.
 --
--- The statement's time runs out only once: the event that was being read then is to blame, and the walk ends. None is begun in the second half
--- of that time. As in outbox_claim_2 the leases are looked at again once the rows are locked.
+-- The statement's time runs out only once: the event that was being read then is to blame, and the
+-- walk ends. None is begun in the second half of that time. As in outbox_claim_2 the leases are
+-- looked at again once the rows are locked.
 -- step: function outbox_pass_over_1
 create or replace function outbox_pass_over_1(after_at timestamptz, after_id bigint, stretch int, wait float8)
 returns table (id bigint, code text, cause text)
@@ -626,10 +666,12 @@ begin
   end if;
 end $$;
 
--- Looks again at the events of one lease of outbox_pass_over_1 that is over. What can be read now, is gone or was finished otherwise is
--- free; the rest waits under another lease for the next look, `waits[looks]` seconds. After as many looks as there are waits an event is
--- dead, where that can be written. No attempt is charged: no handler ran. Returns each event with the result: readable | unreadable | dead.
--- No reading is begun in the second half of the statement's time, as in outbox_pass_over_1; what is left waits, and comes first the next time.
+-- Looks again at the events of one lease of outbox_pass_over_1 that is over. What can be read now,
+-- is gone or was finished otherwise is free; the rest waits under another lease for the next look,
+-- `waits[looks]` seconds. After as many looks as there are waits an event is dead, where that can
+-- be written. No attempt is charged: no handler ran. Returns each event with the result: readable |
+-- unreadable | dead. No reading is begun in the second half of the statement's time, as in
+-- outbox_pass_over_1; what is left waits, and comes first the next time.
 -- step: function outbox_look_again_1
 create or replace function outbox_look_again_1(waits float8[])
 returns table (id bigint, outcome text, looks int, code text, cause text)
@@ -686,17 +728,20 @@ begin
   end if;
 end $$;
 
--- Makes dead events due again from the first attempt on, as a person asked, and returns each event that was dead: with null where it was
--- requeued, or else with the reason in words. Left alone is what another session has locked at this moment, and what a lease names (a
--- person's own UPDATE may have made it dead meanwhile): made pending, it would be settled by the worker that still holds it, and handed out
--- once more.
+-- Makes dead events due again from the first attempt on, as a person asked, and returns each event
+-- that was dead: with null where it was requeued, or else with the reason in words. Left alone is
+-- what another session has locked at this moment, and what a lease names (a person's own UPDATE may
+-- have made it dead meanwhile): made pending, it would be settled by the worker that still holds
+-- it, and handed out once more.
 --
--- As in outbox_claim_2, leases are looked at with a snapshot taken after the row locks: from then on none can come to name these events,
--- since dead events are never claimed. Nothing here waits for a row. By id alone, as in outbox_settle_1.
+-- As in outbox_claim_2, leases are looked at with a snapshot taken after the row locks: from then
+-- on none can come to name these events, since dead events are never claimed. Nothing here waits
+-- for a row. By id alone, as in outbox_settle_1.
 --
--- One event delays no other, as in outbox_move_1: a part that fails is undone and tried again in halves, until the event is alone that a
--- trigger or a constraint refuses. What concerns no single event, a missing privilege for example, fails first, with the empty part. What
--- is dead after all that was kept by a trigger that said nothing.
+-- One event delays no other, as in outbox_move_1: a part that fails is undone and tried again in
+-- halves, until the event is alone that a trigger or a constraint refuses. What concerns no single
+-- event, a missing privilege for example, fails first, with the empty part. What is dead after all
+-- that was kept by a trigger that said nothing.
 -- step: function outbox_requeue_2
 create or replace function outbox_requeue_2(ids bigint[]) returns table (id bigint, reason text)
 language plpgsql set search_path from current set enable_seqscan = off as $$
@@ -787,8 +832,8 @@ begin
   end if;
 end $$;
 
--- The same as outbox_requeue_2 for psql, and for older versions of the program: returns the events that were requeued, and warns of the
--- others.
+-- The same as outbox_requeue_2 for psql, and for older versions of the program: returns the events
+-- that were requeued, and warns of the others.
 -- step: function outbox_requeue_1
 create or replace function outbox_requeue_1(ids bigint[]) returns setof bigint
 language plpgsql set search_path from current as $$
@@ -805,19 +850,23 @@ begin
   return query select unnest(requeued);
 end $$;
 
--- Moves those of these events that have the status to the archive, with all their columns, and returns those that stay, each with the
--- reason in words.
+-- Moves those of these events that have the status to the archive, with all their columns, and
+-- returns those that stay, each with the reason in words.
 --
--- One event delays no other: a part that fails is undone and tried again in halves, until the event is alone that a foreign key, a trigger
--- or a constraint keeps. What concerns no single event, a missing privilege for example, fails first, with the empty part. Events that a
--- foreign key refers to are looked for before that where the role may read the other table: this costs less than the halves.
+-- One event delays no other: a part that fails is undone and tried again in halves, until the event
+-- is alone that a foreign key, a trigger or a constraint keeps. What concerns no single event, a
+-- missing privilege for example, fails first, with the empty part. Events that a foreign key refers
+-- to are looked for before that where the role may read the other table: this costs less than the
+-- halves.
 --
--- No event is lost. An event stays whose id is in the archive already, one that a trigger swallows on its way, and one with a value that the
--- archive has no column for. A null in one of the first nine columns is archived as a claim would read it.
+-- No event is lost. An event stays whose id is in the archive already, one that a trigger swallows
+-- on its way, and one with a value that the archive has no column for. A null in one of the first
+-- nine columns is archived as a claim would read it.
 --
--- The ids are written as `= any` and not as a join, which a planner that knows their number would make by reading the whole table. A row
--- that another transaction has locked is waited for briefly. Once a few were met, a part that meets one stays as a whole until the
--- next call. (SKIP LOCKED needs a privilege to update, which a role that archives has no use for.)
+-- The ids are written as `= any` and not as a join, which a planner that knows their number would
+-- make by reading the whole table. A row that another transaction has locked is waited for briefly.
+-- Once a few were met, a part that meets one stays as a whole until the next call. (SKIP LOCKED
+-- needs a privilege to update, which a role that archives has no use for.)
 -- step: function outbox_move_1
 create or replace function outbox_move_1(ids bigint[], status text) returns table (id bigint, reason text)
 language plpgsql set search_path from current set enable_seqscan = off as $$
@@ -909,7 +958,8 @@ begin
                          stored as (insert into outbox_event_archive (archived_at, %s) overriding system value
                                     select now(), %s from moved m returning id)
                     select array(select id from moved), array(select id from stored)', targets, sources);
-  -- Not with an empty list: a planner that believes the partial indexes to be empty reads the whole of one for it.
+  -- Not with an empty list: a planner that believes the partial indexes to be empty reads the whole
+  -- of one for it.
   execute replace(moving, 'e.id = any', 'false and e.id = any') into gone, arrived using ids, status;
   if current_setting('search_path') <> path then
     perform set_config('search_path', path, true);
@@ -994,8 +1044,9 @@ begin
   end if;
 end $$;
 
--- Moves dead events to the archive, payload and error included, and returns each event that was dead: with null where it was moved, or else
--- with the reason in words. Left alone is what outbox_requeue_2 leaves alone, for the same reasons, and what outbox_move_1 does.
+-- Moves dead events to the archive, payload and error included, and returns each event that was
+-- dead: with null where it was moved, or else with the reason in words. Left alone is what
+-- outbox_requeue_2 leaves alone, for the same reasons, and what outbox_move_1 does.
 -- step: function outbox_discard_2
 create or replace function outbox_discard_2(ids bigint[]) returns table (id bigint, reason text)
 language plpgsql set search_path from current set enable_seqscan = off as $$
@@ -1027,7 +1078,8 @@ begin
   return query select u.id, k.reason from unnest(locked) u (id) left join unnest(kept, reasons) k (id, reason) on k.id = u.id;
 end $$;
 
--- The same as outbox_discard_2 for psql, and for older versions of the program: returns the events that were moved, and warns of the others.
+-- The same as outbox_discard_2 for psql, and for older versions of the program: returns the events
+-- that were moved, and warns of the others.
 -- step: function outbox_discard_1
 create or replace function outbox_discard_1(ids bigint[]) returns setof bigint
 language plpgsql set search_path from current as $$
@@ -1044,7 +1096,8 @@ begin
   return query select unnest(moved);
 end $$;
 
--- Renews the leases in hand that still exist. A token that is not returned is lost, or locked at this moment: the caller asks again.
+-- Renews the leases in hand that still exist. A token that is not returned is lost, or locked at
+-- this moment: the caller asks again.
 -- step: function outbox_renew_1
 create or replace function outbox_renew_1(worker text, tokens bigint[], lease interval) returns setof bigint
 language sql set search_path from current set enable_seqscan = off as $$
@@ -1054,8 +1107,9 @@ language sql set search_path from current set enable_seqscan = off as $$
   returning l.token
 $$;
 
--- TRUNCATE ... RESTART IDENTITY counts ids from 1 again: a new event must not meet the lease of an old one. The schema comes from the
--- trigger, not from the search_path of the session that truncates.
+-- TRUNCATE ... RESTART IDENTITY counts ids from 1 again: a new event must not meet the lease of an
+-- old one. The schema comes from the trigger, not from the search_path of the session that
+-- truncates.
 -- step: function outbox_truncated_1
 create or replace function outbox_truncated_1() returns trigger language plpgsql as $$
 begin
@@ -1070,10 +1124,11 @@ do $$ begin
   end if;
 end $$;
 
--- Moves those of the next 10,000 events behind the id `after` that have been done for `retention_days` to the archive, warns of each that
--- stays and why, and returns the last id it has looked at; null where there was none. In windows along the primary key, because looking
--- each time for the next rows to move, from the start of the table, costs three times as much. Events that a lease names stay without a
--- warning: they are moved later.
+-- Moves those of the next 10,000 events behind the id `after` that have been done for
+-- `retention_days` to the archive, warns of each that stays and why, and returns the last id it has
+-- looked at; null where there was none. In windows along the primary key, because looking each time
+-- for the next rows to move, from the start of the table, costs three times as much. Events that a
+-- lease names stay without a warning: they are moved later.
 -- step: function outbox_archive_part_1
 create or replace function outbox_archive_part_1(retention_days int, after bigint) returns bigint
 language plpgsql set search_path from current set enable_seqscan = off as $$
@@ -1108,8 +1163,8 @@ begin
   return upper;
 end $$;
 
--- Moves all events that have been done for `retention_days` to the archive, in one transaction. For a large backlog there is
--- outbox_archive_1.
+-- Moves all events that have been done for `retention_days` to the archive, in one transaction. For
+-- a large backlog there is outbox_archive_1.
 -- step: function archive_outbox_events
 create or replace function archive_outbox_events(retention_days int default 7) returns void
 language plpgsql set search_path from current as $$
@@ -1121,9 +1176,10 @@ begin
   end loop;
 end $$;
 
--- Archives as archive_outbox_events does, with a commit after each part, so that no lock is held for long and an interruption loses nothing: `call outbox_archive_1(7)`,
--- outside of a transaction. A procedure that commits cannot be bound to its schema by a setting; it learns it from its own name in the
--- call stack, where PostgreSQL leaves the schema out if the search_path leads there.
+-- Archives as archive_outbox_events does, with a commit after each part, so that no lock is held
+-- for long and an interruption loses nothing: `call outbox_archive_1(7)`, outside of a transaction.
+-- A procedure that commits cannot be bound to its schema by a setting; it learns it from its own
+-- name in the call stack, where PostgreSQL leaves the schema out if the search_path leads there.
 -- step: function outbox_archive_1
 create or replace procedure outbox_archive_1(retention_days int default 7) language plpgsql as $$
 declare

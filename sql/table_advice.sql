@@ -1,5 +1,5 @@
--- Called by store/schema/mod.rs after a migration or a comparison, in a session that is bound to the schema: what the owner of the tables
--- might do.
+-- Called by store/schema/mod.rs after a migration or a comparison, in a session that is bound to
+-- the schema: what the owner of the tables might do.
 select format('nothing here uses the index %I.%I, and each insert pays for it; if no other program does: DROP INDEX CONCURRENTLY %I.%I',
               schemaname, indexname, schemaname, indexname)
   from pg_indexes where schemaname = current_schema() and tablename = 'outbox_event' and indexname = $1::text

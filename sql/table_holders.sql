@@ -1,5 +1,6 @@
--- Called by store/schema/migration.rs when a step did not get its lock: the server processes that have held a lock on our tables for
--- longest. Processes of other roles are seen, what they do is not, unless one may read all statistics.
+-- Called by store/schema/migration.rs when a step did not get its lock: the server processes that
+-- have held a lock on our tables for longest. Processes of other roles are seen, what they do is
+-- not, unless one may read all statistics.
 select format('server process %s', pid)
        || coalesce(' for ' || extract(epoch from clock_timestamp() - xact_start)::int || ' s', '')
   from pg_stat_activity

@@ -1,8 +1,10 @@
--- Called by store/schema/mod.rs: names what this program cannot work with in tables that the application made by itself: a claim or a write
--- would fail, or events would be lost. Texts may have a length and a domain, except where we write what is longer. The outcome of an event
--- is written by its id alone, so ids have to be unique by an index of their own. Rules break statements that return rows or stand in a WITH, and
--- a table that publishes updates takes none without a replica identity. Types are compared without the quotes
--- that they have under quote_all_identifiers.
+-- Called by store/schema/mod.rs: names what this program cannot work with in tables that the
+-- application made by itself: a claim or a write would fail, or events would be lost. Texts may
+-- have a length and a domain, except where we write what is longer. The outcome of an event is
+-- written by its id alone, so ids have to be unique by an index of their own. Rules break
+-- statements that return rows or stand in a WITH, and a table that publishes updates takes none
+-- without a replica identity. Types are compared without the quotes that they have under
+-- quote_all_identifiers.
 with recursive wanted (place, name, types, is_written) as (values
   (1, 'id', '{bigint}'::text[], false),
   (2, 'aggregate_type', '{text,character varying}', false),
@@ -39,7 +41,8 @@ bases (name, type) as (
   union all
   select b.name, t.typbasetype from bases b join pg_type t on t.oid = b.type and t.typbasetype <> 0 join wanted w on w.name = b.name
    where cardinality(w.types) > 1),
--- The checks of the application on the status, on the column itself or on its domain, and those of our words that each refuses.
+-- The checks of the application on the status, on the column itself or on its domain, and those of
+-- our words that each refuses.
 checks as (
   select c.conname, case when c.conrelid <> 0 then pg_get_expr(c.conbin, c.conrelid) else substring(pg_get_constraintdef(c.oid) from '^CHECK (\(.*\))') end as condition
     from columns s
@@ -101,7 +104,8 @@ flaws (place, part, flaw) as (
                       where i.indrelid = attrelid and i.indisunique and i.indisvalid and i.indpred is null
                         and i.indnkeyatts = 1 and i.indkey[0] = attnum)
   union all
-  -- A rule that is disabled, or only for replicas, changes nothing. A rule for the inserts of producers is theirs.
+  -- A rule that is disabled, or only for replicas, changes nothing. A rule for the inserts of
+  -- producers is theirs.
   select 30, 0, format('rule %I on %s changes %s: drop rule %I on %s (a trigger can do the same)', r.rulename, t.relname,
                        case r.ev_type when '2' then 'updates' when '3' then 'inserts' else 'deletes' end, r.rulename, t.relname)
     from tables t join pg_rewrite r on r.ev_class = t.oid and r.ev_enabled in ('O', 'A')
@@ -119,7 +123,8 @@ flaws (place, part, flaw) as (
                                            where a.attrelid = t.oid and not a.attnotnull and a.attnum = any (i.indkey[0:i.indnkeyatts - 1]))
                         order by i.indnkeyatts, x.relname limit 1) fit on true
    where t.relkind = 'r' and t.relname in ('outbox_event', 'outbox_lease') and t.relreplident <> 'f'
-     -- The publications are looked at only where it matters: there may be thousands of tables in one.
+     -- The publications are looked at only where it matters: there may be thousands of tables in
+     -- one.
      and case when exists (select from pg_index i
                             where i.indrelid = t.oid and i.indisvalid and i.indimmediate
                               and (t.relreplident = 'd' and i.indisprimary or t.relreplident = 'i' and i.indisreplident)) then false

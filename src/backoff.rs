@@ -23,7 +23,8 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Computes the delay after the failed attempt number `attempt` (from 1), with `random` in 0..1 choosing the jitter.
+    /// Computes the delay after the failed attempt number `attempt` (from 1), with `random` in 0..1
+    /// choosing the jitter.
     pub fn delay(&self, attempt: u32, random: f64) -> Duration {
         let exponent = f64::from(attempt.saturating_sub(1));
         let grown = self.backoff.as_secs_f64() * self.multiplier.powf(exponent);

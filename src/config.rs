@@ -12,22 +12,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::backoff::RetryPolicy;
 
-/// Most events that one claim takes: with more ids a lease row would no longer fit inline in one page.
+/// Most events that one claim takes: with more ids a lease row would no longer fit inline in one
+/// page.
 pub const CLAIM_EVENTS_MAX: u16 = 900;
 
-/// Claims grow to this size when `--batch-size` is not given: ten events a claim cost five times as much each as 500.
+/// Claims grow to this size when `--batch-size` is not given: ten events a claim cost five times as
+/// much each as 500.
 pub const CLAIM_EVENTS_GROWN: u16 = 500;
 
 /// First claim's size: an idle system fetches little at once, a busy one grows within a few claims.
 pub const CLAIM_EVENTS_FIRST: u16 = 10;
 
-/// Worker processes: each has `pool_size` connections and one more, and PostgreSQL has 100 unless told otherwise.
+/// Worker processes: each has `pool_size` connections and one more, and PostgreSQL has 100 unless
+/// told otherwise.
 pub const PROCESSES: RangeInclusive<u16> = 1..=256;
 
 /// Events a claim takes.
 pub const BATCH_SIZE: RangeInclusive<u16> = 1..=CLAIM_EVENTS_MAX;
 
-/// Seconds between two looks at an idle table: below a millisecond polling is a busy loop; more than a day is a typing error.
+/// Seconds between two looks at an idle table: below a millisecond polling is a busy loop; more
+/// than a day is a typing error.
 pub const POLL_INTERVAL: RangeInclusive<f64> = 0.001..=86_400.0;
 
 /// Runner threads per worker: more than a thousand threads cost more than further processes.
@@ -49,9 +53,10 @@ pub const RETRY_JITTER: RangeInclusive<f64> = 0.0..=1.0;
 /// and after an hour an answer is of no use.
 pub const DATABASE_SECONDS: RangeInclusive<f64> = 0.1..=3600.0;
 
-/// Seconds that a claim holds its events. A lease is renewed every quarter of its time, so below 2 s one slow round trip would lose
-/// it. (60, the default, is right for production, where an outage of some seconds must not make every worker lose its leases; short
-/// ones make tests and demonstrations quick.) Above a day, the events of a lost host would wait too long.
+/// Seconds that a claim holds its events. A lease is renewed every quarter of its time, so below 2
+/// s one slow round trip would lose it. (60, the default, is right for production, where an outage
+/// of some seconds must not make every worker lose its leases; short ones make tests and
+/// demonstrations quick.) Above a day, the events of a lost host would wait too long.
 pub const LEASE_SECONDS: RangeInclusive<f64> = 2.0..=86_400.0;
 
 /// Seconds that a drain may take; 0 kills at once, longer than a day is no restart any more.
@@ -108,7 +113,8 @@ pub struct Config {
     pub log_level: LogLevel,
 }
 
-/// Turns a default into the type that says it is above 0, checked when the program is compiled or tested.
+/// Turns a default into the type that says it is above 0, checked when the program is compiled or
+/// tested.
 const fn non_zero(n: u16) -> NonZeroU16 {
     NonZeroU16::new(n).expect("a default above 0")
 }
@@ -152,14 +158,14 @@ impl Config {
     }
 }
 
-/// The statement timeout where none is given: a statement that may take as long as the lease would bring events whose lease is
-/// over, so with a short lease it is half of it.
+/// The statement timeout where none is given: a statement that may take as long as the lease would
+/// bring events whose lease is over, so with a short lease it is half of it.
 pub fn query_timeout_for(lease: Duration) -> Duration {
     Config::default().query_timeout.min(lease / 2)
 }
 
-/// The bound of a connection attempt where none is given: a worker that has to connect again must have renewed its leases before they
-/// are over, so with a short lease it is half of it.
+/// The bound of a connection attempt where none is given: a worker that has to connect again must
+/// have renewed its leases before they are over, so with a short lease it is half of it.
 pub fn connect_timeout_for(lease: Duration) -> Duration {
     Config::default().connect_timeout.min(lease / 2)
 }

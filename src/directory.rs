@@ -34,7 +34,7 @@ const STICKY: u32 = 0o1000;
 
 /// The room that a place must have: that of the in-hand files of a dozen workers, of a page or two
 /// each.
-const ROOM: [u8; 64 * 1024] = [0; 64 * 1024];
+static ROOM: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// The file that tries it. One that is left behind is removed as those of workers that were killed
 /// before they could name theirs.

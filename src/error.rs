@@ -11,7 +11,8 @@ pub const EXIT_FAILED: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// A one-shot command could not reach the database (`EX_UNAVAILABLE`).
 pub const EXIT_UNAVAILABLE: u8 = 69;
-/// The configuration file, the schema, the password or the database name is wrong (`EX_CONFIG`): starting again cannot help.
+/// The configuration file, the schema, the password or the database name is wrong (`EX_CONFIG`):
+/// starting again cannot help.
 pub const EXIT_CONFIG: u8 = 78;
 
 /// What the person typed or set, and why it cannot be used. Its text never holds a secret.
@@ -33,7 +34,8 @@ impl UsageError {
         }
     }
 
-    /// Blames the configuration file: exit code 78, since a service manager must not try it again and again.
+    /// Blames the configuration file: exit code 78, since a service manager must not try it again
+    /// and again.
     pub fn in_file(text: impl Into<String>) -> UsageError {
         UsageError {
             exit_code: EXIT_CONFIG,

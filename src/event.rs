@@ -16,11 +16,13 @@ pub struct Event {
     pub aggregate_id: String,
     /// What happened, `order.created` for example; routes are chosen by it.
     pub event_type: String,
-    /// The JSON text exactly as PostgreSQL prints it: numbers such as `1e400` or 30 digits are never parsed.
+    /// The JSON text exactly as PostgreSQL prints it: numbers such as `1e400` or 30 digits are
+    /// never parsed.
     pub payload: String,
     /// Number of this attempt, counted from 1.
     pub attempt: u32,
-    /// When the producer wrote the row, in microseconds since 1970-01-01 UTC; `None` for `infinity`.
+    /// When the producer wrote the row, in microseconds since 1970-01-01 UTC; `None` for
+    /// `infinity`.
     pub created_at_micros: Option<i64>,
     /// The optional `headers` column as JSON text.
     pub headers: Option<String>,
@@ -65,7 +67,8 @@ pub(crate) fn json_text(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Formats microseconds since 1970 as `2025-01-02T03:04:05.123456+00:00`; `None` outside the years 1 to 9999.
+/// Formats microseconds since 1970 as `2025-01-02T03:04:05.123456+00:00`; `None` outside the years
+/// 1 to 9999.
 pub fn timestamp(micros: i64) -> Option<String> {
     let time = jiff::Timestamp::from_microsecond(micros).ok()?;
     let zoned = time.to_zoned(jiff::tz::TimeZone::UTC);
@@ -83,7 +86,8 @@ pub fn timestamp(micros: i64) -> Option<String> {
     })
 }
 
-/// Reads a time of RFC 3339 (`2025-01-02T03:04:05Z`, with any offset, but with one) as microseconds since 1970.
+/// Reads a time of RFC 3339 (`2025-01-02T03:04:05Z`, with any offset, but with one) as microseconds
+/// since 1970.
 pub fn micros_of(text: &str) -> Option<i64> {
     let time: jiff::Timestamp = text.parse().ok()?;
     Some(time.as_microsecond())

@@ -48,7 +48,8 @@ const SUFFIX_UNNAMED: &str = "tmp";
 pub struct Owner {
     /// The worker's id, as its leases name it.
     pub worker: String,
-    /// `application_name` of the worker's connections, to see whether one of its back ends still runs.
+    /// `application_name` of the worker's connections, to see whether one of its back ends still
+    /// runs.
     pub application_name: String,
     /// Which database the leases are in; see `store::dsn::Dsn::identity`.
     pub database: String,
@@ -63,7 +64,8 @@ pub struct InHand {
     pub token: i64,
     /// Process group of the program that handled it; 0 where there was none.
     pub group: u32,
-    /// Start time of the group's leader in clock ticks, its low 32 bits; tells a reused number apart.
+    /// Start time of the group's leader in clock ticks, its low 32 bits; tells a reused number
+    /// apart.
     pub started_ticks: u32,
 }
 
@@ -113,7 +115,8 @@ impl InHandFile {
                 .mode(0o600)
                 .open(&unnamed)?;
             file.lock()?;
-            // A supervisor that looks for what dead workers left may have removed it before it was locked.
+            // A supervisor that looks for what dead workers left may have removed it before it was
+            // locked.
             if lies_at(&file, &unnamed) {
                 break file;
             }
@@ -235,7 +238,8 @@ impl Remains {
         })
     }
 
-    /// Takes over the file of a worker that is known to be dead, waiting up to `limit` for its lock.
+    /// Takes over the file of a worker that is known to be dead, waiting up to `limit` for its
+    /// lock.
     pub fn take_within(path: &Path, limit: Duration) -> Option<Remains> {
         let deadline = Instant::now() + limit;
         loop {

@@ -1,9 +1,11 @@
 //! Dispatchbox delivers the events of a PostgreSQL outbox table, each at least once.
 //!
-//! Applications write events into `outbox_event` in the transaction of their business data; this daemon hands every committed one
-//! to a handler. `README.md` describes its operation. This page is for developers of Dispatchbox and for authors of handlers. Authors of handlers
-//! need [`main_with`] and [`handler`] alone, and only [`main_with`], [`handler::Handlers`], [`handler::Handler`],
-//! [`handler::HandlerError`] and [`event::Event`] are promised to stay as they are. Other modules are public for the tests.
+//! Applications write events into `outbox_event` in the transaction of their business data; this
+//! daemon hands every committed one to a handler. `README.md` describes its operation. This page is
+//! for developers of Dispatchbox and for authors of handlers. Authors of handlers need
+//! [`main_with`] and [`handler`] alone, and only [`main_with`], [`handler::Handlers`],
+//! [`handler::Handler`], [`handler::HandlerError`] and [`event::Event`] are promised to stay as
+//! they are. Other modules are public for the tests.
 //!
 //! # Bird's eye
 //!
@@ -28,74 +30,87 @@
 //!
 //! # A row's way
 //!
-//! 1. *Claim.* One call of `outbox_claim_2` reads a bounded stretch of what is due and names up to 900 events in one new row of
-//!    `outbox_lease`. `SKIP LOCKED` guards the moment of claiming, the lease guards the time of handling. No transaction stays open
-//!    while a handler runs, so vacuum is never held back by a slow destination.
-//! 2. *Queue.* The channel is the only look-ahead. The fetcher asks for what fits, and for more only while runners keep up.
-//! 3. *Handle.* A runner notes in the in-hand file what it starts, runs the handler, and turns whatever happens into an outcome.
-//! 4. *Settle.* `outbox_settle_1` writes an outcome only while the worker's lease still names the event; what comes back is what
-//!    was written. A batch whose answer was lost is sent again, and what the repetition does not find is read back.
-//! 5. *Count.* Metrics are counted where the fact becomes true: claimed after the claim, settled after the commit, by the thread that settles.
-//!    Reports carry them to the supervisor, which adds up workers that live and have lived; what waits in the table it counts itself,
-//!    rarely and at a bounded cost.
+//! 1. *Claim.* One call of `outbox_claim_2` reads a bounded stretch of what is due and names up to
+//!    900 events in one new row of `outbox_lease`. `SKIP LOCKED` guards the moment of claiming, the
+//!    lease guards the time of handling. No transaction stays open while a handler runs, so vacuum
+//!    is never held back by a slow destination.
+//! 2. *Queue.* The channel is the only look-ahead. The fetcher asks for what fits, and for more
+//!    only while runners keep up.
+//! 3. *Handle.* A runner notes in the in-hand file what it starts, runs the handler, and turns
+//!    whatever happens into an outcome.
+//! 4. *Settle.* `outbox_settle_1` writes an outcome only while the worker's lease still names the
+//!    event; what comes back is what was written. A batch whose answer was lost is sent again, and
+//!    what the repetition does not find is read back.
+//! 5. *Count.* Metrics are counted where the fact becomes true: claimed after the claim, settled
+//!    after the commit, by the thread that settles. Reports carry them to the supervisor, which
+//!    adds up workers that live and have lived; what waits in the table it counts itself, rarely
+//!    and at a bounded cost.
 //!
 //! # Why a lease per batch
 //!
-//! Measured with two connections, batches of 500 and a handler that does nothing, on two cores with PostgreSQL 15: updating each
-//! row to claim it writes every event twice and doubles its WAL; holding the row lock in an open transaction is faster, but pins
-//! vacuum and a connection, and leaves nothing to fence a stale worker with; a commit per event is slower fifty times over. One
-//! lease row per batch costs one write per event, makes renewal and release cheap, and tells after a crash exactly what was
-//! claimed. Its price is a second small table whose dead rows must not be read again and again: see `outbox_leases_1` in
-//! `sql/schema.sql`.
+//! Measured with two connections, batches of 500 and a handler that does nothing, on two cores with
+//! PostgreSQL 15: updating each row to claim it writes every event twice and doubles its WAL;
+//! holding the row lock in an open transaction is faster, but pins vacuum and a connection, and
+//! leaves nothing to fence a stale worker with; a commit per event is slower fifty times over. One
+//! lease row per batch costs one write per event, makes renewal and release cheap, and tells after
+//! a crash exactly what was claimed. Its price is a second small table whose dead rows must not be
+//! read again and again: see `outbox_leases_1` in `sql/schema.sql`.
 //!
 //! # Which part may write what
 //!
-//! - A worker settles under its own id and token. Once its lease is gone, nothing that it says changes a row.
-//! - *A worker died, its host lives:* the supervisor charges an attempt to exactly the events in the dead worker's in-hand file,
-//!   and releases the others of its leases ([`supervisor`]).
-//! - *A whole tree was killed:* the next supervisor on the host, or one that runs there already, finds files that are not locked, and
-//!   does the same.
-//! - *A host is lost:* any worker's sweeper ends the lease once the keeper beside it has seen it expired twice, and charges all its
-//!   events, since it cannot be known which were being handled.
-//! - *A claim's answer was lost:* no stage holds the lease, so it is not renewed; the fetcher releases it by its token. Where the
-//!   server may commit the claim after the worker has drained, or stays away, the worker leaves its in-hand file, so that a supervisor
-//!   looks for the lease.
-//! - *A person requeues or discards a dead event:* only events that are dead and that no lease names, so a stale worker's late outcome and a person's
-//!   change never meet ([`store::dead`]).
+//! - A worker settles under its own id and token. Once its lease is gone, nothing that it says
+//!   changes a row.
+//! - *A worker died, its host lives:* the supervisor charges an attempt to exactly the events in
+//!   the dead worker's in-hand file, and releases the others of its leases ([`supervisor`]).
+//! - *A whole tree was killed:* the next supervisor on the host, or one that runs there already,
+//!   finds files that are not locked, and does the same.
+//! - *A host is lost:* any worker's sweeper ends the lease once the keeper beside it has seen it
+//!   expired twice, and charges all its events, since it cannot be known which were being handled.
+//! - *A claim's answer was lost:* no stage holds the lease, so it is not renewed; the fetcher
+//!   releases it by its token. Where the server may commit the claim after the worker has drained,
+//!   or stays away, the worker leaves its in-hand file, so that a supervisor looks for the lease.
+//! - *A person requeues or discards a dead event:* only events that are dead and that no lease
+//!   names, so a stale worker's late outcome and a person's change never meet ([`store::dead`]).
 //!
 //! # A signal's way
 //!
-//! The signal thread sends a number to the supervisor's loop. `/ready` turns 503, every worker's stdin is closed, and the
-//! deadline is armed. In a worker the end of stdin stops the fetcher; what is queued is released; runners finish what they have in
-//! hand; the settler writes the rest, and releases what the database does not take; threads are joined in that order. stdin ends as
-//! well when the supervisor is killed, which is why no worker is ever orphaned, and why draining needs no pid that might belong to
-//! another process by now.
+//! The signal thread sends a number to the supervisor's loop. `/ready` turns 503, every worker's
+//! stdin is closed, and the deadline is armed. In a worker the end of stdin stops the fetcher; what
+//! is queued is released; runners finish what they have in hand; the settler writes the rest, and
+//! releases what the database does not take; threads are joined in that order. stdin ends as well
+//! when the supervisor is killed, which is why no worker is ever orphaned, and why draining needs
+//! no pid that might belong to another process by now.
 //!
 //! # Health and readiness
 //!
-//! One state, [`health`], has three writers: the supervisor's loop writes its phase and its workers', each worker reports the results of its
-//! own database calls, and the readiness probe does to no row what claiming and settling do to many: each second
-//! while requests ask it, and every 5 s while none does.
-//! `/ready`, `/api/status` and the page read it, and a pure function, [`health::readiness`], derives the reason from it. Troubles come
-//! from a small set, [`report::FailureKind`]; the exact error is logged when it begins, changes and ends.
+//! One state, [`health`], has three writers: the supervisor's loop writes its phase and its
+//! workers', each worker reports the results of its own database calls, and the readiness probe
+//! does to no row what claiming and settling do to many: each second while requests ask it, and
+//! every 5 s while none does. `/ready`, `/api/status` and the page read it, and a pure function,
+//! [`health::readiness`], derives the reason from it. Troubles come from a small set,
+//! [`report::FailureKind`]; the exact error is logged when it begins, changes and ends.
 //!
-//! The start makes the same checks. A fault that a person has to correct, in the schema or a privilege, ends it with the remedy
-//! ([`store::MissingPrerequisite`]). A database that is away, only reads, or is locked is waited for.
+//! The start makes the same checks. A fault that a person has to correct, in the schema or a
+//! privilege, ends it with the remedy ([`store::MissingPrerequisite`]). A database that is away,
+//! only reads, or is locked is waited for.
 //!
 //! # Invariants
 //!
-//! **Architecture invariant:** a module imports from lower layers only; `tests/it/architecture` holds the table of layers, the few
-//! exceptions with their reasons, and which module may name which crate.
+//! **Architecture invariant:** a module imports from lower layers only; `tests/it/architecture`
+//! holds the table of layers, the few exceptions with their reasons, and which module may name
+//! which crate.
 //!
-//! **Architecture invariant:** the supervisor knows a worker as a program with two pipes and an in-hand file; supervisor, worker
-//! and http never import one another.
+//! **Architecture invariant:** the supervisor knows a worker as a program with two pipes and an
+//! in-hand file; supervisor, worker and http never import one another.
 //!
-//! **Architecture invariant:** the database's clock is the only wall clock. This program measures durations with `Instant`.
+//! **Architecture invariant:** the database's clock is the only wall clock. This program measures
+//! durations with `Instant`.
 //!
-//! **Architecture invariant:** every channel is bounded, every wait is interruptible, and a stage ends when its input does.
+//! **Architecture invariant:** every channel is bounded, every wait is interruptible, and a stage
+//! ends when its input does.
 //!
-//! **Architecture invariant:** the DSN reaches a worker through its stdin and stands in no argument, no environment variable and
-//! no message.
+//! **Architecture invariant:** the DSN reaches a worker through its stdin and stands in no
+//! argument, no environment variable and no message.
 
 pub mod backoff;
 pub mod bench;
@@ -138,8 +153,8 @@ use http::{Access, HttpServer};
 use store::dsn::Dsn;
 use supervisor::{Refusal, Supervisor};
 
-/// Executes the command line of this process, with `handlers` beside those that ship with the program, and returns the exit
-/// code. Two lines make a program of one's own the whole daemon:
+/// Executes the command line of this process, with `handlers` beside those that ship with the
+/// program, and returns the exit code. Two lines make a program of one's own the whole daemon:
 ///
 /// ```no_run
 /// use dispatchbox::handler::Handlers;

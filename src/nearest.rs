@@ -25,7 +25,8 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 /// Fewest letters that count as the beginning of a word.
 const BEGIN_CHARS_MIN: usize = 3;
 
-/// Finds the first known word that begins with `word`, or whose first parts, up to a dash or an underscore, are a slip of it.
+/// Finds the first known word that begins with `word`, or whose first parts, up to a dash or an
+/// underscore, are a slip of it.
 fn begun_by<'a>(word: &[char], known: &[&'a str]) -> Option<&'a str> {
     if word.len() < BEGIN_CHARS_MIN {
         return None;
@@ -66,7 +67,8 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
     nearest(word, known).map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"))
 }
 
-/// Counts the letters to insert, delete, replace or swap with their neighbor (optimal string alignment).
+/// Counts the letters to insert, delete, replace or swap with their neighbor (optimal string
+/// alignment).
 fn distance(word: &[char], candidate: &str) -> usize {
     let candidate: Vec<char> = candidate.to_lowercase().chars().collect();
     let width = candidate.len() + 1;

@@ -23,8 +23,9 @@ pub const MARK: &str = "DISPATCHBOX_WORKER";
 
 /// Kills the programs that a worker which is gone was running, known by their mark.
 ///
-/// The groups in its in-hand file are not enough: it may have died between a program's start and the note of its group. A program
-/// that left its session did so to outlive its handler, and is left alone.
+/// The groups in its in-hand file are not enough: it may have died between a program's start and
+/// the note of its group. A program that left its session did so to outlive its handler, and is
+/// left alone.
 pub fn kill_programs_of(worker: &str) {
     let mark = format!("{MARK}={worker}");
     let Ok(entries) = fs::read_dir("/proc") else {
@@ -56,7 +57,8 @@ pub fn become_subreaper() {
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
-/// Reaps the ended children of this process that `is_known` does not claim: orphans of handlers that their worker left behind.
+/// Reaps the ended children of this process that `is_known` does not claim: orphans of handlers
+/// that their worker left behind.
 pub fn reap_orphans(is_known: impl Fn(u32) -> bool) {
     for child in children(std::process::id())
         .into_iter()
@@ -71,7 +73,8 @@ pub fn reap_orphans(is_known: impl Fn(u32) -> bool) {
     }
 }
 
-/// Says whether this child of ours has ended, without reaping it: until then its number cannot be reused.
+/// Says whether this child of ours has ended, without reaping it: until then its number cannot be
+/// reused.
 pub fn has_ended(child: u32) -> bool {
     let Some(pid) = pid(child) else { return true };
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
@@ -79,7 +82,8 @@ pub fn has_ended(child: u32) -> bool {
     waitid(WaitId::Pid(pid), options).map_or(true, |status| status.is_some())
 }
 
-/// Lists the children of a process. A child belongs to the thread that has forked it, so all threads are asked.
+/// Lists the children of a process. A child belongs to the thread that has forked it, so all
+/// threads are asked.
 pub fn children(parent: u32) -> Vec<u32> {
     fs::read_dir(format!("/proc/{parent}/task"))
         .into_iter()

@@ -1,12 +1,14 @@
 //! The signal thread: SIGTERM, SIGINT and SIGHUP become messages on a channel.
 //!
-//! Nothing runs inside a signal handler; signal-hook writes to a pipe that this thread reads. SIGHUP drains like SIGTERM: it is
-//! what a closed terminal sends.
+//! Nothing runs inside a signal handler; signal-hook writes to a pipe that this thread reads.
+//! SIGHUP drains like SIGTERM: it is what a closed terminal sends.
 //!
-//! A signal that was ignored when the process started was ignored on purpose, and the word of the parent counts:
+//! A signal that was ignored when the process started was ignored on purpose, and the word of the
+//! parent counts:
 //! - SIGHUP stays ignored: `nohup` is used so that a closed terminal ends nothing;
-//! - SIGINT is ignored by what a shell without job control puts into the background, so that Ctrl-C ends the script and not this
-//!   process. It stays without effect when the terminal sends it; a process that sends it means this one.
+//! - SIGINT is ignored by what a shell without job control puts into the background, so that Ctrl-C
+//!   ends the script and not this process. It stays without effect when the terminal sends it; a
+//!   process that sends it means this one.
 //!
 //! Workers inherit both, as any program does.
 

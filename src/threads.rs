@@ -31,7 +31,8 @@ pub fn start<T: Send + 'static>(
     Ok(Thread { handle, ended })
 }
 
-/// Starts a thread whose name is sent to `ends` when it ends. The channel must have room for the names of all its threads.
+/// Starts a thread whose name is sent to `ends` when it ends. The channel must have room for the
+/// names of all its threads.
 pub fn start_telling(
     name: &str,
     ends: &Sender<String>,

@@ -1,13 +1,16 @@
 //! `dispatchbox bench`: what the whole pipeline makes of what the database can do.
 //!
-//! It drains N events with a handler that does nothing through the real daemon, and, interleaved in the same run, N events through the
-//! bare claim and settle statements on the same number of connections with the same batch. Both rates depend on the machine, the disk
-//! and the hour; their ratio depends on our code. So the figure to watch is the median of the pairs' ratios. It may exceed 1: a worker
-//! claims and settles on two connections at the same time, where the bare loop waits for each commit in turn, which shows where the
-//! disk is slow or the machine busy with other things.
+//! It drains N events with a handler that does nothing through the real daemon, and, interleaved in
+//! the same run, N events through the bare claim and settle statements on the same number of
+//! connections with the same batch. Both rates depend on the machine, the disk and the hour; their
+//! ratio depends on our code. So the figure to watch is the median of the pairs' ratios. It may
+//! exceed 1: a worker claims and settles on two connections at the same time, where the bare loop
+//! waits for each commit in turn, which shows where the disk is slow or the machine busy with other
+//! things.
 //!
-//! Both sides are timed alike and by the database's clock: from the moment when the first claim had been committed to the last row's
-//! `finished_at`. The daemon is started cold, but it has its connections by then, as the bare statements have theirs.
+//! Both sides are timed alike and by the database's clock: from the moment when the first claim had
+//! been committed to the last row's `finished_at`. The daemon is started cold, but it has its
+//! connections by then, as the bare statements have theirs.
 
 mod bare;
 mod cpu;
@@ -36,7 +39,8 @@ pub(crate) const NOOP: &str = "bench-noop";
 /// The options of a bench.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BenchOptions {
-    /// A database to use instead of a throwaway server, as the person typed it. It gets a schema of its own, which is removed again.
+    /// A database to use instead of a throwaway server, as the person typed it. It gets a schema of
+    /// its own, which is removed again.
     pub dsn: Option<String>,
     /// Worker processes, and connections of the bare statements.
     pub processes: NonZeroU16,

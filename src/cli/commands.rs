@@ -38,8 +38,8 @@ pub enum Command {
     Worker,
 }
 
-/// One subcommand. To add one: a file with its argh structure and `pub fn run(args, env) -> ExitCode`, a variant of [`Command`],
-/// a line in [`COMMANDS`], an arm in the program's `dispatch`.
+/// One subcommand. To add one: a file with its argh structure and `pub fn run(args, env) ->
+/// ExitCode`, a variant of [`Command`], a line in [`COMMANDS`], an arm in the program's `dispatch`.
 pub(super) struct Spec {
     /// The words that choose the command.
     pub(super) words: &'static [&'static str],

@@ -7,7 +7,8 @@ use crate::cli::layers::{Layers, Source};
 use crate::error::UsageError;
 use crate::store::dsn::{self, Dsn, Env, Place};
 
-/// Variables of libpq that say where a database is; others, such as a password, only complete what something else says.
+/// Variables of libpq that say where a database is; others, such as a password, only complete what
+/// something else says.
 const LIBPQ_PLACES: [&str; 6] = [
     "PGHOST",
     "PGHOSTADDR",

@@ -105,7 +105,8 @@ fn syntax_error(path: &str, text: &str, error: &toml::de::Error) -> String {
         .and_then(|span| text.get(..span.start))
         .map_or(1, |before| before.matches('\n').count() + 1);
     let cause = error.message().lines().next().unwrap_or("not TOML");
-    // TOML's "basic string" looks like the scheme of an Authorization header, whose next word is masked as a secret.
+    // TOML's "basic string" looks like the scheme of an Authorization header, whose next word is
+    // masked as a secret.
     let cause = cause.replace("basic string", "string");
     format!("could not parse the configuration file `{path}`, line {line}: {cause}")
 }

@@ -1,4 +1,5 @@
-//! The help texts, rendered from what argh knows about the commands, so that help and parser cannot disagree.
+//! The help texts, rendered from what argh knows about the commands, so that help and parser cannot
+//! disagree.
 
 use std::fmt::Write as _;
 

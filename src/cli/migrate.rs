@@ -1,4 +1,5 @@
-//! `dispatchbox migrate`: brings the schema into the database, prints it, or checks that it is there.
+//! `dispatchbox migrate`: brings the schema into the database, prints it, or checks that it is
+//! there.
 
 use std::process::ExitCode;
 

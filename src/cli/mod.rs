@@ -1,7 +1,8 @@
 //! The command line: what was typed, one file per subcommand, and its conversion into settings.
 //!
-//! Arguments are parsed in one place ([`front`]) and interpreted in another ([`settings`]); nothing here delivers events. Every
-//! command writes through [`output`] and [`complain`], which ignore a reader that has gone away.
+//! Arguments are parsed in one place ([`front`]) and interpreted in another ([`settings`]); nothing
+//! here delivers events. Every command writes through [`output`] and [`complain`], which ignore a
+//! reader that has gone away.
 
 mod access;
 mod database;
@@ -94,7 +95,8 @@ pub fn database_failed(error: &StoreError, dsn: &Dsn, why: Option<String>) -> Ex
     })
 }
 
-/// Explains a table or function that a statement did not find, where more is known than that it is missing.
+/// Explains a table or function that a statement did not find, where more is known than that it is
+/// missing.
 fn why_missing(session: &mut Session, error: &StoreError) -> Option<String> {
     if !error.is_schema() {
         return None;
@@ -127,7 +129,8 @@ fn is_unreachable(error: &StoreError) -> bool {
     }
 }
 
-/// Says whether a person has to set something right, in the database or in the DSN, before anything works.
+/// Says whether a person has to set something right, in the database or in the DSN, before anything
+/// works.
 fn is_set_up_wrongly(error: &StoreError) -> bool {
     error.is_configuration()
         || error.is_schema()
@@ -142,7 +145,8 @@ fn warn(warnings: &[String]) {
     }
 }
 
-/// Writes lines to standard error, as the log would: no secret, no control character but the ends of the lines.
+/// Writes lines to standard error, as the log would: no secret, no control character but the ends
+/// of the lines.
 fn say(text: &str) {
     let mut stderr = io::stderr().lock();
     for line in text.lines() {

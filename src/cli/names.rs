@@ -1,4 +1,5 @@
-//! The names of the settings in the three places where they may stand: `--batch-size`, `DISPATCHBOX_BATCH_SIZE`, `batch_size`.
+//! The names of the settings in the three places where they may stand: `--batch-size`,
+//! `DISPATCHBOX_BATCH_SIZE`, `batch_size`.
 
 /// Every setting that flag, environment and file know by the same name, except the routes.
 pub(super) const SETTINGS: &[&str] = &[

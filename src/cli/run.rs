@@ -2,8 +2,8 @@
 
 use argh::{ArgsInfo, FromArgs};
 
-/// Options of `run` and of `config check`, as they were typed: `settings` reads them together with environment and file, so that
-/// one place says what is allowed, wherever a value comes from.
+/// Options of `run` and of `config check`, as they were typed: `settings` reads them together with
+/// environment and file, so that one place says what is allowed, wherever a value comes from.
 #[derive(Debug, Default, Clone, PartialEq, Eq, FromArgs, ArgsInfo)]
 pub struct RunArgs {
     #[argh(option, arg_name = "dsn")]
@@ -16,8 +16,8 @@ pub struct RunArgs {
     /// configuration file (TOML): routes, and any option below
     pub config: Option<String>,
     #[argh(option, arg_name = "pattern=handler")]
-    /// what delivers which events, the first match wins: '*=log', 'order.*=https://host/hook', 'mail.*=exec:/usr/bin/send-mail
-    /// --fast'; give it again for more
+    /// what delivers which events, the first match wins: '*=log', 'order.*=https://host/hook',
+    /// 'mail.*=exec:/usr/bin/send-mail --fast'; give it again for more
     pub route: Vec<String>,
     #[argh(option, arg_name = "n")]
     /// worker processes [default: 1]
@@ -56,7 +56,8 @@ pub struct RunArgs {
     /// how long a claim holds its events without renewal [default: 60]
     pub lease_seconds: Option<String>,
     #[argh(option, arg_name = "seconds")]
-    /// longest drain; what runs longer is killed, and its events are charged an attempt within 2 s more [default: 35]
+    /// longest drain; what runs longer is killed, and its events are charged an attempt within 2 s
+    /// more [default: 35]
     pub drain_timeout: Option<String>,
     #[argh(option, arg_name = "n")]
     /// database connections of each worker process, the keeper's one not counted [default: 3]
@@ -77,13 +78,15 @@ pub struct RunArgs {
     /// open no HTTP port
     pub disable_http: bool,
     #[argh(option, arg_name = "file")]
-    /// file that holds the token (16 bytes or more) that clients of /api must send; without it /api answers only clients on this host
+    /// file that holds the token (16 bytes or more) that clients of /api must send; without it /api
+    /// answers only clients on this host
     pub api_token_file: Option<String>,
     #[argh(switch)]
     /// let everybody who reaches the port use /api, other sites' web pages included
     pub http_open_api: bool,
     #[argh(option, arg_name = "names")]
-    /// further names, separated by commas, by which clients on this host may call /api without a token [default: none]
+    /// further names, separated by commas, by which clients on this host may call /api without a
+    /// token [default: none]
     pub http_allowed_hosts: Option<String>,
     #[argh(option, arg_name = "level")]
     /// DEBUG, INFO, WARNING, ERROR or CRITICAL [default: INFO]

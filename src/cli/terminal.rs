@@ -30,7 +30,8 @@ const COLUMN_MOST: usize = 60;
 /// Gap between two columns.
 const GAP: &str = "  ";
 
-/// The width of the terminal behind standard output; `None` when there is none, so that nothing needs to be cut.
+/// The width of the terminal behind standard output; `None` when there is none, so that nothing
+/// needs to be cut.
 pub(super) fn width() -> Option<usize> {
     let out = io::stdout();
     if !out.is_terminal() {
@@ -188,7 +189,8 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Shows a time of the API to the second: `2025-01-02 03:04:05Z`; other texts, such as `infinity`, as they are.
+/// Shows a time of the API to the second: `2025-01-02 03:04:05Z`; other texts, such as `infinity`,
+/// as they are.
 pub(super) fn short_time(text: &str) -> String {
     match (text.get(..10), text.get(10..11), text.get(11..19)) {
         (Some(date), Some("T"), Some(time)) => format!("{date} {time}Z"),

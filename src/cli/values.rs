@@ -193,7 +193,8 @@ pub(super) fn moment(text: &str) -> Result<Moment, String> {
         })
 }
 
-/// Reads the id of an event: any number of the column's type, since a sequence that ran out may have been set to the negative half.
+/// Reads the id of an event: any number of the column's type, since a sequence that ran out may
+/// have been set to the negative half.
 pub(super) fn event_id(text: &str) -> Result<i64, String> {
     let number = integer(text)?;
     if number < i128::from(i64::MIN) {
@@ -220,7 +221,8 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Reads host names and addresses that are separated by commas, without ports, and returns them in lower case.
+/// Reads host names and addresses that are separated by commas, without ports, and returns them in
+/// lower case.
 pub(super) fn host_names(text: &str) -> Result<Vec<String>, String> {
     let is_fit = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
     let is_name = |name: &str| {
@@ -242,7 +244,8 @@ pub(super) fn host_names(text: &str) -> Result<Vec<String>, String> {
         .collect()
 }
 
-/// Reads one host name or address without a port; an address of IPv6 may stand in the brackets that it has in a URL.
+/// Reads one host name or address without a port; an address of IPv6 may stand in the brackets that
+/// it has in a URL.
 pub(super) fn host(text: &str) -> Result<String, String> {
     let refuse = |remedy: &str| {
         Err(format!(
@@ -302,7 +305,8 @@ pub(super) fn size_text(bytes: u64) -> String {
     bytes.to_string()
 }
 
-/// Shows a refused value in backticks: on one line, short, and not at all if it looks like a DSN with a password in the wrong place.
+/// Shows a refused value in backticks: on one line, short, and not at all if it looks like a DSN
+/// with a password in the wrong place.
 pub(super) fn quoted(text: &str) -> String {
     if *logging::redact(text) != *text {
         return "`***`".to_owned();

@@ -25,7 +25,8 @@ use crate::process::Stat;
 /// long.
 const PARENT: &str = "/tmp";
 
-/// Longest wait for the server to accept connections: a start takes 0.1 s, a recovery after an immediate stop some seconds.
+/// Longest wait for the server to accept connections: a start takes 0.1 s, a recovery after an
+/// immediate stop some seconds.
 const START_MAX: Duration = Duration::from_mins(1);
 
 /// Pause between two looks at whether the server is ready.
@@ -162,8 +163,8 @@ impl Deadman {
         }
     }
 
-    /// Waits until the server accepts connections, as `pg_ctl` does: by the status line of its pid file. The pid is compared, because
-    /// an immediate stop leaves the old file behind.
+    /// Waits until the server accepts connections, as `pg_ctl` does: by the status line of its pid
+    /// file. The pid is compared, because an immediate stop leaves the old file behind.
     pub(super) fn wait_ready(&self, server: Pid) -> Result<(), ClusterError> {
         let since = Instant::now();
         let pid = server.as_raw_nonzero().to_string();

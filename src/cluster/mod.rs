@@ -130,7 +130,8 @@ impl Settings {
     }
 }
 
-/// An initialized data directory to copy clusters from: a copy takes a tenth of the time of `initdb`.
+/// An initialized data directory to copy clusters from: a copy takes a tenth of the time of
+/// `initdb`.
 #[derive(Debug)]
 pub struct Pristine {
     keeper: Deadman,
@@ -145,7 +146,8 @@ impl Pristine {
     }
 }
 
-/// A running (or for the moment stopped) private server. Dropping it ends the server and removes every file of it.
+/// A running (or for the moment stopped) private server. Dropping it ends the server and removes
+/// every file of it.
 #[derive(Debug)]
 pub struct Cluster {
     keeper: Deadman,
@@ -168,7 +170,8 @@ impl Cluster {
         Cluster::running(keeper)
     }
 
-    /// Starts a hot standby of `primary`, which follows it until it is promoted (`select pg_promote()`).
+    /// Starts a hot standby of `primary`, which follows it until it is promoted (`select
+    /// pg_promote()`).
     pub fn standby_of(primary: &Cluster, settings: &Settings) -> Result<Cluster, ClusterError> {
         let mut keeper = Deadman::start(settings)?;
         let order = format!("follow {}", primary.directory().display());

@@ -1,17 +1,20 @@
-//! The `exec` handler: runs a program per event, with the event as one line of JSON on its standard input.
+//! The `exec` handler: runs a program per event, with the event as one line of JSON on its standard
+//! input.
 //!
-//! The command is a list of words and never goes through a shell. Its exit status is its word: 0 is done, 65 (`EX_DATAERR` of
-//! sysexits.h) is dead at once, anything else, a signal and a time-out are worth another attempt. The end of what it wrote, to
-//! standard output or standard error, goes to `last_error`.
+//! The command is a list of words and never goes through a shell. Its exit status is its word: 0 is
+//! done, 65 (`EX_DATAERR` of sysexits.h) is dead at once, anything else, a signal and a time-out
+//! are worth another attempt. The end of what it wrote, to standard output or standard error, goes
+//! to `last_error`.
 //!
-//! The program starts in `/` with a small environment ([`KEPT`], and the event's id, type and attempt), so that neither the
-//! database password nor any other secret of the daemon reaches it. A program named without a slash is searched in `PATH`.
-//! It leads a process group, and the group ends with it: background processes that it leaves behind are killed. One that should
-//! outlive it must leave the group (`setsid`). When its time is over the group gets SIGTERM, and SIGKILL after a grace of 3 s,
-//! or of the timeout when that is shorter.
+//! The program starts in `/` with a small environment ([`KEPT`], and the event's id, type and
+//! attempt), so that neither the database password nor any other secret of the daemon reaches it. A
+//! program named without a slash is searched in `PATH`. It leads a process group, and the group
+//! ends with it: background processes that it leaves behind are killed. One that should outlive it
+//! must leave the group (`setsid`). When its time is over the group gets SIGTERM, and SIGKILL after
+//! a grace of 3 s, or of the timeout when that is shorter.
 //!
-//! Not done: setting the umask, which needs code between fork and exec (`pre_exec`, unsafe); the daemon's own is inherited, and
-//! the unit can set it.
+//! Not done: setting the umask, which needs code between fork and exec (`pre_exec`, unsafe); the
+//! daemon's own is inherited, and the unit can set it.
 
 use std::env;
 use std::io;
@@ -30,8 +33,8 @@ use crate::process::MARK;
 /// Exit status that says that no attempt can succeed: `EX_DATAERR` of sysexits.h.
 pub const EX_DATAERR: i32 = 65;
 
-/// Variables of the daemon's environment that a program gets, besides all that begin with `LC_`: where things are, who and
-/// where it is, and in which language it speaks.
+/// Variables of the daemon's environment that a program gets, besides all that begin with `LC_`:
+/// where things are, who and where it is, and in which language it speaks.
 pub const KEPT: [&str; 10] = [
     "PATH",
     "HOME",
@@ -111,8 +114,8 @@ impl Exec {
 
     /// Finds the program, anew for each run because it may be installed or replaced meanwhile.
     ///
-    /// Not left to the standard library: given a name and an environment of its own it forks, which copies the tables of all our
-    /// memory (31 ms with 200 MB, against 1.3 ms with a path).
+    /// Not left to the standard library: given a name and an environment of its own it forks, which
+    /// copies the tables of all our memory (31 ms with 200 MB, against 1.3 ms with a path).
     fn path(&self) -> io::Result<PathBuf> {
         if self.program.contains('/') {
             return Ok(PathBuf::from(&self.program));

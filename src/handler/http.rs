@@ -2,11 +2,11 @@
 //!
 //! The body is the event's JSON, with `Content-Type: application/json`, `Dispatchbox-Event-Id` (the
 //! same in every attempt, so that a receiver can recognize a repetition), `Dispatchbox-Event-Type`
-//! (unless it is longer than 4 KiB) and `Dispatchbox-Attempt`. The status of the answer is its word: 2xx is done, the route's
-//! `dead_statuses` are dead at once, everything else is worth another attempt, a network error, a
-//! time-out and a redirect among it; `Retry-After` is honoured with 429 and 503. Redirects are
-//! never followed and the proxy variables of the environment not used: an event goes to the
-//! configured receiver and nowhere else.
+//! (unless it is longer than 4 KiB) and `Dispatchbox-Attempt`. The status of the answer is its
+//! word: 2xx is done, the route's `dead_statuses` are dead at once, everything else is worth
+//! another attempt, a network error, a time-out and a redirect among it; `Retry-After` is honoured
+//! with 429 and 503. Redirects are never followed and the proxy variables of the environment not
+//! used: an event goes to the configured receiver and nowhere else.
 //!
 //! **Time.** The timeout bounds the whole run, from the name's lookup to the last byte of the
 //! answer that is read, however slowly it drips. Once the status is there the receiver has spoken,

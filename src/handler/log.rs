@@ -1,7 +1,8 @@
 //! The `log` handler: one INFO line per event, for trying out and for watching a stream of events.
 //!
-//! The payload is never in it: logs travel further, and live longer, than the data that an application means to protect. What is
-//! harmful in the other fields is escaped where lines are written.
+//! The payload is never in it: logs travel further, and live longer, than the data that an
+//! application means to protect. What is harmful in the other fields is escaped where lines are
+//! written.
 
 use ::log::info;
 

@@ -1,7 +1,8 @@
 //! Handlers: the code that delivers one event, and what its result means.
 //!
-//! A handler of your own needs [`Handler`], [`HandlerError`], [`Handlers`] and [`Event`]; these four stay as they are. The
-//! handlers that ship with the program are one file each ([`log`], [`exec`], [`http`], [`sample`]) and keep the same contract:
+//! A handler of your own needs [`Handler`], [`HandlerError`], [`Handlers`] and [`Event`]; these
+//! four stay as they are. The handlers that ship with the program are one file each ([`log`],
+//! [`exec`], [`http`], [`sample`]) and keep the same contract:
 //!
 //! | the handler says | what comes of the event |
 //! |---|---|
@@ -10,8 +11,8 @@
 //! | [`HandlerError::Permanent`] | dead at once |
 //! | a panic | as `Retry` |
 //!
-//! An event can reach a handler more than once, after a crash for example: handlers must bear repetition. [`Event::id`] is the
-//! same in each attempt.
+//! An event can reach a handler more than once, after a crash for example: handlers must bear
+//! repetition. [`Event::id`] is the same in each attempt.
 //!
 //! ```
 //! use dispatchbox::event::Event;
@@ -117,8 +118,8 @@ impl HandlerError {
 
 /// The handlers that a program brings along; empty in `dispatchbox` itself.
 ///
-/// Mistakes in it (a pattern that cannot match, a name given twice) are reported when the routes are built at the start, with
-/// those of the configuration.
+/// Mistakes in it (a pattern that cannot match, a name given twice) are reported when the routes
+/// are built at the start, with those of the configuration.
 #[derive(Clone, Default)]
 pub struct Handlers {
     on: Vec<(String, Arc<dyn Handler>)>,
@@ -128,15 +129,17 @@ pub struct Handlers {
 }
 
 impl Handlers {
-    /// Adds a route that stands before all configured ones: events whose type matches `pattern` (exact, `prefix.*` or `*`) go
-    /// to `handler`, with the timeout and the retry policy of the configuration.
+    /// Adds a route that stands before all configured ones: events whose type matches `pattern`
+    /// (exact, `prefix.*` or `*`) go to `handler`, with the timeout and the retry policy of the
+    /// configuration.
     #[must_use]
     pub fn on(mut self, pattern: impl Into<String>, handler: impl Handler + 'static) -> Handlers {
         self.on.push((pattern.into(), Arc::new(handler)));
         self
     }
 
-    /// Lets configured routes name `handler`: `handler = "name"` in the file, `--route '*=name'` on the command line.
+    /// Lets configured routes name `handler`: `handler = "name"` in the file, `--route '*=name'` on
+    /// the command line.
     #[must_use]
     pub fn register(
         mut self,
@@ -203,10 +206,12 @@ impl fmt::Debug for Handlers {
 
 /// What one run of a handler may need from the runner that starts it.
 pub struct Run<'a> {
-    /// Bound of the run. The handlers that ship with the program keep it; one of a library user cannot be interrupted.
+    /// Bound of the run. The handlers that ship with the program keep it; one of a library user
+    /// cannot be interrupted.
     pub timeout: Duration,
-    /// Called by `exec` with the process group of its child as soon as that exists, so that the runner can record what has to
-    /// be ended should this worker die, and with 0 just before the group's number becomes free for other processes.
+    /// Called by `exec` with the process group of its child as soon as that exists, so that the
+    /// runner can record what has to be ended should this worker die, and with 0 just before the
+    /// group's number becomes free for other processes.
     pub on_group: &'a dyn Fn(u32),
     /// The id of the worker that runs the handler; a program is marked with it.
     pub worker: &'a str,

@@ -9,9 +9,11 @@ use crate::event::Outcome;
 /// Longest reason that is kept: `last_error` is for reading, and rows stay small.
 pub const REASON_BYTES_MAX: usize = 4096;
 
-/// Turns the result of a handler's run, a panic included, into the outcome of attempt number `attempt`.
+/// Turns the result of a handler's run, a panic included, into the outcome of attempt number
+/// `attempt`.
 ///
-/// A delay that the receiver asked for is capped by the policy, but never jittered: it is kept to the moment.
+/// A delay that the receiver asked for is capped by the policy, but never jittered: it is kept to
+/// the moment.
 pub fn outcome_of(
     result: std::thread::Result<Result<(), HandlerError>>,
     attempt: u32,
@@ -41,7 +43,8 @@ pub fn outcome_of(
     }
 }
 
-/// The reason for the failed attempt of an event that no route matches; the wording is the predecessor's.
+/// The reason for the failed attempt of an event that no route matches; the wording is the
+/// predecessor's.
 pub fn no_route_reason(event_type: &str) -> String {
     format!("No handler for event_type={event_type}")
 }

@@ -1,15 +1,17 @@
 //! One child process of the `exec` handler: its group, its pipes and its end.
 //!
-//! Everything is watched by one `poll` in the runner's own thread: the child's end through a pidfd, its output and its input
-//! through pipes that never block. So a child that never reads, that floods its output, or that leaves a descendant holding the
-//! pipes does not block the runner: there is no thread to join, and no pipe is read to its end.
+//! Everything is watched by one `poll` in the runner's own thread: the child's end through a pidfd,
+//! its output and its input through pipes that never block. So a child that never reads, that
+//! floods its output, or that leaves a descendant holding the pipes does not block the runner:
+//! there is no thread to join, and no pipe is read to its end.
 //!
-//! Why not a thread per pipe: a reader ends when the last process that holds the pipe does, and that may be a detached one
-//! (`setsid sleep 99 &`); such threads would pile up.
+//! Why not a thread per pipe: a reader ends when the last process that holds the pipe does, and
+//! that may be a detached one (`setsid sleep 99 &`); such threads would pile up.
 //!
-//! The child leads a process group of its own, and **the group ends with it**: what it leaves behind in the background is killed.
-//! The group is signalled only while its leader, alive or not yet reaped, keeps its number from being given to others.
-//! A descendant that left the group (`setsid`) is on its own.
+//! The child leads a process group of its own, and **the group ends with it**: what it leaves
+//! behind in the background is killed. The group is signalled only while its leader, alive or not
+//! yet reaped, keeps its number from being given to others. A descendant that left the group
+//! (`setsid`) is on its own.
 
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,11 +25,12 @@ use rustix::io::Errno;
 use crate::threads;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-/// Between SIGTERM and SIGKILL. With the default timeout of 30 s a handler that hangs has ended, and its event is settled, within
-/// the default drain timeout of 35 s.
+/// Between SIGTERM and SIGKILL. With the default timeout of 30 s a handler that hangs has ended,
+/// and its event is settled, within the default drain timeout of 35 s.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How long a process may take to die of SIGKILL; one that waits for a dead disk or a network file system can take for ever.
+/// How long a process may take to die of SIGKILL; one that waits for a dead disk or a network file
+/// system can take for ever.
 const KILL_WAIT: Duration = Duration::from_secs(5);
 
 /// Output that is kept, the last of it: an error stands at the end.
@@ -97,7 +100,8 @@ impl Process {
         self.child.id()
     }
 
-    /// Feeds `input` to the child and gathers its output until it ends, or is ended because `timeout` is over.
+    /// Feeds `input` to the child and gathers its output until it ends, or is ended because
+    /// `timeout` is over.
     ///
     /// `before_reaping` is called when the group is gone and its number about to become free.
     pub(super) fn finish(
@@ -134,7 +138,8 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        // This fails only if the group has no process left, or if the remaining ones run as another user. Neither can be remedied.
+        // This fails only if the group has no process left, or if the remaining ones run as another
+        // user. Neither can be remedied.
         let _ = kill_process_group(self.group, signal);
     }
 
@@ -197,7 +202,8 @@ impl Process {
         }
     }
 
-    /// Takes what the child wrote last. A descendant that left the group may go on writing, hence the limit.
+    /// Takes what the child wrote last. A descendant that left the group may go on writing, hence
+    /// the limit.
     fn read_rest(&mut self) {
         for _ in 0..=OUTPUT_BYTES_MAX / READ_BYTES {
             if !self.read_output() {
@@ -211,7 +217,8 @@ impl Process {
         match pipe.write(input) {
             Ok(n) => *input = &input[n..],
             Err(error) if is_passing(&error) => return,
-            // The child closed its input: it has what it wants, and its exit status says what came of it.
+            // The child closed its input: it has what it wants, and its exit status says what came
+            // of it.
             Err(_) => *input = &[],
         }
         if input.is_empty() {
@@ -300,7 +307,8 @@ fn watch_exit(child: &Child) -> io::Result<OwnedFd> {
     watch_exit_by_thread(pid_of(child))
 }
 
-/// The same for kernels before 5.3, and for sandboxes that refuse pidfds: a thread that waits without reaping.
+/// The same for kernels before 5.3, and for sandboxes that refuse pidfds: a thread that waits
+/// without reaping.
 fn watch_exit_by_thread(pid: Pid) -> io::Result<OwnedFd> {
     let (ended, end) = io::pipe()?;
     threads::detach("exec-wait", move || {

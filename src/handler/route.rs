@@ -1,7 +1,8 @@
 //! Routes: event type → handler, with the limits of each; built once in each worker.
 //!
-//! The first match wins, so the order in which routes are given is their order of precedence. Lookup walks the list: there are
-//! a handful of routes, and comparing a few short strings costs less than any table would.
+//! The first match wins, so the order in which routes are given is their order of precedence.
+//! Lookup walks the list: there are a handful of routes, and comparing a few short strings costs
+//! less than any table would.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -44,7 +45,8 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Builds the routes of the program (`Handlers::on`), then those of the configuration; the sample routes when there are neither.
+    /// Builds the routes of the program (`Handlers::on`), then those of the configuration; the
+    /// sample routes when there are neither.
     pub fn new(config: &Config, handlers: &Handlers) -> Result<Routes, RouteError> {
         check_names(handlers)?;
         let is_sample = config.routes.is_empty() && !handlers.has_routes();
@@ -83,7 +85,8 @@ impl Routes {
             .position(|route| matches(&route.pattern, event_type))
     }
 
-    /// The retry policy of an event type: its route's, or the configuration's where no route takes it.
+    /// The retry policy of an event type: its route's, or the configuration's where no route takes
+    /// it.
     pub fn retry_policy(&self, event_type: &str) -> RetryPolicy {
         self.find(event_type)
             .map_or(self.default_retry, |route| self.get(route).retry)
@@ -166,7 +169,8 @@ impl Route {
         })
     }
 
-    /// Hands `event` to the handler and waits for its result. A handler of a library user may panic in here.
+    /// Hands `event` to the handler and waits for its result. A handler of a library user may panic
+    /// in here.
     pub fn run(&self, event: &Event, run: &Run<'_>) -> Result<(), HandlerError> {
         match &self.target {
             Target::Log => {
@@ -210,7 +214,8 @@ fn stem(pattern: &str) -> Option<&str> {
     }
 }
 
-/// Matches by a checked pattern: `order.*` takes everything that begins with `order.`, and not `order` itself.
+/// Matches by a checked pattern: `order.*` takes everything that begins with `order.`, and not
+/// `order` itself.
 fn matches(pattern: &str, event_type: &str) -> bool {
     pattern
         .strip_suffix('*')
@@ -219,8 +224,8 @@ fn matches(pattern: &str, event_type: &str) -> bool {
         })
 }
 
-/// Says whether a route with the pattern `earlier` takes everything that one with `later` could: of two checked patterns the later one is then
-/// never asked.
+/// Says whether a route with the pattern `earlier` takes everything that one with `later` could: of
+/// two checked patterns the later one is then never asked.
 pub fn covers(earlier: &str, later: &str) -> bool {
     // What `order.paid.*` takes begins with `order.`, as does the pattern itself.
     matches(earlier, later)
@@ -229,7 +234,8 @@ pub fn covers(earlier: &str, later: &str) -> bool {
 /// Parses the command line's form of a route, such as `order.*=https://crm.example/hooks`, `*=log`,
 /// `mail.*=exec:/usr/bin/send-mail --fast` or `audit.*=NAME` with the name of a registered handler.
 ///
-/// The words after `exec:` are split as a shell would split and unquote them, and nothing else of a shell happens to them.
+/// The words after `exec:` are split as a shell would split and unquote them, and nothing else of a
+/// shell happens to them.
 pub fn parse_route(text: &str) -> Result<(String, HandlerSpec), RouteError> {
     let (pattern, handler) = text.split_once('=').unwrap_or((text, ""));
     check_pattern(pattern)?;

@@ -1,7 +1,8 @@
 //! The three sample routes, used when there is no route anywhere.
 //!
-//! The predecessor shipped them, and its sample data has these event types: the bare program must work on it. They only log,
-//! and there are only three of them, so that a forgotten route never turns real events into log lines.
+//! The predecessor shipped them, and its sample data has these event types: the bare program must
+//! work on it. They only log, and there are only three of them, so that a forgotten route never
+//! turns real events into log lines.
 
 use crate::config::{Config, HandlerSpec, RouteSpec};
 

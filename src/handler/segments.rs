@@ -1,10 +1,11 @@
 //! Event types, cut into segments at the edges of the routes' patterns.
 //!
-//! All types between two neighbouring edges have the same route, so one binary search finds the route of a type however many patterns there
-//! are: `outbox_claim_2` gets the edges and a number for each segment, and never a pattern. Strings are
-//! compared byte by byte, as the collation "C" does. `order.*` covers the types from `order.` up to, and without, `order/`, the next
-//! string that does not begin with `order.`; an exact type covers what is smaller than itself and the smallest character behind it,
-//! since PostgreSQL stores no NUL.
+//! All types between two neighbouring edges have the same route, so one binary search finds the
+//! route of a type however many patterns there are: `outbox_claim_2` gets the edges and a number
+//! for each segment, and never a pattern. Strings are compared byte by byte, as the collation "C"
+//! does. `order.*` covers the types from `order.` up to, and without, `order/`, the next string
+//! that does not begin with `order.`; an exact type covers what is smaller than itself and the
+//! smallest character behind it, since PostgreSQL stores no NUL.
 
 use super::Routes;
 
@@ -29,10 +30,12 @@ impl Segments {
         Segments::sorted(bounds, routes)
     }
 
-    /// Makes segments from bounds in the order of a database whose encoding sorts them otherwise, without the bounds that the encoding lacks:
-    /// no event type in that database can match their patterns.
+    /// Makes segments from bounds in the order of a database whose encoding sorts them otherwise,
+    /// without the bounds that the encoding lacks: no event type in that database can match their
+    /// patterns.
     pub fn sorted(bounds: Vec<String>, routes: &Routes) -> Segments {
-        // A segment begins with its lower bound, which has the route of all that follows up to the next one.
+        // A segment begins with its lower bound, which has the route of all that follows up to the
+        // next one.
         let firsts = [""].into_iter().chain(bounds.iter().map(String::as_str));
         let routes = firsts.map(|first| routes.find(first)).collect();
         Segments { bounds, routes }

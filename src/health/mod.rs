@@ -51,8 +51,8 @@ impl Published {
         *lock(&self.statistics) = Some(statistics);
     }
 
-    /// The last statistics of the table, or `None` when it is too old to describe the table now: while
-    /// the database is away, the counts are unknown.
+    /// The last statistics of the table, or `None` when it is too old to describe the table now:
+    /// while the database is away, the counts are unknown.
     pub fn fresh_statistics(&self) -> Option<TableStatistics> {
         lock(&self.statistics)
             .clone()
@@ -60,7 +60,8 @@ impl Published {
     }
 }
 
-/// The numbers of waiting and dead events in the table, which the supervisor collects from time to time at a bounded cost.
+/// The numbers of waiting and dead events in the table, which the supervisor collects from time to
+/// time at a bounded cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableStatistics {
     /// Due events that are not claimed, counted no further than the cap.
@@ -71,14 +72,15 @@ pub struct TableStatistics {
     pub is_backlog_capped: bool,
     /// How long the oldest of them has been due; zero when there is none.
     pub oldest_due_age: Duration,
-    /// Events that wait for their time, counted no further than the cap; `None` when counting them took too long.
+    /// Events that wait for their time, counted no further than the cap; `None` when counting them
+    /// took too long.
     pub not_due: Option<u64>,
     /// There may be more of them than were counted.
     pub is_not_due_capped: bool,
     /// Time until the first of them is due; `None` when there is none, or it is never due.
     pub first_due_in: Option<Duration>,
-    /// Dead events by type, as the rows spell it, the most frequent first, counted no further than the cap; `None` when counting them took
-    /// too long.
+    /// Dead events by type, as the rows spell it, the most frequent first, counted no further than
+    /// the cap; `None` when counting them took too long.
     pub dead: Option<Vec<(String, u64)>>,
     /// There may be more dead events than were counted.
     pub is_dead_capped: bool,

@@ -144,7 +144,8 @@ impl Backend {
 }
 
 impl Running {
-    /// Ends within `limit`. A thread that waits for the database is left behind: the process is about to end.
+    /// Ends within `limit`. A thread that waits for the database is left behind: the process is
+    /// about to end.
     pub(super) fn stop(self, limit: Duration) {
         drop(self.stop);
         self.backend.listening().server.unblock();

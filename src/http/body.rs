@@ -168,7 +168,8 @@ impl<'de> Deserialize<'de> for IdList {
     }
 }
 
-/// Reads `{"aggregate_type","event_type","error","since","until","dry_run","after"}`, or `"all": true` in place of a filter.
+/// Reads `{"aggregate_type","event_type","error","since","until","dry_run","after"}`, or `"all":
+/// true` in place of a filter.
 pub(super) fn selection(body: &[u8]) -> Result<Selection, String> {
     let fields: Map<String, Value> =
         serde_json::from_str(object(body)?).map_err(|_| NO_JSON.to_owned())?;

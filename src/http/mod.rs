@@ -5,8 +5,9 @@
 //!           whole, bounded, canonical       backend.rs            method, path, body → reply
 //! ```
 //!
-//! `/health` says that the process lives and never touches the database; `/ready` says whether it should get traffic, with a fixed
-//! reason when not; details are in the log, where no stranger reads them.
+//! `/health` says that the process lives and never touches the database; `/ready` says whether it
+//! should get traffic, with a fixed reason when not; details are in the log, where no stranger
+//! reads them.
 
 mod access;
 mod backend;

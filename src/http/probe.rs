@@ -106,7 +106,8 @@ impl Findings {
 }
 
 impl Probe {
-    /// Starts the thread; it ends when the last `Probe` is dropped and its look, if it is in one, has returned.
+    /// Starts the thread; it ends when the last `Probe` is dropped and its look, if it is in one,
+    /// has returned.
     pub(super) fn start(dsn: Dsn, health: Health) -> io::Result<Probe> {
         let shared = Arc::new(Shared {
             health,

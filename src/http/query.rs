@@ -80,7 +80,8 @@ pub(super) fn check_name<'a>(
     })
 }
 
-/// Takes a text that is to be compared with a column: an empty one is none, and no column can hold a NUL.
+/// Takes a text that is to be compared with a column: an empty one is none, and no column can hold
+/// a NUL.
 pub(super) fn text(name: &str, value: &str) -> Result<Option<String>, String> {
     if value.contains('\0') {
         return Err(format!("{name} must not contain a NUL character"));

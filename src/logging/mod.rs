@@ -92,7 +92,8 @@ fn start(level: LogLevel, process: &str, writer: Option<Writer>) {
         })
         .write_style(WriteStyle::Never)
         .filter_level(filter(level))
-        // The drivers log the parameters of statements at debug and the server's notices at info: payloads and more.
+        // The drivers log the parameters of statements at debug and the server's notices at info:
+        // payloads and more.
         .filter_module("tokio_postgres", LevelFilter::Warn.min(filter(level)))
         .filter_module("postgres", LevelFilter::Warn.min(filter(level)))
         // The HTTP client logs each step of each request, and may log a receiver's answer.

@@ -12,7 +12,8 @@ const SECRET_NAMES: [&str; 5] = ["password", "passwd", "pwd", "secret", "token"]
 /// Schemes of the Authorization header.
 const SECRET_SCHEMES: [&str; 2] = ["bearer ", "basic "];
 
-/// Replaces what looks like a password: `password=…` (quoted or not), the user part of URLs, `Bearer …`.
+/// Replaces what looks like a password: `password=…` (quoted or not), the user part of URLs,
+/// `Bearer …`.
 ///
 /// The last line of defense: no text should hold one. It prefers to replace too much.
 pub fn redact(text: &str) -> Cow<'_, str> {
@@ -38,7 +39,8 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     Cow::Owned(redacted)
 }
 
-/// Finds the values of `password=…`, `password = '…'` and `"password": "…"`. (Lowering ASCII letters moves no byte.)
+/// Finds the values of `password=…`, `password = '…'` and `"password": "…"`. (Lowering ASCII
+/// letters moves no byte.)
 fn find_named(lower: &str, found: &mut Vec<(usize, usize)>) {
     for name in SECRET_NAMES {
         for (at, _) in lower.match_indices(name) {

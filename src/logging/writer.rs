@@ -204,7 +204,8 @@ impl Shared {
     }
 }
 
-/// Writes a line with one call where the pipe takes it whole, so that the lines of several processes stay apart.
+/// Writes a line with one call where the pipe takes it whole, so that the lines of several
+/// processes stay apart.
 fn write_line(mut out: &File, line: &str) -> io::Result<()> {
     let mut rest = line.as_bytes();
     while !rest.is_empty() {
@@ -240,8 +241,8 @@ mod tests {
         (level, format!("{number:>1000}\n"))
     }
 
-    /// Pushes more lines than pipe and queue hold. The pipe is full before the queue is filled, so that no line is taken out in between, and only
-    /// the newest are dropped.
+    /// Pushes more lines than pipe and queue hold. The pipe is full before the queue is filled, so
+    /// that no line is taken out in between, and only the newest are dropped.
     fn stall(writer: &Writer) {
         for number in 0..2000 {
             if number == 200 {
@@ -252,7 +253,8 @@ mod tests {
         }
     }
 
-    /// Goal: a reader that stalls stops no caller, costs the newest lines, and learns how many they were, where they would have stood.
+    /// Goal: a reader that stalls stops no caller, costs the newest lines, and learns how many they
+    /// were, where they would have stood.
     #[test]
     fn a_reader_that_stalls_costs_lines_which_are_counted_where_they_are_missing() -> io::Result<()>
     {

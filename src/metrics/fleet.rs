@@ -273,7 +273,8 @@ fn add_value(sum: &mut BTreeMap<SeriesKey, Value>, key: SeriesKey, value: &Value
                 sum: more_sum,
             },
         ) => {
-            // All workers are the same program, so their buckets have the same bounds in the same order.
+            // All workers are the same program, so their buckets have the same bounds in the same
+            // order.
             for (bucket, more) in buckets.iter_mut().zip(more_buckets) {
                 bucket.1 += more.1;
             }

@@ -1,12 +1,14 @@
 //! Every address that a connection description leads to, one after the other, until one serves.
 //!
-//! libpq gives up at the first server that refuses the login, and where a name has several addresses it takes the first that answers,
-//! be it a standby. Here each of them is tried before the connect fails, and the required kind of server (`target_session_attrs`) is part of
-//! the trial. The address that served is tried first the next time, so an address that drops all packets costs its share of the time once
-//! and not at each connect.
+//! libpq gives up at the first server that refuses the login, and where a name has several
+//! addresses it takes the first that answers, be it a standby. Here each of them is tried before
+//! the connect fails, and the required kind of server (`target_session_attrs`) is part of the
+//! trial. The address that served is tried first the next time, so an address that drops all
+//! packets costs its share of the time once and not at each connect.
 //!
-//! Time: each host has the time of one attempt, and the time that earlier hosts left over. An address gets an equal share of that to answer
-//! the ping. An address that has answered gets nearly all the time that is left, and the others keep half of their share.
+//! Time: each host has the time of one attempt, and the time that earlier hosts left over. An
+//! address gets an equal share of that to answer the ping. An address that has answered gets nearly
+//! all the time that is left, and the others keep half of their share.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -80,7 +82,8 @@ pub(super) fn try_each<T>(
     let wanted = dsn.wanted();
     let mut deadline = Instant::now();
     if wanted == Wanted::Writable {
-        // The host that served last is probably the primary. The sort is stable, so the others keep their order.
+        // The host that served last is probably the primary. The sort is stable, so the others keep
+        // their order.
         hosts.sort_by_key(|host| !dsn.is_good_host(&shown(host)));
     }
     for config in hosts {

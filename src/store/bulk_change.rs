@@ -1,8 +1,9 @@
 //! A change of very many dead events, batch by batch, each a transaction of its own.
 //!
-//! How many events one statement can change depends on the table's triggers and indexes and on what else the server does. So a batch that
-//! takes longer than a statement may is undone by the server and tried again with a small part of it, down to single events; batches grow
-//! again while they are quick. A batch that failed leaves the position where it was.
+//! How many events one statement can change depends on the table's triggers and indexes and on what
+//! else the server does. So a batch that takes longer than a statement may is undone by the server
+//! and tried again with a small part of it, down to single events; batches grow again while they
+//! are quick. A batch that failed leaves the position where it was.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,11 +16,12 @@ use super::session::Session;
 /// A batch that took less time than this is followed by a larger one.
 const QUICK: Duration = Duration::from_millis(500);
 
-/// A batch that took more time than this is followed by a smaller one, because other sessions wait for its locks.
+/// A batch that took more time than this is followed by a smaller one, because other sessions wait
+/// for its locks.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// The divisor for the size of a batch that was too slow. It takes few steps down to one event, since each step costs the time of a whole
-/// statement.
+/// The divisor for the size of a batch that was too slow. It takes few steps down to one event,
+/// since each step costs the time of a whole statement.
 const TOO_SLOW_DIVISOR: usize = 32;
 
 /// A change under way.
@@ -91,8 +93,8 @@ impl BulkChange {
         }
     }
 
-    /// Changes the batch that was found last, and returns the result; `None` when it was too slow. The next batch that is
-    /// found is a part of it then.
+    /// Changes the batch that was found last, and returns the result; `None` when it was too slow.
+    /// The next batch that is found is a part of it then.
     pub fn apply(
         &mut self,
         session: &mut Session,

@@ -1,7 +1,8 @@
 //! Claiming: makes due events this worker's for the time of a lease.
 //!
-//! A look reads a bounded stretch of what is due, from a position on, and says how far it came even where it found nothing to take. So
-//! no statement takes longer the more events there are that may not run now.
+//! A look reads a bounded stretch of what is due, from a position on, and says how far it came even
+//! where it found nothing to take. So no statement takes longer the more events there are that may
+//! not run now.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -67,11 +68,13 @@ impl Position {
 /// Which event types may be taken, and how many of each group of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Selection<'a> {
-    /// Edges between the segments of event types, in the order of the collation "C" of the database.
+    /// Edges between the segments of event types, in the order of the collation "C" of the
+    /// database.
     pub bounds: &'a [String],
     /// The group of each segment, from 1; 0 leaves its types out. One more than there are bounds.
     pub groups: &'a [i32],
-    /// Most events of group 1, 2, …; `None` for as many as there are. Where no group has a limit, the whole list may be `None`.
+    /// Most events of group 1, 2, …; `None` for as many as there are. Where no group has a limit,
+    /// the whole list may be `None`.
     pub takes: Option<&'a [Option<i32>]>,
 }
 
@@ -86,7 +89,8 @@ pub struct ClaimQuery<'a> {
     pub lease: Duration,
     /// The position at which the look starts.
     pub after: &'a Position,
-    /// Most entries of the due index that are read, whatever is taken of them; `None`: no bound, which a selection with limits needs.
+    /// Most entries of the due index that are read, whatever is taken of them; `None`: no bound,
+    /// which a selection with limits needs.
     pub stretch: Option<i32>,
     /// The event types that may be claimed; `None`: all.
     pub selection: Option<Selection<'a>>,
@@ -97,11 +101,13 @@ pub struct ClaimQuery<'a> {
 /// The result of one look at the due events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looked {
-    /// The claimed events; `None` when no event was found that may be claimed and that no lease names.
+    /// The claimed events; `None` when no event was found that may be claimed and that no lease
+    /// names.
     pub claimed: Option<ClaimedEvents>,
     /// Everything up to here was looked at; `None`: all that is due.
     pub reached: Option<Position>,
-    /// Groups, by their numbers from 1, that took all they may, each with the position of the last event taken: more of them may lie behind it.
+    /// Groups, by their numbers from 1, that took all they may, each with the position of the last
+    /// event taken: more of them may lie behind it.
     pub full: Vec<(usize, Position)>,
     /// The database's time of the look, in microseconds since 1970.
     pub now_micros: i64,
@@ -134,12 +140,14 @@ impl Session {
         Ok(names.into_iter().next().unwrap_or_default())
     }
 
-    /// Puts edges between event types into the order of this database, and leaves out those that its encoding lacks.
+    /// Puts edges between event types into the order of this database, and leaves out those that
+    /// its encoding lacks.
     pub fn sort_bounds(&mut self, bounds: &[String]) -> Result<Vec<String>, StoreError> {
         const DOING: &str = "sort the event types of the routes";
         let mut encodable: Vec<String> = Vec::with_capacity(bounds.len());
         for bound in bounds {
-            // One statement for each bound, because a character that the encoding lacks fails the whole statement.
+            // One statement for each bound, because a character that the encoding lacks fails the
+            // whole statement.
             match self.query(DOING, "select $1::text", &[bound], |row| row.try_get(0)) {
                 Ok(mut texts) => encodable.append(&mut texts),
                 Err(error) if error.is_untranslatable() => {}
@@ -158,7 +166,8 @@ impl Session {
         Ok(self.look(query)?.claimed)
     }
 
-    /// Looks at due events, and claims what may be taken of them under one new lease. The limit must be at least 1.
+    /// Looks at due events, and claims what may be taken of them under one new lease. The limit
+    /// must be at least 1.
     pub fn look(&mut self, query: &ClaimQuery<'_>) -> Result<Looked, StoreError> {
         let selection = query.selection;
         let rows = self.query(
@@ -261,7 +270,8 @@ pub(super) fn attempts(stored: Option<i32>) -> u32 {
     stored.map_or(0, |n| u32::try_from(n).unwrap_or(0))
 }
 
-/// A point in time as the database knows them, `infinity` and `-infinity` among them; microseconds survive the way there and back.
+/// A point in time as the database knows them, `infinity` and `-infinity` among them; microseconds
+/// survive the way there and back.
 pub(super) type DbTime = Timestamp<SystemTime>;
 
 /// Microseconds since 1970; `None` for the infinities.
@@ -278,7 +288,8 @@ pub(super) fn unix_micros(time: DbTime) -> Option<i64> {
 
 /// A time as the database takes it: what was before its calendar is infinitely long ago.
 pub(super) fn db_time(micros: i64) -> DbTime {
-    /// 4713 BC, with some days to spare. On the other side its calendar reaches further than the number.
+    /// 4713 BC, with some days to spare. On the other side its calendar reaches further than the
+    /// number.
     const EARLIEST: i64 = -210_866_000_000_000_000;
     let distance = Duration::from_micros(micros.unsigned_abs());
     match micros {

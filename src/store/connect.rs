@@ -1,9 +1,11 @@
 //! Opening a connection within a limited time.
 //!
-//! The driver bounds only the TCP connect. A server that accepts and stays silent holds the calling thread for ever, whatever is set, and a
-//! driver that waits cannot be interrupted. Therefore each address is pinged first over a socket of this program (`ping.rs`), and the
-//! driver connects only to an address that answers. It does so in a thread of its own, for which the caller waits no longer than its limit.
-//! A thread that exceeds the limit ends when its socket is shut down (`line.rs`). The number of attempts under way is capped.
+//! The driver bounds only the TCP connect. A server that accepts and stays silent holds the calling
+//! thread for ever, whatever is set, and a driver that waits cannot be interrupted. Therefore each
+//! address is pinged first over a socket of this program (`ping.rs`), and the driver connects only
+//! to an address that answers. It does so in a thread of its own, for which the caller waits no
+//! longer than its limit. A thread that exceeds the limit ends when its socket is shut down
+//! (`line.rs`). The number of attempts under way is capped.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -19,15 +21,15 @@ use super::ping::ping;
 use super::session::{Session, Timeouts};
 use crate::threads::{self, Unfinished};
 
-/// Connection attempts under way in this process, given up or not. Each holds a thread and a socket; a healthy process makes as many
-/// at once as it has threads that talk to the database.
+/// Connection attempts under way in this process, given up or not. Each holds a thread and a
+/// socket; a healthy process makes as many at once as it has threads that talk to the database.
 const ATTEMPTS_MAX: usize = 32;
 
 /// The length at which a server cuts the name of a connection.
 const NAME_BYTES_MAX: usize = 63;
 
-/// Opens a connection to the first server of the description that takes it and sets its session up; ends within `timeouts.connect` for each
-/// host, even if it accepts and stays silent.
+/// Opens a connection to the first server of the description that takes it and sets its session up;
+/// ends within `timeouts.connect` for each host, even if it accepts and stays silent.
 pub fn connect(
     dsn: &Dsn,
     timeouts: &Timeouts,
@@ -38,8 +40,9 @@ pub fn connect(
 
 /// The same with another way to find the addresses of a name.
 ///
-/// A description whose login is refused is read again where it came from: the password may have been changed. What is read there then is
-/// used from now on where the database takes it, or at least does not refuse it, too.
+/// A description whose login is refused is read again where it came from: the password may have
+/// been changed. What is read there then is used from now on where the database takes it, or at
+/// least does not refuse it, too.
 pub fn connect_by(
     resolver: Resolver,
     dsn: &Dsn,
@@ -95,7 +98,8 @@ fn connect_once(
     Ok(try_each(dsn, hosts, timeouts.connect, find, attempt))
 }
 
-/// Runs work that cannot be interrupted in a thread of its own, and waits for it no longer than `limit`.
+/// Runs work that cannot be interrupted in a thread of its own, and waits for it no longer than
+/// `limit`.
 fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
@@ -160,9 +164,10 @@ fn configure(dsn: &Dsn, timeouts: &Timeouts, application_name: &str) -> Result<C
     Ok(config)
 }
 
-/// Puts the name of this program behind the one that the description gives. By the given name a person finds the application. By the other
-/// the supervisor finds out whether a back end of a dead worker still runs. Therefore that one is kept whole, and the given name is reduced
-/// to the characters that the server shows unchanged.
+/// Puts the name of this program behind the one that the description gives. By the given name a
+/// person finds the application. By the other the supervisor finds out whether a back end of a dead
+/// worker still runs. Therefore that one is kept whole, and the given name is reduced to the
+/// characters that the server shows unchanged.
 fn full_name(given: &str, ours: &str) -> String {
     let given = given.trim();
     let room = NAME_BYTES_MAX.saturating_sub(ours.len() + 1);

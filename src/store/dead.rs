@@ -1,11 +1,13 @@
 //! Dead letters: listed, counted, made due again, moved to the archive.
 //!
-//! The order is everywhere that of the list, newest first: `created_at DESC, id DESC`. What changes events leaves alone what is not dead any
-//! more and what a lease still names, and returns the ids that it changed: so a person's word and a stale worker's never mix. Nothing here
-//! destroys an event.
+//! The order is everywhere that of the list, newest first: `created_at DESC, id DESC`. What changes
+//! events leaves alone what is not dead any more and what a lease still names, and returns the ids
+//! that it changed: so a person's word and a stale worker's never mix. Nothing here destroys an
+//! event.
 //!
-//! Whole sets are changed a batch at a time, by [`BulkChange`](super::BulkChange): one statement for a million
-//! events would hold their locks for minutes and be undone as a whole by the statement timeout.
+//! Whole sets are changed a batch at a time, by [`BulkChange`](super::BulkChange): one statement
+//! for a million events would hold their locks for minutes and be undone as a whole by the
+//! statement timeout.
 
 use std::fmt::Write as _;
 use std::time::UNIX_EPOCH;
@@ -19,11 +21,13 @@ use super::session::Session;
 use super::text::Text;
 use crate::event::{json_text, timestamp};
 
-/// Most events that one transaction of a [`BulkChange`](super::BulkChange) requeues or discards: some tenths of a second of row locks.
+/// Most events that one transaction of a [`BulkChange`](super::BulkChange) requeues or discards:
+/// some tenths of a second of row locks.
 pub const DEAD_BATCH: u32 = 10_000;
 
-/// Bytes of payloads, as they are stored, that a list reads at once. How many they are as text is known only then: compressed ones are up to
-/// ninety times as many with pglz, of which this is 45 MiB.
+/// Bytes of payloads, as they are stored, that a list reads at once. How many they are as text is
+/// known only then: compressed ones are up to ninety times as many with pglz, of which this is 45
+/// MiB.
 const READ_BYTES: u64 = 512 * 1024;
 
 const DOING_READ: &str = "read dead events";
@@ -48,8 +52,8 @@ pub struct DeadEvent {
     pub status: String,
     /// Attempts that it had.
     pub attempts: i64,
-    /// Times are `2025-01-02T03:04:05.123456+00:00`, `infinity` or `-infinity`; `None` is a null, for this one and `created_at` only in tables
-    /// of another origin.
+    /// Times are `2025-01-02T03:04:05.123456+00:00`, `infinity` or `-infinity`; `None` is a null,
+    /// for this one and `created_at` only in tables of another origin.
     pub next_run_at: Option<String>,
     /// When the producer wrote it.
     pub created_at: Option<String>,
@@ -69,7 +73,8 @@ impl DeadEvent {
         self.payload.len() + self.headers.as_ref().map_or(0, String::len)
     }
 
-    /// Renders the JSON object of the API and of exports; payload and headers stand in it byte for byte.
+    /// Renders the JSON object of the API and of exports; payload and headers stand in it byte for
+    /// byte.
     pub fn to_json(&self) -> String {
         let mut json = String::with_capacity(self.payload.len() + 512);
         let maybe =
@@ -141,7 +146,8 @@ pub struct LeftAlone {
 }
 
 impl Session {
-    /// Lists one page of the dead letters; it ends early behind `bytes_max` bytes of payloads and headers, but not before its first event.
+    /// Lists one page of the dead letters; it ends early behind `bytes_max` bytes of payloads and
+    /// headers, but not before its first event.
     pub fn dead_events(
         &mut self,
         filter: &DeadFilter,
@@ -191,8 +197,9 @@ impl Session {
         Ok(self.dead_events_of(&[id], u64::MAX)?.pop())
     }
 
-    /// Reads dead letters by their ids, in their order, until `bytes_max` bytes of payloads and headers as they are stored are reached; the first
-    /// that is dead always comes. What is not dead any more does not come back. One that cannot be read as a whole comes without what
+    /// Reads dead letters by their ids, in their order, until `bytes_max` bytes of payloads and
+    /// headers as they are stored are reached; the first that is dead always comes. What is not
+    /// dead any more does not come back. One that cannot be read as a whole comes without what
     /// cannot be read, and with a payload that says so.
     pub fn dead_events_of(
         &mut self,
@@ -305,8 +312,9 @@ impl Session {
         )
     }
 
-    /// Finds the next `limit` dead letters behind the cursor and moves it behind them. None means that all have been met; what becomes dead
-    /// meanwhile may be met or not, and nothing is met twice.
+    /// Finds the next `limit` dead letters behind the cursor and moves it behind them. None means
+    /// that all have been met; what becomes dead meanwhile may be met or not, and nothing is met
+    /// twice.
     pub fn matching_dead(
         &mut self,
         filter: &DeadFilter,
@@ -356,8 +364,9 @@ impl Session {
         }
     }
 
-    /// Makes dead events due again from the first attempt on: not what is not dead, is locked by another session at this moment, or is
-    /// named by a lease, and not one that a trigger or a constraint refuses.
+    /// Makes dead events due again from the first attempt on: not what is not dead, is locked by
+    /// another session at this moment, or is named by a lease, and not one that a trigger or a
+    /// constraint refuses.
     pub fn requeue(&mut self, ids: &[i64]) -> Result<Changed, StoreError> {
         self.changed(
             "requeue dead events",
@@ -366,8 +375,9 @@ impl Session {
         )
     }
 
-    /// Moves dead events to the archive: not what [`Session::requeue`] leaves alone, not an event whose id is in the archive already, and
-    /// not one that a foreign key, a trigger or a constraint keeps.
+    /// Moves dead events to the archive: not what [`Session::requeue`] leaves alone, not an event
+    /// whose id is in the archive already, and not one that a foreign key, a trigger or a
+    /// constraint keeps.
     pub fn discard(&mut self, ids: &[i64]) -> Result<Changed, StoreError> {
         self.changed(
             "discard dead events",
@@ -423,7 +433,8 @@ fn dead_event(row: &Row) -> Result<DeadEvent, postgres::Error> {
     })
 }
 
-/// Shows a time as the API does. A time outside the years 1 to 9999 counts as infinitely far, because most programs have no date for it.
+/// Shows a time as the API does. A time outside the years 1 to 9999 counts as infinitely far,
+/// because most programs have no date for it.
 pub(super) fn time_text(time: DbTime) -> String {
     let is_past = match time {
         DbTime::PosInfinity => false,

@@ -1,7 +1,8 @@
 //! How far work on a set of dead letters has come: a place in the order of the list, newest first.
 //!
-//! It survives as text, for work that takes several requests: from the beginning again, such work would meet what it has requeued and what
-//! has become dead once more meanwhile, and might never see the rest.
+//! It survives as text, for work that takes several requests: from the beginning again, such work
+//! would meet what it has requeued and what has become dead once more meanwhile, and might never
+//! see the rest.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,8 +1,9 @@
 //! The errors of database calls, classified once from the SQLSTATE.
 //!
-//! Callers ask a few questions and never look at texts: wait and go on, discard the connection, halve the batch, or give up because a
-//! person has to set something right. The driver's own text is only "db error", so the causes are walked here; what is shown is the
-//! server's one line, never a detail that quotes row values, and never a part of the DSN.
+//! Callers ask a few questions and never look at texts: wait and go on, discard the connection,
+//! halve the batch, or give up because a person has to set something right. The driver's own text
+//! is only "db error", so the causes are walked here; what is shown is the server's one line, never
+//! a detail that quotes row values, and never a part of the DSN.
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
@@ -14,7 +15,8 @@ use postgres::error::SqlState;
 use super::ping::is_time_out;
 use crate::report::FailureKind;
 
-/// Code given to what the driver refuses by itself while connecting: a missing password, TLS that it cannot do, bad settings.
+/// Code given to what the driver refuses by itself while connecting: a missing password, TLS that
+/// it cannot do, bad settings.
 const REFUSED_BY_DRIVER: &str = "28000";
 
 /// A database call that failed.
@@ -46,13 +48,15 @@ impl StoreError {
     pub(crate) fn of_statement(doing: &'static str, error: &postgres::Error) -> StoreError {
         let code = error.code().cloned();
         let kind = match &code {
-            // The session's statement has become useless, as one that a pooler has taken from it. What else is not supported stays so.
+            // The session's statement has become useless, as one that a pooler has taken from it.
+            // What else is not supported stays so.
             Some(_) if error.as_db_error().is_some_and(is_plan_outdated) => {
                 StoreErrorKind::Rejected(SqlState::INVALID_SQL_STATEMENT_NAME.code().to_owned())
             }
             Some(code) => kind_of(code.code()),
             None if error.is_closed() || has_io_cause(error) => StoreErrorKind::Unavailable,
-            // An answer that is not what the statement promises, a column of another type for example.
+            // An answer that is not what the statement promises, a column of another type for
+            // example.
             None => StoreErrorKind::Rejected(SqlState::DATATYPE_MISMATCH.code().to_owned()),
         };
         StoreError {
@@ -98,7 +102,8 @@ impl StoreError {
         }
     }
 
-    /// None of several addresses has given a connection. The error is transient if that of one address is, and names the cause of each.
+    /// None of several addresses has given a connection. The error is transient if that of one
+    /// address is, and names the cause of each.
     pub(super) fn of_addresses(mut failures: Vec<(String, StoreError)>) -> StoreError {
         let causes: BTreeSet<&String> = failures.iter().map(|(_, error)| &error.cause).collect();
         let cause = match (causes.first(), causes.len()) {
@@ -171,7 +176,8 @@ impl StoreError {
         }
     }
 
-    /// The statement succeeded without an effect, because of a trigger or a rule of the database's owner.
+    /// The statement succeeded without an effect, because of a trigger or a rule of the database's
+    /// owner.
     pub(crate) fn swallowed(doing: &'static str) -> StoreError {
         StoreError {
             doing,
@@ -191,7 +197,8 @@ impl StoreError {
         }
     }
 
-    /// Adds the bound that ended a statement, which the server does not say: it may be far below the one that a person has set.
+    /// Adds the bound that ended a statement, which the server does not say: it may be far below
+    /// the one that a person has set.
     pub(super) fn with_bound(mut self, bound: Duration) -> StoreError {
         if self.is_statement_timeout() && self.cause.ends_with("statement timeout") {
             self.cause = format!("{}, here {} s", self.cause, bound.as_secs_f64());
@@ -272,8 +279,8 @@ impl StoreError {
         }
     }
 
-    /// Says whether the connection has to be discarded: it is gone, it leads to a server that only reads since a failover, or it has
-    /// lost its prepared statements.
+    /// Says whether the connection has to be discarded: it is gone, it leads to a server that only
+    /// reads since a failover, or it has lost its prepared statements.
     pub fn is_connection_lost(&self) -> bool {
         match &self.kind {
             StoreErrorKind::Unavailable | StoreErrorKind::Unanswered => true,
@@ -282,8 +289,9 @@ impl StoreError {
         }
     }
 
-    /// Says whether the server may have done what was asked, or may yet: the connection was lost before an answer came. An error of the
-    /// statement is an answer, also where the connection is of no use after it: nothing of the statement stands.
+    /// Says whether the server may have done what was asked, or may yet: the connection was lost
+    /// before an answer came. An error of the statement is an answer, also where the connection is
+    /// of no use after it: nothing of the statement stands.
     pub fn is_unanswered(&self) -> bool {
         match &self.kind {
             StoreErrorKind::Unanswered => true,
@@ -296,24 +304,28 @@ impl StoreError {
         }
     }
 
-    /// Says whether a lock was not available within the session's `lock_timeout`. The same batch in smaller parts finds the locked row.
+    /// Says whether a lock was not available within the session's `lock_timeout`. The same batch in
+    /// smaller parts finds the locked row.
     pub fn is_lock_timeout(&self) -> bool {
         self.has_code(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
-    /// Says whether the server undid the transaction because of another one: the same again at once is likely to succeed.
+    /// Says whether the server undid the transaction because of another one: the same again at once
+    /// is likely to succeed.
     pub fn is_conflict(&self) -> bool {
         self.has_code(&SqlState::T_R_DEADLOCK_DETECTED)
             || self.has_code(&SqlState::T_R_SERIALIZATION_FAILURE)
     }
 
-    /// Says whether some of the rows read or written may be to blame, so that a part of the batch could succeed: a row is locked by
-    /// another session, refused by a trigger or a constraint, holds what no text can hold, or is damaged.
+    /// Says whether some of the rows read or written may be to blame, so that a part of the batch
+    /// could succeed: a row is locked by another session, refused by a trigger or a constraint,
+    /// holds what no text can hold, or is damaged.
     pub fn is_about_a_row(&self) -> bool {
         let StoreErrorKind::Rejected(code) = &self.kind else {
             return false;
         };
-        // Memory, limits of the program, files, the inside of the server: a value that is too large, or a page that is damaged.
+        // Memory, limits of the program, files, the inside of the server: a value that is too
+        // large, or a page that is damaged.
         let is_of_a_value = code == "53200"
             || ["54", "58", "XX"]
                 .iter()
@@ -322,7 +334,8 @@ impl StoreError {
         self.is_lock_timeout() || self.is_conflict() || is_of_a_value || is_refused
     }
 
-    /// Says whether a row is refused for what it is: neither locked, nor undone because of another transaction.
+    /// Says whether a row is refused for what it is: neither locked, nor undone because of another
+    /// transaction.
     pub fn is_refusal(&self) -> bool {
         self.is_about_a_row() && !self.is_lock_timeout() && !self.is_conflict()
     }
@@ -332,12 +345,14 @@ impl StoreError {
         self.has_code(&SqlState::QUERY_CANCELED)
     }
 
-    /// Says whether a value was refused for what it is, by a type or by a constraint: another value may be taken.
+    /// Says whether a value was refused for what it is, by a type or by a constraint: another value
+    /// may be taken.
     pub fn is_about_a_value(&self) -> bool {
         matches!(&self.kind, StoreErrorKind::Rejected(code) if code.starts_with("22") || code.starts_with("23"))
     }
 
-    /// Says whether a text holds a character that the encoding of the database, or of the connection, lacks.
+    /// Says whether a text holds a character that the encoding of the database, or of the
+    /// connection, lacks.
     pub fn is_untranslatable(&self) -> bool {
         self.has_code(&SqlState::UNTRANSLATABLE_CHARACTER)
             || self.has_code(&SqlState::CHARACTER_NOT_IN_REPERTOIRE)
@@ -370,7 +385,8 @@ impl StoreError {
             || matches!(&self.kind, StoreErrorKind::Rejected(code) if code.starts_with("28"))
     }
 
-    /// Says whether a pooler shares the connection, and what was wanted would change settings of its other clients.
+    /// Says whether a pooler shares the connection, and what was wanted would change settings of
+    /// its other clients.
     pub fn is_shared_connection(&self) -> bool {
         let code = SqlState::INVALID_TRANSACTION_STATE;
         self.code.is_none() && self.kind == StoreErrorKind::Rejected(code.code().to_owned())
@@ -445,7 +461,8 @@ fn kind_of(code: &str) -> StoreErrorKind {
     match code {
         // Cancelled: by statement_timeout, or by a person.
         "57014" => StoreErrorKind::TimedOut,
-        // Too many connections; idle in a transaction too long, which ends the connection; a standby, where nothing can be written.
+        // Too many connections; idle in a transaction too long, which ends the connection; a
+        // standby, where nothing can be written.
         "53300" | "25P03" | "25P04" | "25006" => StoreErrorKind::Unavailable,
         _ if code.starts_with("08") || code.starts_with("57P0") => StoreErrorKind::Unavailable,
         _ => StoreErrorKind::Rejected(code.to_owned()),
@@ -458,8 +475,9 @@ fn is_session_stale(code: &str) -> bool {
         || code == SqlState::DUPLICATE_PSTATEMENT.code()
 }
 
-/// Says whether a prepared statement no longer fits a table that was altered. The code alone also stands for what the server never does, for
-/// example a statement that a rule of the table changes; the message may be translated, and the routine is not.
+/// Says whether a prepared statement no longer fits a table that was altered. The code alone also
+/// stands for what the server never does, for example a statement that a rule of the table changes;
+/// the message may be translated, and the routine is not.
 fn is_plan_outdated(db: &postgres::error::DbError) -> bool {
     *db.code() == SqlState::FEATURE_NOT_SUPPORTED
         && (db.routine() == Some("RevalidateCachedQuery")
@@ -498,7 +516,8 @@ fn plain_detail(db: &postgres::error::DbError) -> Option<&str> {
     is_plain.then(|| detail.trim_end_matches('.'))
 }
 
-/// Words a failure of the system as part of a sentence: "connection refused" instead of "Connection refused (os error 111)".
+/// Words a failure of the system as part of a sentence: "connection refused" instead of "Connection
+/// refused (os error 111)".
 pub(crate) fn io_cause(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error ") {

@@ -141,7 +141,8 @@ impl Session {
         Ok(found.into_iter().next())
     }
 
-    /// Writes the outcome of a claimed event as its worker would, undoes that, and returns what the database has against it, if anything.
+    /// Writes the outcome of a claimed event as its worker would, undoes that, and returns what the
+    /// database has against it, if anything.
     pub fn rehearse_settling(
         &mut self,
         event_id: i64,

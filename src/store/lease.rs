@@ -43,7 +43,8 @@ impl EventBrief {
         matches!(self.status.as_str(), "pending" | "retry")
     }
 
-    /// The outcome of the attempt that a lost worker is charged for this event, by the retry policy of its route.
+    /// The outcome of the attempt that a lost worker is charged for this event, by the retry policy
+    /// of its route.
     pub fn charge(
         &self,
         token: i64,
@@ -60,7 +61,8 @@ impl EventBrief {
 }
 
 impl Session {
-    /// Renews leases in hand and returns the tokens of those that were. Another one is lost, or locked at this moment: ask again.
+    /// Renews leases in hand and returns the tokens of those that were. Another one is lost, or
+    /// locked at this moment: ask again.
     pub fn renew(
         &mut self,
         worker: &str,
@@ -75,10 +77,11 @@ impl Session {
         )
     }
 
-    /// Ends this worker's leases whose token is not in hand, and returns how many; their events are due at once, no attempt is charged.
+    /// Ends this worker's leases whose token is not in hand, and returns how many; their events are
+    /// due at once, no attempt is charged.
     ///
-    /// Called after a claim whose answer was lost. No other claim of the worker may be under way: the token of its lease would not be
-    /// among those in hand yet.
+    /// Called after a claim whose answer was lost. No other claim of the worker may be under way:
+    /// the token of its lease would not be among those in hand yet.
     pub fn release_orphans(&mut self, worker: &str, in_hand: &[i64]) -> Result<u64, StoreError> {
         let released = self.query(
             "release stray leases",
@@ -99,7 +102,8 @@ impl Session {
         )
     }
 
-    /// Says whether a connection with this `application_name` is open on the server: what it runs may still be committed.
+    /// Says whether a connection with this `application_name` is open on the server: what it runs
+    /// may still be committed.
     pub fn has_backend(&mut self, application_name: &str) -> Result<bool, StoreError> {
         let is_shared = self.is_shared();
         self.query(
@@ -121,8 +125,8 @@ impl Session {
         )
     }
 
-    /// Makes an expired lease expire again after `wait`, because its remaining events cannot be written now. Has no effect on a lease that
-    /// was renewed.
+    /// Makes an expired lease expire again after `wait`, because its remaining events cannot be
+    /// written now. Has no effect on a lease that was renewed.
     pub fn postpone_lease(&mut self, lease: &Lease, wait: Duration) -> Result<(), StoreError> {
         self.query(
             "postpone a lease",

@@ -1,23 +1,30 @@
 //! A line: a connection to the server that another thread can cut.
 //!
-//! A call waits for its answer inside the driver, and a server that is stopped without being gone lets it wait for ever: the server's own time
-//! limits are stopped with it, and over a Unix socket no keepalive detects that. Therefore each call notes until when it waits. One thread of
-//! the process looks at all calls at intervals, and cuts the line of a call that is overdue. The call fails then as if the server had closed
-//! the connection, its thread goes on, and the socket is closed with the session. Opening and closing a connection are such calls, too.
+//! A call waits for its answer inside the driver, and a server that is stopped without being gone
+//! lets it wait for ever: the server's own time limits are stopped with it, and over a Unix socket
+//! no keepalive detects that. Therefore each call notes until when it waits. One thread of the
+//! process looks at all calls at intervals, and cuts the line of a call that is overdue. The call
+//! fails then as if the server had closed the connection, its thread goes on, and the socket is
+//! closed with the session. Opening and closing a connection are such calls, too.
 //!
-//! How a line is cut depends on the kind of socket, since the driver owns its socket and does not expose it:
+//! How a line is cut depends on the kind of socket, since the driver owns its socket and does not
+//! expose it:
 //!
-//! - *TCP:* the driver hands the socket to what it takes for a maker of TLS ([`Tap`]), and gets it back in a [`Wire`], whose reads and writes
-//!   fail once the line is cut. TLS goes on top of that wire.
-//! - *Unix socket:* the driver makes no TLS there and hands nothing over, but the same maker is called when the socket has just been opened: it
-//!   finds the new one in /proc/self/fd and keeps a duplicate, made by `pidfd_getfd` of the process itself, to shut down. Where the kernel's
-//!   filter forbids that call (Docker does without CAP_SYS_PTRACE) such a line cannot be cut, and the supervisor replaces a worker that is held
-//!   up for long.
+//! - *TCP:* the driver hands the socket to what it takes for a maker of TLS ([`Tap`]), and gets it
+//!   back in a [`Wire`], whose reads and writes fail once the line is cut. TLS goes on top of that
+//!   wire.
+//! - *Unix socket:* the driver makes no TLS there and hands nothing over, but the same maker is
+//!   called when the socket has just been opened: it finds the new one in /proc/self/fd and keeps a
+//!   duplicate, made by `pidfd_getfd` of the process itself, to shut down. Where the kernel's
+//!   filter forbids that call (Docker does without CAP_SYS_PTRACE) such a line cannot be cut, and
+//!   the supervisor replaces a worker that is held up for long.
 //!
-//! Why not duplicates for both: in a container, where databases are reached by TCP, they are mostly forbidden. Why not the wire for both:
-//! the driver offers no place for it in a Unix socket. Why not a thread per call that could be abandoned: the callers lend what they send.
+//! Why not duplicates for both: in a container, where databases are reached by TCP, they are mostly
+//! forbidden. Why not the wire for both: the driver offers no place for it in a Unix socket. Why
+//! not a thread per call that could be abandoned: the callers lend what they send.
 //!
-//! The traits that the driver asks for are those of an asynchronous stream; nothing here is asynchronous by itself.
+//! The traits that the driver asks for are those of an asynchronous stream; nothing here is
+//! asynchronous by itself.
 
 use std::convert::Infallible;
 use std::fs;
@@ -38,7 +45,8 @@ use rustix::net::{Shutdown, SocketAddrUnix, getpeername, shutdown};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The longest wait for the turn to open a Unix socket. Other threads need their turns for a moment each.
+/// The longest wait for the turn to open a Unix socket. Other threads need their turns for a moment
+/// each.
 const TURN_MAX: Duration = Duration::from_secs(1);
 
 /// One connection, as far as another thread may end it.
@@ -214,7 +222,8 @@ impl TlsStream for Wire<Socket> {
     }
 }
 
-/// The search for the Unix socket that is opened while this lives. Only one search runs at a time, so that the new socket is the one.
+/// The search for the Unix socket that is opened while this lives. Only one search runs at a time,
+/// so that the new socket is the one.
 struct Search {
     name: String,
     before: Vec<String>,
@@ -249,7 +258,8 @@ impl Search {
         found.pop()
     }
 
-    /// Says whether a socket leads to the server. Only the last part of its name is compared, because the directory may have several names.
+    /// Says whether a socket leads to the server. Only the last part of its name is compared,
+    /// because the directory may have several names.
     fn leads_to_server(&self, socket: &OwnedFd) -> bool {
         getpeername(socket)
             .ok()
@@ -285,7 +295,8 @@ fn duplicate(number: i32) -> Option<OwnedFd> {
         .ok()
 }
 
-/// The right to open a Unix socket to a server. It is not a lock, because another function may give it back.
+/// The right to open a Unix socket to a server. It is not a lock, because another function may give
+/// it back.
 pub(super) struct Turn;
 
 impl Turn {

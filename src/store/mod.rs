@@ -1,12 +1,14 @@
 //! The database: the only place that opens connections or names `postgres`.
 //!
-//! A [`Session`] is one connection whose calls are bounded and whose failures are [`StoreError`]s; a [`Pool`] lends a few of them. What
-//! can be asked of the database stands as typed calls on `Session`, a file each: [`claim`], [`settle`], [`lease`], [`dead`],
-//! [`publish`], [`inspect`], [`schema`], [`readiness`], [`stats`] and others. The statements themselves stand under `sql/`, where psql can
-//! run and explain them.
+//! A [`Session`] is one connection whose calls are bounded and whose failures are [`StoreError`]s;
+//! a [`Pool`] lends a few of them. What can be asked of the database stands as typed calls on
+//! `Session`, a file each: [`claim`], [`settle`], [`lease`], [`dead`], [`publish`], [`inspect`],
+//! [`schema`], [`readiness`], [`stats`] and others. The statements themselves stand under `sql/`,
+//! where psql can run and explain them.
 //!
-//! Every call is one statement in its own transaction, or, behind a pooler and in a rehearsal, a transaction around it that ends with
-//! the call: nothing is left open between two calls, so a lost connection never leaves half of something behind.
+//! Every call is one statement in its own transaction, or, behind a pooler and in a rehearsal, a
+//! transaction around it that ends with the call: nothing is left open between two calls, so a lost
+//! connection never leaves half of something behind.
 
 pub mod addresses;
 pub mod bulk_change;

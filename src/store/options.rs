@@ -1,7 +1,8 @@
-//! The settings in a description's `options`, which a server takes in its startup packet and a pooler does not.
+//! The settings in a description's `options`, which a server takes in its startup packet and a
+//! pooler does not.
 
-/// Reads `-c name=value`, `-cname=value` and `--name=value`, separated by spaces; a backslash takes the next character as it is. What else a
-/// server may be told there, a client has no use for.
+/// Reads `-c name=value`, `-cname=value` and `--name=value`, separated by spaces; a backslash takes
+/// the next character as it is. What else a server may be told there, a client has no use for.
 pub(super) fn settings(options: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut words = words(options).into_iter();

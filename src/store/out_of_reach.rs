@@ -1,5 +1,5 @@
-//! Tables that stand in a schema which the search_path does not reach: to the server they do not exist, and a migration would make a second
-//! outbox beside them.
+//! Tables that stand in a schema which the search_path does not reach: to the server they do not
+//! exist, and a migration would make a second outbox beside them.
 
 use std::fmt;
 
@@ -16,7 +16,8 @@ pub struct OutOfReach {
     pub search_path: String,
     /// The first schema of the search_path that exists: a migration would make the tables there.
     pub current: Option<String>,
-    /// The connection itself named the schemas to look in, so that a migration may make an outbox there.
+    /// The connection itself named the schemas to look in, so that a migration may make an outbox
+    /// there.
     pub is_asked_for: bool,
     /// The schema of a table of that name which the search_path reaches, and which is no outbox.
     pub other: Option<String>,
@@ -81,7 +82,8 @@ impl fmt::Display for OutOfReach {
     }
 }
 
-/// What is to be put into a DSN; a name that would have to be quoted several times over is left to the person.
+/// What is to be put into a DSN; a name that would have to be quoted several times over is left to
+/// the person.
 fn option(schema: &str) -> String {
     let is_plain = !schema.is_empty()
         && !schema.starts_with(|c: char| c.is_ascii_digit())
@@ -96,7 +98,8 @@ fn option(schema: &str) -> String {
 }
 
 impl Session {
-    /// Looks for tables that the search_path does not reach; `None` where it reaches some, or where there are none.
+    /// Looks for tables that the search_path does not reach; `None` where it reaches some, or where
+    /// there are none.
     pub fn out_of_reach(&mut self) -> Result<Option<OutOfReach>, StoreError> {
         let found = self.query(
             "look for the tables in other schemas",
@@ -115,8 +118,8 @@ impl Session {
         Ok(found.into_iter().next())
     }
 
-    /// Fails where a migration would make a second outbox beside one that the search_path does not reach, unless the connection itself asks
-    /// for its schema; returns what is out of reach then.
+    /// Fails where a migration would make a second outbox beside one that the search_path does not
+    /// reach, unless the connection itself asks for its schema; returns what is out of reach then.
     pub(super) fn check_reach(&mut self) -> Result<Option<OutOfReach>, StoreError> {
         match self.out_of_reach()? {
             // Where no schema of the search_path exists nothing can be made.
@@ -127,7 +130,8 @@ impl Session {
         }
     }
 
-    /// Explains a table or function that a statement did not find; `None` where it is simply missing.
+    /// Explains a table or function that a statement did not find; `None` where it is simply
+    /// missing.
     pub fn why_missing(&mut self) -> Result<Option<String>, StoreError> {
         // A schema that the role may not use looks as if nothing were in it.
         match self.check_usage() {

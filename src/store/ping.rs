@@ -1,7 +1,9 @@
-//! The ping of a server: a short request over a socket of this program, whose every step is bounded.
+//! The ping of a server: a short request over a socket of this program, whose every step is
+//! bounded.
 //!
-//! The request asks whether the server offers TLS. Any client may send it first, and servers and poolers answer it with one byte before
-//! the client has named its user. A ping costs the server a fork. It is sent once per connection and not per call.
+//! The request asks whether the server offers TLS. Any client may send it first, and servers and
+//! poolers answer it with one byte before the client has named its user. A ping costs the server a
+//! fork. It is sent once per connection and not per call.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -24,7 +26,8 @@ pub(super) enum Address {
 }
 
 impl Address {
-    /// The IP address, unless it has an IPv6 zone: the driver would lose the zone, and resolves the name itself then.
+    /// The IP address, unless it has an IPv6 zone: the driver would lose the zone, and resolves the
+    /// name itself then.
     pub(super) fn ip(&self) -> Option<IpAddr> {
         match self {
             Address::Tcp(SocketAddr::V6(address)) if address.scope_id() != 0 => None,
@@ -61,7 +64,8 @@ fn ask_tcp(address: SocketAddr, limit: Duration) -> io::Result<()> {
 
 fn ask_unix(path: &Path, limit: Duration) -> io::Result<()> {
     let limit = limit.max(Duration::from_millis(1));
-    // No other thread may be looking for its own socket among those of this process meanwhile (`line.rs`).
+    // No other thread may be looking for its own socket among those of this process meanwhile
+    // (`line.rs`).
     let turn = Turn::take();
     let mut stream = UnixStream::connect(path)?;
     drop(turn);
@@ -72,7 +76,8 @@ fn ask_unix(path: &Path, limit: Duration) -> io::Result<()> {
 
 fn ask(stream: &mut (impl Read + Write)) -> io::Result<()> {
     stream.write_all(&QUESTION)?;
-    // Any byte is an answer, and so is the end of the stream: if the server refuses this client, the driver receives the reason.
+    // Any byte is an answer, and so is the end of the stream: if the server refuses this client,
+    // the driver receives the reason.
     match stream.read(&mut [0]) {
         Err(error) if is_time_out(&error) => Err(error),
         _ => Ok(()),

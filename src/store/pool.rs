@@ -1,15 +1,18 @@
 //! A few connections, lent one at a time and kept warm between two calls.
 //!
-//! r2d2 holds the connections and opens them in threads of its own. Three of its properties would be harmful. It repeats a failed connect by
-//! itself, with growing waits, and the caller gets only a timeout. A connect that hangs takes up a place of the pool for ever. A connect
-//! that panics does so, too.
+//! r2d2 holds the connections and opens them in threads of its own. Three of its properties would
+//! be harmful. It repeats a failed connect by itself, with growing waits, and the caller gets only
+//! a timeout. A connect that hangs takes up a place of the pool for ever. A connect that panics
+//! does so, too.
 //!
-//! Therefore the manager hands r2d2 the result of an attempt, a session or the reason why there is none, and no attempt fails as r2d2 sees
-//! it. Each attempt ends within the connect timeout ([`connect`] runs it in a thread of its own). The caller gets the reason at once, and
-//! the place is free again. The caller decides whether it waits and tries again, since only it knows what else there is to do.
+//! Therefore the manager hands r2d2 the result of an attempt, a session or the reason why there is
+//! none, and no attempt fails as r2d2 sees it. Each attempt ends within the connect timeout
+//! ([`connect`] runs it in a thread of its own). The caller gets the reason at once, and the place
+//! is free again. The caller decides whether it waits and tries again, since only it knows what
+//! else there is to do.
 //!
-//! A connection that the server has closed while it was in the pool, because it was idle for too long for instance, is replaced before it is
-//! lent. That is no failure, and it is not reported.
+//! A connection that the server has closed while it was in the pool, because it was idle for too
+//! long for instance, is replaced before it is lent. That is no failure, and it is not reported.
 
 use std::convert::Infallible;
 use std::num::NonZeroU16;
@@ -26,7 +29,8 @@ use super::error::{DOING_CONNECT, StoreError};
 use super::session::{IDLE, Session, Timeouts};
 use crate::pause::pause;
 
-/// The interval at which a waiting caller looks for a free place: a place that becomes free by the loss of its connection wakes no caller.
+/// The interval at which a waiting caller looks for a free place: a place that becomes free by the
+/// loss of its connection wakes no caller.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The interval at which a waiting caller checks whether a connect under way has ended.
@@ -52,8 +56,9 @@ pub struct PooledSession {
     place: r2d2::PooledConnection<Manager>,
 }
 
-/// The number of waiting callers and of connects under way. r2d2 begins a connect for each request that it cannot serve. Therefore it is
-/// asked only while fewer connects are under way than callers wait, or a slow connect would fill the pool.
+/// The number of waiting callers and of connects under way. r2d2 begins a connect for each request
+/// that it cannot serve. Therefore it is asked only while fewer connects are under way than callers
+/// wait, or a slow connect would fill the pool.
 #[derive(Debug, Default)]
 struct Demand {
     waiting: AtomicUsize,
@@ -119,7 +124,8 @@ impl Pool {
             .min_idle(Some(0))
             .test_on_check_out(false)
             .idle_timeout(idle_max)
-            // A connection keeps what it has learned (statements, plans, which leases stand): no reason to throw that away.
+            // A connection keeps what it has learned (statements, plans, which leases stand): no
+            // reason to throw that away.
             .max_lifetime(None)
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(manager);
@@ -135,12 +141,14 @@ impl Pool {
         self.places.max_size()
     }
 
-    /// Lends a connection, opening it if need be; waits for a free one no longer than a connection attempt may take.
+    /// Lends a connection, opening it if need be; waits for a free one no longer than a connection
+    /// attempt may take.
     pub fn get(&self) -> Result<PooledSession, StoreError> {
         self.get_since(&mut Instant::now())
     }
 
-    /// Lends a connection as [`Pool::get`] does; after an error `began` says when the attempt began that failed, which may have been for another borrower.
+    /// Lends a connection as [`Pool::get`] does; after an error `began` says when the attempt began
+    /// that failed, which may have been for another borrower.
     fn get_since(&self, began: &mut Instant) -> Result<PooledSession, StoreError> {
         let asked = Instant::now();
         let _waiting = Counted::begin(&self.demand.waiting);
@@ -167,7 +175,8 @@ impl Pool {
                         *began = place.began;
                         return Err(error);
                     }
-                    // The attempt failed for a caller that had stopped waiting, so it says nothing about the present.
+                    // The attempt failed for a caller that had stopped waiting, so it says nothing
+                    // about the present.
                 }
             }
         }
@@ -246,7 +255,8 @@ impl r2d2::ManageConnection for Manager {
     }
 }
 
-/// One connection of a pool, kept from call to call for as long as it lives, because its session remembers something.
+/// One connection of a pool, kept from call to call for as long as it lives, because its session
+/// remembers something.
 pub struct Kept {
     pool: Pool,
     session: Option<PooledSession>,
@@ -270,7 +280,8 @@ impl Kept {
         Kept { idle, ..self }
     }
 
-    /// The session, another one where it was lost. After an error `began` says when the attempt to connect began.
+    /// The session, another one where it was lost. After an error `began` says when the attempt to
+    /// connect began.
     pub fn get(&mut self, began: &mut Instant) -> Result<&mut Session, StoreError> {
         let session = loop {
             let mut session = match self.session.take() {
@@ -280,7 +291,8 @@ impl Kept {
             if session.is_open(self.idle) {
                 break session;
             }
-            // The old connection is dropped before another one is requested, because the pool may have a single place.
+            // The old connection is dropped before another one is requested, because the pool may
+            // have a single place.
         };
         Ok(self.session.insert(session))
     }

@@ -1,4 +1,5 @@
-//! Publishing: one event by hand. Producers insert theirs in their own transactions; this is for people and scripts.
+//! Publishing: one event by hand. Producers insert theirs in their own transactions; this is for
+//! people and scripts.
 
 use std::time::Duration;
 
@@ -38,13 +39,15 @@ impl Session {
             ],
             |row| row.try_get::<_, i64>(0),
         )?;
-        // An insert of one row returns one row, unless a rule or a trigger of the database's owner swallows it.
+        // An insert of one row returns one row, unless a rule or a trigger of the database's owner
+        // swallows it.
         ids.first()
             .copied()
             .ok_or_else(|| StoreError::swallowed("publish the event"))
     }
 
-    /// Says whether the server takes a text, or a JSON text; asked after a refusal, to find what is to blame.
+    /// Says whether the server takes a text, or a JSON text; asked after a refusal, to find what is
+    /// to blame.
     pub fn takes(&mut self, text: &str, is_json: bool) -> Result<bool, StoreError> {
         let sql = if is_json {
             "select $1::text::jsonb is null"

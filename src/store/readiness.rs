@@ -1,4 +1,5 @@
-//! Whether events could be delivered now, and if not, what a person has to do. Checked before the start and for /ready.
+//! Whether events could be delivered now, and if not, what a person has to do. Checked before the
+//! start and for /ready.
 
 use std::fmt;
 
@@ -6,7 +7,8 @@ use super::error::StoreError;
 use super::out_of_reach::OutOfReach;
 use super::session::Session;
 
-/// The names that a message shows of a longer list: they fit into one line of a log, and the remedy for them is that for all.
+/// The names that a message shows of a longer list: they fit into one line of a log, and the remedy
+/// for them is that for all.
 const NAMES_MAX: usize = 10;
 
 /// What keeps this program from running on a database until a person has set it right.
@@ -19,13 +21,16 @@ pub enum MissingPrerequisite {
         /// In the words of a grant: `UPDATE (status) on outbox_event`.
         lacking: Vec<String>,
     },
-    /// Tables, columns, indexes, triggers or functions are not there: `column outbox_event.last_error`.
+    /// Tables, columns, indexes, triggers or functions are not there: `column
+    /// outbox_event.last_error`.
     Schema(Vec<String>),
     /// The tables stand in a schema that the search_path does not reach.
     OutOfReach(OutOfReach),
-    /// The application's tables have columns of types that this program cannot work with: `column outbox_event.id is integer, must be bigint`.
+    /// The application's tables have columns of types that this program cannot work with: `column
+    /// outbox_event.id is integer, must be bigint`.
     Types(Vec<String>),
-    /// Row-level security hides rows from the role, which no statement reports; each table with its remedy.
+    /// Row-level security hides rows from the role, which no statement reports; each table with its
+    /// remedy.
     RowSecurity(Vec<String>),
 }
 
@@ -55,9 +60,11 @@ impl fmt::Display for MissingPrerequisite {
 }
 
 impl Session {
-    /// Looks for a prerequisite that is missing and that a person has to provide; `None` if there is none.
+    /// Looks for a prerequisite that is missing and that a person has to provide; `None` if there
+    /// is none.
     pub fn missing_prerequisite(&mut self) -> Result<Option<MissingPrerequisite>, StoreError> {
-        // The privileges come first, because everything in a schema that the role may not use seems to be missing.
+        // The privileges come first, because everything in a schema that the role may not use seems
+        // to be missing.
         if let Some(missing) = self.lacking_privileges()? {
             return Ok(Some(missing));
         }
@@ -88,7 +95,8 @@ impl Session {
         self.rows_hidden_from(false)
     }
 
-    /// Says that row-level security hides events from this role as it reads them, and what helps: what a statement does not find may be there.
+    /// Says that row-level security hides events from this role as it reads them, and what helps:
+    /// what a statement does not find may be there.
     pub fn hidden_from_readers(&mut self) -> Result<Option<String>, StoreError> {
         Ok(self.rows_hidden_from(true)?.into_iter().next())
     }
@@ -102,7 +110,8 @@ impl Session {
         )
     }
 
-    /// Fails where the role may not even look into the schema that holds the tables: everything in it would seem to be missing.
+    /// Fails where the role may not even look into the schema that holds the tables: everything in
+    /// it would seem to be missing.
     pub(super) fn check_usage(&mut self) -> Result<(), StoreError> {
         let Some(MissingPrerequisite::Privileges { role, lacking }) = self.lacking_privileges()?
         else {
@@ -147,7 +156,8 @@ impl Session {
     }
 }
 
-/// `the tables outbox_event, outbox_lease, the function outbox_claim_2 and 31 more`. A part of a table that is missing as a whole is not named.
+/// `the tables outbox_event, outbox_lease, the function outbox_claim_2 and 31 more`. A part of a
+/// table that is missing as a whole is not named.
 fn grouped(missing: &[String]) -> String {
     const KINDS: [(&str, &str); 5] = [
         ("table", "tables"),

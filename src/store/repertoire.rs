@@ -1,7 +1,8 @@
 //! Which characters the database's encoding lacks, as far as a session has had to ask.
 //!
-//! A database in LATIN1 takes no emoji, and refuses the whole statement that brings one. The server alone knows its encodings, so it is
-//! asked character by character, once each in a session and only after such a refusal.
+//! A database in LATIN1 takes no emoji, and refuses the whole statement that brings one. The server
+//! alone knows its encodings, so it is asked character by character, once each in a session and
+//! only after such a refusal.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};

@@ -1,20 +1,24 @@
 //! One connection whose calls are bounded.
 //!
-//! The server bounds each call (`statement_timeout`, `lock_timeout`). If the server is stopped, the line of the call is cut when no answer
-//! has come for a while longer (`line.rs`).
+//! The server bounds each call (`statement_timeout`, `lock_timeout`). If the server is stopped, the
+//! line of the call is cut when no answer has come for a while longer (`line.rs`).
 //!
-//! The settings that the calls rely on are set in one of two ways, whatever the defaults of the server, the database or the role are:
+//! The settings that the calls rely on are set in one of two ways, whatever the defaults of the
+//! server, the database or the role are:
 //!
-//! - An unshared session is set up once, by a statement and not in the startup packet, which a pooler may refuse. Its statements are prepared
-//!   when they are first used, and kept.
-//! - A pooler (PgBouncer) lends each transaction another server's connection, which other clients use before and after: a setting would affect
-//!   those clients, and a prepared statement would not be found again. Therefore each call is a transaction of its own that sets what it needs for
-//!   itself, and its statements have no names. That takes three round trips to the pooler instead of one, and no more work on the server.
+//! - An unshared session is set up once, by a statement and not in the startup packet, which a
+//!   pooler may refuse. Its statements are prepared when they are first used, and kept.
+//! - A pooler (PgBouncer) lends each transaction another server's connection, which other clients
+//!   use before and after: a setting would affect those clients, and a prepared statement would not
+//!   be found again. Therefore each call is a transaction of its own that sets what it needs for
+//!   itself, and its statements have no names. That takes three round trips to the pooler instead
+//!   of one, and no more work on the server.
 //!
-//! Behind a pooler each transaction sets the `options` of the description in the same way, because a pooler refuses or ignores them.
+//! Behind a pooler each transaction sets the `options` of the description in the same way, because
+//! a pooler refuses or ignores them.
 //!
-//! A mark shows which of the two applies: the startup packet asks for a setting of a made-up name. A server gives the setting to the session
-//! that it starts. A pooler refuses or ignores it.
+//! A mark shows which of the two applies: the startup packet asks for a setting of a made-up name.
+//! A server gives the setting to the session that it starts. A pooler refuses or ignores it.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -40,9 +44,11 @@ use super::watch::watch;
 /// A connection that has brought a larger answer, in bytes, is not kept in a pool.
 const ANSWER_KEPT_MAX: usize = 1024 * 1024;
 
-/// The planner settings of all statements, whatever the defaults of the role or the server are: the statements walk indexes of a table that is mostly in memory, and look ids
-/// up in a hash of those that are claimed. With the least `work_mem`, which that hash does not fit into, a claim took a minute among 36,000
-/// claimed events; without index scans, a second. A shared connection does not set them, because setting all of them for each call would cost more.
+/// The planner settings of all statements, whatever the defaults of the role or the server are: the
+/// statements walk indexes of a table that is mostly in memory, and look ids up in a hash of those
+/// that are claimed. With the least `work_mem`, which that hash does not fit into, a claim took a
+/// minute among 36,000 claimed events; without index scans, a second. A shared connection does not
+/// set them, because setting all of them for each call would cost more.
 const PLANNER: [(&str, &str); 14] = [
     ("work_mem", "16MB"),
     ("enable_indexscan", "on"),
@@ -60,15 +66,16 @@ const PLANNER: [(&str, &str); 14] = [
     ("plan_cache_mode", "auto"),
 ];
 
-/// How often the set-up of a session is tried: it takes a part of a millisecond, on a busy server some more.
+/// How often the set-up of a session is tried: it takes a part of a millisecond, on a busy server
+/// some more.
 const SET_UP_TRIES: u32 = 20;
 
-/// The longest wait for a lock. A lock of another session, on an event row or on the whole table, delays one batch for this long and no
-/// other.
+/// The longest wait for a lock. A lock of another session, on an event row or on the whole table,
+/// delays one batch for this long and no other.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The most time between the time limit of a statement and the cutting of its line, in which the server ends the statement and its answer
-/// arrives.
+/// The most time between the time limit of a statement and the cutting of its line, in which the
+/// server ends the statement and its answer arrives.
 const MARGIN_MAX: Duration = Duration::from_secs(3);
 
 /// The least such time, for statements that are meant to be short.
@@ -77,8 +84,8 @@ const MARGIN_MIN: Duration = Duration::from_secs(1);
 /// How long closing a connection may take: it sends a message to the server, which may be stopped.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
 
-/// The idle time after which the server is asked whether a connection still works before it is used. That costs a round trip, which takes a
-/// negligible time.
+/// The idle time after which the server is asked whether a connection still works before it is
+/// used. That costs a round trip, which takes a negligible time.
 pub(super) const IDLE: Duration = Duration::from_secs(2);
 
 /// How long that answer may take. After that the connection is discarded.
@@ -134,7 +141,8 @@ pub struct Session {
     prepared: HashMap<&'static str, Statement>,
     /// The parameter types by statement, if the connection is shared.
     types: HashMap<&'static str, Vec<Type>>,
-    /// The statements that bind the session beside the settings; each transaction runs them if the connection is shared.
+    /// The statements that bind the session beside the settings; each transaction runs them if the
+    /// connection is shared.
     bound: Vec<&'static str>,
     limits: Limits,
     repertoire: Repertoire,
@@ -153,7 +161,8 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Opens a connection to the only host of the configuration and sets its session up, with the `options` of its description.
+    /// Opens a connection to the only host of the configuration and sets its session up, with the
+    /// `options` of its description.
     pub(super) fn open(
         config: &Config,
         options: &str,
@@ -198,14 +207,16 @@ impl Session {
         self.is_broken || self.line.is_cut() || self.client.is_closed()
     }
 
-    /// Says whether a pool has to discard this connection, also because a large answer has made its buffer grow.
+    /// Says whether a pool has to discard this connection, also because a large answer has made its
+    /// buffer grow.
     pub(super) fn has_broken(&mut self) -> bool {
         self.is_swollen || self.is_broken() || self.manager.has_broken(&mut self.client)
     }
 
-    /// Says whether this connection can be used. After it was idle for so long the server is asked: it may have closed the connection, for
-    /// having been idle for too long for instance, or something on the way may have forgotten it. The driver does not notice while nothing
-    /// is called.
+    /// Says whether this connection can be used. After it was idle for so long the server is asked:
+    /// it may have closed the connection, for having been idle for too long for instance, or
+    /// something on the way may have forgotten it. The driver does not notice while nothing is
+    /// called.
     pub(super) fn is_open(&mut self, idle: Duration) -> bool {
         if !self.is_broken() && self.used.elapsed() >= idle {
             let answer = self.timed(|client| client.is_valid(IDLE_ANSWER_MAX));
@@ -252,8 +263,8 @@ impl Session {
         self.judge(doing, rows.and_then(|rows| rows.iter().map(read).collect()))
     }
 
-    /// Runs statements that are not prepared and return nothing; several of them are one transaction. They may set what they like: this is
-    /// refused where others would find it.
+    /// Runs statements that are not prepared and return nothing; several of them are one
+    /// transaction. They may set what they like: this is refused where others would find it.
     pub(crate) fn batch(&mut self, doing: &'static str, sql: &str) -> Result<(), StoreError> {
         if self.is_shared {
             return Err(StoreError::shared(doing));
@@ -262,8 +273,9 @@ impl Session {
         self.judge(doing, result)
     }
 
-    /// Runs a statement that binds what comes after it, by settings, and reads its rows. Its only parameter says whether the settings are for
-    /// the transaction alone; then it is repeated in each.
+    /// Runs a statement that binds what comes after it, by settings, and reads its rows. Its only
+    /// parameter says whether the settings are for the transaction alone; then it is repeated in
+    /// each.
     pub(crate) fn bind<T>(
         &mut self,
         doing: &'static str,
@@ -338,7 +350,8 @@ impl Session {
         self.set_up(None).map(|_| ())
     }
 
-    /// Sets the settings that every session relies on; says whether that was done. With a mark it is done only if the server has the mark.
+    /// Sets the settings that every session relies on; says whether that was done. With a mark it
+    /// is done only if the server has the mark.
     fn set_up(&mut self, mark: Option<&str>) -> Result<bool, StoreError> {
         let mut sql = format!(
             "select set_config('{ISOLATION}', '{READ_COMMITTED}', false)",
@@ -360,7 +373,8 @@ impl Session {
             let _ = write!(sql, " where current_setting('{MARK}', true) = '{mark}'");
         }
         let mut result = self.timed(|client| client.simple_query(&sql));
-        // Until this statement has succeeded the role's own statement_timeout applies, which may be very short.
+        // Until this statement has succeeded the role's own statement_timeout applies, which may be
+        // very short.
         let is_cancelled = |error: &Error| error.code() == Some(&SqlState::QUERY_CANCELED);
         for _ in 1..SET_UP_TRIES {
             if !result.as_ref().is_err_and(is_cancelled) {
@@ -378,11 +392,13 @@ impl Session {
         self.limits.statement.unwrap_or(self.timeouts.query)
     }
 
-    /// The settings that the calls rely on beside the isolation level. Compiling short statements only costs time. Names are read from the
-    /// catalog unquoted. If a policy hides rows, the calls work on the others, and a look at the table names the policy.
+    /// The settings that the calls rely on beside the isolation level. Compiling short statements
+    /// only costs time. Names are read from the catalog unquoted. If a policy hides rows, the calls
+    /// work on the others, and a look at the table names the policy.
     fn settings(&self) -> [(&'static str, String); 6] {
         let query = self.timeouts.query;
-        // Below the statement's own limit, which would end the wait otherwise, and the error would not show that it was a lock.
+        // Below the statement's own limit, which would end the wait otherwise, and the error would
+        // not show that it was a lock.
         let lock = self.limits.lock.unwrap_or(LOCK_TIMEOUT.min(query / 2));
         let text = |limit| milliseconds(limit).to_string();
         [
@@ -410,7 +426,8 @@ impl Session {
         self.timed(|client| client.query(&statement, params))
     }
 
-    /// Runs the statement in a transaction of its own, which leaves nothing behind in the connection.
+    /// Runs the statement in a transaction of its own, which leaves nothing behind in the
+    /// connection.
     fn query_shared(
         &mut self,
         sql: &'static str,
@@ -486,8 +503,8 @@ const MARK: &str = "dispatchbox.session";
 /// Ends a transaction whose changes are undone.
 const UNDO: &str = "rollback";
 
-/// In a database in SQL_ASCII a text may hold any bytes. They are read unchanged, since the server would refuse to send bytes that are not
-/// UTF-8.
+/// In a database in SQL_ASCII a text may hold any bytes. They are read unchanged, since the server
+/// would refuse to send bytes that are not UTF-8.
 fn plain_encoding(is_local: bool) -> String {
     format!(
         "case when current_setting('server_encoding') = 'SQL_ASCII' then set_config('client_encoding', 'SQL_ASCII', {is_local}) end"
@@ -497,8 +514,9 @@ fn plain_encoding(is_local: bool) -> String {
 /// The isolation level that claims need.
 const READ_COMMITTED: &str = "read committed";
 
-/// Whether a pooler has refused the mark. Each further try would add a line to its log. If connections reach the server itself later, it is
-/// treated as a pooler, too, which costs only some time.
+/// Whether a pooler has refused the mark. Each further try would add a line to its log. If
+/// connections reach the server itself later, it is treated as a pooler, too, which costs only some
+/// time.
 static IS_MARK_REFUSED: AtomicBool = AtomicBool::new(false);
 
 fn connect_marked(
@@ -544,8 +562,8 @@ fn connect(
     (manager, client)
 }
 
-/// The type of a parameter. It is derived from the value, because asking the server takes a prepared statement, whose name may be in use
-/// already on a shared connection.
+/// The type of a parameter. It is derived from the value, because asking the server takes a
+/// prepared statement, whose name may be in use already on a shared connection.
 fn type_of(param: &(dyn ToSql + Sync)) -> Type {
     const KNOWN: [Type; 14] = [
         Type::TEXT,
@@ -577,7 +595,8 @@ fn type_of(param: &(dyn ToSql + Sync)) -> Type {
 /// The driver's default.
 const DEFAULT_PORT: u16 = 5432;
 
-/// A duration as a PostgreSQL setting. It is at least 1, because 0 means no limit, and fits into an `int`.
+/// A duration as a PostgreSQL setting. It is at least 1, because 0 means no limit, and fits into an
+/// `int`.
 fn milliseconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis())
         .unwrap_or(i32::MAX)

@@ -15,13 +15,16 @@ use crate::event::Outcome;
 /// What writing outcomes is called in errors.
 pub(super) const DOING_SETTLE: &str = "settle events";
 
-/// Longest text kept in `last_error`: enough for the answer of a receiver, small enough that a million dead letters stay small.
+/// Longest text kept in `last_error`: enough for the answer of a receiver, small enough that a
+/// million dead letters stay small.
 const ERROR_BYTES_MAX: usize = 4096;
 
-/// The most characters that the server is asked about for one batch, at a round trip each. Any further ones are replaced without asking.
+/// The most characters that the server is asked about for one batch, at a round trip each. Any
+/// further ones are replaced without asking.
 const ASKED_MAX: usize = 500;
 
-/// Longest delay of a retry, some 30 years: an interval that the database can still add to any date.
+/// Longest delay of a retry, some 30 years: an interval that the database can still add to any
+/// date.
 const DELAY_MAX: Duration = Duration::from_secs(1_000_000_000);
 
 /// Outcomes that go to the database in one transaction.
@@ -53,9 +56,11 @@ pub struct Settlement {
 pub struct Written {
     /// The id of the event.
     pub event_id: i64,
-    /// Its outcome is in the table now. False if the row was gone, or was finished before: by this same batch sent earlier, or by a person.
+    /// Its outcome is in the table now. False if the row was gone, or was finished before: by this
+    /// same batch sent earlier, or by a person.
     pub written: bool,
-    /// The row is unchanged although the update succeeded, because a trigger keeps it as it was. The lease still names the event.
+    /// The row is unchanged although the update succeeded, because a trigger keeps it as it was.
+    /// The lease still names the event.
     pub kept: bool,
 }
 
@@ -87,8 +92,9 @@ pub struct EventState {
 }
 
 impl Session {
-    /// Writes a batch of outcomes and returns what the leases still named, by id; an event that does not come back was lost: no lease
-    /// of this worker names it any more. The same batch sent again changes nothing.
+    /// Writes a batch of outcomes and returns what the leases still named, by id; an event that
+    /// does not come back was lost: no lease of this worker names it any more. The same batch sent
+    /// again changes nothing.
     pub fn settle(&mut self, batch: &SettleBatch<'_>) -> Result<Vec<Written>, StoreError> {
         let sql = include_str!("../../sql/settle.sql");
         let rows = self.send_outcomes(sql, batch, |row| {
@@ -107,8 +113,8 @@ impl Session {
         Ok(settled.into_values().collect())
     }
 
-    /// The same, one outcome after the other: what the database does not take comes back with the reason, and all others are written.
-    /// A lease of `ended` that has something left does not end.
+    /// The same, one outcome after the other: what the database does not take comes back with the
+    /// reason, and all others are written. A lease of `ended` that has something left does not end.
     pub fn settle_each(
         &mut self,
         batch: &SettleBatch<'_>,
@@ -136,8 +142,8 @@ impl Session {
         })
     }
 
-    /// Sends the outcomes. If a reason holds characters that the encoding of the database lacks, they are replaced, so that the outcome is
-    /// written all the same.
+    /// Sends the outcomes. If a reason holds characters that the encoding of the database lacks,
+    /// they are replaced, so that the outcome is written all the same.
     fn send_outcomes<T>(
         &mut self,
         sql: &'static str,
@@ -192,7 +198,8 @@ impl Session {
         )
     }
 
-    /// Asks the server about the characters of these texts; says whether it lacks one that was not known before.
+    /// Asks the server about the characters of these texts; says whether it lacks one that was not
+    /// known before.
     fn ask_repertoire<'a>(
         &mut self,
         texts: impl Iterator<Item = &'a str>,
@@ -240,8 +247,8 @@ fn delay(outcome: &Outcome) -> f64 {
     }
 }
 
-/// Makes a text fit for the column: no NUL, which PostgreSQL refuses in any text, nothing that the database's encoding is known to lack,
-/// and not longer than it needs to be.
+/// Makes a text fit for the column: no NUL, which PostgreSQL refuses in any text, nothing that the
+/// database's encoding is known to lack, and not longer than it needs to be.
 fn clean_error<'a>(text: &'a str, repertoire: &Repertoire) -> Cow<'a, str> {
     let cut = &text[..text.floor_char_boundary(ERROR_BYTES_MAX)];
     if cut.contains('\0') {

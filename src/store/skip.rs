@@ -1,8 +1,11 @@
-//! Skipping finished events: entries of the due index whose events were finished, and that a transaction elsewhere keeps.
+//! Skipping finished events: entries of the due index whose events were finished, and that a
+//! transaction elsewhere keeps.
 //!
-//! A look counts the due events that it reads, not the entries it has to pass in order to find them. Five million entries of finished events
-//! take 0.75 s where a transaction that stays open keeps them, so a look that starts in front of them can run into its time, each time. They
-//! are passed in parts: by the time that events were due, and within one point in time, which all events of a bulk insert share, by their ids.
+//! A look counts the due events that it reads, not the entries it has to pass in order to find
+//! them. Five million entries of finished events take 0.75 s where a transaction that stays open
+//! keeps them, so a look that starts in front of them can run into its time, each time. They are
+//! passed in parts: by the time that events were due, and within one point in time, which all
+//! events of a bulk insert share, by their ids.
 
 use std::time::Duration;
 
@@ -38,7 +41,8 @@ impl Skipped {
 }
 
 impl Session {
-    /// Goes from `after` to the position before the next due event, and no further than `reach`. Claims nothing.
+    /// Goes from `after` to the position before the next due event, and no further than `reach`.
+    /// Claims nothing.
     pub fn skip(&mut self, after: &Position, reach: Reach) -> Result<Skipped, StoreError> {
         let (seconds, ids) = match reach {
             Reach::Time(time) => (Some(time.as_secs_f64()), None),

@@ -1,8 +1,9 @@
-//! The statistics of the table: the numbers of waiting and dead events, counted at a bounded cost. They are for gauges and for people, and no
-//! decision depends on them.
+//! The statistics of the table: the numbers of waiting and dead events, counted at a bounded cost.
+//! They are for gauges and for people, and no decision depends on them.
 //!
-//! The backlog are the due events that no lease names. The columns of an event that a slow handler is handling say that it is due, too. But
-//! more workers would not help it, and an alert on the oldest due event should not fire while it is being handled.
+//! The backlog are the due events that no lease names. The columns of an event that a slow handler
+//! is handling say that it is due, too. But more workers would not help it, and an alert on the
+//! oldest due event should not fire while it is being handled.
 
 use std::time::Duration;
 
@@ -49,8 +50,8 @@ pub struct DeadByType {
 }
 
 impl Session {
-    /// Makes the plans of this session independent of the planner's statistics, once: whatever the table holds, each count walks an index
-    /// and ends at its limit.
+    /// Makes the plans of this session independent of the planner's statistics, once: whatever the
+    /// table holds, each count walks an index and ends at its limit.
     pub fn set_up_statistics(&mut self) -> Result<(), StoreError> {
         let sql = include_str!("../../sql/statistics_set_up.sql");
         if self.is_bound(sql) {

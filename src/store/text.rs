@@ -1,7 +1,8 @@
 //! Texts as the server sends them.
 //!
-//! In a database in `SQL_ASCII` a text is whatever bytes some client has written. There the sessions ask for these bytes as they are, and
-//! what is no UTF-8 among them becomes U+FFFD: an event is better delivered so than not at all, and one such row must not fail all others.
+//! In a database in `SQL_ASCII` a text is whatever bytes some client has written. There the
+//! sessions ask for these bytes as they are, and what is no UTF-8 among them becomes U+FFFD: an
+//! event is better delivered so than not at all, and one such row must not fail all others.
 
 use std::error::Error;
 

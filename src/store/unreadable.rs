@@ -1,8 +1,9 @@
 //! Events that cannot be read: passed over by a lease of their own, and looked at again later.
 //!
-//! A claim reads many events in one statement, and fails as a whole where one of them cannot be read: its bytes have no character in
-//! UTF-8, the text of its payload has no end, its row is damaged. Such an event is found by reading one after the other, and put under a
-//! lease that belongs to no worker: all claims of all hosts pass over it, and no sweep charges it.
+//! A claim reads many events in one statement, and fails as a whole where one of them cannot be
+//! read: its bytes have no character in UTF-8, the text of its payload has no end, its row is
+//! damaged. Such an event is found by reading one after the other, and put under a lease that
+//! belongs to no worker: all claims of all hosts pass over it, and no sweep charges it.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use crate::backoff::RetryPolicy;
 
 const DOING_READ: &str = "read the event";
 
-/// Begins the name under which such a lease stands in place of a worker; the number of looks follows.
+/// Begins the name under which such a lease stands in place of a worker; the number of looks
+/// follows.
 const HOLDER: &str = "unreadable/";
 
 /// Looks at such an event before it is dead, however many attempts a handler has.
@@ -46,7 +48,8 @@ pub fn looks_in_vain(holder: &str) -> Option<u32> {
     holder.strip_prefix(HOLDER)?.parse().ok()
 }
 
-/// How long to wait after each look in vain, as if it were an attempt; after the last the event is dead.
+/// How long to wait after each look in vain, as if it were an attempt; after the last the event is
+/// dead.
 pub fn look_waits(retry: &RetryPolicy) -> Vec<Duration> {
     (1..=retry.max_attempts.clamp(1, LOOKS_MAX))
         .map(|look| retry.delay(look, 0.0))
@@ -61,7 +64,8 @@ impl Lease {
 }
 
 impl Session {
-    /// Reads up to `stretch` due events behind `after` that no lease names, and passes over those that cannot be read, for `wait`.
+    /// Reads up to `stretch` due events behind `after` that no lease names, and passes over those
+    /// that cannot be read, for `wait`.
     pub fn pass_over(
         &mut self,
         after: &Position,
@@ -79,8 +83,8 @@ impl Session {
         )
     }
 
-    /// Looks again at the events of one lease of those that were passed over, if one is over; `waits` after each look, and after the last an
-    /// event is dead.
+    /// Looks again at the events of one lease of those that were passed over, if one is over;
+    /// `waits` after each look, and after the last an event is dead.
     pub fn look_again(&mut self, waits: &[Duration]) -> Result<Vec<SecondLook>, StoreError> {
         let waits: Vec<f64> = waits.iter().map(Duration::as_secs_f64).collect();
         self.query(

@@ -1,5 +1,6 @@
-//! One worker process, as the supervisor knows it: a program with a settings line on standard input, whose end means "drain",
-//! reports on standard output, and an in-hand file that names the events that it was handling when it died.
+//! One worker process, as the supervisor knows it: a program with a settings line on standard
+//! input, whose end means "drain", reports on standard output, and an in-hand file that names the
+//! events that it was handling when it died.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -21,11 +22,12 @@ use crate::threads;
 /// Longest report line that is read; a worker with a thousand routes writes less.
 const REPORT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// How long to wait for the lock on the in-hand file of a dead worker: a program that the worker was just starting may share it for a moment.
+/// How long to wait for the lock on the in-hand file of a dead worker: a program that the worker
+/// was just starting may share it for a moment.
 const UNLOCK_MAX: Duration = Duration::from_millis(100);
 
-/// How long the supervisor waits for the last reports of a worker that has ended. A process that a library handler started may hold the
-/// pipe open, so the pipe may never end.
+/// How long the supervisor waits for the last reports of a worker that has ended. A process that a
+/// library handler started may hold the pipe open, so the pipe may never end.
 const LAST_REPORTS_MAX: Duration = Duration::from_millis(500);
 
 /// Variables that hold or point to the password: a worker gets its database through the pipe.
@@ -75,7 +77,8 @@ pub(super) struct End {
 }
 
 impl WorkerProcess {
-    /// Starts a worker. Only the main thread does: the worker must not die with another thread of ours.
+    /// Starts a worker. Only the main thread does: the worker must not die with another thread of
+    /// ours.
     pub(super) fn start(
         settings: WorkerSettings,
         events: &Sender<FleetEvent>,
@@ -124,7 +127,8 @@ impl WorkerProcess {
         self.child.id()
     }
 
-    /// Asks it to drain, by the end of its input; needs no signal, so it cannot hit another process.
+    /// Asks it to drain, by the end of its input; needs no signal, so it cannot hit another
+    /// process.
     pub(super) fn drain(&mut self) {
         self.is_leaving = true;
         drop(self.stdin.take());
@@ -148,8 +152,8 @@ impl WorkerProcess {
         self.longest_call = Duration::ZERO;
     }
 
-    /// Checks the worker. The thread that reads its reports sends its end after the last report. This check reports the end only if the
-    /// thread does not.
+    /// Checks the worker. The thread that reads its reports sends its end after the last report.
+    /// This check reports the end only if the thread does not.
     pub(super) fn look(&mut self, now: Instant, wedged_after: Duration) -> Condition {
         if self.ended.is_none() && process::has_ended(self.pid()) {
             self.ended = Some(now);
@@ -168,8 +172,9 @@ impl WorkerProcess {
         Condition::Well
     }
 
-    /// Cleans up after a worker that has ended or was killed. It first ends the processes that handlers of the worker still run, while the
-    /// worker's process id cannot be reused. Then it reaps the worker.
+    /// Cleans up after a worker that has ended or was killed. It first ends the processes that
+    /// handlers of the worker still run, while the worker's process id cannot be reused. Then it
+    /// reaps the worker.
     pub(super) fn reap(mut self) -> End {
         // Until the process is really gone its file is locked, and it might still start a program.
         process::wait_for_end(self.pid());
@@ -193,7 +198,8 @@ impl WorkerProcess {
     }
 }
 
-/// The same program as this one, even when its file was replaced since: a supervisor must not mix versions.
+/// The same program as this one, even when its file was replaced since: a supervisor must not mix
+/// versions.
 fn command() -> Command {
     let own = Path::new("/proc/self/exe");
     let program: OsString = if own.exists() {

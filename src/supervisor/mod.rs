@@ -1,8 +1,10 @@
-//! The supervisor: starts the workers, replaces those that end, and drains them when it is told to leave.
+//! The supervisor: starts the workers, replaces those that end, and drains them when it is told to
+//! leave.
 //!
-//! One event loop on the main thread; everything that can happen is a [`FleetEvent`]. It knows a worker as a program with
-//! arguments, two pipes and an in-hand file, and never calls the database itself: what waits for the database, the look before
-//! the start and the sweeping of dead workers' leases, has a thread of its own.
+//! One event loop on the main thread; everything that can happen is a [`FleetEvent`]. It knows a
+//! worker as a program with arguments, two pipes and an in-hand file, and never calls the database
+//! itself: what waits for the database, the look before the start and the sweeping of dead workers'
+//! leases, has a thread of its own.
 
 mod child;
 mod event;
@@ -172,7 +174,8 @@ impl Supervisor {
         let settings =
             self.identity
                 .settings(number, &self.directory.path, &self.config, &self.dsn);
-        // The directory is removed with the last worker's file, so another supervisor may just have removed it.
+        // The directory is removed with the last worker's file, so another supervisor may just have
+        // removed it.
         let started = in_hand::private_directory(&self.directory.path)
             .and_then(|()| WorkerProcess::start(settings, &self.sender));
         let slot = &mut self.slots[index];
@@ -215,7 +218,8 @@ impl Supervisor {
         let status = end.status;
         self.publisher.ended(number);
         self.has_failed |= !status.success();
-        // A worker that has drained leaves its file only if the server may still commit one of its claims.
+        // A worker that has drained leaves its file only if the server may still commit one of its
+        // claims.
         if !status.success() || end.remains.is_some() {
             let is_draining = matches!(self.phase, Phase::Draining { .. });
             self.sweep_after(end, is_draining.then_some("while draining"));
@@ -231,8 +235,8 @@ impl Supervisor {
         self.leave_if_empty();
     }
 
-    /// Does what is due with time: starts successors, replaces silent workers, recovers the files of dead workers and reaps orphaned
-    /// processes.
+    /// Does what is due with time: starts successors, replaces silent workers, recovers the files
+    /// of dead workers and reaps orphaned processes.
     fn look_after(&mut self) {
         let now = Instant::now();
         let has_slept = now.duration_since(self.last_look) >= SLEPT;
@@ -327,7 +331,8 @@ impl Supervisor {
         }
     }
 
-    /// Ends the drain by force. The sweeper charges the events in hand, or the next supervisor does if the sweeper has no time left.
+    /// Ends the drain by force. The sweeper charges the events in hand, or the next supervisor does
+    /// if the sweeper has no time left.
     fn kill_what_is_left(&mut self, why: &str, is_hasty: bool) {
         let mut killed: Vec<WorkerProcess> = self
             .slots
@@ -347,8 +352,8 @@ impl Supervisor {
         };
     }
 
-    /// Makes the sweeper end the leases of a worker that did not end them itself. `why` is the reason for the events that it had in hand,
-    /// which are not to blame.
+    /// Makes the sweeper end the leases of a worker that did not end them itself. `why` is the
+    /// reason for the events that it had in hand, which are not to blame.
     fn sweep_after(&self, end: End, why: Option<&str>) {
         let status = end.status;
         self.sweeper.sweep(Dead {

@@ -1,9 +1,11 @@
-//! Orphan recovery: takes over the in-hand files of workers that ended together with their supervisor. No process locks such a file.
+//! Orphan recovery: takes over the in-hand files of workers that ended together with their
+//! supervisor. No process locks such a file.
 //!
-//! The supervisor looks for these files at its start, because most often this daemon's predecessor was killed. It goes on looking as long
-//! as it runs, because another daemon on this host may be killed with its workers at any time. A living supervisor reaps its own workers
-//! within moments. Therefore a later look takes only a file that was unlocked at the look before, too. The look at the start takes every
-//! unlocked file.
+//! The supervisor looks for these files at its start, because most often this daemon's predecessor
+//! was killed. It goes on looking as long as it runs, because another daemon on this host may be
+//! killed with its workers at any time. A living supervisor reaps its own workers within moments.
+//! Therefore a later look takes only a file that was unlocked at the look before, too. The look at
+//! the start takes every unlocked file.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -15,8 +17,8 @@ use crate::in_hand::{self, Leader, Remains};
 use crate::process;
 use crate::supervisor::sweeper::Dead;
 
-/// The time between two looks, which is as long as the keeper waits before it looks for expired leases. A look opens each file in the
-/// directory, which holds one file per worker.
+/// The time between two looks, which is as long as the keeper waits before it looks for expired
+/// leases. A look opens each file in the directory, which holds one file per worker.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Looks for the in-hand files of dead workers.
@@ -48,8 +50,8 @@ impl OrphanRecovery {
             .collect()
     }
 
-    /// Takes over the files that were unlocked at the last look and still are; does nothing until a look is due. `is_ours` says which
-    /// files belong to workers that this supervisor reaps itself.
+    /// Takes over the files that were unlocked at the last look and still are; does nothing until a
+    /// look is due. `is_ours` says which files belong to workers that this supervisor reaps itself.
     pub(super) fn take_due(&mut self, now: Instant, is_ours: impl Fn(&Path) -> bool) -> Vec<Dead> {
         if now < self.look_at {
             return Vec::new();
@@ -64,7 +66,8 @@ impl OrphanRecovery {
         let (due, new): (Vec<Remains>, Vec<Remains>) = free
             .into_iter()
             .partition(|remains| before.contains(remains.path()));
-        // Dropping the new ones unlocks them: their own supervisor may be about to reap these workers.
+        // Dropping the new ones unlocks them: their own supervisor may be about to reap these
+        // workers.
         self.free = new
             .iter()
             .map(|remains| remains.path().to_owned())

@@ -1,8 +1,9 @@
-//! The check before the first worker: whether the database can be reached, holds the schema that the program needs, and grants the
-//! privileges.
+//! The check before the first worker: whether the database can be reached, holds the schema that
+//! the program needs, and grants the privileges.
 //!
-//! The preflight waits for a database that cannot be reached, only reads, or is locked, however long it takes. It does not wait if a
-//! password is wrong or a database, a schema or a privilege is missing, because waiting does not help then.
+//! The preflight waits for a database that cannot be reached, only reads, or is locked, however
+//! long it takes. It does not wait if a password is wrong or a database, a schema or a privilege is
+//! missing, because waiting does not help then.
 
 use std::io;
 use std::time::Duration;
@@ -23,7 +24,8 @@ const WAIT_FIRST: Duration = Duration::from_millis(100);
 /// A database that has come up is noticed within this time.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Looks until the answer is known, then sends it. The thread is not joined: a daemon that is told to leave does not wait for it.
+/// Looks until the answer is known, then sends it. The thread is not joined: a daemon that is told
+/// to leave does not wait for it.
 pub(super) fn start(dsn: Dsn, timeouts: Timeouts, events: Sender<FleetEvent>) -> io::Result<()> {
     threads::detach("preflight", move || {
         let answer = wait_for_database(&dsn, &timeouts);

@@ -1,4 +1,5 @@
-//! Publishes the state of the daemon: the state that /ready and /api/status show, the sum of all metrics, the history.
+//! Publishes the state of the daemon: the state that /ready and /api/status show, the sum of all
+//! metrics, the history.
 
 use std::time::Instant;
 

@@ -1,10 +1,11 @@
-//! Requests this daemon's own /health over its public port, as a load balancer does, so that the log and the metrics show a failure that is
-//! visible from outside.
+//! Requests this daemon's own /health over its public port, as a load balancer does, so that the
+//! log and the metrics show a failure that is visible from outside.
 //!
-//! A failure leads to one ERROR, `dispatchbox_http_up` 0, and `http_up` false in the status, until a request is answered again. Nothing is
-//! restarted. The guard ends connections that last too long, and the server behind it is replaced when it has ended, both where
-//! that is noticed; what is left is a flood, or a machine without descriptors, and neither is cured by a new port. And the workers deliver
-//! meanwhile, which a restart of the daemon would interrupt.
+//! A failure leads to one ERROR, `dispatchbox_http_up` 0, and `http_up` false in the status, until
+//! a request is answered again. Nothing is restarted. The guard ends connections that last too
+//! long, and the server behind it is replaced when it has ended, both where that is noticed; what
+//! is left is a flood, or a machine without descriptors, and neither is cured by a new port. And
+//! the workers deliver meanwhile, which a restart of the daemon would interrupt.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -23,8 +24,8 @@ const EVERY: Duration = Duration::from_secs(2);
 /// The longest wait for an answer. Load balancers wait no longer either.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 
-/// The number of failures in a row that counts. A single one may have a harmless cause: a connection is evicted, or this process was stopped
-/// for a moment.
+/// The number of failures in a row that counts. A single one may have a harmless cause: a
+/// connection is evicted, or this process was stopped for a moment.
 const FAILURES: u32 = 3;
 
 /// How the answer begins.
@@ -76,8 +77,8 @@ fn tell(published: &Published, is_up: bool) {
     published.fleet().http_is_up(is_up);
 }
 
-/// Where a listener can be reached from this host: one on all addresses by the loopback of its kind. One for both families may stand on a
-/// host whose loopback has no address of IPv6.
+/// Where a listener can be reached from this host: one on all addresses by the loopback of its
+/// kind. One for both families may stand on a host whose loopback has no address of IPv6.
 fn reachable(listening_on: SocketAddr) -> Vec<SocketAddr> {
     let ips: Vec<IpAddr> = match listening_on.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => vec![Ipv4Addr::LOCALHOST.into()],

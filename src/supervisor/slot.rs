@@ -1,4 +1,5 @@
-//! A worker's place: its number survives restarts, and it knows when the next worker may be started.
+//! A worker's place: its number survives restarts, and it knows when the next worker may be
+//! started.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
@@ -10,15 +11,17 @@ use crate::settings::WorkerSettings;
 use crate::store::dsn::Dsn;
 use crate::supervisor::child::WorkerProcess;
 
-/// Wait before the successor of a worker that lived long: together with its start less than a second.
+/// Wait before the successor of a worker that lived long: together with its start less than a
+/// second.
 const WAIT_FIRST: Duration = Duration::from_millis(250);
 
 /// A worker that dies again and again is started this often.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// A worker that lived this many times the wait before it was no part of a crash loop: a slot that loses workers each few seconds, to the
-/// out-of-memory killer for instance, and did work in between, is empty for a fraction of the time. With waits that only a life of a minute ended, one worker
-/// of four killed each second left the daemon without any worker in 28 of 60 seconds.
+/// A worker that lived this many times the wait before it was no part of a crash loop: a slot that
+/// loses workers each few seconds, to the out-of-memory killer for instance, and did work in
+/// between, is empty for a fraction of the time. With waits that only a life of a minute ended, one
+/// worker of four killed each second left the daemon without any worker in 28 of 60 seconds.
 const SOUND_LIVES: u32 = 8;
 
 /// A worker that lived this long was no part of a crash loop either, whatever the wait before it.
@@ -54,7 +57,8 @@ impl Slot {
         std::mem::replace(&mut self.had_worker, true)
     }
 
-    /// Notes that the worker has ended after so long a life, none if it could not be started; returns when its successor is due.
+    /// Notes that the worker has ended after so long a life, none if it could not be started;
+    /// returns when its successor is due.
     pub(super) fn ended(&mut self, lived: Duration) -> Duration {
         let wait = next_wait(self.last_wait, lived);
         self.last_wait = Some(wait);
@@ -108,7 +112,8 @@ impl Identity {
         dsn: &Dsn,
     ) -> WorkerSettings {
         self.n_started += 1;
-        // std seeds this hasher from the operating system's randomness; with the pid and the count no two starts meet.
+        // std seeds this hasher from the operating system's randomness; with the pid and the count
+        // no two starts meet.
         let random = self.random.hash_one((std::process::id(), self.n_started));
         let owner = Owner {
             worker: format!("{}/worker-{slot:02}/{random:016x}", self.host),

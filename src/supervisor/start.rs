@@ -1,4 +1,5 @@
-//! What must be there before the first event: routes, signals, a directory, and the threads that wait for the database.
+//! What must be there before the first event: routes, signals, a directory, and the threads that
+//! wait for the database.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,8 +34,8 @@ const EVENTS_MAX: usize = 64;
 const WEDGED_MARGIN: Duration = Duration::from_secs(5);
 
 impl Supervisor {
-    /// Makes everything ready but starts no worker yet: that is for [`Supervisor::run`], once the database is usable. `listening_on` is
-    /// where this daemon's HTTP port is bound.
+    /// Makes everything ready but starts no worker yet: that is for [`Supervisor::run`], once the
+    /// database is usable. `listening_on` is where this daemon's HTTP port is bound.
     pub fn start(
         config: Config,
         dsn: Dsn,

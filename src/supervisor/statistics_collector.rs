@@ -1,11 +1,15 @@
-//! The statistics collector counts the waiting and the dead events of the table from time to time, for the gauges, the page and `status`.
+//! The statistics collector counts the waiting and the dead events of the table from time to time,
+//! for the gauges, the page and `status`.
 //!
-//! It is one thread of the supervisor with a connection of its own, so a daemon counts once however many workers it has. Its cost for the
-//! database is bounded: counting ends at a cap, and a collection follows the last one when [`SHARE`] times its duration has passed. On most
-//! tables that is a moment, because a reader of the page or of `status` takes a count for the present number, even if its age is shown.
+//! It is one thread of the supervisor with a connection of its own, so a daemon counts once however
+//! many workers it has. Its cost for the database is bounded: counting ends at a cap, and a
+//! collection follows the last one when [`SHARE`] times its duration has passed. On most tables
+//! that is a moment, because a reader of the page or of `status` takes a count for the present
+//! number, even if its age is shown.
 //!
-//! No decision depends on the statistics. Therefore the collector gives up quickly and logs little. While the database is away the workers
-//! log that, and the last statistics grow old and are shown no more.
+//! No decision depends on the statistics. Therefore the collector gives up quickly and logs little.
+//! While the database is away the workers log that, and the last statistics grow old and are shown
+//! no more.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,23 +28,28 @@ use crate::store::dsn::Dsn;
 use crate::store::{Backlog, Pool, Position, StoreError, Timeouts};
 use crate::threads::{self, Thread};
 
-/// Counting ends here: whether 100,000 or a million events wait makes no difference to what has to be done.
+/// Counting ends here: whether 100,000 or a million events wait makes no difference to what has to
+/// be done.
 const COUNT_MAX: u32 = 100_000;
 
-/// Time between two collections that are cheap, as on most tables, where one takes a few milliseconds.
+/// Time between two collections that are cheap, as on most tables, where one takes a few
+/// milliseconds.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// A collection is repeated when this many times its duration has passed, so collecting takes up to 1 % of one back end.
+/// A collection is repeated when this many times its duration has passed, so collecting takes up to
+/// 1 % of one back end.
 const SHARE: u32 = 100;
 
-/// The longest time from the beginning of a collection to that of the next. The last statistics stay fresh until then, whatever a
-/// collection costs.
+/// The longest time from the beginning of a collection to that of the next. The last statistics
+/// stay fresh until then, whatever a collection costs.
 const WAIT_MAX: Duration = Duration::from_secs(45);
 
-/// Scans from the front of the due index may take 1 % of the time: they find only what committed late or lies in the past.
+/// Scans from the front of the due index may take 1 % of the time: they find only what committed
+/// late or lies in the past.
 const FRONT_SHARE: u32 = 100;
 
-/// When nothing is due, what an application commits within this time of its insert is still found without a scan of the front.
+/// When nothing is due, what an application commits within this time of its insert is still found
+/// without a scan of the front.
 const LATE_COMMIT: Duration = Duration::from_mins(1);
 
 /// Bounds the connect, and again each statement: a number for a gauge is not worth a longer one.
@@ -86,7 +95,8 @@ impl StatisticsCollector {
         let _ = self.control.try_send(());
     }
 
-    /// Ends the thread between two collections. A thread in the middle of a collection ends with the process.
+    /// Ends the thread between two collections. A thread in the middle of a collection ends with
+    /// the process.
     pub(super) fn stop(self) {
         drop(self.control);
         if let Some(Err(_)) = self.thread.join_within(STOP_MAX) {
@@ -97,7 +107,8 @@ impl StatisticsCollector {
 
 struct Collection {
     pool: Pool,
-    /// When the collection under way began. The time to connect does not count, because it says nothing about the table.
+    /// When the collection under way began. The time to connect does not count, because it says
+    /// nothing about the table.
     asked: Instant,
     front: Front,
     incident: Incident,
@@ -140,7 +151,8 @@ impl Collection {
         let not_due = match session.count_not_due(COUNT_MAX) {
             Ok(not_due) => Some(not_due),
             Err(error) if error.is_statement_timeout() => {
-                // The statement has probably met cold pages. The other numbers are known all the same.
+                // The statement has probably met cold pages. The other numbers are known all the
+                // same.
                 debug!("{error}");
                 None
             }
@@ -149,8 +161,8 @@ impl Collection {
         let (dead, is_dead_capped) = match session.count_dead_by_type(COUNT_MAX) {
             Ok(dead) => (Some(dead.counts), dead.is_capped),
             Err(error) if error.is_statement_timeout() => {
-                // The statement has probably met cold pages, and the next collection finds some of them warm. The backlog is known all the
-                // same.
+                // The statement has probably met cold pages, and the next collection finds some of
+                // them warm. The backlog is known all the same.
                 debug!("{error}");
                 (None, true)
             }
@@ -170,8 +182,8 @@ impl Collection {
         })
     }
 
-    /// Logs a failure that no worker logs: workers log that the database is away, but not that the role lacks a privilege that only the
-    /// collector needs.
+    /// Logs a failure that no worker logs: workers log that the database is away, but not that the
+    /// role lacks a privilege that only the collector needs.
     fn failed(&mut self, error: &StoreError) {
         if error.is_transient() || !self.incident.met(()) {
             debug!("{error}");
@@ -207,9 +219,10 @@ fn publish(statistics: TableStatistics, routes: &Routes, published: &Published) 
 
 /// The position from which the next scan of the due index starts.
 ///
-/// A scan from the front of the index reads the dead entries of all settled events, which pile up while a long transaction holds vacuum
-/// back. Therefore most scans start at the first due event of the last one. No due event stood before that position then, and since then
-/// only an event that committed late or whose time lies in the past can have appeared there.
+/// A scan from the front of the index reads the dead entries of all settled events, which pile up
+/// while a long transaction holds vacuum back. Therefore most scans start at the first due event of
+/// the last one. No due event stood before that position then, and since then only an event that
+/// committed late or whose time lies in the past can have appeared there.
 #[derive(Default)]
 struct Front {
     hint: Option<Position>,

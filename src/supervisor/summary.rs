@@ -1,7 +1,8 @@
 //! One line a minute while events flow: what was done, and what waits.
 //!
-//! The line shows the number of failed attempts, which are logged one by one only when the event is dead. No line is logged when nothing was
-//! done and nothing waits, so a healthy idle daemon logs nothing.
+//! The line shows the number of failed attempts, which are logged one by one only when the event is
+//! dead. No line is logged when nothing was done and nothing waits, so a healthy idle daemon logs
+//! nothing.
 
 use std::time::{Duration, Instant};
 

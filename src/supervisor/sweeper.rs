@@ -1,10 +1,12 @@
-//! The sweeper ends the leases of a worker that died while its host lives. It has a thread of its own, because it waits for the database and
-//! the main loop must not.
+//! The sweeper ends the leases of a worker that died while its host lives. It has a thread of its
+//! own, because it waits for the database and the main loop must not.
 //!
-//! The dead worker's in-hand file names what was being handled: exactly those events are charged an attempt, dead when it was
-//! their last, and all others of its leases are released uncharged, those among them whose handler has ended and whose outcome is not
-//! written. Without this the neighbours of an event that kills its worker would die with it. A back end of the dead worker may still be running a claim, a locked table holds it up for instance, and
-//! commit it later; so the sweeper looks again each second until that worker has neither a back end nor a lease.
+//! The dead worker's in-hand file names what was being handled: exactly those events are charged an
+//! attempt, dead when it was their last, and all others of its leases are released uncharged, those
+//! among them whose handler has ended and whose outcome is not written. Without this the neighbours
+//! of an event that kills its worker would die with it. A back end of the dead worker may still be
+//! running a claim, a locked table holds it up for instance, and commit it later; so the sweeper
+//! looks again each second until that worker has neither a back end nor a lease.
 
 use std::collections::HashSet;
 use std::io;
@@ -31,8 +33,8 @@ use crate::threads::{self, Thread};
 /// How often a dead worker is looked at until nothing of it is left.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Dead workers watched at once. Those of a crash loop hold no lease, so what does not fit is left to a later look for in-hand files,
-/// or to the expiry of its leases.
+/// Dead workers watched at once. Those of a crash loop hold no lease, so what does not fit is left
+/// to a later look for in-hand files, or to the expiry of its leases.
 const WATCHED_MAX: usize = 256;
 
 /// Its connection is closed when no worker has died for this long.
@@ -97,7 +99,8 @@ impl Sweeper {
         }
     }
 
-    /// Lets it finish its workers, for at most `wait`. The in-hand files of the others stay for the next supervisor.
+    /// Lets it finish its workers, for at most `wait`. The in-hand files of the others stay for the
+    /// next supervisor.
     pub(super) fn stop(mut self, wait: Duration) {
         self.dead = None;
         match self.thread.join_within(wait) {
@@ -177,12 +180,14 @@ impl Sweep {
 
     fn try_look(&mut self, dead: &Dead) -> Result<bool, StoreError> {
         let mut session = self.pool.get()?;
-        // A row that is locked, or has a slow trigger, delays no other row for long: it is tried again in a second.
+        // A row that is locked, or has a slow trigger, delays no other row for long: it is tried
+        // again in a second.
         session.wait_no_longer(Limits {
             lock: Some(LOCK_WAIT.min(self.timeouts.query / 2)),
             statement: Some(CALL_LIMIT.min(self.timeouts.query)),
         })?;
-        // The order matters: the look at the leases sees what a back end has committed before it was gone.
+        // The order matters: the look at the leases sees what a back end has committed before it
+        // was gone.
         let has_backend = session.has_backend(&dead.owner.application_name)?;
         let leases = session.leases_of(&dead.owner.worker)?;
         let mut failed = None;
@@ -201,8 +206,8 @@ impl Sweep {
     }
 }
 
-/// Ends one lease: releases what was not in hand first, which waits for no row, then charges the rest, one by one so that a row
-/// that another session has locked delays no other.
+/// Ends one lease: releases what was not in hand first, which waits for no row, then charges the
+/// rest, one by one so that a row that another session has locked delays no other.
 fn end(
     session: &mut Session,
     routes: &Routes,
@@ -217,7 +222,8 @@ fn end(
         .filter(|in_hand: &&InHand| in_hand.token == lease.token)
         .map(|in_hand| in_hand.event_id)
         .collect();
-    // A lease names also the events that are done, until it ends. Only waiting ones are charged, or counted as released.
+    // A lease names also the events that are done, until it ends. Only waiting ones are charged, or
+    // counted as released.
     let waiting = session.events_brief(&lease.event_ids)?;
     let (briefs, released): (Vec<EventBrief>, Vec<EventBrief>) = waiting
         .into_iter()
@@ -269,7 +275,8 @@ fn end(
             Ok(_) => {}
         }
     }
-    // If all remaining rows are locked this look changes nothing, and it is repeated each second without a log line.
+    // If all remaining rows are locked this look changes nothing, and it is repeated each second
+    // without a log line.
     if n_charged + released.len() > 0 {
         info!(
             "swept a lease of {}: charged {} in hand, released {}",

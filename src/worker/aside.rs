@@ -1,15 +1,19 @@
-//! Outcomes that the database refuses now. The settler keeps them and tries them again with a growing wait, so that they delay no other.
+//! Outcomes that the database refuses now. The settler keeps them and tries them again with a
+//! growing wait, so that they delay no other.
 //!
-//! While the worker runs, no outcome is given up, however long it is refused: its handler has run, and a lost outcome would make the
-//! handler run again. Its lease is renewed like any other. It takes no room from other events, so they are claimed and delivered
-//! however many rows are refused; only at [`SET_ASIDE_MAX`] does the worker claim nothing, and logs that.
+//! While the worker runs, no outcome is given up, however long it is refused: its handler has run,
+//! and a lost outcome would make the handler run again. Its lease is renewed like any other. It
+//! takes no room from other events, so they are claimed and delivered however many rows are
+//! refused; only at [`SET_ASIDE_MAX`] does the worker claim nothing, and logs that.
 //!
-//! Only a drain gives up, once no handler runs any more: what is refused at one more try becomes `released`, which writes nothing to the
-//! row, so its event is due again uncharged, and the handler runs again. Why not wait for the drain timeout: what has been refused for
-//! minutes is not taken within seconds, and the end would be the same, with a killed worker in between.
+//! Only a drain gives up, once no handler runs any more: what is refused at one more try becomes
+//! `released`, which writes nothing to the row, so its event is due again uncharged, and the
+//! handler runs again. Why not wait for the drain timeout: what has been refused for minutes is not
+//! taken within seconds, and the end would be the same, with a killed worker in between.
 //!
-//! A row that is merely locked is tried again each second, since locks end by themselves. What is refused, swallowed or too slow waits
-//! twice as long each time. When one of the refused is taken, the others are tried at once: most likely the same thing was mended.
+//! A row that is merely locked is tried again each second, since locks end by themselves. What is
+//! refused, swallowed or too slow waits twice as long each time. When one of the refused is taken,
+//! the others are tried at once: most likely the same thing was mended.
 
 use std::time::{Duration, Instant};
 
@@ -126,7 +130,8 @@ impl<'a> Aside<'a> {
         doubled(finished.n_refusals, SLOW_LIMIT_MAX)
     }
 
-    /// From now on each outcome has one try left; where there are many that were refused before, only some of them.
+    /// From now on each outcome has one try left; where there are many that were refused before,
+    /// only some of them.
     pub(super) fn begin_last_tries(&mut self) {
         self.is_last = true;
         let mut n_tried = 0;
@@ -163,7 +168,8 @@ impl<'a> Aside<'a> {
             return self.give_up(finished, error);
         }
         self.refusals.refused(&finished, error);
-        // The column refuses the text, because it is too short or has a constraint. The outcome is written without its reason then.
+        // The column refuses the text, because it is too short or has a constraint. The outcome is
+        // written without its reason then.
         finished.is_bare = error.is_about_a_value() && !finished.is_bare;
         self.wait_for(finished, reason);
     }
@@ -179,7 +185,8 @@ impl<'a> Aside<'a> {
         self.wait_for(finished, Reason::Swallowed);
     }
 
-    /// Says whether this was the outcome's last try. A lock ends by itself, and a slow row has not had the time that it may be given.
+    /// Says whether this was the outcome's last try. A lock ends by itself, and a slow row has not
+    /// had the time that it may be given.
     fn is_given_up(&self, finished: &Finished, reason: Reason) -> bool {
         let is_tried = match reason {
             Reason::Refused | Reason::Swallowed => true,

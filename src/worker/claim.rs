@@ -92,7 +92,8 @@ impl Claim {
 }
 
 impl Finished {
-    /// Notes that the database refuses the outcome for now, so that it takes no room from other events.
+    /// Notes that the database refuses the outcome for now, so that it takes no room from other
+    /// events.
     pub(super) fn set_aside(&mut self) {
         self.ticket.set_aside();
     }

@@ -1,5 +1,6 @@
-//! How many events a claim asks for: few at first, twice as many while claims come full and the runners work them off quickly, so that a
-//! slow handler does not sit on hundreds of events that another worker could start.
+//! How many events a claim asks for: few at first, twice as many while claims come full and the
+//! runners work them off quickly, so that a slow handler does not sit on hundreds of events that
+//! another worker could start.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,8 @@ impl ClaimSize {
         self.size
     }
 
-    /// The queue length at which the fetcher makes the next claim. It is above zero only if events are worked off quickly.
+    /// The queue length at which the fetcher makes the next claim. It is above zero only if events
+    /// are worked off quickly.
     pub(super) fn low_water(&self) -> usize {
         if self.size > usize::from(CLAIM_EVENTS_FIRST) {
             self.size / 2
@@ -51,15 +53,16 @@ impl ClaimSize {
         }
     }
 
-    /// Notes that a full claim was handed to the runners at `since`, and is worked off when so many runs have ended.
+    /// Notes that a full claim was handed to the runners at `since`, and is worked off when so many
+    /// runs have ended.
     pub(super) fn handed_full(&mut self, since: Instant, runs: u64) {
         if self.watched.is_none() {
             self.watched = Some(Watched { since, runs });
         }
     }
 
-    /// Grows or shrinks by how quickly a full claim was worked off. An empty queue says nothing about that: idle runners take even an event
-    /// that keeps them busy for an hour.
+    /// Grows or shrinks by how quickly a full claim was worked off. An empty queue says nothing
+    /// about that: idle runners take even an event that keeps them busy for an hour.
     pub(super) fn adapt(&mut self, runs_ended: u64) {
         let Some(watched) = self.watched.take_if(|watched| runs_ended >= watched.runs) else {
             return;

@@ -1,19 +1,26 @@
-//! Where the next look at the due events starts, which groups of routes it serves, and how far it reads.
+//! Where the next look at the due events starts, which groups of routes it serves, and how far it
+//! reads.
 //!
-//! Due events are passed in the order of the due index by *cursors*: one for each route with a limit, and one for all other routes
-//! together. A look reads a bounded stretch from a cursor on, claims the events that may run now, and moves the cursor to where it ended, even if it
-//! found nothing. So the events of a full route are passed once, however many there are and however many types they have, and a route that
-//! has room again goes on at the last event it took. Cursors that stand at the same place are served by one look.
+//! Due events are passed in the order of the due index by *cursors*: one for each route with a
+//! limit, and one for all other routes together. A look reads a bounded stretch from a cursor on,
+//! claims the events that may run now, and moves the cursor to where it ended, even if it found
+//! nothing. So the events of a full route are passed once, however many there are and however many
+//! types they have, and a route that has room again goes on at the last event it took. Cursors that
+//! stand at the same place are served by one look.
 //!
-//! An event that commits late, is released or is retried lies behind a cursor. Two things find it: a look starts ten seconds before the clock where
-//! that is cheap, and the *front* is walked again, in stretches, from the first due event to the last cursor. The front walk is for all
-//! routes together and takes at most a twentieth of the fetcher's time: after each step it pauses for twenty times the step's duration.
-//! While a front is cheap that is no pause at all, and each look is a front walk; while a long transaction elsewhere keeps the dead index
-//! entries of all settled events, or a full route has millions of events, only the walk reads them again, and the claims stay fast.
+//! An event that commits late, is released or is retried lies behind a cursor. Two things find it:
+//! a look starts ten seconds before the clock where that is cheap, and the *front* is walked again,
+//! in stretches, from the first due event to the last cursor. The front walk is for all routes
+//! together and takes at most a twentieth of the fetcher's time: after each step it pauses for
+//! twenty times the step's duration. While a front is cheap that is no pause at all, and each look
+//! is a front walk; while a long transaction elsewhere keeps the dead index entries of all settled
+//! events, or a full route has millions of events, only the walk reads them again, and the claims
+//! stay fast.
 //!
-//! A stretch grows while looks are cheap and find too little, and shrinks when they are dear. A look that failed is made again
-//! with a shorter one, never as it was. Since a stretch counts events and not the entries between them, finished events are skipped first,
-//! in steps of their own ([`Reach`]), up to the next due event.
+//! A stretch grows while looks are cheap and find too little, and shrinks when they are dear. A
+//! look that failed is made again with a shorter one, never as it was. Since a stretch counts
+//! events and not the entries between them, finished events are skipped first, in steps of their
+//! own ([`Reach`]), up to the next due event.
 
 use std::time::{Duration, Instant};
 
@@ -24,26 +31,30 @@ use crate::worker::stretch::Stretch;
 /// The front is walked for at most this part of the time: one twentieth.
 const FRONT_SHARE: u32 = 20;
 
-/// The longest pause between two steps of the front walk, and between two looks that start before their cursor: a step that took long
-/// because it waited for a lock says nothing about the front.
+/// The longest pause between two steps of the front walk, and between two looks that start before
+/// their cursor: a step that took long because it waited for a lock says nothing about the front.
 const FRONT_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Looks that start before their cursor take at most this part of the time: one hundredth.
 const RECENT_SHARE: u32 = 100;
 
-/// Transactions that insert events rarely take longer; what commits later than this after it became due is found by the front walk.
+/// Transactions that insert events rarely take longer; what commits later than this after it became
+/// due is found by the front walk.
 const LATE_COMMIT: Duration = Duration::from_secs(10);
 
-/// A cursor at the end of what is due is not looked at again before this time, while others have work.
+/// A cursor at the end of what is due is not looked at again before this time, while others have
+/// work.
 const END_PAUSE: Duration = Duration::from_millis(5);
 
 /// The same pause as a multiple of the duration of the last look.
 const END_SHARE: u32 = 60;
 
-/// The longest pause of a cursor, whatever its last look cost. It is less than an idle fetcher waits by default.
+/// The longest pause of a cursor, whatever its last look cost. It is less than an idle fetcher
+/// waits by default.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
-/// While there are other events to claim, passing over those that a limited route does not want takes at most one twentieth of the time.
+/// While there are other events to claim, passing over those that a limited route does not want
+/// takes at most one twentieth of the time.
 const PASSING_SHARE: u32 = 20;
 
 /// The group of all routes without a limit, and of events without a route.
@@ -68,7 +79,8 @@ pub(super) struct Look {
     pub(super) after: Position,
     /// The groups of routes whose events it may claim.
     pub(super) groups: Vec<usize>,
-    /// How many entries it reads; `None`: where everything may run, a look ends with the first events that it finds.
+    /// How many entries it reads; `None`: where everything may run, a look ends with the first
+    /// events that it finds.
     pub(super) stretch: Option<i32>,
     /// It only skips finished events, this far, and claims nothing.
     pub(super) skip: Option<Reach>,
@@ -137,7 +149,8 @@ impl Cursors {
         }
     }
 
-    /// Chooses the next look for the groups that may claim events now; `None` if the cursors of all of them pause.
+    /// Chooses the next look for the groups that may claim events now; `None` if the cursors of all
+    /// of them pause.
     pub(super) fn next(&mut self, runnable: &[usize], now: Instant) -> Option<Look> {
         if runnable.is_empty() {
             return None;
@@ -181,7 +194,8 @@ impl Cursors {
             .filter(ready)
             .copied()
             .filter(|&group| self.groups[group].position == position)
-            // While the rest has more events than it can take it is claimed alone, which costs less.
+            // While the rest has more events than it can take it is claimed alone, which costs
+            // less.
             .filter(|&group| {
                 (group == REST) == (purpose == Purpose::Rest) || !self.groups[REST].is_dense
             })
@@ -203,8 +217,8 @@ impl Cursors {
         ))
     }
 
-    /// Notes the result of a look: `taken` are the groups of the events that it claimed, and `is_cut` says that it claimed as many as it
-    /// asked for.
+    /// Notes the result of a look: `taken` are the groups of the events that it claimed, and
+    /// `is_cut` says that it claimed as many as it asked for.
     pub(super) fn looked(
         &mut self,
         look: &Look,
@@ -247,8 +261,8 @@ impl Cursors {
         for &group in &look.groups {
             let full = looked.full.iter().find(|(full, _)| *full == group);
             let cursor = &mut self.groups[group];
-            // The front walk may be ahead of a group that had no room when it passed: it has not looked for events of this group in
-            // between.
+            // The front walk may be ahead of a group that had no room when it passed: it has not
+            // looked for events of this group in between.
             if look.after.is_behind(&cursor.position) {
                 continue;
             }
@@ -256,8 +270,9 @@ impl Cursors {
             cursor.is_at_end = looked.reached.is_none() && full.is_none();
             cursor.is_dense = has_more;
             let reached = full.map_or(looked.reached.unwrap_or(end), |&(_, position)| position);
-            // A few late events behind the cursor do not move it back, so that the next look does not read the same entries again. If the
-            // look found more of them than it could take, the next one goes on behind the last that it took.
+            // A few late events behind the cursor do not move it back, so that the next look does
+            // not read the same entries again. If the look found more of them than it could take,
+            // the next one goes on behind the last that it took.
             if has_more || reached.is_behind(&cursor.position) {
                 cursor.position = reached;
             }
@@ -281,8 +296,8 @@ impl Cursors {
         }
     }
 
-    /// Notes that a look took longer than it may: the next one from there reads less, and other looks have precedence for as long as this
-    /// one took.
+    /// Notes that a look took longer than it may: the next one from there reads less, and other
+    /// looks have precedence for as long as this one took.
     pub(super) fn failed(&mut self, look: &Look, took: Duration) {
         let stretch = &mut self.stretches[look.purpose as usize];
         stretch.skip.failed(look.skip, took);
@@ -356,7 +371,8 @@ impl Cursors {
     }
 }
 
-/// The pause after work of the duration `took`, such that the work takes one part in `share` of the time.
+/// The pause after work of the duration `took`, such that the work takes one part in `share` of the
+/// time.
 fn pause(took: Duration, share: u32, max: Duration) -> Duration {
     took.saturating_mul(share).min(max)
 }

@@ -1,14 +1,16 @@
 //! The fetcher claims due events while there is room and sends them to the runners.
 //!
-//! It claims back to back while claims come full, then waits from 5 ms up to the poll interval. How many events it asks for follows how
-//! quickly they are worked off ([`ClaimSize`]).
+//! It claims back to back while claims come full, then waits from 5 ms up to the poll interval. How
+//! many events it asks for follows how quickly they are worked off ([`ClaimSize`]).
 //!
-//! What may run is said in the claim itself: a route with a `max_parallel` brings the number of events that it has room for, and one that
-//! is full is left out, whatever number of event types it has ([`Segments`]). So nothing is claimed to be given back, and no event of a full
-//! route waits in the queue in front of others. Where a look starts and how far it reads is the business of [`Cursors`].
+//! What may run is said in the claim itself: a route with a `max_parallel` brings the number of
+//! events that it has room for, and one that is full is left out, whatever number of event types it
+//! has ([`Segments`]). So nothing is claimed to be given back, and no event of a full route waits
+//! in the queue in front of others. Where a look starts and how far it reads is the business of
+//! [`Cursors`].
 //!
-//! After a claim whose answer was lost, the database may hold a lease that this worker does not know of ([`Orphans`]): the fetcher
-//! releases it before it claims again.
+//! After a claim whose answer was lost, the database may hold a lease that this worker does not
+//! know of ([`Orphans`]): the fetcher releases it before it claims again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -36,10 +38,12 @@ use crate::worker::stage::Stage;
 /// First wait after an empty claim.
 const IDLE_FIRST: Duration = Duration::from_millis(5);
 
-/// A call that had waited longer than this when its connection was lost may have been cut because of its duration.
+/// A call that had waited longer than this when its connection was lost may have been cut because
+/// of its duration.
 const CUT_OFF: Duration = Duration::from_secs(1);
 
-/// The longest wait because of the cost of a look that found nothing, unless the poll interval is longer.
+/// The longest wait because of the cost of a look that found nothing, unless the poll interval is
+/// longer.
 const COST_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The fetcher looks for room at this interval even if it misses the signal of the runners.
@@ -48,14 +52,16 @@ const ROOM_BELT: Duration = Duration::from_millis(100);
 /// Looks that may time out before the fetcher searches for an event that cannot be read.
 const TOO_LONG_MAX: usize = 2;
 
-/// The longest time to read such events one by one. An event that takes more than half of it counts as one whose text has no end.
+/// The longest time to read such events one by one. An event that takes more than half of it counts
+/// as one whose text has no end.
 const READ_LIMIT: Duration = Duration::from_secs(2);
 
 /// The longest time of a step over finished events. Other routes wait for it.
 const SKIP_LIMIT: Duration = Duration::from_millis(200);
 
-/// Longest time in which a worker that leaves tries to give back a claim in doubt. A restart of the server is mostly over by then; a
-/// server that is stopped together with the daemon is not waited for longer.
+/// Longest time in which a worker that leaves tries to give back a claim in doubt. A restart of the
+/// server is mostly over by then; a server that is stopped together with the daemon is not waited
+/// for longer.
 const LEAVE_MAX: Duration = Duration::from_secs(5);
 
 /// The number of events that one call reads one by one.
@@ -151,7 +157,8 @@ impl<'a> Fetcher<'a> {
             ends,
             shared,
             link: Link::new(shared, Stage::Fetcher, &shared.pool),
-            // The database's encoding may sort other characters than ASCII differently, or lack them.
+            // The database's encoding may sort other characters than ASCII differently, or lack
+            // them.
             is_sorted: segments.bounds().iter().all(|bound| bound.is_ascii()),
             segments,
             cursors: Cursors::new(limited.len(), Instant::now()),
@@ -171,7 +178,8 @@ impl<'a> Fetcher<'a> {
         self.ends.stop.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected)
     }
 
-    /// Waits until it is time for the next look, there is room again where there was none, or the worker drains.
+    /// Waits until it is time for the next look, there is room again where there was none, or the
+    /// worker drains.
     fn wait(&self, wait: Duration) {
         let none = never();
         let room = if self.wants_room {
@@ -246,8 +254,9 @@ impl<'a> Fetcher<'a> {
     /// How many events a general claim asks for now; 0 while the queue still has enough.
     fn room(&self) -> usize {
         let runners = usize::from(self.shared.config.max_parallel.get());
-        // The number of idle runners is no measure: a runner that has just taken an event from the queue still counts as idle, and a second
-        // event claimed for it would wait behind the first, while another worker is idle.
+        // The number of idle runners is no measure: a runner that has just taken an event from the
+        // queue still counts as idle, and a second event claimed for it would wait behind the
+        // first, while another worker is idle.
         let ended = self.shared.ledger.runs_ended();
         let handed = usize::try_from(self.n_handed.saturating_sub(ended)).unwrap_or(usize::MAX);
         let idle = runners.saturating_sub(handed);
@@ -297,7 +306,8 @@ impl<'a> Fetcher<'a> {
             selection: (!self.limited.is_empty()).then_some(selection),
             bytes_max: self.shared.config.max_batch_bytes,
         };
-        // Timed from the moment when the connection is open: the time to connect says nothing about the table and uses up no lease.
+        // Timed from the moment when the connection is open: the time to connect says nothing about
+        // the table and uses up no lease.
         let mut sent = Instant::now();
         let mut is_sent = false;
         let result = self.link.call(|session| {
@@ -310,7 +320,8 @@ impl<'a> Fetcher<'a> {
         let looked = match result {
             Ok(looked) => looked,
             Err(error) => {
-                // Only a call that was cut shows that the look was too long. A lock or an outage does not.
+                // Only a call that was cut shows that the look was too long. A lock or an outage
+                // does not.
                 let is_cut_off = is_sent && error.is_connection_lost() && self.last_cost > CUT_OFF;
                 if error.is_statement_timeout() || error.is_refusal() || is_cut_off {
                     self.cursors.failed(look, self.last_cost);
@@ -330,8 +341,8 @@ impl<'a> Fetcher<'a> {
         Ok(self.found(look, looked, usize::from(limit), sent))
     }
 
-    /// Skips the finished events between the look's position and the next due event. A step that takes too long is no error: the next one is
-    /// shorter.
+    /// Skips the finished events between the look's position and the next due event. A step that
+    /// takes too long is no error: the next one is shorter.
     fn skip(&mut self, look: &Look, reach: Reach) -> Result<(), StoreError> {
         let mut sent = Instant::now();
         let result = self.link.aside(Patience::Part(SKIP_LIMIT), |session| {
@@ -349,7 +360,8 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
-    /// Passes over events that cannot be read after a look has failed because of them. That look has claimed nothing.
+    /// Passes over events that cannot be read after a look has failed because of them. That look
+    /// has claimed nothing.
     fn pass_over(&mut self, look: &Look, error: StoreError) -> Result<usize, StoreError> {
         // If the look only timed out, shorter looks come first.
         self.n_too_long += usize::from(error.is_statement_timeout());
@@ -380,10 +392,12 @@ impl<'a> Fetcher<'a> {
         Ok(0)
     }
 
-    /// Notes how far a look came, and hands over what it claimed; returns how many events that were.
+    /// Notes how far a look came, and hands over what it claimed; returns how many events that
+    /// were.
     fn found(&mut self, look: &Look, mut looked: Looked, limit: usize, sent: Instant) -> usize {
         for (group, _) in &mut looked.full {
-            // Group numbers in the database begin with 1, because 0 is the group of segments that a look leaves out.
+            // Group numbers in the database begin with 1, because 0 is the group of segments that a
+            // look leaves out.
             *group = group.saturating_sub(1);
         }
         let n_events = looked
@@ -391,7 +405,8 @@ impl<'a> Fetcher<'a> {
             .as_ref()
             .map_or(0, |claimed| claimed.events.len());
         let is_full = n_events >= limit;
-        // The look returned fewer events than it asked for although more follow: its limit in bytes was reached.
+        // The look returned fewer events than it asked for although more follow: its limit in bytes
+        // was reached.
         let last = looked.claimed.as_ref().map(|claimed| claimed.last);
         let is_cut = is_full || (last.is_some() && last == looked.reached);
         let events = looked.claimed.iter().flat_map(|claimed| &claimed.events);
@@ -459,7 +474,8 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
-    /// Sends claimed events to the runners, and gives back those that have no room; returns how many were sent.
+    /// Sends claimed events to the runners, and gives back those that have no room; returns how
+    /// many were sent.
     fn hand_over(
         &mut self,
         claimed: ClaimedEvents,
@@ -500,7 +516,8 @@ impl<'a> Fetcher<'a> {
             };
             if let Some(mut claim) = refused {
                 claim.ticket.not_started();
-                // The settler outlives this stage, and its channel has room for all that is in flight.
+                // The settler outlives this stage, and its channel has room for all that is in
+                // flight.
                 let _ = self.ends.finished.send(claim.finish(Outcome::Released));
             } else {
                 n_queued += 1;
@@ -509,11 +526,13 @@ impl<'a> Fetcher<'a> {
         n_queued
     }
 
-    /// Gives back a claim that is in doubt, where there is one: its events would wait for the end of the lease and be charged then.
+    /// Gives back a claim that is in doubt, where there is one: its events would wait for the end
+    /// of the lease and be charged then.
     ///
-    /// Where the database stays away the worker leaves all the same, well before the drain timeout would end it: the database may have
-    /// been stopped together with this daemon, and no handler has run. The in-hand file stays then, and with it the knowledge that a lease
-    /// may stand: the supervisor looks for it, and after that the next start.
+    /// Where the database stays away the worker leaves all the same, well before the drain timeout
+    /// would end it: the database may have been stopped together with this daemon, and no handler
+    /// has run. The in-hand file stays then, and with it the knowledge that a lease may stand: the
+    /// supervisor looks for it, and after that the next start.
     fn leave(&mut self) {
         let limit = LEAVE_MAX.min(self.shared.config.drain_timeout / 2);
         let until = Instant::now() + limit;
@@ -544,7 +563,8 @@ impl<'a> Fetcher<'a> {
     }
 }
 
-/// The number of events that each group may claim in a look; `None` if the look is only for the rest, whose room is the limit of the look.
+/// The number of events that each group may claim in a look; `None` if the look is only for the
+/// rest, whose room is the limit of the look.
 fn takes(look: &Look, rooms: &[usize]) -> Option<Vec<Option<i32>>> {
     if look.groups == [REST] {
         return None;

@@ -1,13 +1,15 @@
 //! The keeper renews the leases in hand, and looks for expired leases of other workers.
 //!
-//! Nothing holds up a renewal: the keeper has a connection of its own, so what blocks a claim or a settle, a locked row for instance, does
-//! not block it; each of its calls ends long before a lease does; and the sweeper ([`super::sweeper`]) ends the expired leases, since a
-//! sweep waits for the rows of up to 900 events.
+//! Nothing holds up a renewal: the keeper has a connection of its own, so what blocks a claim or a
+//! settle, a locked row for instance, does not block it; each of its calls ends long before a lease
+//! does; and the sweeper ([`super::sweeper`]) ends the expired leases, since a sweep waits for the
+//! rows of up to 900 events.
 //!
-//! An expired lease is swept only after it was seen expired twice, with the same expiry, a third of a lease apart by this
-//! worker's own clock and with no failed call between: after an outage longer than a lease, or a jump of the database's clock,
-//! every living worker has renewed by then, because leases are renewed every quarter of their time: with equal rhythms chance would
-//! decide which comes first.
+//! An expired lease is swept only after it was seen expired twice, with the same expiry, a third of
+//! a lease apart by this worker's own clock and with no failed call between: after an outage longer
+//! than a lease, or a jump of the database's clock, every living worker has renewed by then,
+//! because leases are renewed every quarter of their time: with equal rhythms chance would decide
+//! which comes first.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -25,7 +27,8 @@ use crate::worker::stage::Stage;
 /// How often expired leases are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Rhythm after a failed call: several renewals fit into the rest of the lease, and an outage that is over is noticed soon.
+/// Rhythm after a failed call: several renewals fit into the rest of the lease, and an outage that
+/// is over is noticed soon.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Leases swept per look.
@@ -54,7 +57,8 @@ pub(super) fn run(stop: Receiver<()>, expired: Sender<Vec<Lease>>, shared: &Shar
         if Instant::now() >= renew_at {
             let renewed = keeper.renew();
             if renewed.is_err() {
-                // Others may have failed to renew, too: what was seen expired before does not count.
+                // Others may have failed to renew, too: what was seen expired before does not
+                // count.
                 keeper.seen.clear();
             }
             let is_settled = renewed.is_ok_and(|missing| missing == 0);
@@ -120,8 +124,8 @@ impl Keeper<'_> {
         Ok(missing.len())
     }
 
-    /// Logs the leases that are lost. A lease that was not renewed is gone, has just been settled, or is locked at the moment: only a lease
-    /// that is gone at two renewals in a row is lost.
+    /// Logs the leases that are lost. A lease that was not renewed is gone, has just been settled,
+    /// or is locked at the moment: only a lease that is gone at two renewals in a row is lost.
     fn tell_lost(&mut self, missing: &[i64]) -> Result<(), StoreError> {
         let worker = &self.shared.owner.worker;
         let in_database = self.link.call(|session| session.leases_of(worker))?;

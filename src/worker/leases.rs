@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A runner starts no event in the last seconds of a lease, or the last quarter of a short one, so that a handler's first steps are
-/// not already a duplicate.
+/// A runner starts no event in the last seconds of a lease, or the last quarter of a short one, so
+/// that a handler's first steps are not already a duplicate.
 const MARGIN_MAX: Duration = Duration::from_secs(5);
 
 /// One lease in hand, shared by its events.
@@ -53,7 +53,8 @@ impl Leases {
         }
     }
 
-    /// Takes a new lease in hand. `sent` is the moment before the claim was sent: the database counts from later on.
+    /// Takes a new lease in hand. `sent` is the moment before the claim was sent: the database
+    /// counts from later on.
     pub(super) fn hold(&self, token: i64, events: usize, sent: Instant) -> Arc<HeldLease> {
         let held = Arc::new(HeldLease {
             token,
@@ -73,7 +74,8 @@ impl Leases {
         }
     }
 
-    /// Marks a lease that is gone from the database, unless its settling has just ended it; its waiting events are not started.
+    /// Marks a lease that is gone from the database, unless its settling has just ended it; its
+    /// waiting events are not started.
     pub(super) fn lost(&self, token: i64) -> bool {
         self.lock()
             .get(&token)

@@ -1,8 +1,9 @@
 //! The ledger: how much of each limit the events of this worker use, and how much room is left.
 //!
-//! Each claimed event carries a [`Ticket`] until its outcome is written. While the ticket lives the event counts as in flight; on its way it also
-//! holds room in the queue, with the bytes of its payload, and a place in its route. A ticket that is dropped gives back what
-//! it still holds, wherever that happens, so no way out of a stage can forget it. The metrics show these numbers.
+//! Each claimed event carries a [`Ticket`] until its outcome is written. While the ticket lives the
+//! event counts as in flight; on its way it also holds room in the queue, with the bytes of its
+//! payload, and a place in its route. A ticket that is dropped gives back what it still holds,
+//! wherever that happens, so no way out of a stage can forget it. The metrics show these numbers.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -36,7 +37,8 @@ pub(super) struct Ledger {
     runs_ended: AtomicU64,
     /// The queue length at which the fetcher is woken.
     low_water: AtomicUsize,
-    /// Events were given back unstarted while the worker goes on: they lie behind the fetcher's cursors.
+    /// Events were given back unstarted while the worker goes on: they lie behind the fetcher's
+    /// cursors.
     has_given_back: AtomicBool,
     room: Sender<()>,
     route_room: Sender<()>,
@@ -116,7 +118,8 @@ impl Ledger {
         self.queued.load(Ordering::Relaxed)
     }
 
-    /// Runs that have ended, and events that a runner gave back unstarted, since the worker started.
+    /// Runs that have ended, and events that a runner gave back unstarted, since the worker
+    /// started.
     pub(super) fn runs_ended(&self) -> u64 {
         self.runs_ended.load(Ordering::Relaxed)
     }
@@ -166,8 +169,8 @@ impl Ledger {
         self.has_given_back.swap(false, Ordering::Relaxed)
     }
 
-    /// Counts an event in flight, in a place of its route if there is one. Called by the fetcher alone, so that no place is taken between a look
-    /// at the room and this.
+    /// Counts an event in flight, in a place of its route if there is one. Called by the fetcher
+    /// alone, so that no place is taken between a look at the room and this.
     pub(super) fn enter(self: &Arc<Self>, route: Option<usize>) -> Ticket {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let has_place = route.is_none_or(|route| self.route_room(route) > 0);

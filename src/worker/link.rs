@@ -1,8 +1,9 @@
 //! A stage's way to the database: a session for each call, which is timed and counted.
 //!
-//! Settler and sweeper borrow a session for a call and return it. The fetcher keeps its session as long as it lives, because a session
-//! remembers which leases exist. The keeper keeps its own, so that no renewal waits for a connection. If a pool has a single connection,
-//! its stages take turns.
+//! Settler and sweeper borrow a session for a call and return it. The fetcher keeps its session as
+//! long as it lives, because a session remembers which leases exist. The keeper keeps its own, so
+//! that no renewal waits for a connection. If a pool has a single connection, its stages take
+//! turns.
 
 use std::time::{Duration, Instant};
 
@@ -15,16 +16,18 @@ use crate::worker::stage::Stage;
 pub(super) enum Patience {
     /// As long as every session of this program waits.
     Usual,
-    /// For a batch: a statement ends after this time, because the other rows of the batch wait for the slowest one.
+    /// For a batch: a statement ends after this time, because the other rows of the batch wait for
+    /// the slowest one.
     Batch(Duration),
-    /// For a part of a batch that failed: it is tried again later, and holds up no other row meanwhile. Besides, a statement ends after
-    /// this time.
+    /// For a part of a batch that failed: it is tried again later, and holds up no other row
+    /// meanwhile. Besides, a statement ends after this time.
     Part(Duration),
 }
 
-/// The fetcher's connection is asked whether it stands when it was idle for this long: a claim that is sent on one that is gone is in doubt,
-/// and a drain would try to give it back. The time is shorter than the usual poll interval, and long enough that under load the server is
-/// not asked before each call. The keeper does not ask, because it has to notice that a call fails.
+/// The fetcher's connection is asked whether it stands when it was idle for this long: a claim that
+/// is sent on one that is gone is in doubt, and a drain would try to give it back. The time is
+/// shorter than the usual poll interval, and long enough that under load the server is not asked
+/// before each call. The keeper does not ask, because it has to notice that a call fails.
 const FETCHER_IDLE: Duration = Duration::from_millis(500);
 
 /// The longest wait for a lock of a row that was locked before.
@@ -71,7 +74,8 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Makes one call that does the stage's work. An error is counted and logged here; the caller decides whether to try again.
+    /// Makes one call that does the stage's work. An error is counted and logged here; the caller
+    /// decides whether to try again.
     pub(super) fn call<T>(
         &mut self,
         call: impl FnOnce(&mut Session) -> Result<T, StoreError>,
@@ -92,7 +96,8 @@ impl<'a> Link<'a> {
         result
     }
 
-    /// Makes one call beside the stage's work, for example to read the clock. Its success does not end a refusal of the work.
+    /// Makes one call beside the stage's work, for example to read the clock. Its success does not
+    /// end a refusal of the work.
     pub(super) fn aside<T>(
         &mut self,
         patience: Patience,
@@ -108,7 +113,8 @@ impl<'a> Link<'a> {
     ) -> Result<T, StoreError> {
         let mut since = Instant::now();
         let (shared, stage) = (self.shared, self.stage);
-        // Each of the three calls has a time limit of its own, and the age of the longest decides whether the worker is stuck.
+        // Each of the three calls has a time limit of its own, and the age of the longest decides
+        // whether the worker is stuck.
         let result = shared
             .watchdog
             .call(stage, || self.kept.get(&mut since))

@@ -1,9 +1,12 @@
-//! A worker process: fetcher → queue → runners → settler, with keeper, sweeper and reporter beside them.
+//! A worker process: fetcher → queue → runners → settler, with keeper, sweeper and reporter beside
+//! them.
 //!
-//! It reads its settings from standard input and takes that input's end as the order to drain: the end also comes when the
-//! supervisor dies, however it dies, so no worker is orphaned. Stages end by ownership: the fetcher returns when its stop channel
-//! is disconnected and drops its end of the queue, the runners return when the queue is disconnected and empty, and the settler
-//! when the last sender of outcomes is gone. A stage that ends before it was asked to ends the worker: there is no half-dead one.
+//! It reads its settings from standard input and takes that input's end as the order to drain: the
+//! end also comes when the supervisor dies, however it dies, so no worker is orphaned. Stages end
+//! by ownership: the fetcher returns when its stop channel is disconnected and drops its end of the
+//! queue, the runners return when the queue is disconnected and empty, and the settler when the
+//! last sender of outcomes is gone. A stage that ends before it was asked to ends the worker: there
+//! is no half-dead one.
 
 mod aside;
 mod claim;
@@ -162,7 +165,8 @@ impl Worker {
             })?);
         }
         stages.push(spawner.spawn("settler", move |shared| settler::run(outcomes, shared))?);
-        // The channel holds nothing: the keeper hands over expired leases only while the sweeper waits for them.
+        // The channel holds nothing: the keeper hands over expired leases only while the sweeper
+        // waits for them.
         let (expired_sender, expired) = bounded(0);
         let keepers = vec![
             spawner.spawn("keeper", move |shared| {
@@ -193,8 +197,8 @@ impl Worker {
     }
 
     fn run(self) -> ExitCode {
-        // Each log line of a worker begins with its name. This line is always written, so a program that reads the log learns which worker
-        // runs in which slot.
+        // Each log line of a worker begins with its name. This line is always written, so a program
+        // that reads the log learns which worker runs in which slot.
         info!("started");
         debug!("its leases name it {}", self.shared.owner.worker);
         let looks = tick(LOOK_EVERY);
@@ -237,8 +241,8 @@ impl Worker {
         }
     }
 
-    /// Stops claiming, gives back the events that were not started, lets the handlers finish, and settles everything. `is_signalled` says whether a
-    /// signal was the order.
+    /// Stops claiming, gives back the events that were not started, lets the handlers finish, and
+    /// settles everything. `is_signalled` says whether a signal was the order.
     fn drain(mut self, mut is_signalled: bool) -> ExitCode {
         let began = Instant::now();
         let n_in_flight = self.shared.ledger.in_flight();
@@ -276,7 +280,8 @@ impl Worker {
                     self.give_up();
                 }
                 WorkerEvent::Signal(signal) if !is_signalled => {
-                    // A signal to all processes of the daemon is one order, and the end of the input may have arrived before the signal.
+                    // A signal to all processes of the daemon is one order, and the end of the
+                    // input may have arrived before the signal.
                     is_signalled = true;
                     info!("{} received: draining already", signal::name(signal));
                 }
@@ -318,7 +323,8 @@ impl Worker {
         ExitCode::SUCCESS
     }
 
-    /// Gives back what waits in the queue. Runners that are free do the same with what they take from it while draining.
+    /// Gives back what waits in the queue. Runners that are free do the same with what they take
+    /// from it while draining.
     fn release_queued(&self) {
         let Some(finished) = &self.finished else {
             return;
@@ -330,17 +336,20 @@ impl Worker {
         }
     }
 
-    /// Ends the process without waiting for its threads. What was in hand stands in the in-hand file; the leases stay.
+    /// Ends the process without waiting for its threads. What was in hand stands in the in-hand
+    /// file; the leases stay.
     fn give_up(&self) -> ! {
         self.shared.in_hand.kill_groups();
         process::kill_programs_of(&self.shared.owner.worker);
         logging::flush();
-        // Returning would drop the connections, and dropping a connection to a stalled server could block for ever.
+        // Returning would drop the connections, and dropping a connection to a stalled server could
+        // block for ever.
         std::process::exit(1)
     }
 }
 
-/// Waits for the end of standard input, the order to drain. The thread is never joined: its read may never return.
+/// Waits for the end of standard input, the order to drain. The thread is never joined: its read
+/// may never return.
 fn watch_input(ended: Sender<()>) -> io::Result<()> {
     threads::detach("input", move || {
         // Only another version would write more lines. An error means that the supervisor is gone.

@@ -1,8 +1,9 @@
-//! Orphaned leases: leases of this worker that it does not know of. A claim whose answer was lost leaves one, if the old back end has
-//! committed the claim or commits it later.
+//! Orphaned leases: leases of this worker that it does not know of. A claim whose answer was lost
+//! leaves one, if the old back end has committed the claim or commits it later.
 //!
-//! The fetcher looks for orphaned leases before the next claim and then each second, for as long as such a claim may become visible and
-//! its lease has not expired. A claim that was never sent, because there was no connection, cannot leave one.
+//! The fetcher looks for orphaned leases before the next claim and then each second, for as long as
+//! such a claim may become visible and its lease has not expired. A claim that was never sent,
+//! because there was no connection, cannot leave one.
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,10 @@ use crate::worker::shared::Shared;
 /// How long beyond its statement timeout a claim without an answer may take until it is visible.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// How long the fetcher looks for the lease of a claim that the server did not answer. Such a server may hang in the commit, for example
-/// for as long as its synchronous standby is away, and the lease that appears then has already expired. If the fetcher did not look for
-/// it, other workers would charge its events for runs that never happened.
+/// How long the fetcher looks for the lease of a claim that the server did not answer. Such a
+/// server may hang in the commit, for example for as long as its synchronous standby is away, and
+/// the lease that appears then has already expired. If the fetcher did not look for it, other
+/// workers would charge its events for runs that never happened.
 const HANGING_MAX: Duration = Duration::from_mins(10);
 
 /// Time between two searches.
@@ -34,7 +36,8 @@ pub(super) struct Orphans {
 impl Orphans {
     /// Notes that a claim ended with this error and that its answer is unknown.
     pub(super) fn expect(&mut self, shared: &Shared, error: &StoreError) {
-        // The old back end may take this long to commit the claim, and its lease is valid for this long.
+        // The old back end may take this long to commit the claim, and its lease is valid for this
+        // long.
         let usual = shared.config.lease.max(shared.config.query_timeout) + MARGIN;
         let wait = if matches!(error.kind(), StoreErrorKind::Unanswered) {
             usual.max(HANGING_MAX)

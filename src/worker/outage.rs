@@ -1,16 +1,19 @@
-//! The results of a worker's database calls, for its reports and for the log. The log gets a line when a failure begins, changes and ends.
+//! The results of a worker's database calls, for its reports and for the log. The log gets a line
+//! when a failure begins, changes and ends.
 //!
-//! A database is *away* if it cannot be reached or does not accept the connection. The outage is over when a call of every stage that met it
-//! has succeeded again. So the log does not alternate between the two states while only some stages can connect. An idle stage notices
-//! the loss of its connection only at its next call, which may be after the end of the outage. Such a loss is no new outage. The loss of a
-//! connection that was opened since, or has worked since, is one.
+//! A database is *away* if it cannot be reached or does not accept the connection. The outage is
+//! over when a call of every stage that met it has succeeded again. So the log does not alternate
+//! between the two states while only some stages can connect. An idle stage notices the loss of its
+//! connection only at its next call, which may be after the end of the outage. Such a loss is no
+//! new outage. The loss of a connection that was opened since, or has worked since, is one.
 //!
-//! A call is *refused* if the connection works and the server rejects the statement: a table is locked, a privilege or a function is
-//! missing. A single row that another session has locked is refused each second while all others are written. Therefore a refusal is over
-//! only once a call of every stage that met it has succeeded, and no call has met it for a while.
+//! A call is *refused* if the connection works and the server rejects the statement: a table is
+//! locked, a privilege or a function is missing. A single row that another session has locked is
+//! refused each second while all others are written. Therefore a refusal is over only once a call
+//! of every stage that met it has succeeded, and no call has met it for a while.
 //!
-//! Why the end of a refusal is not logged at the first success: the log would get a beginning and an end each second for as long as one row
-//! is locked.
+//! Why the end of a refusal is not logged at the first success: the log would get a beginning and
+//! an end each second for as long as one row is locked.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -23,13 +26,16 @@ use crate::report::{Access, FailureKind};
 use crate::store::StoreError;
 use crate::worker::stage::Stage;
 
-/// The same refusal is logged once in this time, because every call may fail for minutes while a table is locked.
+/// The same refusal is logged once in this time, because every call may fail for minutes while a
+/// table is locked.
 const REPEAT_AFTER: Duration = Duration::from_mins(1);
 
-/// A refusal is over when no call has met it for this time. It is longer than the wait of a stage whose whole call was refused.
+/// A refusal is over when no call has met it for this time. It is longer than the wait of a stage
+/// whose whole call was refused.
 const CALM: Duration = Duration::from_secs(6);
 
-/// A call that takes longer than this is stuck: the server ends a wait for a lock sooner, and a claim takes milliseconds.
+/// A call that takes longer than this is stuck: the server ends a wait for a lock sooner, and a
+/// claim takes milliseconds.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// The results of the calls, shared by the stages.
@@ -73,7 +79,8 @@ struct Refusal {
 }
 
 impl Outage {
-    /// Notes a failed call; `since` is when its connection was opened, or when the attempt to open one began.
+    /// Notes a failed call; `since` is when its connection was opened, or when the attempt to open
+    /// one began.
     pub(super) fn failed(&self, stage: Stage, error: &StoreError, since: Instant) {
         let now = Instant::now();
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,7 +103,8 @@ impl Outage {
         calls.look_for_ends(stage, now);
     }
 
-    /// The access to the database as reports show it; `longest_call` is the age of the oldest call under way.
+    /// The access to the database as reports show it; `longest_call` is the age of the oldest call
+    /// under way.
     pub(super) fn access(&self, longest_call: Duration) -> Access {
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let failing = calls
@@ -187,8 +195,8 @@ impl Calls {
 }
 
 impl StageState {
-    /// Notes that a call has failed. Only a call of the fetcher shows that the table is locked or too slow: for the other stages it may be a
-    /// single row, which delays no other.
+    /// Notes that a call has failed. Only a call of the fetcher shows that the table is locked or
+    /// too slow: for the other stages it may be a single row, which delays no other.
     fn fails(&mut self, stage: Stage, failure_kind: FailureKind, now: Instant) {
         let is_about_all = match failure_kind {
             FailureKind::Unavailable | FailureKind::ReadOnly | FailureKind::Schema => true,

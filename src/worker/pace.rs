@@ -1,4 +1,5 @@
-//! How much the settler writes at a time, how long that may take, and when it turns to other outcomes.
+//! How much the settler writes at a time, how long that may take, and when it turns to other
+//! outcomes.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,8 @@ const BATCH_EVENTS: usize = 500;
 /// Fewer are not written faster, unless one by one.
 const BATCH_EVENTS_LEAST: usize = 30;
 
-/// Longest time for a batch; one that needs more holds a slow row, or is too large for a database that is slow as a whole.
+/// Longest time for a batch; one that needs more holds a slow row, or is too large for a database
+/// that is slow as a whole.
 const BATCH_LIMIT: Duration = Duration::from_secs(4);
 
 /// The same while slow rows are about.

@@ -1,8 +1,9 @@
-//! The log lines about outcomes that the database refuses, by a trigger or a constraint for example.
+//! The log lines about outcomes that the database refuses, by a trigger or a constraint for
+//! example.
 //!
-//! A refused outcome is kept and tried again. The log names its event and the cause once, again when the cause changes, and when the
-//! refusal is over. An event whose row is merely locked is not named: a lock usually ends by itself, and the failed calls are in the log
-//! anyway.
+//! A refused outcome is kept and tried again. The log names its event and the cause once, again
+//! when the cause changes, and when the refusal is over. An event whose row is merely locked is not
+//! named: a lock usually ends by itself, and the failed calls are in the log anyway.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,10 +15,12 @@ use crate::incident::Incident;
 use crate::store::StoreError;
 use crate::worker::claim::Finished;
 
-/// The most events that are named at a time: a few of them are enough to recognize a trigger that refuses every row.
+/// The most events that are named at a time: a few of them are enough to recognize a trigger that
+/// refuses every row.
 const NAMED_MAX: usize = 10;
 
-/// Another cause for the same event is logged after this time, because some messages hold a time or a number that changes with every try.
+/// Another cause for the same event is logged after this time, because some messages hold a time or
+/// a number that changes with every try.
 const REPEAT_AFTER: Duration = Duration::from_secs(10);
 
 /// The refused outcomes that were logged.

@@ -1,6 +1,7 @@
 //! The reporter writes one line a second to the supervisor, and one at the end.
 //!
-//! It alone writes to standard output. A full pipe, a stopped or a dead supervisor stops this thread at most: nothing waits for it.
+//! It alone writes to standard output. A full pipe, a stopped or a dead supervisor stops this
+//! thread at most: nothing waits for it.
 
 use std::io::{self, Write as _};
 use std::sync::atomic::Ordering;
@@ -12,10 +13,12 @@ use crate::logging;
 use crate::report::{Phase, Report};
 use crate::worker::shared::Shared;
 
-/// The interval of reports. The supervisor adds them up, and metrics are rarely scraped more often than each second.
+/// The interval of reports. The supervisor adds them up, and metrics are rarely scraped more often
+/// than each second.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Reports at once, then each second, when asked for an extra one, and a last time when the channel is disconnected.
+/// Reports at once, then each second, when asked for an extra one, and a last time when the channel
+/// is disconnected.
 pub(super) fn run(asked: Receiver<()>, shared: &Shared) {
     loop {
         let phase = if shared.is_draining.load(Ordering::Relaxed) {

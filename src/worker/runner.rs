@@ -1,10 +1,12 @@
 //! A runner takes a claim, runs its handler, and sends the outcome to the settler.
 //!
-//! Whatever a handler does, a value, an error or a panic, becomes an outcome: a runner never dies of its handler. It starts an
-//! event only while the event's lease is surely ours; otherwise it gives the event back unstarted.
+//! Whatever a handler does, a value, an error or a panic, becomes an outcome: a runner never dies
+//! of its handler. It starts an event only while the event's lease is surely ours; otherwise it
+//! gives the event back unstarted.
 //!
-//! The in-hand file names the event while its handler runs, and no longer: an outcome may wait for the settler for long, while the
-//! database does not take it, and if the worker is killed then its event was not to blame.
+//! The in-hand file names the event while its handler runs, and no longer: an outcome may wait for
+//! the settler for long, while the database does not take it, and if the worker is killed then its
+//! event was not to blame.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -56,7 +58,8 @@ fn next(slot: usize, claims: &Receiver<Claim>, shared: &Shared) -> Option<Claim>
 fn handle(slot: usize, claim: &Claim, shared: &Shared) -> Outcome {
     let (event, token) = (&claim.event, claim.lease.token);
     if let Err(error) = shared.in_hand.start(slot, event.id, token) {
-        // Without the note the event is released uncharged if the worker crashes now, which is safe.
+        // Without the note the event is released uncharged if the worker crashes now, which is
+        // safe.
         debug!(
             "could not note event {} in the in-hand file: {error}",
             event.id

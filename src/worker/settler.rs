@@ -1,16 +1,20 @@
 //! The settler gathers outcomes and writes them in batches; the only writer of results.
 //!
-//! The outcome of a handler that has finished is kept until the database has answered whether it was written or fenced off because the
-//! event's lease is gone. A batch without an answer is sent again before any later one. Outcomes that the repetition does not write are read
-//! back, since they may have been written the first time.
+//! The outcome of a handler that has finished is kept until the database has answered whether it
+//! was written or fenced off because the event's lease is gone. A batch without an answer is sent
+//! again before any later one. Outcomes that the repetition does not write are read back, since
+//! they may have been written the first time.
 //!
-//! A batch that cannot be written because of one of its rows is narrowed down: parts of it are written as a whole, and small ones
-//! outcome by outcome, with little patience, until only those are left that the database does not take. These are set aside
-//! ([`Aside`]). A batch that takes too long goes outcome by outcome at once: each part that holds a slow row would cost its whole time
-//! again. A round of narrowing is bounded in time; what it does not come to is left for the next, so that new outcomes get their turn.
+//! A batch that cannot be written because of one of its rows is narrowed down: parts of it are
+//! written as a whole, and small ones outcome by outcome, with little patience, until only those
+//! are left that the database does not take. These are set aside ([`Aside`]). A batch that takes
+//! too long goes outcome by outcome at once: each part that holds a slow row would cost its whole
+//! time again. A round of narrowing is bounded in time; what it does not come to is left for the
+//! next, so that new outcomes get their turn.
 //!
-//! When a drain has come so far that no handler runs, what is set aside is tried once more; an event whose outcome is refused again is
-//! given back, and its handler will run again. Only what is locked is tried until the drain timeout: a lock ends by itself.
+//! When a drain has come so far that no handler runs, what is set aside is tried once more; an
+//! event whose outcome is refused again is given back, and its handler will run again. Only what is
+//! locked is tried until the drain timeout: a lock ends by itself.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -32,7 +36,8 @@ use crate::worker::stage::Stage;
 /// The longest time that an outcome waits for others of the same batch.
 const BATCH_WAIT: Duration = Duration::from_millis(20);
 
-/// While many outcomes arrive, the settler looks for them at this interval instead of being woken by each.
+/// While many outcomes arrive, the settler looks for them at this interval instead of being woken
+/// by each.
 const BATCH_STEP: Duration = Duration::from_millis(1);
 
 /// Outcomes that are set aside wait at least this many times as long as their last tries took.
@@ -41,7 +46,8 @@ const ASIDE_SHARE: u32 = 4;
 /// The interval at which a drain tries the outcomes that are set aside.
 const ASIDE_EVERY: Duration = Duration::from_secs(1);
 
-/// Longest time for a part of a batch that has failed; a row that takes more than half of it is slow.
+/// Longest time for a part of a batch that has failed; a row that takes more than half of it is
+/// slow.
 const PART_LIMIT: Duration = Duration::from_millis(600);
 
 /// Parts that a batch which was refused is cut into.
@@ -50,16 +56,19 @@ const PARTS: usize = 4;
 /// Outcomes that are written one by one as soon as they were refused as a part.
 const PART_MIN: usize = 16;
 
-/// Outcomes written one by one in a call: each is two subtransactions, and the server keeps 64 of them at hand.
+/// Outcomes written one by one in a call: each is two subtransactions, and the server keeps 64 of
+/// them at hand.
 const EACH_MAX: usize = 30;
 
-/// The longest wait before a write that a conflict undid is repeated. The wait is random, so that the two writes do not meet again.
+/// The longest wait before a write that a conflict undid is repeated. The wait is random, so that
+/// the two writes do not meet again.
 const CONFLICT_WAIT: Duration = Duration::from_millis(50);
 
 /// Repetitions of a write that a deadlock or a serialization failure undid.
 const CONFLICT_TRIES: usize = 3;
 
-/// The longest age that counts as latency, ten years: an event with `created_at` in the far past, such as BC, would hide all others in the sum.
+/// The longest age that counts as latency, ten years: an event with `created_at` in the far past,
+/// such as BC, would hide all others in the sum.
 const AGE_MAX: Duration = Duration::from_hours(10 * 366 * 24);
 
 /// Writes outcomes until their channel is disconnected and everything is settled.
@@ -106,7 +115,8 @@ impl Settler<'_> {
             };
             let turn = self.aside_from.saturating_duration_since(Instant::now());
             if wait.is_zero() && (turn.is_zero() || finished.is_empty()) {
-                // Outcomes that are set aside get their turn also while new ones keep arriving. New ones get most of the time.
+                // Outcomes that are set aside get their turn also while new ones keep arriving. New
+                // ones get most of the time.
                 let began = Instant::now();
                 self.retry_aside();
                 self.aside_from = Instant::now() + began.elapsed() * ASIDE_SHARE;
@@ -153,7 +163,8 @@ impl Settler<'_> {
         }
     }
 
-    /// Sends a batch until the database answers, or until the answer is that a row is refused or that the batch takes too long.
+    /// Sends a batch until the database answers, or until the answer is that a row is refused or
+    /// that the batch takes too long.
     fn send<T>(
         &mut self,
         batch: &mut [Finished],
@@ -176,7 +187,8 @@ impl Settler<'_> {
                     n_conflicts += 1;
                     pause(CONFLICT_WAIT.mul_f64(fastrand::f64()));
                 }
-                // The error is the same whether a trigger of some rows misses an object or the outbox schema does.
+                // The error is the same whether a trigger of some rows misses an object or the
+                // outbox schema does.
                 Err(error)
                     if error.is_about_a_row()
                         || error.is_statement_timeout()
@@ -258,7 +270,8 @@ impl Settler<'_> {
             let later = rest.split_off(rest.len().min(EACH_MAX));
             let sent = self.send(&mut rest, Patience::Part(limit), Session::settle_each);
             let Ok(results) = sent else {
-                // None of these outcomes has a result: its lease is locked, its time was over between two rows, a function is missing.
+                // None of these outcomes has a result: its lease is locked, its time was over
+                // between two rows, a function is missing.
                 self.aside.untried(rest);
                 return self.aside.untried(later);
             };
@@ -267,7 +280,8 @@ impl Settler<'_> {
         }
     }
 
-    /// Takes the results of outcomes that were written one by one; returns the outcomes that have none yet.
+    /// Takes the results of outcomes that were written one by one; returns the outcomes that have
+    /// none yet.
     fn account_each(&mut self, batch: Vec<Finished>, results: Vec<SettleResult>) -> Vec<Finished> {
         let mut answered = Vec::new();
         let mut refused = HashMap::new();
@@ -388,7 +402,8 @@ impl Settler<'_> {
             .iter()
             .filter(
                 |finished| match (&finished.outcome, states.get(&finished.event_id)) {
-                    // A release writes nothing to the row. The event was given back if the lease no longer names it.
+                    // A release writes nothing to the row. The event was given back if the lease no
+                    // longer names it.
                     (Outcome::Released, _) => true,
                     (outcome, Some(state)) => {
                         state.status == outcome.name() && state.attempts == finished.attempt
@@ -419,7 +434,8 @@ impl Settler<'_> {
         }
     }
 
-    /// Takes events whose outcomes are settled from their leases, and ends the leases that have none left.
+    /// Takes events whose outcomes are settled from their leases, and ends the leases that have
+    /// none left.
     fn let_go(&mut self, batch: &[Finished]) {
         for (token, part) in by_token(batch) {
             if part[0].lease.close(part.len()) == 0 {

@@ -19,8 +19,9 @@ use crate::worker::ledger::{Ledger, Room};
 use crate::worker::outage::Outage;
 use crate::worker::watchdog::Watchdog;
 
-/// The least time limit of a keeper's call, however short a lease is: a network needs this much. Connecting and renewing take a third of a
-/// lease at most otherwise, so that the next renewal is in time even if a call fails.
+/// The least time limit of a keeper's call, however short a lease is: a network needs this much.
+/// Connecting and renewing take a third of a lease at most otherwise, so that the next renewal is
+/// in time even if a call fails.
 const KEEPER_CALL_MIN: Duration = Duration::from_secs(1);
 
 /// The channel ends that the stages are given.
@@ -57,7 +58,8 @@ pub(super) struct Shared {
     pub(super) watchdog: Watchdog,
     /// Connections of fetcher, settler and sweeper.
     pub(super) pool: Pool,
-    /// The keeper's own connection, so that a blocked call of another stage does not delay a renewal.
+    /// The keeper's own connection, so that a blocked call of another stage does not delay a
+    /// renewal.
     pub(super) keeper_pool: Pool,
     /// The results of its database calls, and what was logged about them.
     pub(super) outage: Outage,
@@ -65,8 +67,8 @@ pub(super) struct Shared {
     pub(super) is_draining: AtomicBool,
     /// A sweep has failed since the keeper's last look.
     pub(super) has_sweep_failed: AtomicBool,
-    /// The server may have committed, or may still commit, a claim that this worker gave up. The in-hand file stays then, so that the
-    /// supervisor looks for the lease.
+    /// The server may have committed, or may still commit, a claim that this worker gave up. The
+    /// in-hand file stays then, so that the supervisor looks for the lease.
     pub(super) may_claim_late: AtomicBool,
 }
 

@@ -1,7 +1,9 @@
-//! Skipping the index entries of finished events that stand before the next due event: whether a look skips them, and how many at once.
+//! Skipping the index entries of finished events that stand before the next due event: whether a
+//! look skips them, and how many at once.
 //!
-//! The reach of a step grows while steps are cheap, and shrinks when one takes too long. It shrinks in time first. Once a step covers only
-//! a single point in time, which all events of a bulk insert share, it shrinks in ids.
+//! The reach of a step grows while steps are cheap, and shrinks when one takes too long. It shrinks
+//! in time first. Once a step covers only a single point in time, which all events of a bulk insert
+//! share, it shrinks in ids.
 
 use std::time::Duration;
 
@@ -13,8 +15,8 @@ pub(super) const CHEAP: Duration = Duration::from_millis(25);
 /// A look or a step that takes longer than this is dear: the next one reads less.
 pub(super) const DEAR: Duration = Duration::from_millis(100);
 
-/// The divisor for the reach of a step that took too long. A step that fails costs its whole time limit, and one that succeeds next to
-/// nothing.
+/// The divisor for the reach of a step that took too long. A step that fails costs its whole time
+/// limit, and one that succeeds next to nothing.
 const CUT: u32 = 16;
 
 /// The resolution of the database's clock.
@@ -30,8 +32,8 @@ pub(super) struct Skip {
     pub(super) is_skipped: bool,
     /// How far one step skips.
     pub(super) reach: Reach,
-    /// The distance to the end of a step that took too long. No step grows before that place is passed, since millions of entries may share
-    /// one point in time.
+    /// The distance to the end of a step that took too long. No step grows before that place is
+    /// passed, since millions of entries may share one point in time.
     too_far: Duration,
     /// The time that skipping has taken since the front walk began.
     cost: Duration,
@@ -82,7 +84,8 @@ impl Skip {
         };
     }
 
-    /// Notes that the walk begins at the front again. If skipping was dear the last time, the walk begins with a skip.
+    /// Notes that the walk begins at the front again. If skipping was dear the last time, the walk
+    /// begins with a skip.
     pub(super) fn begins_anew(&mut self) {
         self.is_skipped = self.cost > DEAR;
         self.cost = Duration::ZERO;
@@ -122,7 +125,8 @@ mod tests {
         assert!(n_steps < 25, "{n_steps} steps");
     }
 
-    /// Goal: the place of millions of finished events of one point in time is found with few steps that fail.
+    /// Goal: the place of millions of finished events of one point in time is found with few steps
+    /// that fail.
     #[test]
     fn steps_close_in_on_a_single_point_in_time() {
         const WALL: Duration = Duration::from_secs(500_000_003);

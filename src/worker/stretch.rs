@@ -1,18 +1,21 @@
 //! How many entries a look at the due events reads.
 //!
-//! A stretch grows while looks are cheap and find too little, and shrinks when they are dear or fail.
+//! A stretch grows while looks are cheap and find too little, and shrinks when they are dear or
+//! fail.
 
 use std::time::Duration;
 
 use crate::worker::skip::{CHEAP, DEAR, Skip};
 
-/// The first number of entries: as many as a large claim takes, and some that other workers have claimed.
+/// The first number of entries: as many as a large claim takes, and some that other workers have
+/// claimed.
 pub(super) const ENTRIES_FIRST: i32 = 1_000;
 
 /// The most entries of a look, some 50 ms on a slow machine, since the other routes wait for it.
 pub(super) const ENTRIES_MAX: i32 = 65_536;
 
-/// The fewest entries: the due event behind the skipped ones, without the finished ones between it and the next.
+/// The fewest entries: the due event behind the skipped ones, without the finished ones between it
+/// and the next.
 const ENTRIES_LEAST: i32 = 1;
 
 /// How many entries a look reads.
@@ -35,7 +38,8 @@ impl Stretch {
         skip: Skip::FIRST,
     };
 
-    /// The number of good looks after which more entries are tried again. If that fails each time, it costs one look in nine.
+    /// The number of good looks after which more entries are tried again. If that fails each time,
+    /// it costs one look in nine.
     const GOOD: u8 = 8;
 
     /// Notes the cost and the result of a look.

@@ -1,7 +1,8 @@
 //! The sweeper ends expired leases of other workers, most likely those of a lost host.
 //!
-//! The keeper finds the leases and goes on renewing meanwhile, because a sweep waits for every locked row of a lease. It is unknown which
-//! events of the lease were being handled when its worker vanished, so each is charged an attempt.
+//! The keeper finds the leases and goes on renewing meanwhile, because a sweep waits for every
+//! locked row of a lease. It is unknown which events of the lease were being handled when its
+//! worker vanished, so each is charged an attempt.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -22,7 +23,8 @@ use crate::worker::stage::Stage;
 /// Longest time for all events of a lease in one.
 const LEASE_LIMIT: Duration = Duration::from_secs(4);
 
-/// The longest time for some of them one by one. An event that takes more than half of it is left for later.
+/// The longest time for some of them one by one. An event that takes more than half of it is left
+/// for later.
 const PART_LIMIT: Duration = Duration::from_secs(1);
 
 /// Events charged one by one in a call.
@@ -34,7 +36,8 @@ const LOCKED_MAX: usize = 5;
 /// When a lease of which something is refused is looked at again.
 const POSTPONED: Duration = Duration::from_mins(1);
 
-/// The most leases that are remembered as logged. If there are more at once, they have the same cause.
+/// The most leases that are remembered as logged. If there are more at once, they have the same
+/// cause.
 const LOGGED_MAX: usize = 1000;
 
 /// Sweeps what the keeper hands over until that has ended.
@@ -47,7 +50,8 @@ pub(super) fn run(expired: Receiver<Vec<Lease>>, shared: &Shared) {
     };
     while let Ok(leases) = sweeper.expired.recv() {
         if sweeper.sweep(leases).is_err() {
-            // The link has logged the error. Other workers may have been cut off, too, so leases that were seen expired before do not count.
+            // The link has logged the error. Other workers may have been cut off, too, so leases
+            // that were seen expired before do not count.
             shared.has_sweep_failed.store(true, Ordering::Relaxed);
         }
     }
@@ -94,15 +98,16 @@ impl Sweeper<'_> {
                 }
                 Ok(()) => {}
                 Err(error) if error.is_connection_lost() => return Err(error),
-                // Another session has locked one of the rows. That delays no other lease, and the link has logged the error.
+                // Another session has locked one of the rows. That delays no other lease, and the
+                // link has logged the error.
                 Err(_) => self.end_what_can_be(&lease, &charges)?,
             }
         }
         Ok(())
     }
 
-    /// Says whether a lease is an orphaned one of this worker: its claim was committed long after its answer was lost, and none of its events
-    /// has run.
+    /// Says whether a lease is an orphaned one of this worker: its claim was committed long after
+    /// its answer was lost, and none of its events has run.
     fn is_forgotten(&self, lease: &Lease) -> bool {
         lease.worker == self.shared.owner.worker
             && !self.shared.leases.tokens().contains(&lease.token)
@@ -133,7 +138,8 @@ impl Sweeper<'_> {
         Ok(())
     }
 
-    /// Charges every event of an expired lease and deletes it, unless its worker renewed it at the last moment.
+    /// Charges every event of an expired lease and deletes it, unless its worker renewed it at the
+    /// last moment.
     fn end(&mut self, lease: &Lease, charges: &[Charge]) -> Result<(), StoreError> {
         let patience = Patience::Batch(LEASE_LIMIT);
         let written = self.charge(patience, lease, charges, &[lease.token])?;
@@ -151,8 +157,9 @@ impl Sweeper<'_> {
         Ok(())
     }
 
-    /// Charges the events of a lease one by one, with short time limits. The lease goes on naming the events that cannot be written. Locked
-    /// ones are tried at the next look, refused ones at a later look, so that no keeper tries them all the time.
+    /// Charges the events of a lease one by one, with short time limits. The lease goes on naming
+    /// the events that cannot be written. Locked ones are tried at the next look, refused ones at a
+    /// later look, so that no keeper tries them all the time.
     fn end_what_can_be(&mut self, lease: &Lease, charges: &[Charge]) -> Result<(), StoreError> {
         let mut rest: Vec<&Charge> = charges.iter().collect();
         let (mut n_locked, mut in_the_way) = (0, None);

@@ -1,10 +1,11 @@
 //! The watchdog: what takes too long in a worker and cannot be ended from within.
 //!
-//! It times two things. A library handler that runs longer than its timeout is stuck. The metrics show how many are, and the worker ends
-//! once each runner is stuck. A database call that does
-//! not return, because the server is stuck or the other end of the connection is gone, is reported with its age, and the supervisor
-//! replaces a worker whose call is too old. Nothing else is timed: a stage that waits for work is healthy however long it waits, and so
-//! is a runner whose handler bounds itself.
+//! It times two things. A library handler that runs longer than its timeout is stuck. The metrics
+//! show how many are, and the worker ends once each runner is stuck. A database call that does not
+//! return, because the server is stuck or the other end of the connection is gone, is reported with
+//! its age, and the supervisor replaces a worker whose call is too old. Nothing else is timed: a
+//! stage that waits for work is healthy however long it waits, and so is a runner whose handler
+//! bounds itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,8 +16,8 @@ use crate::worker::stage::Stage;
 #[derive(Debug)]
 pub(super) struct Watchdog {
     epoch: Instant,
-    /// Per runner: milliseconds after the epoch at which its handler should have returned; 0 while the runner is idle, or if its handler
-    /// bounds itself.
+    /// Per runner: milliseconds after the epoch at which its handler should have returned; 0 while
+    /// the runner is idle, or if its handler bounds itself.
     due_back_ms: Vec<AtomicU64>,
     /// Per stage: microseconds after the epoch at which its call began; 0 while it is in none.
     call_began_micros: [AtomicU64; Stage::COUNT],

@@ -1,4 +1,5 @@
-//! Several hosts, several addresses of one name, standbys among them: each is tried until one serves.
+//! Several hosts, several addresses of one name, standbys among them: each is tried until one
+//! serves.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -78,7 +79,8 @@ fn can_write(session: &mut Session) -> bool {
     }
 }
 
-/// Goal: a name that gives a standby and a primary leads to the primary, unless the first that answers is asked for.
+/// Goal: a name that gives a standby and a primary leads to the primary, unless the first that
+/// answers is asked for.
 #[test]
 fn a_name_of_a_standby_and_a_primary_leads_to_the_primary() {
     let (primary, mut standby) = pair(0);
@@ -109,7 +111,8 @@ fn a_name_of_a_standby_and_a_primary_leads_to_the_primary() {
         );
     }
 
-    // Both only read: what looks for a primary waits for it, and what does not care takes the first.
+    // Both only read: what looks for a primary waits for it, and what does not care takes the
+    // first.
     execute(
         &primary,
         "alter system set default_transaction_read_only = on",
@@ -143,7 +146,8 @@ fn a_name_of_a_standby_and_a_primary_leads_to_the_primary() {
     );
 }
 
-/// Goal: a first address that swallows what is sent to it costs a part of the time once; the next connect begins with the other one.
+/// Goal: a first address that swallows what is sent to it costs a part of the time once; the next
+/// connect begins with the other one.
 #[test]
 fn a_first_address_that_is_silent_costs_its_share_once() {
     let silent = TcpListener::bind((address(1, 0), PORT)).unwrap();
@@ -169,7 +173,8 @@ fn a_first_address_that_is_silent_costs_its_share_once() {
     assert_eq!(n_pings, 1);
 }
 
-/// Goal: the same for the first host of a list, and a worker knows from its supervisor which one is the good one.
+/// Goal: the same for the first host of a list, and a worker knows from its supervisor which one is
+/// the good one.
 #[test]
 fn a_first_host_that_is_silent_costs_its_time_once_in_the_whole_fleet() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -250,8 +255,8 @@ fn hosts_may_have_passwords_of_their_own() {
     }
 }
 
-/// Goal: after a failover the daemon finds the new primary by itself; nothing is charged and nothing runs twice.
-/// Method: the primary is gone as by a power failure, its standby is promoted.
+/// Goal: after a failover the daemon finds the new primary by itself; nothing is charged and
+/// nothing runs twice. Method: the primary is gone as by a power failure, its standby is promoted.
 #[test]
 fn after_a_failover_the_promoted_standby_is_found() {
     let mut primary = cluster::private();
@@ -295,7 +300,8 @@ fn after_a_failover_the_promoted_standby_is_found() {
     assert_eq!(recorder.history().len(), 21);
 }
 
-/// A person who looks for the application finds it by the name that he gave; the sweep of a dead worker looks for ours.
+/// A person who looks for the application finds it by the name that he gave; the sweep of a dead
+/// worker looks for ours.
 #[test]
 fn the_name_that_the_description_gives_stands_before_ours() {
     let db = TestDb::new();

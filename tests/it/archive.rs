@@ -80,8 +80,9 @@ fn ids_of(db: &TestDb, sql: &str) -> Vec<i64> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// Goal: what an application refers to stays, and stops no other. Method: one key is checked at once, one at the commit, one is of two columns,
-/// and one belongs to a table that the role that archives may not read.
+/// Goal: what an application refers to stays, and stops no other. Method: one key is checked at
+/// once, one at the commit, one is of two columns, and one belongs to a table that the role that
+/// archives may not read.
 #[test]
 fn events_that_foreign_keys_refer_to_stay_and_are_named() {
     let db = with_done(20);
@@ -124,7 +125,8 @@ fn events_that_foreign_keys_refer_to_stay_and_are_named() {
     assert_eq!(left(&db), [0; 0]);
 }
 
-/// Goal: no trigger and no constraint on either side loses an event, and each stops only what it concerns.
+/// Goal: no trigger and no constraint on either side loses an event, and each stops only what it
+/// concerns.
 #[test]
 fn what_triggers_and_constraints_keep_stays_alone() {
     let db = with_done(30);
@@ -181,8 +183,9 @@ fn a_retention_that_cannot_be_meant_is_refused() {
     assert_eq!(left(&db), [1]);
 }
 
-/// Goal: nothing of an event is lost without a word. Method: the table gets a column after the archive was made; events without a value in it
-/// are moved, those with a value only when the archive has the column, too.
+/// Goal: nothing of an event is lost without a word. Method: the table gets a column after the
+/// archive was made; events without a value in it are moved, those with a value only when the
+/// archive has the column, too.
 #[test]
 fn a_value_that_the_archive_has_no_column_for_keeps_only_its_event() {
     let db = with_done(4);
@@ -232,7 +235,8 @@ fn a_value_that_the_archive_has_no_column_for_keeps_only_its_event() {
     );
 }
 
-/// Goal: an archive that somebody has made like the table itself takes the events, whatever is generated there.
+/// Goal: an archive that somebody has made like the table itself takes the events, whatever is
+/// generated there.
 #[test]
 fn an_archive_with_generated_columns_takes_the_events() {
     let db = with_done(3);
@@ -271,7 +275,8 @@ fn an_event_that_another_transaction_has_locked_waits_for_the_next_time() {
     assert_eq!(left(&db), [0; 0]);
 }
 
-/// Goal: an interruption loses nothing of what was moved. Method: an event in the third part ends the call; the parts before it are there.
+/// Goal: an interruption loses nothing of what was moved. Method: an event in the third part ends
+/// the call; the parts before it are there.
 #[test]
 fn the_procedure_commits_each_part() {
     let db = with_done(25_000);
@@ -295,7 +300,8 @@ fn the_procedure_commits_each_part() {
     assert_eq!(db.number(archived, &[]), 25_000);
 }
 
-/// Goal: the cost grows with the number of events, and not with its square. Method: what the parts read of both tables is counted.
+/// Goal: the cost grows with the number of events, and not with its square. Method: what the parts
+/// read of both tables is counted.
 #[test]
 fn each_part_reads_its_own_events_alone() {
     let n_events = 60_000;
@@ -318,7 +324,8 @@ fn each_part_reads_its_own_events_alone() {
     assert!(n_read <= 4 * i64::from(n_events), "{n_read}");
 }
 
-/// A trigger that puts each event into a table of its month, as before PostgreSQL had partitions, and partitions as it has them.
+/// A trigger that puts each event into a table of its month, as before PostgreSQL had partitions,
+/// and partitions as it has them.
 #[test]
 fn an_archive_in_parts_takes_the_events() {
     let db = with_done(3);

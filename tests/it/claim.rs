@@ -186,7 +186,8 @@ fn a_group_takes_no_more_than_it_may_and_says_where_it_stopped() {
     );
 }
 
-/// Goal: a look reads no more entries than its stretch, and comes forward even where it may take none of them.
+/// Goal: a look reads no more entries than its stretch, and comes forward even where it may take
+/// none of them.
 #[test]
 fn a_look_that_finds_nothing_says_how_far_it_came() {
     let db = TestDb::new();
@@ -240,7 +241,8 @@ fn a_look_that_is_full_goes_on_behind_the_last_event_that_it_took() {
     }
 }
 
-/// Goal: events that are locked or leased count as seen: a group is not kept waiting at rows that are not to be had.
+/// Goal: events that are locked or leased count as seen: a group is not kept waiting at rows that
+/// are not to be had.
 #[test]
 fn a_group_passes_over_rows_that_it_cannot_have() {
     let db = TestDb::new();
@@ -293,9 +295,10 @@ fn a_missing_event_type_belongs_to_the_first_segment() {
     );
 }
 
-/// Goal: the database finds the route of an event type exactly as `Routes::find` does, byte by byte, whatever the patterns and types hold.
-/// Method: random lists of patterns over a small alphabet, so that they contain and exclude each other, and types beside their edges; each
-/// route is claimed for alone, in databases whose encodings sort characters otherwise or lack them.
+/// Goal: the database finds the route of an event type exactly as `Routes::find` does, byte by
+/// byte, whatever the patterns and types hold. Method: random lists of patterns over a small
+/// alphabet, so that they contain and exclude each other, and types beside their edges; each route
+/// is claimed for alone, in databases whose encodings sort characters otherwise or lack them.
 #[test]
 fn the_database_and_the_routes_match_event_types_alike() {
     let seed = fastrand::u64(..);
@@ -525,9 +528,9 @@ fn the_claim_functions_limits_hold_for_every_caller() {
     }
 }
 
-/// Goal: the claim walks our index from its position on and reads no more than it takes, whatever other indexes and statistics there are.
-/// Method: the predecessor's index beside ours, statistics from the time when the table was empty, then the server's own count of the
-/// entries that it read.
+/// Goal: the claim walks our index from its position on and reads no more than it takes, whatever
+/// other indexes and statistics there are. Method: the predecessor's index beside ours, statistics
+/// from the time when the table was empty, then the server's own count of the entries that it read.
 #[test]
 fn a_claim_reads_only_what_it_takes() {
     let db = TestDb::new();

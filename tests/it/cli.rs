@@ -393,7 +393,8 @@ fn output_that_cannot_be_written_harms_nothing() {
     }
 }
 
-/// Goal: no password ever comes out. Method: put one wherever a person might, in every way a start can fail.
+/// Goal: no password ever comes out. Method: put one wherever a person might, in every way a start
+/// can fail.
 #[test]
 fn no_failing_start_shows_a_password() {
     let directory = TestDir::new();
@@ -456,7 +457,8 @@ fn no_failing_start_shows_a_password() {
         let said = Cli::new(&call)
             .env("DATABASE_URL", "postgres://u:hunter2@h:x/d")
             .run();
-        // A word of letters may be a command or an option that was mistyped, which the person has to see.
+        // A word of letters may be a command or an option that was mistyped, which the person has
+        // to see.
         if call.iter().any(|arg| arg == "hunter2") && said.stderr.contains("`hunter2`") {
             continue;
         }

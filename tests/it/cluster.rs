@@ -119,7 +119,8 @@ fn a_server_that_does_not_start_is_an_error_with_its_log() {
 
 #[test]
 fn a_server_outlives_neither_a_kill_of_its_owner_nor_its_directory() {
-    // This test binary is the owner to be killed: it is started once more, for the helper below alone.
+    // This test binary is the owner to be killed: it is started once more, for the helper below
+    // alone.
     let mut owner = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",

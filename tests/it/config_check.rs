@@ -1,4 +1,5 @@
-//! What `config check` prints: three columns that hold whatever stands in them, and what the settings mean together.
+//! What `config check` prints: three columns that hold whatever stands in them, and what the
+//! settings mean together.
 
 use crate::support::{Cli, Daemon, TestDb, wait_until};
 

@@ -36,7 +36,8 @@ fn pool(db: &TestDb, timeouts: Timeouts, size: u16) -> Pool {
     Pool::new(dsn, timeouts, NonZeroU16::new(size).unwrap(), "test")
 }
 
-/// Goal: a server that accepts and stays silent holds nobody. Method: a listener that never answers; the kernel accepts for it.
+/// Goal: a server that accepts and stays silent holds nobody. Method: a listener that never
+/// answers; the kernel accepts for it.
 #[test]
 fn a_silent_server_is_given_up_in_time() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -235,8 +236,8 @@ fn a_pool_without_a_database_says_at_once_why() {
     );
 }
 
-/// Goal: connects that hang use nothing up. Method: more of them than a pool has places and a process may have under way, one after the
-/// other; then the server is there.
+/// Goal: connects that hang use nothing up. Method: more of them than a pool has places and a
+/// process may have under way, one after the other; then the server is there.
 #[test]
 fn silent_servers_use_nothing_up() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -261,7 +262,8 @@ fn silent_servers_use_nothing_up() {
     assert_eq!(error.reason(), "connection");
 }
 
-/// Goal: where every place of a pool is taken by a connect that hangs, the pool is of use again as soon as the server answers.
+/// Goal: where every place of a pool is taken by a connect that hangs, the pool is of use again as
+/// soon as the server answers.
 #[test]
 fn a_pool_whose_connects_have_all_hung_is_usable_once_the_server_answers() {
     let db = TestDb::new();
@@ -413,7 +415,8 @@ fn closing_a_connection_does_not_wait_for_a_server_that_is_frozen() {
     closing.join().unwrap().unwrap();
 }
 
-/// Goal: a call that the server does not answer ends a little after the time that it may take, by TCP and by a Unix socket.
+/// Goal: a call that the server does not answer ends a little after the time that it may take, by
+/// TCP and by a Unix socket.
 #[test]
 fn a_call_to_a_server_that_is_frozen_ends() {
     let server = cluster::private();

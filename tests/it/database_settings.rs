@@ -1,7 +1,9 @@
-//! Settings that a role, a database or a server may have change nothing: the same work comes to the same, whatever is turned.
+//! Settings that a role, a database or a server may have change nothing: the same work comes to the
+//! same, whatever is turned.
 //!
-//! Every setting that a role can have is turned, in rounds: switches to their other side, each word of those that have words, numbers to their
-//! least and their greatest. A round that comes out otherwise is halved until it names its culprit.
+//! Every setting that a role can have is turned, in rounds: switches to their other side, each word
+//! of those that have words, numbers to their least and their greatest. A round that comes out
+//! otherwise is halved until it names its culprit.
 
 use std::fmt::{Debug, Write as _};
 use std::time::Duration;
@@ -20,7 +22,8 @@ use crate::support::{Cli, TestDb, session};
 /// Whose settings are turned: the owner of the tables, no superuser.
 const ROLE: &str = "shop";
 
-/// What is not turned, and why. What begins with `log_` only tells the server's own log more or less.
+/// What is not turned, and why. What begins with `log_` only tells the server's own log more or
+/// less.
 const LEFT_ALONE: &[(&str, &str)] = &[
     (
         "default_transaction_read_only",
@@ -136,7 +139,8 @@ impl Bench {
         name
     }
 
-    /// Gives the role these settings and no others; a value that the server does not take is passed over.
+    /// Gives the role these settings and no others; a value that the server does not take is passed
+    /// over.
     fn turn(&mut self, settings: &[Turned]) {
         let mut sql = format!("alter role {ROLE} reset all;");
         for (name, value) in settings {
@@ -476,8 +480,8 @@ fn no_setting_of_a_role_changes_what_a_call_comes_to() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// Goal: no setting makes a claim take longer than it may. Method: among thousands of claimed events, with as little memory and as dear an
-/// index as a role can have.
+/// Goal: no setting makes a claim take longer than it may. Method: among thousands of claimed
+/// events, with as little memory and as dear an index as a role can have.
 #[test]
 fn no_planner_setting_of_a_role_makes_a_claim_run_out_of_time() {
     let db = TestDb::new();

@@ -1,4 +1,5 @@
-//! The option `--event-type` of the commands `dead-events …`: exact, or a pattern as in routes. The API's `event_type` is exact, as it was.
+//! The option `--event-type` of the commands `dead-events …`: exact, or a pattern as in routes. The
+//! API's `event_type` is exact, as it was.
 
 use serde_json::Value;
 

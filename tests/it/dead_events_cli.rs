@@ -166,7 +166,8 @@ fn one_event_is_shown_with_its_payload() {
         .check();
 }
 
-/// Goal: no text of the database does anything to a terminal, in no command. Method: hostile texts in each column, and a real terminal.
+/// Goal: no text of the database does anything to a terminal, in no command. Method: hostile texts
+/// in each column, and a real terminal.
 #[test]
 fn no_control_character_reaches_a_terminal() {
     let db = with_dead(1);
@@ -324,7 +325,8 @@ fn discarded_events_go_to_the_archive() {
     );
 }
 
-/// Goal: an event that something of the application keeps stops no other, and a person reads which and why.
+/// Goal: an event that something of the application keeps stops no other, and a person reads which
+/// and why.
 #[test]
 fn events_that_cannot_be_discarded_are_named_and_the_others_are_discarded() {
     let db = with_dead(90);
@@ -346,7 +348,8 @@ fn events_that_cannot_be_discarded_are_named_and_the_others_are_discarded() {
     assert_eq!(db.count("dead"), 1);
 }
 
-/// Goal: an event that something of the application refuses stops no other, and a person reads which and why.
+/// Goal: an event that something of the application refuses stops no other, and a person reads
+/// which and why.
 #[test]
 fn events_that_refuse_their_requeue_are_named_and_the_others_are_requeued() {
     let db = with_dead(1000);
@@ -564,7 +567,8 @@ fn an_export_replaces_no_file_unless_told_to() {
     assert_eq!(directory.entries().len(), 1);
 }
 
-/// Goal: a file that appears while the export is under way is not lost either. Method: the export waits for the table meanwhile.
+/// Goal: a file that appears while the export is under way is not lost either. Method: the export
+/// waits for the table meanwhile.
 #[test]
 fn an_export_does_not_replace_what_was_made_meanwhile() {
     let db = with_dead(1);
@@ -656,8 +660,9 @@ fn a_reader_that_has_seen_enough_ends_an_export_quietly() {
     assert_eq!(status.code(), Some(1));
 }
 
-/// Goal: an interrupt ends the work between two batches. Method: the second batch is held inside by a trigger that asks again and again for a
-/// lock of the test's, which is given up after the signal was sent; a lock that it waited for would be refused soon.
+/// Goal: an interrupt ends the work between two batches. Method: the second batch is held inside by
+/// a trigger that asks again and again for a lock of the test's, which is given up after the signal
+/// was sent; a lock that it waited for would be refused soon.
 #[test]
 fn an_interrupt_leaves_what_is_done_done_and_says_how_much() {
     let db = with_dead(30_000);
@@ -710,7 +715,8 @@ fn an_interrupt_leaves_what_is_done_done_and_says_how_much() {
     assert_eq!((db.count("pending"), db.count("dead")), (20_000, 10_000));
 }
 
-/// Goal: an error that concerns no single event ends the work. Method: a trigger raises one of such a class.
+/// Goal: an error that concerns no single event ends the work. Method: a trigger raises one of such
+/// a class.
 #[test]
 fn a_failure_in_the_middle_says_how_much_was_done() {
     let db = with_dead(20_000);

@@ -1,4 +1,5 @@
-//! Dead letters in the table: the list and its filters, requeue and discard, and what both leave alone.
+//! Dead letters in the table: the list and its filters, requeue and discard, and what both leave
+//! alone.
 
 use std::time::Instant;
 
@@ -197,7 +198,8 @@ fn a_time_range_holds_its_begin_and_not_its_end() {
     assert_eq!(between(Some(i64::MIN), Some(i64::MAX)), [3, 2, 1]);
 }
 
-/// Goal: work on all dead letters meets each once, also those without a date, which only tables of another origin have.
+/// Goal: work on all dead letters meets each once, also those without a date, which only tables of
+/// another origin have.
 #[test]
 fn a_walk_over_all_dead_letters_meets_each_once() {
     let db = with_dead(9);
@@ -272,7 +274,8 @@ fn a_requeued_event_is_due_at_once_with_all_its_attempts() {
     assert_eq!(session.requeue(&[]).unwrap().ids, [0; 0]);
 }
 
-/// Goal: an event that something of the application refuses stops no other, and is named with the reason.
+/// Goal: an event that something of the application refuses stops no other, and is named with the
+/// reason.
 #[test]
 fn what_refuses_its_requeue_stays_dead_alone() {
     let db = with_dead(1000);
@@ -293,7 +296,8 @@ fn what_refuses_its_requeue_stays_dead_alone() {
     assert_eq!(numbers(&db, by_hand, &[]), [0; 0]);
 }
 
-/// Goal: triggers may set the search_path of their transaction. Method: they do so with each event, and one event takes the batch apart.
+/// Goal: triggers may set the search_path of their transaction. Method: they do so with each event,
+/// and one event takes the batch apart.
 #[test]
 fn triggers_that_change_the_search_path_keep_no_event() {
     let db = with_dead(8);
@@ -371,8 +375,8 @@ fn nothing_in_the_archive_is_overwritten_by_a_discard() {
     );
 }
 
-/// Goal: a person's word stays. Method: a worker holds the event, a person's UPDATE made it dead; then it is swept, requeued, and the
-/// worker comes back.
+/// Goal: a person's word stays. Method: a worker holds the event, a person's UPDATE made it dead;
+/// then it is swept, requeued, and the worker comes back.
 #[test]
 fn what_a_lease_still_names_is_neither_requeued_nor_discarded() {
     let db = TestDb::with_events(2);
@@ -410,7 +414,8 @@ fn a_stale_worker_changes_nothing_of_a_requeued_or_discarded_event() {
     assert_eq!(other.discard(&[2]).unwrap().ids, [2]);
     let before = table(&db);
 
-    // The same batch again, as after an answer that never came, and another word about the same events.
+    // The same batch again, as after an answer that never came, and another word about the same
+    // events.
     for outcome in [dead(), Outcome::Done] {
         assert_eq!(settle(&mut stale, "a", token, &[1, 2], &outcome), []);
     }
@@ -445,8 +450,8 @@ fn an_event_that_somebody_has_locked_holds_up_no_other() {
     assert_eq!(session.requeue(&[2]).unwrap().ids, [2]);
 }
 
-/// Goal: each event is requeued, or discarded, by exactly one of many. Method: eight sessions ask for all of them at the same moment, some
-/// for the one, some for the other.
+/// Goal: each event is requeued, or discarded, by exactly one of many. Method: eight sessions ask
+/// for all of them at the same moment, some for the one, some for the other.
 #[test]
 fn many_at_once_change_each_event_once() {
     const EVENTS: u32 = 400;
@@ -495,8 +500,9 @@ fn many_at_once_change_each_event_once() {
     assert_eq!(db.count("dead"), 0);
 }
 
-/// Goal: leases are looked at after the rows are locked. Method: the requeue has to wait for the events' table, while a lease that
-/// names its event is committed; leases read before that would not show it.
+/// Goal: leases are looked at after the rows are locked. Method: the requeue has to wait for the
+/// events' table, while a lease that names its event is committed; leases read before that would
+/// not show it.
 #[test]
 fn a_lease_that_is_committed_while_a_requeue_begins_is_seen() {
     let db = with_dead(1);
@@ -562,7 +568,8 @@ fn a_hundred_thousand_events_are_requeued_in_one_call() {
     assert_eq!(db.count("pending"), 100_000);
 }
 
-/// Goal: lists, walks and counts never read what is done. Method: a table where dead rows are few, and the plans of the statements.
+/// Goal: lists, walks and counts never read what is done. Method: a table where dead rows are few,
+/// and the plans of the statements.
 #[test]
 fn dead_letters_are_found_by_their_index() {
     let db = TestDb::with_events(20_000);

@@ -182,7 +182,8 @@ fn what_a_demo_suggests_works() {
     });
 }
 
-/// Goal: a newcomer sees what came of the events and what to try, without a line of the log before, between or behind.
+/// Goal: a newcomer sees what came of the events and what to try, without a line of the log before,
+/// between or behind.
 #[test]
 fn the_table_and_what_to_try_stand_last_and_no_log_pushes_them_away() {
     let demo = Demo::start(&[]);

@@ -290,7 +290,8 @@ fn a_bad_id_or_route_is_a_usage_error() {
     );
 }
 
-/// Goal: what keeps a handled event from being written is said, and the event is not touched for it.
+/// Goal: what keeps a handled event from being written is said, and the event is not touched for
+/// it.
 #[test]
 fn an_event_whose_outcome_the_database_does_not_take_says_why() {
     let db = TestDb::with_events(4);

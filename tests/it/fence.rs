@@ -16,7 +16,8 @@ fn a_lost_lease_never_overwrites_the_other_workers_result() {
     let db = TestDb::with_events(2);
     let (mut zombie, mut other) = (session(&db), session(&db));
     let lost = claim(&mut zombie, "a", 10);
-    // The sweep of the expired lease charges event 1, which another worker then claims and finishes.
+    // The sweep of the expired lease charges event 1, which another worker then claims and
+    // finishes.
     db.expire_leases();
     let outcomes = settlements(lost.token, &[1, 2], &retry(Duration::ZERO));
     let sweep = SettleBatch {
@@ -102,8 +103,9 @@ fn a_batch_sent_twice_is_written_once() {
     );
 }
 
-/// Goal: an answer that never came is no reason to touch what somebody else has since. Method: the lease still names event 3, so it stands
-/// when the batch comes again, after another worker has claimed the events that the first time gave back.
+/// Goal: an answer that never came is no reason to touch what somebody else has since. Method: the
+/// lease still names event 3, so it stands when the batch comes again, after another worker has
+/// claimed the events that the first time gave back.
 #[test]
 fn a_batch_sent_twice_leaves_alone_what_another_worker_has_claimed_since() {
     let db = TestDb::with_events(3);
@@ -152,7 +154,8 @@ fn a_sweep_ends_only_what_is_over() {
     assert!(table(&db)[0].starts_with("1 retry 1 "));
 }
 
-/// Goal: the laws above can fail. Method: each is broken by the function without the protection that it is about.
+/// Goal: the laws above can fail. Method: each is broken by the function without the protection
+/// that it is about.
 #[test]
 fn each_protection_of_the_settle_function_matters() {
     let done_twice = |session: &mut Session, token| {
@@ -198,8 +201,8 @@ fn each_protection_of_the_settle_function_matters() {
     );
 }
 
-/// Does the same to two databases, one with the function as it is and one without the protection, where event 1 is claimed by `a` and
-/// event 2 by nobody; they must end differently.
+/// Does the same to two databases, one with the function as it is and one without the protection,
+/// where event 1 is claimed by `a` and event 2 by nobody; they must end differently.
 #[track_caller]
 fn check_mutant(protection: &str, instead: &str, act: impl Fn(&mut Session, i64)) {
     let mutated = SCHEMA.replace(protection, instead);

@@ -1,4 +1,5 @@
-//! The in-hand file: whose groups it lets one kill, and that no look at the directory gets in the way of a worker that makes one.
+//! The in-hand file: whose groups it lets one kill, and that no look at the directory gets in the
+//! way of a worker that makes one.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
@@ -98,7 +99,8 @@ fn a_group_whose_leader_started_at_another_time_is_left_alone() {
     }
 }
 
-/// Goal: where the leader has ended, its group is killed as long as the number surely means that group, and not later.
+/// Goal: where the leader has ended, its group is killed as long as the number surely means that
+/// group, and not later.
 #[test]
 fn a_group_that_has_lost_its_leader_is_killed_only_where_that_was_a_moment_ago() {
     let directory = TestDir::new();
@@ -116,7 +118,8 @@ fn a_group_that_has_lost_its_leader_is_killed_only_where_that_was_a_moment_ago()
     wait_until("the rest of the group is gone", || left().is_empty());
 }
 
-/// Goal: a worker that makes its file while a supervisor looks for what dead workers left gets its file.
+/// Goal: a worker that makes its file while a supervisor looks for what dead workers left gets its
+/// file.
 #[test]
 fn a_file_that_is_being_made_is_not_taken_for_one_that_was_left() {
     let directory = TestDir::new();

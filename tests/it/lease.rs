@@ -1,4 +1,5 @@
-//! Leases: renewing, listing, releasing orphaned leases, and that ids counted anew meet no old lease.
+//! Leases: renewing, listing, releasing orphaned leases, and that ids counted anew meet no old
+//! lease.
 
 use std::time::Duration;
 
@@ -119,8 +120,9 @@ fn orphaned_leases_are_those_of_this_worker_that_are_not_in_hand() {
     assert_eq!((ids(&claimed), attempts), (vec![2, 3], vec![1, 1]));
 }
 
-/// Goal: a claim that commits after the worker has given it up is found all the same. Method: the claim runs in a transaction of another
-/// connection, begun before and committed after the worker's session has looked at the leases.
+/// Goal: a claim that commits after the worker has given it up is found all the same. Method: the
+/// claim runs in a transaction of another connection, begun before and committed after the worker's
+/// session has looked at the leases.
 #[test]
 fn a_claim_that_commits_late_is_found_as_an_orphan() {
     let db = TestDb::with_events(1);
@@ -162,8 +164,8 @@ fn a_sweep_learns_what_it_has_to_know() {
     assert_eq!(briefs, [brief(1), brief(2)]);
 }
 
-/// Goal: a new event never meets the lease of an old one with the same id. Method: the table is truncated under a lease, from a session
-/// whose search_path knows nothing of it.
+/// Goal: a new event never meets the lease of an old one with the same id. Method: the table is
+/// truncated under a lease, from a session whose search_path knows nothing of it.
 #[test]
 fn ids_counted_anew_meet_no_old_lease() {
     let db = TestDb::with_events(2);
@@ -207,8 +209,9 @@ fn a_session_tells_two_schemas_apart() {
     assert_eq!(again, [(0, None), (0, None), (0, None)]);
 }
 
-/// Goal: a long transaction somewhere, which keeps vacuum from every dead lease row, does not make claims read more and more of them. Method:
-/// such a transaction, then claims and settles in one session, and the server's own count of the index entries that it read.
+/// Goal: a long transaction somewhere, which keeps vacuum from every dead lease row, does not make
+/// claims read more and more of them. Method: such a transaction, then claims and settles in one
+/// session, and the server's own count of the index entries that it read.
 #[test]
 fn leases_that_are_gone_are_not_read_again_while_vacuum_is_held_back() {
     let turns = 150;

@@ -13,7 +13,8 @@ fn example() -> PathBuf {
     build
         .args(["build", "--locked", "--quiet", "--example", "own_handler"])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
-    // Cargo tells a test which package it belongs to; a build script that sees those variables change builds everything anew.
+    // Cargo tells a test which package it belongs to; a build script that sees those variables
+    // change builds everything anew.
     for (name, _) in std::env::vars_os() {
         let is_about_us = ["CARGO_PKG_", "CARGO_MANIFEST_"]
             .iter()

@@ -1,4 +1,5 @@
-//! A load balancer in front of two daemons sees what is true, and no request and no event pays for a restart.
+//! A load balancer in front of two daemons sees what is true, and no request and no event pays for
+//! a restart.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -118,10 +119,10 @@ backend daemons
     text
 }
 
-/// Goal: rolling restarts under load behind a balancer that asks /ready: every request is answered with 200, and every event is
-/// delivered exactly once.
-/// Method: requests without a pause through HAProxy, two daemons restarted in turn on their own ports while events flow, each time only
-/// once both are in use again.
+/// Goal: rolling restarts under load behind a balancer that asks /ready: every request is answered
+/// with 200, and every event is delivered exactly once. Method: requests without a pause through
+/// HAProxy, two daemons restarted in turn on their own ports while events flow, each time only once
+/// both are in use again.
 #[test]
 fn daemons_restarted_in_turn_behind_a_balancer_fail_no_request_and_no_event() {
     let db = TestDb::new();

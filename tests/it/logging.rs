@@ -105,7 +105,8 @@ fn server_with_passwords() -> Cluster {
 /// Arguments and environment of a call.
 type Call<'a> = (Vec<String>, Vec<(&'a str, &'a str)>);
 
-/// Goal: a wrong password ends the start, and is shown nowhere. Method: every way to give one, at DEBUG.
+/// Goal: a wrong password ends the start, and is shown nowhere. Method: every way to give one, at
+/// DEBUG.
 #[test]
 fn a_wrong_password_ends_the_start_and_is_never_shown() {
     let cluster = server_with_passwords();
@@ -231,7 +232,8 @@ fn a_log_that_cannot_be_written_harms_nothing() {
     assert_eq!(status.code(), Some(78));
 }
 
-/// Starts a daemon whose log is not read, and waits until it has delivered 10,000 events: each has a line, more than the pipe and the queue hold.
+/// Starts a daemon whose log is not read, and waits until it has delivered 10,000 events: each has
+/// a line, more than the pipe and the queue hold.
 fn daemon_with_unread_log(db: &TestDb) -> RunningDaemon {
     let daemon = Daemon::new(db).route("*=log").start();
     daemon.wait_ready();
@@ -252,7 +254,8 @@ fn log_to_its_end(daemon: &mut RunningDaemon) -> String {
     daemon.log()
 }
 
-/// Goal: a log that nothing reads stops neither deliveries nor the answers of the port nor a drain, and what it lacks is counted.
+/// Goal: a log that nothing reads stops neither deliveries nor the answers of the port nor a drain,
+/// and what it lacks is counted.
 #[test]
 fn a_log_that_nothing_reads_stops_neither_deliveries_nor_a_drain() {
     let db = TestDb::new();
@@ -267,7 +270,8 @@ fn a_log_that_nothing_reads_stops_neither_deliveries_nor_a_drain() {
     assert_eq!(daemon.terminate(), 0);
 }
 
-/// Goal: a log that is read again tells how many lines are missing, and where they are, and lacks no line from then on.
+/// Goal: a log that is read again tells how many lines are missing, and where they are, and lacks
+/// no line from then on.
 #[test]
 fn a_log_that_is_read_again_tells_how_many_lines_it_lacks() {
     let db = TestDb::new();
@@ -300,7 +304,8 @@ fn a_log_that_is_read_again_tells_how_many_lines_it_lacks() {
     }
 }
 
-/// Goal: the last words of a process that ends by itself come out, in their order, however soon it ends.
+/// Goal: the last words of a process that ends by itself come out, in their order, however soon it
+/// ends.
 #[test]
 fn what_is_said_at_the_end_is_written() {
     let db = TestDb::new();

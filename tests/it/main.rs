@@ -1,6 +1,7 @@
 //! The integration tests: one binary, so that one link and one PostgreSQL serve them all.
 //!
-//! They need PostgreSQL's server programs and nothing else: a private server is started for the run and is gone after it.
+//! They need PostgreSQL's server programs and nothing else: a private server is started for the run
+//! and is gone after it.
 //!
 //!     cargo test                                      everything
 //!     cargo test --test it cluster::                  one file
@@ -8,8 +9,8 @@
 //!     DISPATCHBOX_TEST_EVENTS=100000 cargo test --test it delivery::two_daemons      more events than the suite has time for
 //!     DISPATCHBOX_TEST_KEEP=1 cargo test --test it …  keep the database of a failed test and print the psql line for it
 //!
-//! Rules: no test sleeps to synchronize (`wait_until`, gates), none is ignored, none needs another one, a port or a row of its own
-//! choosing. A new file gets its line here.
+//! Rules: no test sleeps to synchronize (`wait_until`, gates), none is ignored, none needs another
+//! one, a port or a row of its own choosing. A new file gets its line here.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -64,7 +65,8 @@ mod dsn;
 mod explain;
 /// Only the holder of a lease writes, and writes once; the mutants that do otherwise.
 mod fence;
-/// Handlers against real programs and receivers: each row of their contract, and what can go wrong with either.
+/// Handlers against real programs and receivers: each row of their contract, and what can go wrong
+/// with either.
 mod handler;
 /// The endpoints: status and body, bad input, who gets in, bounds in number and time.
 mod http_api;
@@ -80,11 +82,13 @@ mod library;
 mod load_balancer;
 /// The log's form, and what never stands in it.
 mod logging;
-/// The text's form by a strict reader and by promtool; values after known work; counters that never run backwards.
+/// The text's form by a strict reader and by promtool; values after known work; counters that never
+/// run backwards.
 mod metrics;
 /// The command `migrate`.
 mod migrate;
-/// Tables in a schema that the search_path does not reach: every command names it, and none makes a second outbox.
+/// Tables in a schema that the search_path does not reach: every command names it, and none makes a
+/// second outbox.
 mod other_schema;
 /// Standard output on a full disk, or read by nobody.
 mod output;
@@ -102,7 +106,8 @@ mod readiness;
 mod readme;
 /// What workers report, whatever handlers print.
 mod reports;
-/// The roles of sql/roles.sql: enough for their work and no more, and what a start says of a role that lacks some.
+/// The roles of sql/roles.sql: enough for their work and no more, and what a start says of a role
+/// that lacks some.
 mod roles;
 /// A password that changes while the program runs.
 mod rotation;

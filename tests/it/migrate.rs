@@ -1,4 +1,5 @@
-//! The command `migrate`: what it prints, what it checks, and the codes it ends with. What a migration does is tested with the schema.
+//! The command `migrate`: what it prints, what it checks, and the codes it ends with. What a
+//! migration does is tested with the schema.
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,5 @@
-//! Tables in a schema that the search_path does not reach: every command names it, and none makes a second outbox.
+//! Tables in a schema that the search_path does not reach: every command names it, and none makes a
+//! second outbox.
 
 use std::time::Duration;
 
@@ -191,7 +192,8 @@ fn tables_that_move_under_a_running_daemon_are_named() {
     daemon.wait_ready();
 }
 
-/// Goal: a table of the same name that is no outbox, as other tools make it, is not taken for one, and not migrated.
+/// Goal: a table of the same name that is no outbox, as other tools make it, is not taken for one,
+/// and not migrated.
 #[test]
 fn a_table_of_that_name_that_is_no_outbox_does_not_hide_the_one_that_is() {
     let db = with_shop();

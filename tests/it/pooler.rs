@@ -1,4 +1,5 @@
-//! PgBouncer between us and the database, shared with an application: it finds nothing of ours there, and events are delivered through it.
+//! PgBouncer between us and the database, shared with an application: it finds nothing of ours
+//! there, and events are delivered through it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,8 +16,9 @@ const LIMIT: Duration = Duration::from_mins(1);
 /// Connections that the pooler lends.
 const SIZE: u16 = 3;
 
-/// Goal: whatever the daemon does, the application finds its own settings on every connection of the pool, and no statement of ours.
-/// Method: all of them are looked at before and after: each is held while the next one is asked for.
+/// Goal: whatever the daemon does, the application finds its own settings on every connection of
+/// the pool, and no statement of ours. Method: all of them are looked at before and after: each is
+/// held while the next one is asked for.
 #[test]
 fn nothing_of_ours_stays_on_a_connection_that_others_use() {
     let db = TestDb::new();
@@ -47,7 +49,8 @@ fn nothing_of_ours_stays_on_a_connection_that_others_use() {
     wait_until_within(LIMIT, "the table was counted", || {
         daemon.metric("dispatchbox_dead_events", &[]) == Some(3.0)
     });
-    // Twice as long as the keeper waits between two renewals, and the statistics collector between two collections.
+    // Twice as long as the keeper waits between two renewals, and the statistics collector between
+    // two collections.
     assert_same(&before, &settings_of_all(&bouncer, &db));
     assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
     assert_same(&before, &settings_of_all(&bouncer, &db));
@@ -61,7 +64,8 @@ fn nothing_of_ours_stays_on_a_connection_that_others_use() {
     assert_eq!(db.leases(), 0);
 }
 
-/// Goal: what a server's connection remembers of the leases serves whichever client of ours is lent it.
+/// Goal: what a server's connection remembers of the leases serves whichever client of ours is lent
+/// it.
 #[test]
 fn two_daemons_that_share_the_connections_of_a_pooler_hand_out_each_event_once() {
     let db = TestDb::new();
@@ -112,8 +116,9 @@ fn a_pooler_that_lends_a_connection_for_a_session_works_as_well() {
     assert_eq!(db.leases(), 0);
 }
 
-/// Goal: what the description asks for by `options` is there in every call, although a pooler does not pass it on.
-/// Method: the tables stand in a schema that only the options name; one pooler refuses options, the other passes them over.
+/// Goal: what the description asks for by `options` is there in every call, although a pooler does
+/// not pass it on. Method: the tables stand in a schema that only the options name; one pooler
+/// refuses options, the other passes them over.
 #[test]
 fn the_options_of_a_description_work_through_a_pooler() {
     for more in ["", "ignore_startup_parameters = options"] {
@@ -139,7 +144,8 @@ fn the_options_of_a_description_work_through_a_pooler() {
     }
 }
 
-/// Goal: every command works on a shared connection, also where another program has left its prepared statements there.
+/// Goal: every command works on a shared connection, also where another program has left its
+/// prepared statements there.
 #[test]
 fn commands_work_through_a_pooler_whatever_others_have_left_on_its_connections() {
     let db = TestDb::with_events(3);
@@ -240,7 +246,8 @@ fn a_migration_is_refused_where_its_settings_would_be_those_of_others() {
     assert_same(&before, &settings_of_all(&bouncer, &db));
 }
 
-/// What an application finds on each connection of the pool: every setting, and the statements that are prepared there.
+/// What an application finds on each connection of the pool: every setting, and the statements that
+/// are prepared there.
 fn settings_of_all(bouncer: &PgBouncer, db: &TestDb) -> BTreeMap<i32, Vec<String>> {
     let mut clients: Vec<Client> = Vec::new();
     let mut found = BTreeMap::new();
@@ -276,7 +283,8 @@ fn settings_of_all(bouncer: &PgBouncer, db: &TestDb) -> BTreeMap<i32, Vec<String
 #[track_caller]
 fn assert_same(before: &BTreeMap<i32, Vec<String>>, after: &BTreeMap<i32, Vec<String>>) {
     for (pid, settings) in after {
-        // The pooler opens another one where a client left in the middle of a transaction: that one is as all were.
+        // The pooler opens another one where a client left in the middle of a transaction: that one
+        // is as all were.
         let first = before.values().next();
         let known = before.get(pid).or(first).expect("the pool had connections");
         let other = |one: &[String], two: &[String]| -> Vec<String> {

@@ -116,7 +116,8 @@ struct World<'a> {
     db: &'a TestDb,
     client: postgres::Client,
     sessions: [Session; 2],
-    /// Everything that was ever claimed: worker, token, ids. Lost leases stay, so that they are settled, too.
+    /// Everything that was ever claimed: worker, token, ids. Lost leases stay, so that they are
+    /// settled, too.
     claimed: Vec<(usize, i64, Vec<i64>)>,
     model: Model,
 }

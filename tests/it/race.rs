@@ -1,7 +1,8 @@
 //! Sixteen sessions race on one table: no event is ever in two live leases, and attempts are exact.
 //!
-//! Each protection of the claim and the settle stands here with its mutant, the same function without it, on which the race must find
-//! what the protection is there for. A race that cannot fail proves nothing.
+//! Each protection of the claim and the settle stands here with its mutant, the same function
+//! without it, on which the race must find what the protection is there for. A race that cannot
+//! fail proves nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -139,7 +140,8 @@ impl Race {
         }
     }
 
-    /// Forgets who holds events, before the call that gives them up: from its commit on they may be somebody else's.
+    /// Forgets who holds events, before the call that gives them up: from its commit on they may be
+    /// somebody else's.
     fn give_up(&self, outcomes: &[Settlement]) {
         let mut holders = self.holders.lock().unwrap();
         for one in outcomes {
@@ -252,7 +254,8 @@ impl Racer<'_> {
         };
         match self.session.settle(&batch) {
             Ok(_) => self.race.count_attempts(&outcomes),
-            // Two holders of one event lock it in different orders; that nothing else leads to a deadlock is part of the law.
+            // Two holders of one event lock it in different orders; that nothing else leads to a
+            // deadlock is part of the law.
             Err(err) => assert!(self.race.is_lost(), "{err}"),
         }
     }

@@ -30,8 +30,8 @@ fn wait_not_ready(daemon: &RunningDaemon, reason: &str) {
     assert_eq!(daemon.get("/health").0, 200);
 }
 
-/// Goal: a table that somebody locks keeps the daemon from delivering, and /ready, the metric and the log say which kind of trouble
-/// that is, from its beginning to its end.
+/// Goal: a table that somebody locks keeps the daemon from delivering, and /ready, the metric and
+/// the log say which kind of trouble that is, from its beginning to its end.
 #[test]
 fn a_locked_table_is_no_lost_connection_and_the_log_tells_its_end() {
     let db = TestDb::new();
@@ -87,7 +87,8 @@ fn a_lock_is_noticed_while_workers_are_idle() {
     daemon.wait_ready();
 }
 
-/// Goal: what no worker meets is told to the log with its remedy, though nobody asks; and who asks for the first time is told the truth.
+/// Goal: what no worker meets is told to the log with its remedy, though nobody asks; and who asks
+/// for the first time is told the truth.
 #[test]
 fn what_is_missing_is_told_though_nobody_asks_and_nothing_is_to_do() {
     let db = TestDb::new();
@@ -173,8 +174,8 @@ fn a_claim_that_hangs_is_noticed_though_others_are_answered() {
     server.stop(StopMode::Immediate).unwrap();
 }
 
-/// Goal: a short lock, and connections that are ended, are met by single calls; no load balancer needs to know.
-/// Method: /ready is asked all the time meanwhile, and must answer 200 each time.
+/// Goal: a short lock, and connections that are ended, are met by single calls; no load balancer
+/// needs to know. Method: /ready is asked all the time meanwhile, and must answer 200 each time.
 #[test]
 fn a_single_failed_call_is_no_reason_to_turn_traffic_away() {
     let db = TestDb::new();

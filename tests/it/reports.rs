@@ -10,7 +10,8 @@ use crate::support::{Daemon, Recorder, TestDb, process, signal_pid, wait_until};
 const WORKERS_OUTPUT: &str = "/proc/$PPID/fd/1";
 
 /// Goal: what a handler prints without ending the line is no part of the report that comes next.
-/// Method: it is printed when only the last report is still to come, which no other would make up for.
+/// Method: it is printed when only the last report is still to come, which no other would make up
+/// for.
 #[test]
 fn what_a_handler_prints_spoils_no_report() {
     let db = TestDb::new();
@@ -56,8 +57,9 @@ fn a_handler_that_floods_standard_output_stops_nothing() {
     assert_eq!(daemon.terminate(), 0);
 }
 
-/// Goal: what a worker has counted is not lost because its end is seen before its last report is read.
-/// Method: the supervisor is stopped meanwhile, and finds the ends and the reports of several workers at once.
+/// Goal: what a worker has counted is not lost because its end is seen before its last report is
+/// read. Method: the supervisor is stopped meanwhile, and finds the ends and the reports of several
+/// workers at once.
 #[test]
 fn the_last_report_of_a_worker_counts_even_when_its_end_is_seen_first() {
     const N_WORKERS: usize = 6;

@@ -1,4 +1,5 @@
-//! The roles of `sql/roles.sql` can do what they are for and no more, and the start names what a role lacks.
+//! The roles of `sql/roles.sql` can do what they are for and no more, and the start names what a
+//! role lacks.
 //!
 //! Roles belong to a whole server, so each test has one of its own.
 
@@ -16,7 +17,8 @@ use crate::support::{
     Cli, Daemon, Recorder, TestDb, cluster, psql, signal_pid, wait_until, wait_until_within,
 };
 
-/// Each privilege of the daemon's role that delivering needs, as it is revoked, and as it is named when it lacks.
+/// Each privilege of the daemon's role that delivering needs, as it is revoked, and as it is named
+/// when it lacks.
 const NEEDED: &[(&str, &str)] = &[
     ("select on outbox_event", "SELECT on outbox_event"),
     (
@@ -73,7 +75,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("usage on schema app", "USAGE on schema app"),
 ];
 
-/// A database whose outbox stands in a schema that nobody may use by default, with the roles and a login for each.
+/// A database whose outbox stands in a schema that nobody may use by default, with the roles and a
+/// login for each.
 struct Roles {
     _server: Cluster,
     db: TestDb,
@@ -153,8 +156,8 @@ impl Roles {
     }
 }
 
-/// Goal: everything that a daemon does to the table goes through under its role: done, retry, dead, renewal, the sweep of a worker
-/// that died, and that of a lease whose host is lost.
+/// Goal: everything that a daemon does to the table goes through under its role: done, retry, dead,
+/// renewal, the sweep of a worker that died, and that of a lease whose host is lost.
 #[test]
 fn the_daemons_role_is_enough_for_all_that_a_daemon_does() {
     let roles = Roles::new();
@@ -272,8 +275,8 @@ fn each_role_may_do_no_more_than_its_work() {
     assert_eq!(roles.db.number(archived, &[]), 2);
 }
 
-/// Goal: nothing is granted or asked for in vain. Method: each privilege is revoked alone; then some call of a worker is refused, and
-/// the look before the start names exactly that one.
+/// Goal: nothing is granted or asked for in vain. Method: each privilege is revoked alone; then
+/// some call of a worker is refused, and the look before the start names exactly that one.
 #[test]
 fn each_privilege_is_needed_and_the_look_before_the_start_names_it() {
     let roles = Roles::new();
@@ -332,8 +335,8 @@ fn work(session: &mut Session) -> Result<(), StoreError> {
     session.release_orphans(worker, &[]).map(drop)
 }
 
-/// Goal: a person's orders go through under the daemon's role; whoever wants no discards takes two privileges away, and nothing else
-/// changes.
+/// Goal: a person's orders go through under the daemon's role; whoever wants no discards takes two
+/// privileges away, and nothing else changes.
 #[test]
 fn dead_events_are_requeued_and_discarded_under_the_daemons_role() {
     let roles = Roles::new();
@@ -375,7 +378,8 @@ fn a_role_that_lacks_privileges_does_not_start() {
     });
 }
 
-/// Goal: privileges that vanish under a running daemon are told by /ready, the connection is not taken for lost, and nothing is lost.
+/// Goal: privileges that vanish under a running daemon are told by /ready, the connection is not
+/// taken for lost, and nothing is lost.
 #[test]
 fn privileges_that_vanish_while_it_runs_are_told_and_waited_for() {
     let roles = Roles::new();
@@ -405,7 +409,8 @@ fn privileges_that_vanish_while_it_runs_are_told_and_waited_for() {
     daemon.wait_ready();
 }
 
-/// Goal: psql, as the README calls it, ends with an error where something is wrong, says what that is, and has then granted nothing.
+/// Goal: psql, as the README calls it, ends with an error where something is wrong, says what that
+/// is, and has then granted nothing.
 #[test]
 fn the_file_of_the_roles_stops_at_what_is_wrong_and_names_it() {
     let server = cluster::private();
@@ -492,8 +497,9 @@ fn the_file_of_the_roles_stops_at_what_is_wrong_and_names_it() {
     assert_eq!(session.missing_prerequisite(), Ok(None));
 }
 
-/// Goal: row-level security that hides rows is told before the start, by `migrate --check` and while the daemon runs, with a remedy that works;
-/// policies that let all rows pass are none of that. Method: each policy of `cases` alone.
+/// Goal: row-level security that hides rows is told before the start, by `migrate --check` and
+/// while the daemon runs, with a remedy that works; policies that let all rows pass are none of
+/// that. Method: each policy of `cases` alone.
 #[test]
 fn row_level_security_that_hides_rows_is_named_with_its_remedy() {
     let roles = Roles::new();

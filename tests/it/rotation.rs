@@ -57,7 +57,8 @@ fn lines_with(log: &str, text: &str) -> usize {
     log.lines().filter(|line| line.contains(text)).count()
 }
 
-/// Goal: a changed password costs no exit and no charge, whatever stands in the file meanwhile, and no log tells it.
+/// Goal: a changed password costs no exit and no charge, whatever stands in the file meanwhile, and
+/// no log tells it.
 #[test]
 fn a_changed_password_in_the_dsn_file_is_picked_up_while_running() {
     let guarded = Guarded::with_password("first-secret");
@@ -150,7 +151,8 @@ fn a_changed_password_in_service_file_or_passfile_is_picked_up() {
     assert_ne!(by_service.newest(), by_service);
 }
 
-/// Goal: a file that cannot be used, whatever it is, leaves things as they were; one that is right again is used.
+/// Goal: a file that cannot be used, whatever it is, leaves things as they were; one that is right
+/// again is used.
 #[test]
 fn what_cannot_be_used_leaves_the_last_good_description() {
     let guarded = Guarded::with_password("one");

@@ -141,8 +141,8 @@ fn what_is_missing_is_listed_in_words() {
     assert_eq!(session.missing_schema().unwrap(), [""; 0]);
 }
 
-/// Goal: a table in use becomes ours while its producers go on. Method: two writers commit all the time; nobody may wait longer than the
-/// migration's own lock timeout, and no row may be lost.
+/// Goal: a table in use becomes ours while its producers go on. Method: two writers commit all the
+/// time; nobody may wait longer than the migration's own lock timeout, and no row may be lost.
 #[test]
 fn a_predecessors_table_in_use_is_migrated_under_its_writers() {
     let db = predecessor();

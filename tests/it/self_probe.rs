@@ -60,8 +60,8 @@ fn a_daemon_on_all_addresses_reaches_its_own_port() {
     }
 }
 
-/// Goal: a client need not know which family a host name leads to. Method: no address is given, so the port answers both, and each client
-/// is judged by its own address.
+/// Goal: a client need not know which family a host name leads to. Method: no address is given, so
+/// the port answers both, and each client is judged by its own address.
 #[test]
 fn without_an_address_the_port_answers_both_families_alike() {
     let db = TestDb::new();
@@ -91,7 +91,8 @@ fn without_an_address_the_port_answers_both_families_alike() {
     assert!(TcpStream::connect(("::1", port)).is_err());
 }
 
-/// Goal: what was possible with IPv4 alone stays possible where the port cannot be had by IPv6. Method: something else has it there.
+/// Goal: what was possible with IPv4 alone stays possible where the port cannot be had by IPv6.
+/// Method: something else has it there.
 #[test]
 fn a_port_that_ipv6_does_not_give_is_opened_for_ipv4_and_nowhere_twice() {
     let db = TestDb::new();

@@ -217,7 +217,8 @@ fn an_empty_batch_ends_leases() {
     assert_eq!(session.leases_of("b").unwrap().len(), 1);
 }
 
-/// Goal: what a trigger keeps as it was is told apart from what was written, and stays named by its lease, whatever it was before.
+/// Goal: what a trigger keeps as it was is told apart from what was written, and stays named by its
+/// lease, whatever it was before.
 #[test]
 fn a_row_that_an_update_leaves_as_it_was_is_kept_by_its_lease() {
     for what in ["null", "old"] {
@@ -292,7 +293,8 @@ fn a_row_that_an_update_leaves_as_it_was_is_kept_by_its_lease() {
     }
 }
 
-/// Goal: outcome by outcome, each row in the way is named with its reason, the others are written, and a lease ends with its last one.
+/// Goal: outcome by outcome, each row in the way is named with its reason, the others are written,
+/// and a lease ends with its last one.
 #[test]
 fn written_one_by_one_only_what_is_in_the_way_is_left() {
     let db = TestDb::with_events(4);
@@ -341,8 +343,9 @@ fn written_one_by_one_only_what_is_in_the_way_is_left() {
     assert_eq!((db.count("done"), db.leases()), (4, 0));
 }
 
-/// Goal: one row that a person holds stops only the batch it is in, and only for the lock timeout. Method: the others are settled and the
-/// lease renewed, by other sessions, while the first one waits.
+/// Goal: one row that a person holds stops only the batch it is in, and only for the lock timeout.
+/// Method: the others are settled and the lease renewed, by other sessions, while the first one
+/// waits.
 #[test]
 fn a_foreign_lock_on_one_event_ends_in_a_lock_timeout_while_all_others_go_on() {
     let db = TestDb::with_events(3);
@@ -381,8 +384,9 @@ fn a_foreign_lock_on_one_event_ends_in_a_lock_timeout_while_all_others_go_on() {
     assert_eq!(alone, written(&[1]));
 }
 
-/// Goal: what settles, requeues and discards a few events reads no others, though the planner believes that there are none. Method: statistics
-/// from when all was done, then many events, and how many rows the transaction has read.
+/// Goal: what settles, requeues and discards a few events reads no others, though the planner
+/// believes that there are none. Method: statistics from when all was done, then many events, and
+/// how many rows the transaction has read.
 #[test]
 fn a_few_events_are_found_without_reading_all_that_wait() {
     let db = TestDb::with_events(20_000);

@@ -175,8 +175,9 @@ fn a_worker_that_is_told_to_leave_drains_and_is_replaced() {
     );
 }
 
-/// Goal: whoever signals every process of ours (`killall`, a unit with `KillMode=control-group`) asks for one drain. Method: the worker
-/// gets the order by its input first, and by the signal only when it drains already.
+/// Goal: whoever signals every process of ours (`killall`, a unit with `KillMode=control-group`)
+/// asks for one drain. Method: the worker gets the order by its input first, and by the signal only
+/// when it drains already.
 #[test]
 fn a_signal_behind_the_end_of_its_input_is_no_second_order_to_a_worker() {
     let db = TestDb::new();
@@ -261,7 +262,8 @@ fn ctrl_c_in_a_shell_reaches_the_supervisor_alone() {
     assert_eq!(recorder.history().len(), 2);
 }
 
-/// The program, started so that it ignores a signal, as `nohup` and shells without job control do it.
+/// The program, started so that it ignores a signal, as `nohup` and shells without job control do
+/// it.
 fn ignoring(directory: &TestDir, signal: &str) -> PathBuf {
     let path = PathBuf::from(directory.file("ignoring"));
     let program = env!("CARGO_BIN_EXE_dispatchbox");
@@ -318,8 +320,8 @@ impl Drop for Terminal {
     }
 }
 
-/// Goal: what a script has put into the background survives the script's Ctrl-C, and ends when a process asks for it. Method: a terminal of
-/// its own, whose driver sends the signal.
+/// Goal: what a script has put into the background survives the script's Ctrl-C, and ends when a
+/// process asks for it. Method: a terminal of its own, whose driver sends the signal.
 #[test]
 fn an_interrupt_that_was_ignored_at_the_start_counts_only_when_a_process_sends_it() {
     let db = TestDb::new();

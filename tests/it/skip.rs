@@ -8,9 +8,9 @@ use dispatchbox::store::{ClaimQuery, Position};
 use crate::support::TestDb;
 use crate::support::session::{query, session};
 
-/// Goal: however far a step goes, no due event is passed, and each walk comes to its end.
-/// Method: events of the same time, at the ends of what a clock can show, and with odd ids, among finished ones; each event that a step
-/// ends in front of is claimed as a look would do it.
+/// Goal: however far a step goes, no due event is passed, and each walk comes to its end. Method:
+/// events of the same time, at the ends of what a clock can show, and with odd ids, among finished
+/// ones; each event that a step ends in front of is claimed as a look would do it.
 #[test]
 fn no_step_passes_a_due_event() {
     let reaches = [
@@ -35,7 +35,8 @@ fn no_step_passes_a_due_event() {
         let mut session = session(&db);
         let mut at = Position::FRONT;
         let mut found = Vec::new();
-        // By ids for a while at each place, as where many events stand at one point in time, then on by time.
+        // By ids for a while at each place, as where many events stand at one point in time, then
+        // on by time.
         for n in 0.. {
             assert!(n < 5_000, "{time:?}, {ids:?}: at {at:?}, found {found:?}");
             let is_first = at == Position::FRONT;

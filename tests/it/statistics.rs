@@ -1,4 +1,5 @@
-//! The statistics of the table: what counts as backlog, what counting costs, and that it delays no other work.
+//! The statistics of the table: what counts as backlog, what counting costs, and that it delays no
+//! other work.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ fn collector_session(db: &TestDb) -> Session {
     session
 }
 
-/// Makes a statement of plpgsql run when the statistics collector, and no other session, looks for leases.
+/// Makes a statement of plpgsql run when the statistics collector, and no other session, looks for
+/// leases.
 fn at_the_count(db: &TestDb, statement: &str) {
     db.execute(&format!(
         "ALTER FUNCTION outbox_leases_1() RENAME TO outbox_leases_real;
@@ -117,8 +119,9 @@ fn a_look_from_the_first_due_event_finds_what_a_look_from_the_front_finds() {
     assert_eq!(released.n_events, 15);
 }
 
-/// Goal: counting ends at its limit and reads no more than that, whatever other indexes and statistics there are, with the first plans
-/// of a session and with its later ones. Method: the server's own count of the entries that were read.
+/// Goal: counting ends at its limit and reads no more than that, whatever other indexes and
+/// statistics there are, with the first plans of a session and with its later ones. Method: the
+/// server's own count of the entries that were read.
 #[test]
 fn counting_ends_at_its_limit() {
     let db = TestDb::new();
@@ -223,7 +226,8 @@ fn statistics_that_are_refused_are_told_and_keep_nothing_from_being_delivered() 
     assert_eq!(daemon.metric("dispatchbox_backlog_events", &[]), None);
 }
 
-/// Goal: a stop does not wait for a count that takes long. Method: the count sleeps inside the server, which still does so when the daemon is gone.
+/// Goal: a stop does not wait for a count that takes long. Method: the count sleeps inside the
+/// server, which still does so when the daemon is gone.
 #[test]
 fn a_count_under_way_holds_up_no_stop() {
     let db = TestDb::new();

@@ -347,7 +347,8 @@ fn is_session_leader(pid: u32) -> bool {
     dispatchbox::process::Stat::of(pid).is_some_and(|stat| stat.session == pid)
 }
 
-/// Goal: a host without a usable place for temporary files, or with a runtime directory that is not safe, is told the remedy, and served.
+/// Goal: a host without a usable place for temporary files, or with a runtime directory that is not
+/// safe, is told the remedy, and served.
 #[test]
 fn where_the_private_directory_cannot_be_another_safe_place_is_used() {
     let db = TestDb::new();

@@ -1,4 +1,5 @@
-//! Tables that are not quite as we would have made them: what is taken as it is, what is named, and what is left alone.
+//! Tables that are not quite as we would have made them: what is taken as it is, what is named, and
+//! what is left alone.
 
 use dispatchbox::event::Outcome;
 use dispatchbox::report::FailureKind;
@@ -7,7 +8,8 @@ use dispatchbox::store::schema::{Flaws, SCHEMA, check, migrate};
 use crate::support::session::{claim, ids, session, settle};
 use crate::support::{Cli, Daemon, TestDb, wait_until};
 
-/// A database whose application has made the table, with some types other than ours, and one event in it.
+/// A database whose application has made the table, with some types other than ours, and one event
+/// in it.
 fn with_table_of(changes: &[(&str, &str)]) -> TestDb {
     let db = TestDb::new();
     db.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
@@ -117,7 +119,8 @@ fn a_column_that_cannot_be_worked_with_is_named_and_nothing_is_started() {
     }
 }
 
-/// What `migrate`, `migrate --check` and `run` say of tables made by these statements: one line, code 78, and nothing is touched.
+/// What `migrate`, `migrate --check` and `run` say of tables made by these statements: one line,
+/// code 78, and nothing is touched.
 #[track_caller]
 fn check_refused(sql: &str, flaw: &str) {
     let db = TestDb::new();
@@ -189,7 +192,8 @@ fn what_is_no_ordinary_table_is_refused_before_anything_is_touched() {
     );
 }
 
-/// The outcome of an event is written by its id alone: of two events with one id the second would be lost.
+/// The outcome of an event is written by its id alone: of two events with one id the second would
+/// be lost.
 #[test]
 fn ids_that_no_index_keeps_unique_are_refused() {
     let flaw = "column outbox_event.id has no unique index of its own, must have one: create unique index concurrently on outbox_event (id)";
@@ -212,7 +216,8 @@ fn ids_that_no_index_keeps_unique_are_refused() {
     );
 }
 
-/// Our statements return what they changed and stand in a WITH, and neither is possible where a rule changes them.
+/// Our statements return what they changed and stand in a WITH, and neither is possible where a
+/// rule changes them.
 #[test]
 fn rules_that_change_our_statements_are_refused() {
     let table = format!("CREATE TABLE outbox_event (id bigint PRIMARY KEY, {OTHERS})");
@@ -393,7 +398,8 @@ fn columns_that_cannot_hold_an_outcome_are_refused() {
     );
 }
 
-/// A table as Rails would have it, in a schema whose name needs quotes, owned by another role: all that is asked of it works.
+/// A table as Rails would have it, in a schema whose name needs quotes, owned by another role: all
+/// that is asked of it works.
 #[test]
 fn an_applications_own_table_is_served_as_it_is() {
     let db = TestDb::new();

@@ -1,4 +1,5 @@
-//! Events that cannot be read: passed over, named, looked at again, and dead in the end, while all others go on.
+//! Events that cannot be read: passed over, named, looked at again, and dead in the end, while all
+//! others go on.
 
 use std::time::Duration;
 
@@ -13,10 +14,12 @@ use crate::support::{
 /// Bounds what waits for looks and sweeps.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// A byte that WIN1252 has no character for, as text of such a database: it can be stored, and no session of ours can be sent it.
+/// A byte that WIN1252 has no character for, as text of such a database: it can be stored, and no
+/// session of ours can be sent it.
 const BAD: &str = "chr(129)";
 
-/// A database in WIN1252 with `n` due events; the payload of the one with the id `bad` cannot be read.
+/// A database in WIN1252 with `n` due events; the payload of the one with the id `bad` cannot be
+/// read.
 fn with_bad_payload(n: u32, bad: i64) -> TestDb {
     let db = TestDb::in_encoding("WIN1252");
     db.insert_events("order.created", n);
@@ -64,7 +67,8 @@ fn neighbours_of_a_row_that_cannot_be_read_are_delivered_and_it_ends_dead() {
     let exported = Cli::new(["dead-events", "export", "--dsn", &db.dsn()]).run();
     assert_eq!(exported.stdout.matches("dispatchbox_unreadable").count(), 2);
 
-    // An event type that cannot be read keeps neither the statistics nor `explain` from telling the rest.
+    // An event type that cannot be read keeps neither the statistics nor `explain` from telling the
+    // rest.
     db.execute(&format!(
         "update outbox_event set event_type = {BAD} where id = 9"
     ));
@@ -146,7 +150,8 @@ fn bytes_that_are_no_text_are_delivered_with_replacements() {
     );
 }
 
-/// Goal: what is passed over is named by a lease that no claim takes and no sweep charges; only its end leads to another look.
+/// Goal: what is passed over is named by a lease that no claim takes and no sweep charges; only its
+/// end leads to another look.
 #[test]
 fn a_row_that_is_passed_over_is_held_until_it_is_looked_at_again() {
     let db = with_bad_payload(4, 2);
@@ -189,8 +194,8 @@ fn a_row_that_is_passed_over_is_held_until_it_is_looked_at_again() {
     assert_eq!((db.count("dead"), db.leases()), (1, 1));
 }
 
-/// Goal: a row whose payload is damaged on the disk is passed over like one that has no text. Method: the file in which the server keeps
-/// large values is emptied while the server is down.
+/// Goal: a row whose payload is damaged on the disk is passed over like one that has no text.
+/// Method: the file in which the server keeps large values is emptied while the server is down.
 #[test]
 fn a_damaged_row_is_passed_over() {
     let mut server = cluster::private();

@@ -5,7 +5,8 @@ use crate::cli::values::{self, Moment};
 use crate::error::UsageError;
 use crate::store::{DeadFilter, Session};
 
-/// Declares the options of a command on a set of dead letters: its own, and behind them the filters and where the database is.
+/// Declares the options of a command on a set of dead letters: its own, and behind them the filters
+/// and where the database is.
 macro_rules! dead_set_args {
     ($(#[$about:meta])* pub struct $name:ident { $($own:tt)* }) => {
         crate::cli::one_shot::one_shot_args! {
@@ -22,7 +23,8 @@ macro_rules! dead_set_args {
                 /// only those whose last error contains this text
                 pub error: Option<String>,
                 #[argh(option, arg_name = "time")]
-                /// only those written at this time or later: `2025-01-02T03:04:05Z`, or an age such as `2h` or `30d`
+                /// only those written at this time or later: `2025-01-02T03:04:05Z`, or an age such
+                /// as `2h` or `30d`
                 pub since: Option<String>,
                 #[argh(option, arg_name = "time")]
                 /// only those written before this time

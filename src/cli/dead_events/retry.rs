@@ -1,4 +1,5 @@
-//! `dispatchbox dead-events retry` and `retry-batch`: dead letters become due again, from the first attempt on.
+//! `dispatchbox dead-events retry` and `retry-batch`: dead letters become due again, from the first
+//! attempt on.
 
 use std::collections::BTreeSet;
 use std::fs::File;

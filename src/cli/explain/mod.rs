@@ -28,7 +28,8 @@ one_shot_args! {
         /// id of the event
         pub id: String,
         #[argh(option, arg_name = "pattern=handler")]
-        /// a route as the daemon has it, so that it can be said which one takes the event; those of --config are read, too
+        /// a route as the daemon has it, so that it can be said which one takes the event; those of
+        /// --config are read, too
         pub route: Vec<String>,
         #[argh(switch)]
         /// print one JSON object

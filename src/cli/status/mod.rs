@@ -36,7 +36,8 @@ one_shot_args! {
     /// Options of `status`.
     pub struct StatusArgs {
         #[argh(option, arg_name = "url")]
-        /// where the daemon's HTTP port is [default: http://127.0.0.1:8080, or as http-host and http-port of environment and file say]
+        /// where the daemon's HTTP port is [default: http://127.0.0.1:8080, or as http-host and
+        /// http-port of environment and file say]
         pub url: Option<String>,
         #[argh(option, arg_name = "file")]
         /// file that holds the token of the daemon's API

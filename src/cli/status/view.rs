@@ -20,7 +20,8 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 /// Counts that are older than this are shown with their age: a person looks that often.
 const COUNTS_FRESH_SECONDS: f64 = 2.0;
 
-/// Width of the longest time that a worker is up, `23 h 59 min`, so that no column moves as it grows.
+/// Width of the longest time that a worker is up, `23 h 59 min`, so that no column moves as it
+/// grows.
 const UP_WIDTH: usize = 11;
 
 /// Least width at which no column moves. On a narrower terminal columns may move, since the cells

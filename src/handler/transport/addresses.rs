@@ -74,8 +74,9 @@ impl Addresses {
         }
     }
 
-    /// The addresses with the avoided ones behind the others. The first call after the time of an avoided
-    /// address puts it in its place again, and the calls after that go on avoiding it until it has answered.
+    /// The addresses with the avoided ones behind the others. The first call after the time of an
+    /// avoided address puts it in its place again, and the calls after that go on avoiding it until
+    /// it has answered.
     fn in_order(&self, addresses: &[SocketAddr], now: Instant) -> Vec<SocketAddr> {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         avoided.retain(|address, _| addresses.contains(address));

@@ -196,8 +196,8 @@ impl Mend {
         Ok(())
     }
 
-    /// Throws away the part of a body that is too long to be quoted. A receiver that writes while it
-    /// reads would wait for this end to read, as this end waits for it.
+    /// Throws away the part of a body that is too long to be quoted. A receiver that writes while
+    /// it reads would wait for this end to read, as this end waits for it.
     fn limit_body(&mut self) {
         if self.incoming.len() > BODY_BYTES_MAX {
             self.incoming.truncate(BODY_BYTES_MAX);

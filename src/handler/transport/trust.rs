@@ -1,10 +1,10 @@
 //! Decides which certificates of receivers are accepted, and says what is wrong with a refused one.
 //!
-//! The trusted certificates are those that the host trusts: the files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, else
-//! the system's, else, in a bare container, the Mozilla list that the program carries. A receiver's
-//! own certificate that stands in one of these files is accepted as curl does, also one that
-//! `openssl req -x509` made and that calls itself an authority; rustls refuses such a one by
-//! itself.
+//! The trusted certificates are those that the host trusts: the files that `SSL_CERT_FILE` and
+//! `SSL_CERT_DIR` name, else the system's, else, in a bare container, the Mozilla list that the
+//! program carries. A receiver's own certificate that stands in one of these files is accepted as
+//! curl does, also one that `openssl req -x509` made and that calls itself an authority; rustls
+//! refuses such a one by itself.
 
 use std::fmt;
 use std::sync::Arc;

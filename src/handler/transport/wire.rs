@@ -36,8 +36,8 @@ impl Wire {
         }
     }
 
-    /// Reads the bytes that have come; 0 is the end, a TLS connection's end without notice included: HTTP says
-    /// by itself where a body ends.
+    /// Reads the bytes that have come; 0 is the end, a TLS connection's end without notice
+    /// included: HTTP says by itself where a body ends.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Wire::Plain(socket) => socket.read(buffer),

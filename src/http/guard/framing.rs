@@ -16,7 +16,8 @@ pub(super) const HEAD_MAX: usize = 8 * 1024;
 
 const HEADERS_MAX: usize = 64;
 
-/// Reads a head from the beginning of `bytes`: `None` when it is not complete yet, else with its length.
+/// Reads a head from the beginning of `bytes`: `None` when it is not complete yet, else with its
+/// length.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
     let Some(length) = end_of_head(bytes)? else {
         if bytes.len() < HEAD_MAX {

@@ -69,7 +69,8 @@ impl Entry {
         }
     }
 
-    /// Says whether bytes of a request have arrived that were not read yet: on a busy machine its thread has had no turn.
+    /// Says whether bytes of a request have arrived that were not read yet: on a busy machine its
+    /// thread has had no turn.
     fn waits_for_us(&self) -> bool {
         self.phase == Phase::Receiving && ioctl_fionread(&self.client).is_ok_and(|n| n > 0)
     }

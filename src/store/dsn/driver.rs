@@ -7,16 +7,18 @@ use postgres::config::{ChannelBinding, LoadBalanceHosts, SslMode, TargetSessionA
 
 use super::{Dsn, DsnError, Host};
 
-/// A dead peer is noticed after 10 s of silence and three unanswered probes, 25 s in all: the operating system's two hours would
-/// outlast every lease.
+/// A dead peer is noticed after 10 s of silence and three unanswered probes, 25 s in all: the
+/// operating system's two hours would outlast every lease.
 const KEEPALIVES_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVES_COUNT: u32 = 3;
 
-/// The same limit for data that the peer does not acknowledge. Longer than the probes take, since it replaces their count.
+/// The same limit for data that the peer does not acknowledge. Longer than the probes take, since
+/// it replaces their count.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Spellings of the one encoding that the driver speaks; `auto` asks for the locale's, which it does not look at.
+/// Spellings of the one encoding that the driver speaks; `auto` asks for the locale's, which it
+/// does not look at.
 const UTF8: [&str; 4] = ["utf8", "utf-8", "unicode", "auto"];
 
 const SSL_MODES: [&str; 6] = [
@@ -72,7 +74,8 @@ pub(super) fn check(name: &str, value: &str, shown: &str) -> Result<(), DsnError
     }
 }
 
-/// A host with an `@` is mostly the end of a password that was not written %40, which no lookup may show.
+/// A host with an `@` is mostly the end of a password that was not written %40, which no lookup may
+/// show.
 fn check_host(host: &str, shown: &str) -> Result<(), DsnError> {
     if host.starts_with('@') {
         return Err(DsnError::new(format!(
@@ -108,8 +111,9 @@ fn number(text: &str, shown: &str) -> Result<u32, DsnError> {
 impl Dsn {
     /// Makes the driver's configuration.
     ///
-    /// `connect_timeout` is set only where the description says so; the caller bounds the whole attempt. Keepalives and the
-    /// TCP user timeout are set to values that notice a dead peer, unless the description says otherwise.
+    /// `connect_timeout` is set only where the description says so; the caller bounds the whole
+    /// attempt. Keepalives and the TCP user timeout are set to values that notice a dead peer,
+    /// unless the description says otherwise.
     pub fn to_postgres(&self) -> Result<postgres::Config, DsnError> {
         let mut config = postgres::Config::new();
         config.user(self.get("user")).dbname(self.get("dbname"));
@@ -139,8 +143,9 @@ impl Dsn {
         Ok(config)
     }
 
-    /// `primary` asks for a server that is no standby; one that can be written to is one, and the only useful one. Of several hosts
-    /// only that one is useful, too, so it is looked for unless `any` is asked for in so many words.
+    /// `primary` asks for a server that is no standby; one that can be written to is one, and the
+    /// only useful one. Of several hosts only that one is useful, too, so it is looked for unless
+    /// `any` is asked for in so many words.
     fn target(&self) -> TargetSessionAttrs {
         match self.get("target_session_attrs") {
             "read-write" | "primary" => TargetSessionAttrs::ReadWrite,
@@ -149,8 +154,8 @@ impl Dsn {
         }
     }
 
-    /// The driver takes names, addresses or both, but not an address for some of the hosts only: then the address stands in for the
-    /// name, which matters to nothing without TLS.
+    /// The driver takes names, addresses or both, but not an address for some of the hosts only:
+    /// then the address stands in for the name, which matters to nothing without TLS.
     fn set_hosts(&self, config: &mut postgres::Config) -> Result<(), DsnError> {
         let hosts: Vec<Host> = self.hosts().collect();
         let has_names = hosts.iter().all(|host| !host.name.is_empty());

@@ -1,4 +1,5 @@
-//! libpq's two files: the service file, which names connections, and the passfile, which holds passwords.
+//! libpq's two files: the service file, which names connections, and the passfile, which holds
+//! passwords.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,7 +11,8 @@ use super::{DsnError, Env};
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Where Debian's libpq looks for the service file of the whole host, unless `PGSYSCONFDIR` says otherwise.
+/// Where Debian's libpq looks for the service file of the whole host, unless `PGSYSCONFDIR` says
+/// otherwise.
 const SYSTEM_DIRECTORY: &str = "/etc/postgresql-common";
 
 /// Finds what a service means: in the user's file first, then in the host's.
@@ -90,8 +92,8 @@ fn setting(line: &str) -> Result<(&'static Keyword, String), DsnError> {
     Ok((keywords::find(name)?, value.to_owned()))
 }
 
-/// Finds the password for one host, as libpq does: fields may be `*`, the first line that fits counts, and a file that others
-/// may read is not used.
+/// Finds the password for one host, as libpq does: fields may be `*`, the first line that fits
+/// counts, and a file that others may read is not used.
 pub(super) fn password(
     path: Option<&str>,
     env: &Env,

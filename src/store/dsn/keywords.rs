@@ -1,7 +1,8 @@
 //! Every keyword that libpq knows, up to PostgreSQL 18, and what becomes of it here.
 //!
-//! Nothing that restricts a connection is ever ignored: what the driver cannot do is refused by name. What only tunes something
-//! that is not used here (certificates without TLS) is accepted and ignored, so that a connection description works unchanged.
+//! Nothing that restricts a connection is ever ignored: what the driver cannot do is refused by
+//! name. What only tunes something that is not used here (certificates without TLS) is accepted and
+//! ignored, so that a connection description works unchanged.
 
 use super::DsnError;
 use crate::nearest::did_you_mean;
@@ -49,7 +50,8 @@ pub(super) const KEYWORDS: &[Keyword] = &[
     keyword("host", Some("PGHOST"), Used),
     keyword("hostaddr", Some("PGHOSTADDR"), Used),
     keyword("port", Some("PGPORT"), Used),
-    // The driver always speaks UTF-8, whatever the environment says for psql; see `check_encoding` for the text.
+    // The driver always speaks UTF-8, whatever the environment says for psql; see `check_encoding`
+    // for the text.
     keyword("client_encoding", None, Used),
     keyword("options", Some("PGOPTIONS"), Used),
     keyword("application_name", Some("PGAPPNAME"), Used),
@@ -123,7 +125,8 @@ pub(super) const KEYWORDS: &[Keyword] = &[
 /// Longest unknown keyword that an error repeats.
 const SHOWN_BYTES_MAX: usize = 40;
 
-/// Finds a keyword. An unknown one is named, unless it may be a piece of a password that was not quoted.
+/// Finds a keyword. An unknown one is named, unless it may be a piece of a password that was not
+/// quoted.
 pub(super) fn find(name: &str) -> Result<&'static Keyword, DsnError> {
     if let Some(keyword) = KEYWORDS.iter().find(|keyword| keyword.name == name) {
         return Ok(keyword);

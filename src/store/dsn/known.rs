@@ -1,5 +1,5 @@
-//! Collects a connection description from its places in libpq's order: the text, the service, the environment, defaults, and at last the
-//! passfile.
+//! Collects a connection description from its places in libpq's order: the text, the service, the
+//! environment, defaults, and at last the passfile.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,8 +15,9 @@ const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// PostgreSQL's port unless something else is said.
 const DEFAULT_PORT: &str = "5432";
 
-/// What is known so far, by keyword: the value, and how errors name the place where it stands. A keyword that was given an empty
-/// value is known, too: it keeps the environment out, and its default applies.
+/// What is known so far, by keyword: the value, and how errors name the place where it stands. A
+/// keyword that was given an empty value is known, too: it keeps the environment out, and its
+/// default applies.
 #[derive(Default)]
 pub(super) struct Known {
     words: BTreeMap<&'static str, (String, String)>,
@@ -136,8 +137,8 @@ impl Known {
         self.check_tls()
     }
 
-    /// Checks `sslmode`. libpq ignores it over a Unix socket. Here it is refused there, because removing it is easy, and an ignored setting
-    /// could be mistaken for one in effect.
+    /// Checks `sslmode`. libpq ignores it over a Unix socket. Here it is refused there, because
+    /// removing it is easy, and an ignored setting could be mistaken for one in effect.
     fn check_tls(&self) -> Result<(), DsnError> {
         let asks = match self.get("sslmode") {
             Some("require" | "verify-ca" | "verify-full") => "sslmode",
@@ -166,7 +167,8 @@ impl Known {
         {
             let host = match host {
                 "" => address,
-                // Only the directory that libpq was built with is called so; others stand in the file as they are.
+                // Only the directory that libpq was built with is called so; others stand in the
+                // file as they are.
                 host if host == SOCKET_DIRECTORIES[0] => "localhost",
                 host => host,
             };
@@ -214,8 +216,9 @@ fn mismatch(name: &str, n: usize, n_hosts: usize) -> DsnError {
     ))
 }
 
-/// libpq knows one directory, the one it was built with. Servers of either kind should be found: the directory where a socket is,
-/// else Debian's if it exists (the server may start later), else TCP.
+/// libpq knows one directory, the one it was built with. Servers of either kind should be found:
+/// the directory where a socket is, else Debian's if it exists (the server may start later), else
+/// TCP.
 fn default_host(port: &str) -> String {
     let socket = format!(".s.PGSQL.{port}");
     SOCKET_DIRECTORIES

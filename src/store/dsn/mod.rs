@@ -1,11 +1,14 @@
-//! The connection description in libpq's form. It is resolved at the start, and again when the login is refused.
+//! The connection description in libpq's form. It is resolved at the start, and again when the
+//! login is refused.
 //!
-//! The driver's own parser knows fewer keywords than libpq, none of its variables and files, and no default for the host; what works
-//! with `psql` must work here. So the order is libpq's: the text (keywords or URL), then the service, then the environment, then
-//! defaults; then the passfile. [`Dsn::to_postgres`] makes the driver's configuration by its setters, never from a text.
+//! The driver's own parser knows fewer keywords than libpq, none of its variables and files, and no
+//! default for the host; what works with `psql` must work here. So the order is libpq's: the text
+//! (keywords or URL), then the service, then the environment, then defaults; then the passfile.
+//! [`Dsn::to_postgres`] makes the driver's configuration by its setters, never from a text.
 //!
-//! TLS is not built in yet. What asks for it (`sslmode=require` and above, `channel_binding=require`) is refused by name and never
-//! quietly served without; `prefer` and below mean plaintext.
+//! TLS is not built in yet. What asks for it (`sslmode=require` and above,
+//! `channel_binding=require`) is refused by name and never quietly served without; `prefer` and
+//! below mean plaintext.
 //!
 //! No error shows a value: any of them may be a password in the wrong place.
 
@@ -29,8 +32,8 @@ pub use source::{Place, Source};
 /// The environment of the process.
 pub type Env = BTreeMap<String, String>;
 
-/// A resolved connection description. It holds the password, so it is neither `Display` nor in any error; it travels to the workers
-/// on their standard input.
+/// A resolved connection description. It holds the password, so it is neither `Display` nor in any
+/// error; it travels to the workers on their standard input.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Dsn {
     /// libpq's keywords in libpq's order; hosts and ports as lists of equal length.
@@ -83,7 +86,8 @@ impl Dsn {
         Dsn::resolve(Some(text), &Env::new(), &mut Vec::new())
     }
 
-    /// Resolves a text, or nothing, with libpq's variables and files. Oddities that are no errors go to `warnings`.
+    /// Resolves a text, or nothing, with libpq's variables and files. Oddities that are no errors
+    /// go to `warnings`.
     pub fn resolve(
         text: Option<&str>,
         env: &Env,
@@ -112,7 +116,8 @@ impl Dsn {
         })
     }
 
-    /// Names the database without user or password, for logs and to tell databases apart: `host:port/dbname`.
+    /// Names the database without user or password, for logs and to tell databases apart:
+    /// `host:port/dbname`.
     pub fn identity(&self) -> String {
         let hosts: Vec<String> = self.hosts().map(|host| host.shown()).collect();
         format!("{}/{}", hosts.join(","), self.get("dbname"))
@@ -128,7 +133,8 @@ impl Dsn {
         self.hosts().count()
     }
 
-    /// The same description for each of its hosts alone, in the order in which they are to be tried.
+    /// The same description for each of its hosts alone, in the order in which they are to be
+    /// tried.
     pub(super) fn each_host(&self) -> Vec<Dsn> {
         let hosts = self.hosts().enumerate();
         let mut each: Vec<Dsn> = hosts.map(|(at, host)| self.with_host(at, host)).collect();
@@ -180,7 +186,8 @@ impl Dsn {
         self.get("options")
     }
 
-    /// The description without its options, which the session sets itself, because a pooler does not accept them in the startup packet.
+    /// The description without its options, which the session sets itself, because a pooler does
+    /// not accept them in the startup packet.
     pub(super) fn without_options(&self) -> Dsn {
         let mut dsn = self.clone();
         dsn.params.retain(|(keyword, _)| keyword != "options");
@@ -217,8 +224,9 @@ pub(super) enum Wanted {
     Any,
     /// A server that can be written to, and no other.
     Writable,
-    /// A server that can be written to, or, if there is none, one that answers. That one may become writable later, and until then the error
-    /// of a call is more helpful than the failure to connect.
+    /// A server that can be written to, or, if there is none, one that answers. That one may become
+    /// writable later, and until then the error of a call is more helpful than the failure to
+    /// connect.
     WritableFirst,
 }
 

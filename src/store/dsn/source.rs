@@ -1,8 +1,10 @@
-//! Where a connection description came from, so that it can be read again: a password that was changed is picked up while the program runs.
+//! Where a connection description came from, so that it can be read again: a password that was
+//! changed is picked up while the program runs.
 //!
-//! The source is read again only when the database refuses the login. A source that cannot be used, such as an empty or half-written file,
-//! changes nothing: the last good description stays in use. The same holds for a description of another database, because the leases in
-//! hand belong to this one.
+//! The source is read again only when the database refuses the login. A source that cannot be used,
+//! such as an empty or half-written file, changes nothing: the last good description stays in use.
+//! The same holds for a description of another database, because the leases in hand belong to this
+//! one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -86,7 +88,8 @@ fn file_text(path: &Path) -> Result<String, DsnError> {
     read(path).map_err(|error| DsnError::new(error.to_string()))
 }
 
-/// What connections of one process have shown, shared by the copies of a description. A worker is told which servers were good.
+/// What connections of one process have shown, shared by the copies of a description. A worker is
+/// told which servers were good.
 #[derive(Clone, Default)]
 pub(super) struct Learned(Arc<Mutex<Facts>>);
 

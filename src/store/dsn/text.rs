@@ -1,4 +1,5 @@
-//! The two forms of a connection description: `keyword=value …` and `postgresql://…`, read as libpq reads them.
+//! The two forms of a connection description: `keyword=value …` and `postgresql://…`, read as libpq
+//! reads them.
 
 use super::DsnError;
 use super::keywords::{self, Keyword};
@@ -133,7 +134,8 @@ fn parse_url(rest: &str) -> Result<Words, DsnError> {
     Ok(words)
 }
 
-/// Splits `host:port,[::1]:port…` into a list of hosts and a list of ports; what follows begins with `/`, `?` or nothing.
+/// Splits `host:port,[::1]:port…` into a list of hosts and a list of ports; what follows begins
+/// with `/`, `?` or nothing.
 fn split_hosts(text: &str) -> Result<(String, String, &str), DsnError> {
     let mut hosts = String::new();
     let mut ports = String::new();

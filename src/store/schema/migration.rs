@@ -1,7 +1,9 @@
-//! A migration of a table that may be in use, by the predecessor or by an older version of this program.
+//! A migration of a table that may be in use, by the predecessor or by an older version of this
+//! program.
 //!
-//! A step waits for its lock only briefly, because every producer waits behind it, and is tried again; indexes on tables that hold rows are
-//! built CONCURRENTLY. Nothing is ever dropped but an index of ours that an interrupted build left invalid.
+//! A step waits for its lock only briefly, because every producer waits behind it, and is tried
+//! again; indexes on tables that hold rows are built CONCURRENTLY. Nothing is ever dropped but an
+//! index of ours that an interrupted build left invalid.
 
 use std::time::Duration;
 
@@ -11,20 +13,23 @@ use crate::pause::pause;
 use crate::store::error::StoreError;
 use crate::store::session::Session;
 
-/// Longest wait for a lock, in SQL: what a producer notices at most. With the pause behind it, producers wait for less than a quarter of
-/// the time that another session has locked the table.
+/// Longest wait for a lock, in SQL: what a producer notices at most. With the pause behind it,
+/// producers wait for less than a quarter of the time that another session has locked the table.
 const LOCK_TIMEOUT: &str = "300ms";
 
 /// Pause between two attempts, in which the waiting producers catch up.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How often a lock is tried: with the pauses for a minute and a half, longer than the usual report or batch job.
+/// How often a lock is tried: with the pauses for a minute and a half, longer than the usual report
+/// or batch job.
 const LOCK_ATTEMPTS: u32 = 70;
 
-/// How often the migration checks whether another one has ended: for an hour, as long as a very large index may take.
+/// How often the migration checks whether another one has ended: for an hour, as long as a very
+/// large index may take.
 const TURN_ATTEMPTS: u32 = 3600;
 
-/// Name of the advisory lock that lets one migration run at a time; any number that other programs are unlikely to use.
+/// Name of the advisory lock that lets one migration run at a time; any number that other programs
+/// are unlikely to use.
 const MIGRATION_LOCK: i32 = 0x6469_7370;
 
 /// The action in error messages, which completes "could not".
@@ -58,7 +63,8 @@ impl<'a> Migration<'a> {
     pub(super) fn run(mut self) -> Result<MigrateReport, StoreError> {
         self.set_up()?;
         self.wait_for_turn()?;
-        // This check comes before any change: a table that this program cannot work with stays as it is.
+        // This check comes before any change: a table that this program cannot work with stays as
+        // it is.
         self.report.left.unfit = self.session.unfit_columns()?;
         if !self.report.left.unfit.is_empty() {
             return Ok(self.report);
@@ -89,8 +95,8 @@ impl<'a> Migration<'a> {
         Ok(self.report)
     }
 
-    /// Binds the session to the schema of the table, or to the one where it would be made. All objects of the outbox go there, and the
-    /// functions are bound to it.
+    /// Binds the session to the schema of the table, or to the one where it would be made. All
+    /// objects of the outbox go there, and the functions are bound to it.
     fn set_up(&mut self) -> Result<(), StoreError> {
         self.session.check_usage()?;
         let elsewhere = self.session.check_reach()?;
@@ -107,8 +113,8 @@ impl<'a> Migration<'a> {
         self.session.take_time()
     }
 
-    /// Lets one migration run at a time. The lock is tried again and again, because a waiting statement holds a snapshot, and building an
-    /// index concurrently would wait for that.
+    /// Lets one migration run at a time. The lock is tried again and again, because a waiting
+    /// statement holds a snapshot, and building an index concurrently would wait for that.
     fn wait_for_turn(&mut self) -> Result<(), StoreError> {
         for attempt in 0..TURN_ATTEMPTS {
             let got: Vec<bool> = self.session.query(
@@ -150,8 +156,8 @@ impl<'a> Migration<'a> {
         Ok(())
     }
 
-    /// Builds an index, concurrently with writers unless the table is empty. An invalid index that an interrupted build has left is dropped
-    /// first.
+    /// Builds an index, concurrently with writers unless the table is empty. An invalid index that
+    /// an interrupted build has left is dropped first.
     fn build_index(&mut self, step: &Step, name: &str) -> Result<(), StoreError> {
         let table = step
             .sql
@@ -188,7 +194,8 @@ impl<'a> Migration<'a> {
                 Some(None) => return Err(StoreError::name_is_taken(DOING, name)),
             }
             if has_rows {
-                // No session waits for this statement. It waits for older transactions, however long they are.
+                // No session waits for this statement. It waits for older transactions, however
+                // long they are.
                 session.batch("build an index", "set lock_timeout = 0")?;
                 let sql = step
                     .sql

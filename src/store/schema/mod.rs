@@ -1,7 +1,8 @@
 //! Migrates the schema of the database, and checks it.
 //!
-//! `sql/schema.sql` is the only place where the schema stands: its steps are run one by one, each only where something that it brings is
-//! missing. So a database that psql set up and one that `migrate` set up are the same, and running either again does nothing.
+//! `sql/schema.sql` is the only place where the schema stands: its steps are run one by one, each
+//! only where something that it brings is missing. So a database that psql set up and one that
+//! `migrate` set up are the same, and running either again does nothing.
 
 mod migration;
 mod steps;
@@ -19,12 +20,15 @@ pub const SCHEMA: &str = include_str!("../../../sql/schema.sql");
 /// The flaws of a schema, in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flaws {
-    /// `column outbox_event.last_error`; a migration adds it, unless it would have to be one of the predecessor's columns.
+    /// `column outbox_event.last_error`; a migration adds it, unless it would have to be one of the
+    /// predecessor's columns.
     pub missing: Vec<String>,
-    /// `function outbox_settle_1`, which is there with the body of another version; a migration replaces it.
+    /// `function outbox_settle_1`, which is there with the body of another version; a migration
+    /// replaces it.
     pub outdated: Vec<String>,
-    /// `column outbox_event.id is integer, must be bigint`; only the owner of the table can change it. No other flaw is looked for then, because a
-    /// migration changes nothing before this is set right.
+    /// `column outbox_event.id is integer, must be bigint`; only the owner of the table can change
+    /// it. No other flaw is looked for then, because a migration changes nothing before this is set
+    /// right.
     pub unfit: Vec<String>,
     /// Tables whose row-level security hides rows from the session's role, with the remedy.
     pub hidden: Vec<String>,
@@ -47,7 +51,8 @@ pub fn migrate(
     on_step: &mut dyn FnMut(&str),
 ) -> Result<MigrateReport, StoreError> {
     let migrated = Migration::new(session, on_step).run();
-    // Settings and advisory lock belong to the session, which stays in use. The error of the migration has precedence over this one.
+    // Settings and advisory lock belong to the session, which stays in use. The error of the
+    // migration has precedence over this one.
     let restored = migration::restore(session);
     let report = migrated?;
     restored?;
@@ -107,7 +112,8 @@ impl Session {
             .collect())
     }
 
-    /// Lists in words what this program cannot work with in the application's own tables: their kind, types, a missing unique index.
+    /// Lists in words what this program cannot work with in the application's own tables: their
+    /// kind, types, a missing unique index.
     pub fn unfit_columns(&mut self) -> Result<Vec<String>, StoreError> {
         self.query(
             "look at the columns",
@@ -118,7 +124,8 @@ impl Session {
     }
 }
 
-/// Binds the session to the schema that holds outbox_event, or else to the one where it would be made; returns its name.
+/// Binds the session to the schema that holds outbox_event, or else to the one where it would be
+/// made; returns its name.
 fn choose(session: &mut Session) -> Result<Option<String>, StoreError> {
     let homes = session.bind(
         "choose the schema",
@@ -147,7 +154,8 @@ fn flaws(session: &mut Session) -> Result<Flaws, StoreError> {
     })
 }
 
-/// Leaves out what a missing table implies: its columns, and, if there is no outbox at all, everything but the tables.
+/// Leaves out what a missing table implies: its columns, and, if there is no outbox at all,
+/// everything but the tables.
 fn told_once(missing: Vec<String>) -> Vec<String> {
     let is_missing = |table: &str| {
         let name = missing
@@ -189,7 +197,8 @@ fn inventory(session: &mut Session) -> Result<BTreeSet<String>, StoreError> {
     Ok(names.into_iter().collect())
 }
 
-/// Names the functions that are there as another version made them; needs a session that is bound to their schema.
+/// Names the functions that are there as another version made them; needs a session that is bound
+/// to their schema.
 fn outdated_functions(session: &mut Session) -> Result<Vec<String>, StoreError> {
     let steps = steps();
     let (names, bodies): (Vec<_>, Vec<_>) = steps.iter().filter_map(Step::function).unzip();

@@ -40,7 +40,8 @@ pub(super) fn steps() -> Vec<Step> {
         .collect()
 }
 
-/// Spells out the names in a step's line: `columns outbox_event (headers)` is `column outbox_event.headers`.
+/// Spells out the names in a step's line: `columns outbox_event (headers)` is `column
+/// outbox_event.headers`.
 fn names(line: &str) -> Vec<String> {
     let Some((head, list)) = line.trim_end_matches(')').split_once(" (") else {
         return vec![line.to_owned()];

@@ -1,7 +1,9 @@
-//! The layers, and who may name which crate: what the crate documentation claims, checked against the source text.
+//! The layers, and who may name which crate: what the crate documentation claims, checked against
+//! the source text.
 //!
-//! A file imports from lower layers and from its own directory; anything else needs a line in `EXCEPTIONS` with its reason. Read from the
-//! text and not from the compiler, so it sees only paths that are written out: an import, or a full path in the code.
+//! A file imports from lower layers and from its own directory; anything else needs a line in
+//! `EXCEPTIONS` with its reason. Read from the text and not from the compiler, so it sees only
+//! paths that are written out: an import, or a full path in the code.
 
 mod source;
 
@@ -11,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use source::Source;
 
-/// The top-level modules of each layer. Layer 0 is the domain, 1 the tools, 2 the adapters, 3 the runtime, 4 the application.
+/// The top-level modules of each layer. Layer 0 is the domain, 1 the tools, 2 the adapters, 3 the
+/// runtime, 4 the application.
 const LAYERS: [&[&str]; 5] = [
     &[
         "backoff", "config", "error", "event", "figure", "nearest", "report",
@@ -119,8 +122,8 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("crossbeam_channel::unbounded", "channels are bounded"),
 ];
 
-/// Macros that no file may use: standard output belongs to the reports, and both panic when nobody reads.
-/// Forbidden but in threads.rs.
+/// Macros that no file may use: standard output belongs to the reports, and both panic when nobody
+/// reads. Forbidden but in threads.rs.
 const THREAD_BUILDER: &str = "thread::Builder::new";
 
 const FORBIDDEN_MACROS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
@@ -407,7 +410,8 @@ fn misuses(name: &str, layer: usize, source: &Source) -> Vec<String> {
     complaints.into_iter().collect()
 }
 
-/// Complains about files that import each other in a circle. A `mod.rs` is one with its directory: its files may use its types.
+/// Complains about files that import each other in a circle. A `mod.rs` is one with its directory:
+/// its files may use its types.
 fn cycles(imports: &BTreeSet<(&str, &str)>) -> Vec<String> {
     let mut edges: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for &(from, to) in imports {
@@ -448,7 +452,8 @@ fn cycles(imports: &BTreeSet<(&str, &str)>) -> Vec<String> {
         .collect()
 }
 
-/// The module path of a file: `store/claim.rs` is `store::claim`, `store/mod.rs` is `store`; `lib` and `main` are the root.
+/// The module path of a file: `store/claim.rs` is `store::claim`, `store/mod.rs` is `store`; `lib`
+/// and `main` are the root.
 fn module_of(file: &str) -> String {
     let module = file
         .trim_end_matches(".rs")

@@ -1,9 +1,11 @@
-//! The paths, macros and keywords in a Rust file, found without a compiler: comments and literals are skipped, `use` trees are spread out.
+//! The paths, macros and keywords in a Rust file, found without a compiler: comments and literals
+//! are skipped, `use` trees are spread out.
 
 /// What the rules ask of a file.
 #[derive(Debug, Default)]
 pub struct Source {
-    /// Every path of two or more names, from the crate's root where it began with `crate`, `self` or `super`.
+    /// Every path of two or more names, from the crate's root where it began with `crate`, `self`
+    /// or `super`.
     pub paths: Vec<String>,
     /// Names of the macros that are called.
     pub macros: Vec<String>,
@@ -102,7 +104,8 @@ fn use_tree(
     at
 }
 
-/// Joins a path, with `crate`, `self` and `super` replaced by where they lead from the module `inside`.
+/// Joins a path, with `crate`, `self` and `super` replaced by where they lead from the module
+/// `inside`.
 fn rooted(path: &[String], inside: &[String]) -> String {
     let mut base: Option<Vec<String>> = None;
     let mut rest = path;

@@ -16,7 +16,8 @@ pub fn connect(port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends bytes on a connection of their own and gives all that comes back, up to the end or a reset.
+/// Sends bytes on a connection of their own and gives all that comes back, up to the end or a
+/// reset.
 pub fn send(port: u16, bytes: impl AsRef<[u8]>) -> io::Result<String> {
     let mut stream = connect(port)?;
     // A server that has heard enough may have closed already.

@@ -1,4 +1,5 @@
-//! What else the guard must not change: who asks for /health waits for nobody, and the daemon's end is as it was.
+//! What else the guard must not change: who asks for /health waits for nobody, and the daemon's end
+//! is as it was.
 
 use std::fs;
 use std::io::Write as _;

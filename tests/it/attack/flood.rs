@@ -106,8 +106,8 @@ fn connections_that_are_reset_keep_nobody_out() {
     }
 }
 
-/// Goal: nothing that a client may think of does more than cost it its connection. Method: requests that are put together from right and
-/// wrong pieces, by a seed that is printed.
+/// Goal: nothing that a client may think of does more than cost it its connection. Method: requests
+/// that are put together from right and wrong pieces, by a seed that is printed.
 #[test]
 fn ten_thousand_random_requests_are_answered_or_ended() {
     const REQUESTS: usize = 10_000;
@@ -215,8 +215,9 @@ fn who_sends_too_much_is_told_so_and_not_cut_off() {
     }
 }
 
-/// Goal: a client that looks for the answer only when all is sent reads it, however much that is and wherever the refusal stood. Method:
-/// each refusal that the guard gives with a body under way, sixteen times what a request may hold, in one go and in slow pieces.
+/// Goal: a client that looks for the answer only when all is sent reads it, however much that is
+/// and wherever the refusal stood. Method: each refusal that the guard gives with a body under way,
+/// sixteen times what a request may hold, in one go and in slow pieces.
 #[test]
 fn a_refusal_is_read_by_a_client_that_sends_all_first() {
     let siege = Siege::begin();

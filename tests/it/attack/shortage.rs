@@ -29,7 +29,8 @@ fn descriptors(daemon: &RunningDaemon) -> u64 {
     u64::try_from(fs::read_dir(path).unwrap().count()).unwrap()
 }
 
-/// Waits until nothing is opened or closed any more, and gives the number below which two are free: the limit is on numbers.
+/// Waits until nothing is opened or closed any more, and gives the number below which two are free:
+/// the limit is on numbers.
 fn number_of_third_free(daemon: &RunningDaemon) -> u64 {
     let used = || -> BTreeSet<u64> {
         let entries = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
@@ -103,8 +104,9 @@ fn a_port_without_descriptors_answers_again_once_there_are_some() {
     siege.check_recovery("no descriptors");
 }
 
-/// Goal: the end of tiny_http's accept loop is not the end of the port. Method: as many descriptors as the guard needs to take a request
-/// and to connect to the server behind, and none for that server to accept it.
+/// Goal: the end of tiny_http's accept loop is not the end of the port. Method: as many descriptors
+/// as the guard needs to take a request and to connect to the server behind, and none for that
+/// server to accept it.
 #[test]
 fn a_server_that_ended_behind_the_guard_is_replaced() {
     let siege = Siege::begin();

@@ -18,15 +18,17 @@ const PROBE_PAUSE: Duration = Duration::from_millis(10);
 /// How long each attack goes on at least.
 const ATTACK: Duration = Duration::from_millis(1500);
 
-/// So many probes are wanted, or one hiccup of the machine would decide; a slow machine is not waited for longer than this.
+/// So many probes are wanted, or one hiccup of the machine would decide; a slow machine is not
+/// waited for longer than this.
 const PROBES: usize = 100;
 const ATTACK_MAX: Duration = Duration::from_secs(4);
 
-/// Attackers that mostly wait: more than there are places, so that they take them from each other and from everybody else.
+/// Attackers that mostly wait: more than there are places, so that they take them from each other
+/// and from everybody else.
 const WAITING: usize = 200;
 
-/// Attackers that are always busy: enough for both cores of a small machine. With more of them, how its time is shared out would be
-/// measured, and not the guard.
+/// Attackers that are always busy: enough for both cores of a small machine. With more of them, how
+/// its time is shared out would be measured, and not the guard.
 const BUSY: usize = 3;
 
 /// Idle threads of the server behind the guard stay for five seconds.
@@ -106,7 +108,8 @@ impl Siege {
         Siege { daemon, db, before }
     }
 
-    /// Lets the API open all the connections that it may keep for a while, so that they count as what was there before.
+    /// Lets the API open all the connections that it may keep for a while, so that they count as
+    /// what was there before.
     fn open_api_connections(&mut self) {
         const CALLS: i64 = 4;
         let mut client = self.db.client();
@@ -130,7 +133,8 @@ impl Siege {
         self.before = Footprint::of(self.daemon.pid());
     }
 
-    /// Attacks with many at once that mostly wait, each over and over, while somebody looks at /health; then looks at what is left.
+    /// Attacks with many at once that mostly wait, each over and over, while somebody looks at
+    /// /health; then looks at what is left.
     #[track_caller]
     pub fn attack(&self, what: &str, attack: impl Fn(&Target) + Sync) {
         self.attack_by(WAITING, what, attack);

@@ -1,4 +1,5 @@
-//! Requests that are to be taken for something else than they seem: none gets behind the guard, and each is told why.
+//! Requests that are to be taken for something else than they seem: none gets behind the guard, and
+//! each is told why.
 
 use super::client::{send_and_end, status};
 use super::siege::Siege;
@@ -30,7 +31,8 @@ impl Marker {
         )
     }
 
-    /// Sends these bytes, with the marker behind them: one answer, with this status, and the event stays dead.
+    /// Sends these bytes, with the marker behind them: one answer, with this status, and the event
+    /// stays dead.
     #[track_caller]
     fn check(&self, before: &[u8], expected: u16) {
         let bytes = [before, self.request().as_bytes()].concat();

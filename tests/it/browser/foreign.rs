@@ -1,4 +1,5 @@
-//! What a producer wrote cannot turn, hide or join what an operator reads, and goes back to the daemon as it is.
+//! What a producer wrote cannot turn, hide or join what an operator reads, and goes back to the
+//! daemon as it is.
 
 use std::fmt::Write as _;
 
@@ -7,14 +8,16 @@ use serde_json::json;
 use super::{assert_quiet, visit};
 use crate::support::{Browser, Daemon, TestDb};
 
-/// All that is escaped, beside letters that stay: Hebrew, and an emoji that a joiner holds together.
+/// All that is escaped, beside letters that stay: Hebrew, and an emoji that a joiner holds
+/// together.
 const WRITTEN: &str = "A\u{1b}[31m\u{85}\u{7f}\r\n\t\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\
                        \u{2060}\u{2066}\u{2067}\u{2068}\u{2069}\u{feff}\u{5d0}\u{1f469}\u{200d}\u{1f680}Z";
 
 /// As the command line writes it.
 const SHOWN: &str = r"A\x1b[31m\u{85}\x7f\r\n\t\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2060}\u{2066}\u{2067}\u{2068}\u{2069}\u{feff}";
 
-/// Names what stands raw in texts, titles, labels and fields; line breaks of the payload's layout do not count.
+/// Names what stands raw in texts, titles, labels and fields; line breaks of the payload's layout
+/// do not count.
 const RAW: &str = r"
     const harmful = /[\p{Cc}\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]/u;
     const texts = [...document.querySelectorAll('body *')].flatMap((one) => [
@@ -83,7 +86,8 @@ fn what_turns_or_hides_text_is_shown_as_its_escape() {
     assert_quiet(&browser, &daemon);
 }
 
-/// What stands in JSON is still JSON: PostgreSQL has escaped the controls of ASCII, the page the rest.
+/// What stands in JSON is still JSON: PostgreSQL has escaped the controls of ASCII, the page the
+/// rest.
 fn in_json(text: &str) -> String {
     let mut json = String::new();
     for c in text.chars().take_while(|&c| c != '\u{5d0}') {

@@ -1,4 +1,5 @@
-//! What an operator came for is in sight: in cards, charts, table and dialog, and what to do is said.
+//! What an operator came for is in sight: in cards, charts, table and dialog, and what to do is
+//! said.
 
 use serde_json::json;
 

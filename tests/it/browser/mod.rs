@@ -23,7 +23,8 @@ const ARROW_LEFT: char = '\u{e012}';
 /// The token of [`daemon_with_token`].
 const TOKEN: &str = "correct-horse-battery";
 
-/// Whether a state looks different from what is merely muted, and which cells and labels of time say "now".
+/// Whether a state looks different from what is merely muted, and which cells and labels of time
+/// say "now".
 const STALE: &str = "
     const color = (one) => getComputedStyle(one).color;
     const saysNow = (selector) => [...document.querySelectorAll(selector)].map((one) => one.textContent).filter((text) => /\\bnow\\b/.test(text));
@@ -66,7 +67,8 @@ fn enter_token(browser: &Browser) {
     browser.wait_text("#state", "Ready");
 }
 
-/// Inserts dead events of this type with this error, each created some minutes before the one after it.
+/// Inserts dead events of this type with this error, each created some minutes before the one after
+/// it.
 fn insert_dead(db: &TestDb, n: i32, event_type: &str, error: &str, minutes: i32) {
     db.client()
         .execute(

@@ -1,4 +1,5 @@
-//! The page behind a reverse proxy that puts its own Host in place of the public one, as nginx does unless it is told otherwise.
+//! The page behind a reverse proxy that puts its own Host in place of the public one, as nginx does
+//! unless it is told otherwise.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

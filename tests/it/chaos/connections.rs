@@ -68,7 +68,8 @@ fn a_daemon_that_finds_no_free_connection_waits_for_one() {
     assert_eq!(lines_with(&daemon, "WARN"), 1, "{}", daemon.log());
 }
 
-/// Goal: a daemon that loses its connections to others keeps what its handlers have finished until it gets one back.
+/// Goal: a daemon that loses its connections to others keeps what its handlers have finished until
+/// it gets one back.
 #[test]
 fn a_daemon_whose_connections_went_to_others_goes_on_when_one_is_free() {
     let server = few_slots();
@@ -122,7 +123,8 @@ fn one_pooled_connection_is_enough_for_claims_and_outcomes() {
     receiver.history().assert_complete(ids, 0);
 }
 
-/// Goal: an outage right behind another one is told, too: a connection that was opened in the first one is not one that it has lost.
+/// Goal: an outage right behind another one is told, too: a connection that was opened in the first
+/// one is not one that it has lost.
 #[test]
 fn a_connection_that_is_terminated_right_after_an_outage_is_told() {
     let db = TestDb::new();
@@ -131,15 +133,17 @@ fn a_connection_that_is_terminated_right_after_an_outage_is_told() {
         .args(["--poll-interval", "0.05", "--lease-seconds", "3600"])
         .start();
     daemon.wait_ready();
-    // Idle, it has only the fetcher's connection in use. After a look that took long the fetcher waits for long, and then a connection
-    // that is gone is replaced unnoticed: so this is not the first look, and it was a quick one.
+    // Idle, it has only the fetcher's connection in use. After a look that took long the fetcher
+    // waits for long, and then a connection that is gone is replaced unnoticed: so this is not the
+    // first look, and it was a quick one.
     let terminate = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
                      where datname = current_database() and query like '%outbox_claim%' and pid <> pg_backend_pid() \
                      and state = 'idle' and query_start > backend_start + interval '1500 ms' \
                      and state_change < query_start + interval '100 ms'";
 
     for turn in 1..=3 {
-        // Again where a fetcher that had no turn for long, on a busy machine, has replaced its connection unnoticed.
+        // Again where a fetcher that had no turn for long, on a busy machine, has replaced its
+        // connection unnoticed.
         wait_until("the outage is told", || {
             let is_told = lines_with(&daemon, "database is away") >= turn;
             is_told || db.number(terminate, &[]) > 1
@@ -150,7 +154,8 @@ fn a_connection_that_is_terminated_right_after_an_outage_is_told() {
     }
 }
 
-/// Goal: a server that closes idle connections is no trouble: nothing is told, nothing fails, and what comes next is delivered.
+/// Goal: a server that closes idle connections is no trouble: nothing is told, nothing fails, and
+/// what comes next is delivered.
 #[test]
 fn connections_that_the_server_closes_for_being_idle_are_replaced_unnoticed() {
     let db = TestDb::new();

@@ -25,7 +25,8 @@ fn daemons_that_are_restarted_under_load_run_no_event_twice() {
     for turn in 0..10 {
         let daemon = &mut daemons[turn % 2];
         daemon.wait_ready();
-        // New work in each turn, so that every restart meets some, however long the ones before it took.
+        // New work in each turn, so that every restart meets some, however long the ones before it
+        // took.
         let n_runs = receiver.history().len();
         ids.extend(db.insert_events("order.created", n_events(4000) / 10));
         wait_runs(n_runs + 20, || receiver.history());
@@ -38,7 +39,8 @@ fn daemons_that_are_restarted_under_load_run_no_event_twice() {
     receiver.history().assert_complete(ids, 0);
 }
 
-/// Goal: a second daemon in the same directory takes none of the first one's files for those of a dead worker.
+/// Goal: a second daemon in the same directory takes none of the first one's files for those of a
+/// dead worker.
 #[test]
 fn daemons_may_share_a_runtime_directory() {
     let db = TestDb::new();
@@ -71,7 +73,8 @@ fn daemons_may_share_a_runtime_directory() {
     }
 }
 
-/// Goal: what a daemon left that was killed with its workers is recovered by another one that runs on, not only by the next that starts.
+/// Goal: what a daemon left that was killed with its workers is recovered by another one that runs
+/// on, not only by the next that starts.
 #[test]
 fn a_daemon_recovers_what_another_one_left_that_was_killed_with_its_workers() {
     let db = TestDb::new();

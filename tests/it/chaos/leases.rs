@@ -16,8 +16,9 @@ const LEASE: [&str; 2] = ["--lease-seconds", "4"];
 /// Leases that are over by the database's clock.
 const EXPIRED: &str = "select count(*) from outbox_lease where expires_at < clock_timestamp()";
 
-/// Goal: the result of a worker that lost its lease changes nothing, and is counted.
-/// Method: the worker is stopped in its handler, its lease is ended, another daemon sweeps it and the event becomes dead; then it wakes up.
+/// Goal: the result of a worker that lost its lease changes nothing, and is counted. Method: the
+/// worker is stopped in its handler, its lease is ended, another daemon sweeps it and the event
+/// becomes dead; then it wakes up.
 #[test]
 fn a_worker_that_slept_through_its_lease_overwrites_nothing() {
     let db = TestDb::new();
@@ -65,8 +66,9 @@ fn a_worker_that_slept_through_its_lease_overwrites_nothing() {
     assert_eq!(db.leases(), 0);
 }
 
-/// Goal: a lease that is over is left to its living worker, which renews it, however eager the other workers are.
-/// Method: leases are ended again and again while a handler runs; three other workers look for expired ones meanwhile.
+/// Goal: a lease that is over is left to its living worker, which renews it, however eager the
+/// other workers are. Method: leases are ended again and again while a handler runs; three other
+/// workers look for expired ones meanwhile.
 #[test]
 fn a_handler_longer_than_several_leases_runs_once() {
     let db = TestDb::new();
@@ -86,7 +88,8 @@ fn a_handler_longer_than_several_leases_runs_once() {
     daemons[1].wait_ready();
 
     for _ in 0..4 {
-        // Another time in each turn: a lease that is seen with the same one again has not been renewed.
+        // Another time in each turn: a lease that is seen with the same one again has not been
+        // renewed.
         db.execute("update outbox_lease set expires_at = clock_timestamp() - interval '1 hour'");
         wait_until("the leases are renewed", || {
             db.leases() > 0 && db.number(EXPIRED, &[]) == 0
@@ -98,7 +101,8 @@ fn a_handler_longer_than_several_leases_runs_once() {
     recorder.history().assert_complete(ids, 0);
 }
 
-/// Goal: after an outage longer than a lease every living worker keeps its events: nothing is charged, nothing handed out twice.
+/// Goal: after an outage longer than a lease every living worker keeps its events: nothing is
+/// charged, nothing handed out twice.
 #[test]
 fn an_outage_longer_than_a_lease_costs_no_living_worker_its_events() {
     let mut server = cluster::private();
@@ -130,9 +134,9 @@ fn an_outage_longer_than_a_lease_costs_no_living_worker_its_events() {
     recorder.history().assert_complete(ids, 0);
 }
 
-/// Goal: an expired lease that was seen before a failed call is not swept at the next sight: in that outage its worker could not
-/// renew it either.
-/// Method: its worker is stopped meanwhile; the other one's keeper sees the lease, loses its connection, and looks again.
+/// Goal: an expired lease that was seen before a failed call is not swept at the next sight: in
+/// that outage its worker could not renew it either. Method: its worker is stopped meanwhile; the
+/// other one's keeper sees the lease, loses its connection, and looks again.
 #[test]
 fn an_expired_lease_is_left_alone_where_a_call_has_failed_since_it_was_seen() {
     let db = TestDb::new();
@@ -162,7 +166,8 @@ fn an_expired_lease_is_left_alone_where_a_call_has_failed_since_it_was_seen() {
     let token: i64 = db.client().query_one(expire, &[]).unwrap().get(0);
     let keeper = wait_look(&db);
     db.number("select pg_terminate_backend($1)::int::bigint", &[&keeper]);
-    // A third of a lease after the first sight, and not yet after the one that followed the failure.
+    // A third of a lease after the first sight, and not yet after the one that followed the
+    // failure.
     for _ in 0..2 {
         assert_ne!(wait_look(&db), keeper, "it has no new connection");
     }
@@ -193,7 +198,8 @@ fn wait_look(db: &TestDb) -> i32 {
     found.unwrap().get(0)
 }
 
-/// Goal: what a trigger refuses or swallows of a lost worker's lease is passed over, and its neighbours are charged and delivered.
+/// Goal: what a trigger refuses or swallows of a lost worker's lease is passed over, and its
+/// neighbours are charged and delivered.
 #[test]
 fn an_expired_lease_with_events_that_cannot_be_charged_frees_all_others() {
     let db = TestDb::new();

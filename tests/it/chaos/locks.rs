@@ -11,8 +11,8 @@ use crate::support::{Daemon, Recorder, TestDb, signal_pid, wait_until, wait_unti
 const EXPIRY: &str =
     "select coalesce(min(extract(epoch from expires_at) * 1e6), 0)::bigint from outbox_lease";
 
-/// Goal: a table locked for longer than a statement may take costs no event anything, its leases are renewed meanwhile, and the log is
-/// not flooded.
+/// Goal: a table locked for longer than a statement may take costs no event anything, its leases
+/// are renewed meanwhile, and the log is not flooded.
 #[test]
 fn a_table_that_is_locked_for_long_charges_and_loses_no_event() {
     let db = TestDb::new();
@@ -86,7 +86,8 @@ fn a_row_that_is_locked_for_long_holds_up_only_itself() {
     assert!(lines_with(&daemon, "WARN") <= 1, "{}", daemon.log());
 }
 
-/// Goal: a batch that cannot be written within a statement's time is written in smaller parts, not repeated for ever.
+/// Goal: a batch that cannot be written within a statement's time is written in smaller parts, not
+/// repeated for ever.
 #[test]
 fn outcomes_that_take_longer_than_a_statement_may_are_written_in_parts() {
     let db = TestDb::new();
@@ -109,8 +110,8 @@ fn outcomes_that_take_longer_than_a_statement_may_are_written_in_parts() {
     assert_done_at_first_attempt(&db, [&mut daemon], &ids);
 }
 
-/// Goal: when a worker has died, a row that somebody else holds keeps neither its neighbours nor the other charges waiting, and the log is
-/// not told at each look.
+/// Goal: when a worker has died, a row that somebody else holds keeps neither its neighbours nor
+/// the other charges waiting, and the log is not told at each look.
 #[test]
 fn a_locked_row_of_a_dead_worker_holds_up_only_itself() {
     let db = TestDb::new();
@@ -165,7 +166,8 @@ fn a_locked_row_of_a_dead_worker_holds_up_only_itself() {
     );
 }
 
-/// Goal: an expired lease with a row that somebody else holds keeps no other lease, and no other event of its own, waiting.
+/// Goal: an expired lease with a row that somebody else holds keeps no other lease, and no other
+/// event of its own, waiting.
 #[test]
 fn a_locked_row_of_an_expired_lease_holds_up_only_itself() {
     let db = TestDb::new();
@@ -197,8 +199,9 @@ fn a_locked_row_of_an_expired_lease_holds_up_only_itself() {
     );
 }
 
-/// Goal: sweeping the lease of a lost host, however long that takes, never keeps a living worker from renewing its own.
-/// Method: somebody holds the table against writers, so each of 900 events of the lost host is waited for.
+/// Goal: sweeping the lease of a lost host, however long that takes, never keeps a living worker
+/// from renewing its own. Method: somebody holds the table against writers, so each of 900 events
+/// of the lost host is waited for.
 #[test]
 fn a_long_sweep_delays_no_renewal() {
     let db = TestDb::new();

@@ -1,8 +1,9 @@
 //! Things that break while work flows: the server, the network, the workers, the rows.
 //!
-//! Each test lets real daemons work on a real server, breaks something, mends it, and then holds the whole run to the same laws:
-//! no event is lost, none is handed out twice without a reason, attempts are what was run, no lease and no process is left, and
-//! the daemon leaves with 0. Runs that are killed have their own bounds, and say them.
+//! Each test lets real daemons work on a real server, breaks something, mends it, and then holds
+//! the whole run to the same laws: no event is lost, none is handed out twice without a reason,
+//! attempts are what was run, no lease and no process is left, and the daemon leaves with 0. Runs
+//! that are killed have their own bounds, and say them.
 
 /// Connections that the server ends, or has none left of.
 mod connections;
@@ -28,7 +29,8 @@ use crate::support::{History, RunningDaemon, TestDb, wait_until, wait_until_with
 /// Enough for the slowest run on a machine that is busy with something else.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Waits until all events are done, and each was done at its first attempt; then checks what must hold after every run.
+/// Waits until all events are done, and each was done at its first attempt; then checks what must
+/// hold after every run.
 #[track_caller]
 fn assert_done_at_first_attempt<'a>(
     db: &TestDb,
@@ -67,7 +69,8 @@ fn assert_all_left<'a>(db: &TestDb, daemons: impl IntoIterator<Item = &'a mut Ru
     assert_eq!(db.leases(), 0);
 }
 
-/// The daemon has heard of every outcome what became of it: none was taken for lost, or for written by somebody else.
+/// The daemon has heard of every outcome what became of it: none was taken for lost, or for written
+/// by somebody else.
 #[track_caller]
 fn assert_no_outcome_missed(daemon: &RunningDaemon) {
     for metric in [

@@ -18,7 +18,8 @@ use crate::support::{
 /// Stands in the payload of an event, and so in the answer to its claim.
 const MARK: &str = "lost-with-its-claim";
 
-/// Goal: the events of a claim that nobody was told about are delivered within seconds, and nothing of it is left.
+/// Goal: the events of a claim that nobody was told about are delivered within seconds, and nothing
+/// of it is left.
 #[test]
 fn a_claim_whose_answer_is_lost_delays_its_events_and_no_more() {
     let db = TestDb::new();
@@ -47,7 +48,8 @@ fn a_claim_whose_answer_is_lost_delays_its_events_and_no_more() {
     recorder.history().assert_complete(ids, 0);
 }
 
-/// Goal: a worker that drains with a claim in doubt gives it back first, instead of leaving its events to the end of the lease.
+/// Goal: a worker that drains with a claim in doubt gives it back first, instead of leaving its
+/// events to the end of the lease.
 #[test]
 fn a_drain_gives_back_a_claim_whose_answer_was_lost() {
     let db = TestDb::new();
@@ -70,7 +72,8 @@ fn a_drain_gives_back_a_claim_whose_answer_was_lost() {
     wait_until("the answer is lost", || proxy.has_lost());
     assert_eq!(db.leases(), 1);
     daemon.signal(Signal::TERM);
-    // Not sooner: the claim would be given back, and made again, before the worker has heard of the drain.
+    // Not sooner: the claim would be given back, and made again, before the worker has heard of the
+    // drain.
     wait_until("the worker leaves", || {
         daemon
             .log()
@@ -85,8 +88,8 @@ fn a_drain_gives_back_a_claim_whose_answer_was_lost() {
     assert_eq!(recorder.history().len(), 0);
 }
 
-/// Goal: a drain with a claim in doubt does not wait for a database that stays away: it is told what may stand there, and the next start
-/// gives it back.
+/// Goal: a drain with a claim in doubt does not wait for a database that stays away: it is told
+/// what may stand there, and the next start gives it back.
 #[test]
 fn a_drain_leaves_a_claim_in_doubt_to_the_next_start_where_the_database_stays_away() {
     let db = TestDb::new();
@@ -131,8 +134,9 @@ fn a_drain_leaves_a_claim_in_doubt_to_the_next_start_where_the_database_stays_aw
     assert!(runtime.entries().is_empty(), "{:?}", runtime.entries());
 }
 
-/// Goal: a daemon that is idle while its connections are cut has no claim in doubt, and leaves at once though the database stays away.
-/// Method: the cut comes between two looks; it is the next one that finds the connection gone.
+/// Goal: a daemon that is idle while its connections are cut has no claim in doubt, and leaves at
+/// once though the database stays away. Method: the cut comes between two looks; it is the next one
+/// that finds the connection gone.
 #[test]
 fn an_idle_daemon_leaves_at_once_while_the_database_is_away() {
     let db = TestDb::new();
@@ -203,7 +207,8 @@ fn a_worker_that_never_had_a_connection_leaves_at_once() {
     );
 }
 
-/// Goal: an outcome that was written although nobody heard of it is sent again, recognized, and counted once.
+/// Goal: an outcome that was written although nobody heard of it is sent again, recognized, and
+/// counted once.
 #[test]
 fn a_settle_whose_answer_is_lost_is_recognized_as_written() {
     let db = TestDb::new();
@@ -229,8 +234,9 @@ fn a_settle_whose_answer_is_lost_is_recognized_as_written() {
     recorder.history().assert_complete(ids, 0);
 }
 
-/// Goal: the doubt about an outcome outlives the halving of its batch.
-/// Method: the answer to a settle is lost; when it is sent again somebody holds the lease, which stands for another event still.
+/// Goal: the doubt about an outcome outlives the halving of its batch. Method: the answer to a
+/// settle is lost; when it is sent again somebody holds the lease, which stands for another event
+/// still.
 #[test]
 fn a_settle_in_doubt_is_recognized_even_after_it_was_halved() {
     let db = TestDb::new();
@@ -303,7 +309,8 @@ fn connections_that_are_cut_again_and_again_cost_no_event_and_no_second_run() {
     receiver.history().assert_complete(ids, 0);
 }
 
-/// Goal: a server that accepts and never answers is an outage like any other: told once, waited for, and over when it is over.
+/// Goal: a server that accepts and never answers is an outage like any other: told once, waited
+/// for, and over when it is over.
 #[test]
 fn a_handshake_that_is_never_answered_ends_and_work_goes_on_once_it_is() {
     let db = TestDb::new();
@@ -378,8 +385,9 @@ fn a_one_shot_command_does_not_wait_for_a_handshake_that_is_never_answered() {
     );
 }
 
-/// Goal: where some of a worker's connections are gone and others are not, the log is told once, not at every turn.
-/// Method: the fetcher's connection is ended and no new one is possible, while the keeper renews a lease on its own again and again.
+/// Goal: where some of a worker's connections are gone and others are not, the log is told once,
+/// not at every turn. Method: the fetcher's connection is ended and no new one is possible, while
+/// the keeper renews a lease on its own again and again.
 #[test]
 fn an_outage_that_only_some_connections_meet_is_told_once() {
     let db = TestDb::new();
@@ -433,7 +441,8 @@ fn wait_renewals(db: &TestDb, n: usize) {
 }
 
 /// Goal: calls that are never answered are ended, and cost no worker, no handler and no second run.
-/// Method: nothing passes any more on the connections there are, and neither end is told; new ones are made as before.
+/// Method: nothing passes any more on the connections there are, and neither end is told; new ones
+/// are made as before.
 #[test]
 fn a_call_that_is_never_answered_is_ended_and_costs_no_handler() {
     let db = TestDb::new();
@@ -472,7 +481,8 @@ fn a_call_that_is_never_answered_is_ended_and_costs_no_handler() {
     assert_done_at_first_attempt(&db, [&mut daemon], &ids);
 }
 
-/// Goal: a worker that tries one silent host after the other is not taken for wedged, however many there are.
+/// Goal: a worker that tries one silent host after the other is not taken for wedged, however many
+/// there are.
 #[test]
 fn a_worker_that_tries_many_hosts_is_left_alone() {
     const N_HOSTS: usize = 10;

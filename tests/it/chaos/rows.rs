@@ -37,7 +37,8 @@ fn an_event_that_a_person_removed_or_ended_meanwhile_is_left_as_it_is_and_counte
     assert_all_left(&db, [&mut daemon]);
 }
 
-/// Goal: a table that is emptied and counts its ids from 1 again hands out its new events, whatever still runs under the old ids.
+/// Goal: a table that is emptied and counts its ids from 1 again hands out its new events, whatever
+/// still runs under the old ids.
 #[test]
 fn new_events_under_the_ids_of_truncated_ones_are_all_delivered() {
     let db = TestDb::new();

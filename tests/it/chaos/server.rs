@@ -12,8 +12,9 @@ use crate::support::{
     Daemon, Front, Receiver, Recorder, TestDb, cluster, process, wait_until, wait_until_within,
 };
 
-/// Goal: a restart, orderly or as after a power failure, costs no run and loses none, and every worker tells it once.
-/// Method: restarts while posts are under way; the receiver's history against the table.
+/// Goal: a restart, orderly or as after a power failure, costs no run and loses none, and every
+/// worker tells it once. Method: restarts while posts are under way; the receiver's history against
+/// the table.
 #[test]
 fn a_server_that_restarts_under_load_costs_no_event_and_no_second_run() {
     let mut server = cluster::private();
@@ -53,8 +54,8 @@ fn a_server_that_restarts_under_load_costs_no_event_and_no_second_run() {
     }
 }
 
-/// Goal: a claim whose commit hangs for longer than its lease, and appears then, is given back by its worker: its events never ran.
-/// Method: the synchronous standby is one that does not exist.
+/// Goal: a claim whose commit hangs for longer than its lease, and appears then, is given back by
+/// its worker: its events never ran. Method: the synchronous standby is one that does not exist.
 #[test]
 fn a_claim_whose_commit_hangs_for_long_charges_no_event() {
     let server = cluster::private();
@@ -93,8 +94,8 @@ fn a_claim_whose_commit_hangs_for_long_charges_no_event() {
     recorder.history().assert_complete(ids, 0);
 }
 
-/// Goal: what handlers finish while the server is away is kept and settled later; nobody asks in a busy loop meanwhile, and the log
-/// is told when it begins and when it ends.
+/// Goal: what handlers finish while the server is away is kept and settled later; nobody asks in a
+/// busy loop meanwhile, and the log is told when it begins and when it ends.
 #[test]
 fn handlers_that_finish_while_the_server_is_away_are_settled_when_it_is_back() {
     let mut server = cluster::private();
@@ -190,7 +191,8 @@ fn a_drain_during_an_outage_settles_what_ran_before_it_leaves() {
     assert_eq!(recorder.history().len(), 4);
 }
 
-/// Goal: a server that only reads, as after a failover, is an outage like any other: told once, waited for, nothing charged.
+/// Goal: a server that only reads, as after a failover, is an outage like any other: told once,
+/// waited for, nothing charged.
 #[test]
 fn a_server_that_only_reads_is_waited_for() {
     let server = cluster::private();
@@ -218,7 +220,8 @@ fn a_server_that_only_reads_is_waited_for() {
     assert_eq!(lines_with(&daemon, "WARN"), 1, "{}", daemon.log());
 }
 
-/// Goal: a function that vanishes while the daemon runs is waited for; the log is told, and not at every turn.
+/// Goal: a function that vanishes while the daemon runs is waited for; the log is told, and not at
+/// every turn.
 #[test]
 fn a_schema_that_vanishes_for_a_while_costs_no_event() {
     let db = TestDb::new();
@@ -247,8 +250,9 @@ fn a_schema_that_vanishes_for_a_while_costs_no_event() {
     assert!(lines_with(&daemon, "WARN") <= 2, "{}", daemon.log());
 }
 
-/// Goal: a server that is frozen with all its connections costs no worker, no handler and no attempt, and work goes on when it is.
-/// Method: frozen for longer than a worker may be stuck, for connections by a Unix socket and by TCP.
+/// Goal: a server that is frozen with all its connections costs no worker, no handler and no
+/// attempt, and work goes on when it is. Method: frozen for longer than a worker may be stuck, for
+/// connections by a Unix socket and by TCP.
 #[test]
 fn a_server_that_is_frozen_costs_no_worker_and_no_handler() {
     let server = cluster::private();

@@ -17,8 +17,9 @@ const RUNNERS: usize = 4;
 /// Finished and not yet settled, at most.
 const UNSETTLED: usize = 500;
 
-/// Goal: however often workers are killed, every event is done, none is dead, and only what was in hand runs again.
-/// Method: one of four workers of two daemons is killed at every few hundred runs, each in turn.
+/// Goal: however often workers are killed, every event is done, none is dead, and only what was in
+/// hand runs again. Method: one of four workers of two daemons is killed at every few hundred runs,
+/// each in turn.
 #[test]
 fn workers_that_are_killed_again_and_again_lose_no_event_and_bury_none() {
     let db = TestDb::new();
@@ -46,7 +47,8 @@ fn workers_that_are_killed_again_and_again_lose_no_event_and_bury_none() {
     }
     wait_all_done(&db, &ids);
 
-    // Each kill charges and repeats what was in hand, and repeats what was finished and not settled.
+    // Each kill charges and repeats what was in hand, and repeats what was finished and not
+    // settled.
     receiver
         .history()
         .assert_complete(ids.iter().copied(), n_kills * (RUNNERS + UNSETTLED));
@@ -61,7 +63,8 @@ fn workers_that_are_killed_again_and_again_lose_no_event_and_bury_none() {
     eprintln!("{n} events, {n_kills} kills: {n_repeated} repeated, {n_charged} charged");
 }
 
-/// Goal: what a worker had in hand that died during an outage is charged, and its neighbours are released, when the server is back.
+/// Goal: what a worker had in hand that died during an outage is charged, and its neighbours are
+/// released, when the server is back.
 #[test]
 fn a_worker_killed_while_the_server_is_away_is_swept_when_it_is_back() {
     let mut server = cluster::private();
@@ -98,8 +101,9 @@ fn a_worker_killed_while_the_server_is_away_is_swept_when_it_is_back() {
     assert_all_left(&db, [&mut daemon]);
 }
 
-/// Goal: a claim that the back end of a dead worker still commits is found, and its events do not wait for the end of the lease.
-/// Method: the worker is killed while its claim waits for a lock on the table.
+/// Goal: a claim that the back end of a dead worker still commits is found, and its events do not
+/// wait for the end of the lease. Method: the worker is killed while its claim waits for a lock on
+/// the table.
 #[test]
 fn a_claim_that_a_dead_workers_back_end_commits_late_is_released() {
     let db = TestDb::new();
@@ -138,9 +142,9 @@ fn a_claim_that_a_dead_workers_back_end_commits_late_is_released() {
     assert_all_left(&db, [&mut daemon]);
 }
 
-/// Goal: a claim that the server still commits after its worker has drained is found by the next daemon; its events do not wait for the
-/// end of the lease.
-/// Method: a claim hangs in the server while its connection is cut and the daemon is told to leave.
+/// Goal: a claim that the server still commits after its worker has drained is found by the next
+/// daemon; its events do not wait for the end of the lease. Method: a claim hangs in the server
+/// while its connection is cut and the daemon is told to leave.
 #[test]
 fn a_claim_that_is_committed_after_a_clean_drain_is_released_by_the_next_daemon() {
     let db = TestDb::new();
@@ -181,7 +185,8 @@ fn a_claim_that_is_committed_after_a_clean_drain_is_released_by_the_next_daemon(
     assert!(runtime.entries().is_empty(), "{:?}", runtime.entries());
 }
 
-/// Sweepers that have a connection, and nothing to do on it after a look at the leases of a dead worker.
+/// Sweepers that have a connection, and nothing to do on it after a look at the leases of a dead
+/// worker.
 fn sweepers_idle(db: &TestDb) -> i64 {
     let sql = "select count(*) from pg_stat_activity where datname = current_database() and state = 'idle' \
                and application_name = 'dispatchbox sweeper' and query like '%outbox_leases%'";
@@ -194,7 +199,8 @@ fn claims_waiting(db: &TestDb) -> i64 {
     db.number(sql, &[])
 }
 
-/// Goal: a supervisor that was stopped for a while, by Ctrl-Z for example, does not take its workers for wedged.
+/// Goal: a supervisor that was stopped for a while, by Ctrl-Z for example, does not take its
+/// workers for wedged.
 #[test]
 fn a_supervisor_that_was_stopped_leaves_its_workers_alone() {
     let db = TestDb::new();

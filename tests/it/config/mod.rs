@@ -23,7 +23,8 @@ use crate::support::TestDir;
 /// A route, so that a file is complete.
 const ROUTE: &str = "[[route]]\nevent_type = '*'\nhandler = 'log'\n";
 
-/// Each option with a value for flag, environment and file, and what it shows when nobody says anything.
+/// Each option with a value for flag, environment and file, and what it shows when nobody says
+/// anything.
 #[rustfmt::skip]
 const OPTIONS: &[(&str, &str, &str, &str, &str)] = &[
     ("processes",             "2",     "3",       "4",         "1"),
@@ -153,7 +154,8 @@ fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
     }
 }
 
-/// Goal: no option is forgotten by one of the three places. Method: compare what argh knows with the table above.
+/// Goal: no option is forgotten by one of the three places. Method: compare what argh knows with
+/// the table above.
 #[test]
 fn every_option_is_known_in_all_places() {
     let info = RunArgs::get_args_info();

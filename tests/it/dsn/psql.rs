@@ -40,7 +40,8 @@ fn theirs(text: &str, env: &Env) -> Result<String, String> {
 const WHO: &str = "select concat_ws('|', current_user, current_database(), current_setting('search_path'), \
                    current_setting('geqo'))";
 
-/// Goal: what works with psql works here, and comes to the same. Method: connect both ways to a real server.
+/// Goal: what works with psql works here, and comes to the same. Method: connect both ways to a
+/// real server.
 #[test]
 fn a_text_leads_to_where_psql_goes() {
     let (place, mut client) = {
@@ -210,7 +211,8 @@ fn what_psql_refuses_is_refused_here() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Goal: odd quoting means the same to both. Method: a database that is not there is named in the server's refusal.
+    /// Goal: odd quoting means the same to both. Method: a database that is not there is named in
+    /// the server's refusal.
     #[test]
     fn odd_values_are_what_psql_makes_of_them(value in r"[ a-c'\\=%:@/?]{1,8}", is_url in any::<bool>()) {
         let place = {

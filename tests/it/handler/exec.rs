@@ -14,7 +14,8 @@ use super::{Only, event, retry_reason};
 use crate::support::process::is_alive;
 use crate::support::{TestDir, wait_until};
 
-/// A timeout that is meant to be over soon, though not before a busy machine has come as far as the test needs.
+/// A timeout that is meant to be over soon, though not before a busy machine has come as far as the
+/// test needs.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// Far below the time that any program here would take, far above what ending it takes.

@@ -1,4 +1,5 @@
-//! `http` with a real receiver on the loopback: the meaning of its answers, and receivers that misbehave.
+//! `http` with a real receiver on the loopback: the meaning of its answers, and receivers that
+//! misbehave.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -15,7 +16,8 @@ use super::{Only, config, event, retry_reason, spec};
 use crate::support::wait::pause;
 use crate::support::wait_until;
 
-/// A timeout that is meant to be over soon, though not before a busy machine has come as far as the test needs.
+/// A timeout that is meant to be over soon, though not before a busy machine has come as far as the
+/// test needs.
 const SHORT: Duration = Duration::from_millis(500);
 
 /// Far below what any of these receivers would take, far above what giving up takes.
@@ -518,7 +520,8 @@ fn a_run_may_be_given_less_time_than_its_route() {
     assert_eq!(retry_text(result), "timed out after 500 ms");
 }
 
-/// Method: this test runs itself again in a process whose environment names a proxy that is not there.
+/// Method: this test runs itself again in a process whose environment names a proxy that is not
+/// there.
 #[test]
 fn the_environments_proxy_is_not_used() {
     const INNER: &str = "DISPATCHBOX_TEST_WITH_PROXY";

@@ -10,7 +10,8 @@ use dispatchbox::handler::http::DEAD_STATUSES;
 
 use crate::support::wait_until;
 
-/// Listens on a port of its own until it is dropped; each connection is one call of the test's closure.
+/// Listens on a port of its own until it is dropped; each connection is one call of the test's
+/// closure.
 pub struct Server {
     port: u16,
     state: Arc<Mutex<State>>,
@@ -219,7 +220,8 @@ impl Server {
         self.state.lock().unwrap().requests.clone()
     }
 
-    /// Says whether a client has a connection to here that it must believe to be open: the news of its end takes a moment.
+    /// Says whether a client has a connection to here that it must believe to be open: the news of
+    /// its end takes a moment.
     pub fn is_connected(&self) -> bool {
         const ESTABLISHED: &str = "01";
         let port = format!(":{:04X}", self.port);

@@ -1,6 +1,7 @@
 //! Who gets in, and who does not: each test tries to.
 //!
-//! A path that is not there tells both apart: who may use the API learns so, who may not is refused before.
+//! A path that is not there tells both apart: who may use the API learns so, who may not is refused
+//! before.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -78,8 +79,8 @@ fn what_a_proxy_passes_on_is_remote() {
     }
 }
 
-/// Goal: nobody in the network gets in, whatever he says about himself. Method: the host's own outer address, where it has one, is
-/// as far away as any other.
+/// Goal: nobody in the network gets in, whatever he says about himself. Method: the host's own
+/// outer address, where it has one, is as far away as any other.
 #[test]
 fn a_stranger_in_the_network_is_refused_and_the_start_says_how_to_let_him_in() {
     let db = TestDb::new();
@@ -167,7 +168,8 @@ fn with_a_token_only_who_shows_it_gets_in() {
     assert_eq!(ask(&daemon, "POST", &right).status, IN);
     let cross = format!("{right}Origin: https://evil.example\r\n");
     assert_eq!(ask(&daemon, "POST", &cross).status, 403);
-    // What browsers send to the page behind a proxy that puts its own Host, or the name without a port, in place of the public one.
+    // What browsers send to the page behind a proxy that puts its own Host, or the name without a
+    // port, in place of the public one.
     let behind = "Sec-Fetch-Site: same-origin\r\nOrigin: https://outbox.example:8443\r\nX-Forwarded-For: 192.0.2.7\r\n";
     for host in ["127.0.0.1:8080", "outbox.example"] {
         let tokenless = format!("Host: {host}\r\n{behind}");

@@ -1,4 +1,5 @@
-//! What is refused with 400, and how it is named. What a value may be is tested where it is read; here, that each endpoint reads it.
+//! What is refused with 400, and how it is named. What a value may be is tested where it is read;
+//! here, that each endpoint reads it.
 
 use super::{Holding, with_dead};
 
@@ -71,7 +72,8 @@ fn where_the_table_holds_no_other_ids_an_event_id_is_a_positive_integer() {
     assert_eq!(db.count("dead"), 1);
 }
 
-/// Goal: after a sequence ran out and was set to the negative half, whatever the table holds can be shown and changed.
+/// Goal: after a sequence ran out and was set to the negative half, whatever the table holds can be
+/// shown and changed.
 #[test]
 fn ids_below_one_that_the_table_holds_are_ids() {
     let db = with_dead(1);

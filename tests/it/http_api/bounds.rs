@@ -12,7 +12,8 @@ use crate::support::{Answer, Daemon, RunningDaemon, TestDb, cluster, wait_until}
 /// Calls of the API that wait for a lock.
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dispatchbox api' AND wait_event_type = 'Lock'";
 
-/// An answer that waits for nothing comes within this time, on a machine that is busy with something else; what waits for a lock waits longer.
+/// An answer that waits for nothing comes within this time, on a machine that is busy with
+/// something else; what waits for a lock waits longer.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 #[track_caller]
@@ -39,7 +40,8 @@ const TOO_MANY: &str = r#"{"error":"too many API calls at the same time"}"#;
 
 const TOO_SLOW: &str = r#"{"error":"database did not answer in time"}"#;
 
-/// No place becomes free in time. On a machine that is very busy the request may come so late that one does, and then it is stuck itself.
+/// No place becomes free in time. On a machine that is very busy the request may come so late that
+/// one does, and then it is stuck itself.
 #[track_caller]
 fn check_no_place(daemon: &RunningDaemon, path: &str) {
     let host = "Host: localhost\r\n";
@@ -88,8 +90,8 @@ fn four_hundred_looks_fifty_at_a_time_are_all_answered() {
     }
 }
 
-/// Goal: those who wait for a call do not take all connections: whoever comes then is refused at once and in words, and `/health` has its
-/// place.
+/// Goal: those who wait for a call do not take all connections: whoever comes then is refused at
+/// once and in words, and `/health` has its place.
 #[test]
 fn more_requests_than_may_wait_are_refused_in_words() {
     let db = with_dead(1);
@@ -120,8 +122,8 @@ fn more_requests_than_may_wait_are_refused_in_words() {
     assert!(n_at_once > 0);
 }
 
-/// Goal: while all calls are stuck, each further request hears so once it has waited for a place, however many wait, and `/health` does not
-/// notice.
+/// Goal: while all calls are stuck, each further request hears so once it has waited for a place,
+/// however many wait, and `/health` does not notice.
 #[test]
 fn requests_that_find_no_place_are_refused_together_and_not_one_after_the_other() {
     let db = with_dead(1);
@@ -158,7 +160,8 @@ fn requests_that_find_no_place_are_refused_together_and_not_one_after_the_other(
     });
 }
 
-/// Goal: a locked table holds four calls, each only for a time; a fifth is refused, and who asks for /health does not notice.
+/// Goal: a locked table holds four calls, each only for a time; a fifth is refused, and who asks
+/// for /health does not notice.
 #[test]
 fn a_locked_table_holds_four_calls_and_nobody_else() {
     let db = with_dead(1);
@@ -191,8 +194,9 @@ fn a_locked_table_holds_four_calls_and_nobody_else() {
     assert_eq!(log.matches("an API call failed").count(), 1, "{log}");
 }
 
-/// Goal: a server that is stuck in the middle of a call, where no timeout of its own helps, keeps nobody waiting for ever.
-/// Method: the calls wait for a lock when every process of the server is stopped.
+/// Goal: a server that is stuck in the middle of a call, where no timeout of its own helps, keeps
+/// nobody waiting for ever. Method: the calls wait for a lock when every process of the server is
+/// stopped.
 #[test]
 fn a_stuck_server_holds_four_calls_and_nobody_else() {
     let server = cluster::private();
@@ -216,7 +220,8 @@ fn a_stuck_server_holds_four_calls_and_nobody_else() {
         for call in stuck {
             assert_eq!(call.join().unwrap(), (503, TOO_SLOW.to_owned()));
         }
-        // Their calls were ended, and their places are free: who asks now hears that there is no way to the database.
+        // Their calls were ended, and their places are free: who asks now hears that there is no
+        // way to the database.
         let away = r#"{"error":"database unavailable"}"#.to_owned();
         assert_eq!(daemon.get("/api/dead-events"), (503, away));
         check_at_once(&daemon, "/health", 200, r#"{"status":"ok"}"#);
@@ -229,8 +234,8 @@ fn a_stuck_server_holds_four_calls_and_nobody_else() {
     });
 }
 
-/// Goal: at the beginning of an outage, when everybody wants to see what is going on, those who wait to hear whether the daemon is ready
-/// keep nobody else from it.
+/// Goal: at the beginning of an outage, when everybody wants to see what is going on, those who
+/// wait to hear whether the daemon is ready keep nobody else from it.
 #[test]
 fn a_stuck_server_holds_who_asks_for_ready_and_nobody_else() {
     let server = cluster::private();

@@ -72,7 +72,8 @@ fn those_of_a_list_that_are_dead_are_discarded() {
     assert_eq!((db.number(DISCARDED, &[]), db.count("dead")), (2, 1));
 }
 
-/// Goal: an event that something of the application keeps stops no other, and each answer says which and why.
+/// Goal: an event that something of the application keeps stops no other, and each answer says
+/// which and why.
 #[test]
 fn events_that_cannot_be_discarded_are_named_in_the_answer() {
     let db = with_dead(3);
@@ -96,7 +97,8 @@ fn events_that_cannot_be_discarded_are_named_in_the_answer() {
     assert_eq!((db.number(DISCARDED, &[]), db.count("dead")), (2, 1));
 }
 
-/// Goal: an event that something of the application refuses stops no other, and each answer says which and why.
+/// Goal: an event that something of the application refuses stops no other, and each answer says
+/// which and why.
 #[test]
 fn events_that_refuse_their_requeue_are_named_in_the_answer() {
     let db = with_dead(20);
@@ -162,8 +164,9 @@ fn what_a_description_lets_pass_is_counted_and_then_discarded() {
     assert_eq!((db.number(DISCARDED, &[]), db.count("dead")), (4, 0));
 }
 
-/// Goal: events that fail again at once do not keep a change of very many from its end. Method: a trigger makes each batch so slow that the
-/// time for one request is over after the third; what it requeued is dead again when the next request comes.
+/// Goal: events that fail again at once do not keep a change of very many from its end. Method: a
+/// trigger makes each batch so slow that the time for one request is over after the third; what it
+/// requeued is dead again when the next request comes.
 #[test]
 fn a_change_that_ran_out_of_time_goes_on_behind_what_it_has_done() {
     let db = TestDb::new();
@@ -198,8 +201,9 @@ fn a_change_that_ran_out_of_time_goes_on_behind_what_it_has_done() {
     assert_eq!(db.number(left, &[]), first);
 }
 
-/// Goal: where a batch is too slow for the database, a smaller one gets through, and the answer says how far it came. Method: a trigger
-/// makes each event so slow that no batch of usual size fits into the time that a statement has.
+/// Goal: where a batch is too slow for the database, a smaller one gets through, and the answer
+/// says how far it came. Method: a trigger makes each event so slow that no batch of usual size
+/// fits into the time that a statement has.
 #[test]
 fn a_change_whose_batches_are_too_slow_goes_on_with_smaller_ones() {
     let db = TestDb::new();
@@ -235,8 +239,8 @@ fn a_change_whose_batches_are_too_slow_goes_on_with_smaller_ones() {
     assert_eq!(db.count("dead"), 2000 - by_ids - by_filter);
 }
 
-/// Goal: a request as large as any works. Method: where the machine is so busy that the time for one request is over, it says how far it
-/// came, and is sent again.
+/// Goal: a request as large as any works. Method: where the machine is so busy that the time for
+/// one request is over, it says how far it came, and is sent again.
 #[test]
 fn a_hundred_thousand_events_are_requeued_by_their_ids_and_discarded_by_description() {
     let db = TestDb::new();
@@ -273,8 +277,9 @@ fn a_hundred_thousand_events_are_requeued_by_their_ids_and_discarded_by_descript
 }
 
 /// Goal: a worker that slept through its lease cannot undo what a person did with its events since.
-/// Method: it is stopped in two handlers, its lease is ended, another daemon sweeps it and both events become dead; one is requeued and runs
-/// again, the other is discarded; then it wakes up and says that both are done.
+/// Method: it is stopped in two handlers, its lease is ended, another daemon sweeps it and both
+/// events become dead; one is requeued and runs again, the other is discarded; then it wakes up and
+/// says that both are done.
 #[test]
 fn what_a_person_did_stays_when_a_stale_worker_wakes_up() {
     let db = TestDb::with_events(2);

@@ -164,7 +164,8 @@ fn a_list_of_large_payloads_ends_early_and_goes_on_behind_its_count() {
     assert_eq!(holding.listed("offset=1&limit=1"), [3]);
 }
 
-/// Goal: what the table holds in kilobytes cannot fill the supervisor's memory. Method: payloads of two megabytes of one letter.
+/// Goal: what the table holds in kilobytes cannot fill the supervisor's memory. Method: payloads of
+/// two megabytes of one letter.
 #[test]
 fn a_list_counts_payloads_as_large_as_they_are_sent() {
     let db = with_dead(12);

@@ -1,5 +1,5 @@
-//! A strict reader of Prometheus' text form (version 0.0.4), stricter than the format where its conventions are: the first violation is
-//! an error.
+//! A strict reader of Prometheus' text form (version 0.0.4), stricter than the format where its
+//! conventions are: the first violation is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 

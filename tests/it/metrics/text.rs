@@ -1,4 +1,5 @@
-//! The text: its form by our own strict reader and by Prometheus' tool, and that its numbers fit together.
+//! The text: its form by our own strict reader and by Prometheus' tool, and that its numbers fit
+//! together.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -135,8 +136,8 @@ fn numbers_of_different_metrics_fit_together() {
     }
 }
 
-/// Goal: no counter runs backwards, and no series of one goes away, while workers are killed at any moment. Method: scrapes without a
-/// pause around each kill, under load.
+/// Goal: no counter runs backwards, and no series of one goes away, while workers are killed at any
+/// moment. Method: scrapes without a pause around each kill, under load.
 #[test]
 fn counters_never_run_backwards_while_workers_are_killed_under_load() {
     let db = TestDb::with_events(2000);

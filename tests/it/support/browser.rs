@@ -90,7 +90,8 @@ impl Browser {
         let profile = format!("--user-data-dir={}", self.directory.file("profile"));
         let arguments = [
             "--headless=new",
-            // Chromium refuses to run as root with its sandbox, and small machines have a small /dev/shm.
+            // Chromium refuses to run as root with its sandbox, and small machines have a small
+            // /dev/shm.
             "--no-sandbox",
             "--disable-dev-shm-usage",
             "--disable-gpu",
@@ -110,7 +111,8 @@ impl Browser {
         self.post("/url", json!({ "url": url }));
     }
 
-    /// Gives the page a window of this size, however small; a browser's own window has a least width.
+    /// Gives the page a window of this size, however small; a browser's own window has a least
+    /// width.
     pub fn resize(&self, width: u32, height: u32) {
         let size =
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
@@ -173,7 +175,8 @@ impl Browser {
         self.post("/actions", json!({ "actions": pointer }));
     }
 
-    /// The text of the first element that matches, as it is seen: hidden parts are left out. Empty when there is none.
+    /// The text of the first element that matches, as it is seen: hidden parts are left out. Empty
+    /// when there is none.
     pub fn text(&self, selector: &str) -> String {
         let Some(element) = self.find(selector) else {
             return String::new();
@@ -201,7 +204,8 @@ impl Browser {
         found.as_array().unwrap().len()
     }
 
-    /// What the console has said since the last call: the page's errors, the browser's, and violations of a policy.
+    /// What the console has said since the last call: the page's errors, the browser's, and
+    /// violations of a policy.
     pub fn console(&self) -> Vec<String> {
         let entries = self.post("/se/log", json!({"type": "browser"}));
         let entries = entries.as_array().unwrap().iter();
@@ -210,7 +214,8 @@ impl Browser {
             .collect()
     }
 
-    /// The addresses that pages have asked for since the last call; the browser's own start page is none of them.
+    /// The addresses that pages have asked for since the last call; the browser's own start page is
+    /// none of them.
     pub fn requested(&self) -> Vec<String> {
         let entries = self.post("/se/log", json!({"type": "performance"}));
         let entries = entries.as_array().unwrap().iter();
@@ -254,7 +259,8 @@ impl Browser {
         found[ELEMENT].as_str().map(str::to_owned)
     }
 
-    /// Does something with an element until the driver no longer says that it is missing, stale, covered or disabled.
+    /// Does something with an element until the driver no longer says that it is missing, stale,
+    /// covered or disabled.
     #[track_caller]
     fn until_done(
         &self,

@@ -26,7 +26,8 @@ pub struct Said {
 }
 
 impl Cli {
-    /// A call with these arguments; it is expected to succeed and to write nothing, unless the test says otherwise.
+    /// A call with these arguments; it is expected to succeed and to write nothing, unless the test
+    /// says otherwise.
     pub fn new<S: Into<OsString>>(args: impl IntoIterator<Item = S>) -> Cli {
         Cli {
             args: args.into_iter().map(Into::into).collect(),
@@ -69,7 +70,8 @@ impl Cli {
         self
     }
 
-    /// Expects on standard output what the file of this name in `snapshots` holds; `DISPATCHBOX_BLESS=1` rewrites it.
+    /// Expects on standard output what the file of this name in `snapshots` holds;
+    /// `DISPATCHBOX_BLESS=1` rewrites it.
     #[must_use]
     pub fn snapshot(mut self, name: &str) -> Cli {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/snapshots");
@@ -114,7 +116,8 @@ impl Cli {
         run(&self.args, &self.env, self.stdin.as_deref())
     }
 
-    /// Runs the program on a terminal of its own, so many columns wide: all that the terminal was sent, and the exit code.
+    /// Runs the program on a terminal of its own, so many columns wide: all that the terminal was
+    /// sent, and the exit code.
     pub fn on_terminal(self, columns: u16) -> (String, i32) {
         self.on_terminal_typing(columns, "", "")
     }

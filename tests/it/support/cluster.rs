@@ -1,4 +1,5 @@
-//! The server that all tests share, and private ones for tests that stop, pause or reconfigure theirs.
+//! The server that all tests share, and private ones for tests that stop, pause or reconfigure
+//! theirs.
 
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
@@ -8,7 +9,8 @@ use dispatchbox::cluster::{Cluster, Pristine, Settings};
 /// Database that every `TestDb` is a copy of.
 pub const TEMPLATE: &str = "template_dispatchbox";
 
-/// The server of this test run, with the template loaded. Statics are not dropped: the cluster's own pipe ends it with the process.
+/// The server of this test run, with the template loaded. Statics are not dropped: the cluster's
+/// own pipe ends it with the process.
 pub fn shared() -> &'static Mutex<Cluster> {
     static SHARED: OnceLock<Mutex<Cluster>> = OnceLock::new();
     SHARED.get_or_init(|| Mutex::new(private_with(&Settings::volatile())))
@@ -32,7 +34,8 @@ pub fn schema_sql() -> String {
     std::fs::read_to_string(file).unwrap_or_default()
 }
 
-/// The data directory that this test run's servers are copied from: `initdb` takes most of a second, so it runs once.
+/// The data directory that this test run's servers are copied from: `initdb` takes most of a
+/// second, so it runs once.
 pub fn pristine() -> &'static Pristine {
     static PRISTINE: OnceLock<Pristine> = OnceLock::new();
     PRISTINE.get_or_init(|| Pristine::create().unwrap_or_else(|error| panic!("{error}")))

@@ -19,7 +19,8 @@ use super::{process, wait_until};
 /// What stands before the address in the log.
 const LISTENING: &str = "listening on http://";
 
-/// How a daemon is to be started: `dispatchbox run --dsn … --http-host 127.0.0.1 --http-port 0` and what is added here.
+/// How a daemon is to be started: `dispatchbox run --dsn … --http-host 127.0.0.1 --http-port 0` and
+/// what is added here.
 pub struct Daemon {
     dsn: [String; 2],
     args: Vec<OsString>,
@@ -187,7 +188,8 @@ impl LogPause {
     }
 }
 
-/// A daemon that was started. Dropping it kills what is left of it, and prints its log if the test has failed.
+/// A daemon that was started. Dropping it kills what is left of it, and prints its log if the test
+/// has failed.
 pub struct RunningDaemon {
     child: Child,
     directory: TestDir,
@@ -273,7 +275,8 @@ impl RunningDaemon {
         Some((answer.status, answer.body))
     }
 
-    /// Sends one request to this address with exactly these header lines beside Connection and Content-Length.
+    /// Sends one request to this address with exactly these header lines beside Connection and
+    /// Content-Length.
     #[track_caller]
     pub fn exchange(
         &self,
@@ -372,7 +375,8 @@ impl RunningDaemon {
         }
     }
 
-    /// Waits until all that the ended supervisor wrote is in the log; a worker that outlives it may hold the pipe open for longer.
+    /// Waits until all that the ended supervisor wrote is in the log; a worker that outlives it may
+    /// hold the pipe open for longer.
     fn read_log_to_its_end(&self) {
         const LIMIT: Duration = Duration::from_secs(2);
         let since = Instant::now();
@@ -382,7 +386,8 @@ impl RunningDaemon {
         }
     }
 
-    /// Sends SIGTERM and waits for the end: the exit code, or the negative number of the signal that ended it.
+    /// Sends SIGTERM and waits for the end: the exit code, or the negative number of the signal
+    /// that ended it.
     #[track_caller]
     pub fn terminate(&mut self) -> i32 {
         self.signal(Signal::TERM);
@@ -391,7 +396,8 @@ impl RunningDaemon {
         status.code().unwrap_or_else(|| -signal.unwrap())
     }
 
-    /// The running workers: the children that run the supervisor's own program (a handler's orphans are its children, too).
+    /// The running workers: the children that run the supervisor's own program (a handler's orphans
+    /// are its children, too).
     pub fn worker_pids(&self) -> Vec<u32> {
         let program = process::program(self.pid());
         process::children(self.pid())

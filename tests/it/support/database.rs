@@ -19,7 +19,8 @@ const KEEP: &str = "DISPATCHBOX_TEST_KEEP";
 pub struct TestDb {
     name: String,
     directory: String,
-    /// Only those of the shared server are dropped one by one; a private server takes its databases with it.
+    /// Only those of the shared server are dropped one by one; a private server takes its databases
+    /// with it.
     is_shared: bool,
 }
 
@@ -40,8 +41,9 @@ impl TestDb {
         db
     }
 
-    /// Makes some of at least 13 dead events refuse their requeue, each in another way, and returns these with the reason that is told.
-    /// Event 3 gets the aggregate of event 2, and only one event of an aggregate may wait.
+    /// Makes some of at least 13 dead events refuse their requeue, each in another way, and returns
+    /// these with the reason that is told. Event 3 gets the aggregate of event 2, and only one
+    /// event of an aggregate may wait.
     pub fn refuse_requeues(&self) -> [(i64, &'static str); 6] {
         self.execute(
             "UPDATE outbox_event SET aggregate_id = '2' WHERE id = 3;
@@ -168,7 +170,8 @@ impl TestDb {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// Wraps the claim function: the statements of `before` run first, in the transaction of the claim.
+    /// Wraps the claim function: the statements of `before` run first, in the transaction of the
+    /// claim.
     pub fn wrap_claims(&self, before: &str) {
         self.execute(&format!(
             "create schema original;
@@ -234,7 +237,8 @@ impl Drop for TestDb {
             eprintln!("set {KEEP}=1 to keep the database of this test");
         }
         let cluster = shared().lock().unwrap_or_else(PoisonError::into_inner);
-        // Whatever a failed test still has connected is thrown out; a second panic here would hide the first.
+        // Whatever a failed test still has connected is thrown out; a second panic here would hide
+        // the first.
         if let Ok(mut server) = cluster.client("postgres") {
             let _ = server.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
         }

@@ -38,7 +38,8 @@ pub use receiver::Receiver;
 pub use recorder::Recorder;
 pub use wait::{wait_until, wait_until_within};
 
-/// How many events a test of the whole fleet delivers: as many as the suite has time for, or what `DISPATCHBOX_TEST_EVENTS` says.
+/// How many events a test of the whole fleet delivers: as many as the suite has time for, or what
+/// `DISPATCHBOX_TEST_EVENTS` says.
 pub fn n_events(usual: u32) -> u32 {
     std::env::var("DISPATCHBOX_TEST_EVENTS").map_or(usual, |number| number.parse().unwrap())
 }

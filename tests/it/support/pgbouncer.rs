@@ -1,4 +1,5 @@
-//! PgBouncer of the distribution between clients and a test's database, as an application shares it.
+//! PgBouncer of the distribution between clients and a test's database, as an application shares
+//! it.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -21,8 +22,8 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one that lends `size` connections to the server of this database: for a `transaction` or for a `session`. Further lines of its
-    /// configuration come last.
+    /// Starts one that lends `size` connections to the server of this database: for a `transaction`
+    /// or for a `session`. Further lines of its configuration come last.
     pub fn start(db: &TestDb, lent_for: &str, size: u16, more: &str) -> PgBouncer {
         let directory = TestDir::new();
         // No other process takes the port in the moment until it is bound: ports are given out in

@@ -1,4 +1,5 @@
-//! Processes as /proc shows them. A zombie counts as gone: orphans' zombies can stay for seconds under some init.
+//! Processes as /proc shows them. A zombie counts as gone: orphans' zombies can stay for seconds
+//! under some init.
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,7 +26,8 @@ pub fn children(parent: u32) -> Vec<u32> {
     pids
 }
 
-/// Lists the running processes whose environment holds the text: what a program has started, however it has hidden since.
+/// Lists the running processes whose environment holds the text: what a program has started,
+/// however it has hidden since.
 pub fn with_environment(text: &str) -> Vec<u32> {
     all()
         .into_iter()

@@ -45,11 +45,13 @@ enum Mode {
 
 /// A loss that happens once.
 enum Rule {
-    /// The server gets a request that contains this; its answer is lost, and the connection with it.
+    /// The server gets a request that contains this; its answer is lost, and the connection with
+    /// it.
     AnswerTo(Vec<u8>),
     /// An answer that contains this is lost, and the connection with it.
     AnswerWith(Vec<u8>),
-    /// A request that contains this is lost; on its connection nothing passes any more, and neither end is told.
+    /// A request that contains this is lost; on its connection nothing passes any more, and neither
+    /// end is told.
     SilenceFor(Vec<u8>),
 }
 
@@ -100,7 +102,8 @@ impl Proxy {
         format!("host={host} user=postgres dbname={}", db.name())
     }
 
-    /// Loses, once, the answer to a request that contains this text: the server has done what was asked.
+    /// Loses, once, the answer to a request that contains this text: the server has done what was
+    /// asked.
     pub fn lose_answer_to(&self, text: &str) {
         self.state().rule = Some(Rule::AnswerTo(text.into()));
     }
@@ -110,7 +113,8 @@ impl Proxy {
         self.state().rule = Some(Rule::AnswerWith(text.into()));
     }
 
-    /// Lets nothing pass any more, once, on the connection that sends a request with this text, and tells neither end.
+    /// Lets nothing pass any more, once, on the connection that sends a request with this text, and
+    /// tells neither end.
     pub fn silence_request(&self, text: &str) {
         self.state().rule = Some(Rule::SilenceFor(text.into()));
     }
@@ -127,7 +131,8 @@ impl Proxy {
         }
     }
 
-    /// Lets nothing pass any more on the connections there are, and tells neither end; new ones are made as before.
+    /// Lets nothing pass any more on the connections there are, and tells neither end; new ones are
+    /// made as before.
     pub fn freeze(&self) {
         for connection in &self.state().connections {
             connection.is_frozen.store(true, Ordering::Relaxed);

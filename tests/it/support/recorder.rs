@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::directory::TestDir;
 use super::history::History;
 
-/// A handler program of a test's own. Each run appends `id attempt` before anything else; the file is opened for appending, so runs of
-/// several workers never tear a line.
+/// A handler program of a test's own. Each run appends `id attempt` before anything else; the file
+/// is opened for appending, so runs of several workers never tear a line.
 pub struct Recorder {
     directory: TestDir,
 }

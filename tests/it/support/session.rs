@@ -17,7 +17,8 @@ pub const TIMEOUTS: Timeouts = Timeouts {
     query: Duration::from_secs(30),
 };
 
-/// Records what the session that settles an event has set; a function's own settings are seen from inside it.
+/// Records what the session that settles an event has set; a function's own settings are seen from
+/// inside it.
 pub const RECORD_SETTINGS: &str = "
     CREATE TABLE settings AS SELECT ''::text AS lock_timeout, ''::text AS statement_timeout, ''::text AS search_path,
         ''::text AS isolation, ''::text AS jit LIMIT 0;

@@ -24,7 +24,8 @@ pub fn wait_until_within(limit: Duration, what: &str, mut holds: impl FnMut() ->
     }
 }
 
-/// Takes time on purpose, in a test's own receiver or handler: a slow peer, never a way to synchronize.
+/// Takes time on purpose, in a test's own receiver or handler: a slow peer, never a way to
+/// synchronize.
 pub fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }

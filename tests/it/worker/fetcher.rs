@@ -9,8 +9,9 @@ use crate::support::{
     Daemon, Receiver, Recorder, TestDb, TestDir, signal_pid, wait_until, wait_until_within,
 };
 
-/// Goal: when a handler returns, the next event is claimed for its runner, although a look for another route took long.
-/// Method: a look for nothing but the limited route waits for a lock; the others are written down with their time.
+/// Goal: when a handler returns, the next event is claimed for its runner, although a look for
+/// another route took long. Method: a look for nothing but the limited route waits for a lock; the
+/// others are written down with their time.
 #[test]
 fn a_long_look_for_one_route_holds_up_no_other_route() {
     const HELD: Duration = Duration::from_secs(4);
@@ -59,8 +60,8 @@ fn a_long_look_for_one_route_holds_up_no_other_route() {
 /// A program that runs until its input is closed and beyond: its route stays full.
 const ENDLESS: &str = "/bin/sleep\", \"3600";
 
-/// Goal: the due events of a full route hold up no other route, whatever the number of their types, and none of them is claimed to be
-/// given back.
+/// Goal: the due events of a full route hold up no other route, whatever the number of their types,
+/// and none of them is claimed to be given back.
 #[test]
 fn events_behind_those_of_a_full_route_are_delivered() {
     let db = TestDb::new();
@@ -95,8 +96,9 @@ fn events_behind_those_of_a_full_route_are_delivered() {
     assert!(n_claims <= 5, "{n_claims} claims for 5 events");
 }
 
-/// Goal: a look that exceeds the time of a statement is made again with a shorter stretch and goes on from where it was, for each route.
-/// Method: looks over more than 100 entries take longer than a statement may.
+/// Goal: a look that exceeds the time of a statement is made again with a shorter stretch and goes
+/// on from where it was, for each route. Method: looks over more than 100 entries take longer than
+/// a statement may.
 #[test]
 fn a_look_that_takes_too_long_is_made_again_over_less() {
     let db = TestDb::new();
@@ -125,9 +127,9 @@ fn a_look_that_takes_too_long_is_made_again_over_less() {
     });
 }
 
-/// Goal: where finished events, which a transaction elsewhere keeps, stand in front of the next due one in such number that no look gets
-/// past them, they are skipped.
-/// Method: a look that starts anywhere but right in front of the next event takes longer than a statement may.
+/// Goal: where finished events, which a transaction elsewhere keeps, stand in front of the next due
+/// one in such number that no look gets past them, they are skipped. Method: a look that starts
+/// anywhere but right in front of the next event takes longer than a statement may.
 #[test]
 fn finished_events_that_no_look_gets_past_are_skipped() {
     let db = TestDb::new();
@@ -150,8 +152,9 @@ fn finished_events_that_no_look_gets_past_are_skipped() {
     });
 }
 
-/// Goal: a route with a limit that has taken all it may goes on behind the last event it took; so do its neighbors, each from its own place.
-/// Method: the front takes long, so it is left alone for ten seconds after each step: by its steps alone the events would take minutes.
+/// Goal: a route with a limit that has taken all it may goes on behind the last event it took; so
+/// do its neighbors, each from its own place. Method: the front takes long, so it is left alone for
+/// ten seconds after each step: by its steps alone the events would take minutes.
 #[test]
 fn limited_routes_go_on_where_each_of_them_stopped() {
     let db = TestDb::new();
@@ -173,8 +176,9 @@ fn limited_routes_go_on_where_each_of_them_stopped() {
     });
 }
 
-/// Goal: where no route has a limit, too, rows that are locked by another program, however many, cost a bounded look.
-/// Method: an unbounded look takes longer than a statement may, as it would over millions of locked rows.
+/// Goal: where no route has a limit, too, rows that are locked by another program, however many,
+/// cost a bounded look. Method: an unbounded look takes longer than a statement may, as it would
+/// over millions of locked rows.
 #[test]
 fn a_look_without_a_bound_gets_one_after_it_took_too_long() {
     let db = TestDb::with_events(1);
@@ -188,8 +192,9 @@ fn a_look_without_a_bound_gets_one_after_it_took_too_long() {
     wait_until("the event is done", || db.count("done") == 1);
 }
 
-/// Goal: events that their worker gives back unstarted are claimed again, although they lie before its cursor.
-/// Method: the front is dear, so the fetcher leaves it alone for an hour; the claimed event's lease is too old to start it.
+/// Goal: events that their worker gives back unstarted are claimed again, although they lie before
+/// its cursor. Method: the front is dear, so the fetcher leaves it alone for an hour; the claimed
+/// event's lease is too old to start it.
 #[test]
 fn events_that_are_given_back_are_looked_for_at_once() {
     let db = TestDb::with_events(2);
@@ -210,7 +215,8 @@ fn events_that_are_given_back_are_looked_for_at_once() {
         recorder.history().len() == 1 && db.leases() == 1
     });
 
-    // While the worker stands still its lease comes to an end; the second event may not be started under it.
+    // While the worker stands still its lease comes to an end; the second event may not be started
+    // under it.
     let worker = daemon.worker_pids()[0];
     signal_pid(worker, Signal::STOP);
     db.execute("update outbox_lease set expires_at = expires_at");
@@ -224,8 +230,9 @@ fn events_that_are_given_back_are_looked_for_at_once() {
     wait_until("both are done", || db.count("done") == 2);
 }
 
-/// Goal: what it took to connect is no reason to leave the front of the due events alone.
-/// Method: connecting takes a second, after which a front that had cost as much would be left alone for twenty.
+/// Goal: what it took to connect is no reason to leave the front of the due events alone. Method:
+/// connecting takes a second, after which a front that had cost as much would be left alone for
+/// twenty.
 #[test]
 fn a_slow_connect_is_not_taken_for_a_dear_scan() {
     let db = TestDb::new();
@@ -246,8 +253,9 @@ fn a_slow_connect_is_not_taken_for_a_dear_scan() {
     assert_eq!(daemon.get("/health").0, 200);
 }
 
-/// Goal: however few events the queue holds, it holds no more bytes than one claim may bring, and one claim more.
-/// Method: many small events make the fetcher look far ahead; then large ones come. The database notes at each claim what is out.
+/// Goal: however few events the queue holds, it holds no more bytes than one claim may bring, and
+/// one claim more. Method: many small events make the fetcher look far ahead; then large ones come.
+/// The database notes at each claim what is out.
 #[test]
 fn the_queue_is_bounded_by_bytes() {
     const LARGE: i64 = 100_000;

@@ -2,8 +2,9 @@
 
 use crate::support::{Daemon, Proxy, TestDb, process, wait_until};
 
-/// Goal: a worker that drains waits for its keeper no longer than the drain may take.
-/// Method: the server falls silent for the keeper's connection alone, and the supervisor, which would end the worker, is gone.
+/// Goal: a worker that drains waits for its keeper no longer than the drain may take. Method: the
+/// server falls silent for the keeper's connection alone, and the supervisor, which would end the
+/// worker, is gone.
 #[test]
 fn a_keeper_that_gets_no_answer_does_not_outlast_the_drain() {
     let db = TestDb::new();

@@ -1,4 +1,5 @@
-//! The stages of a worker at work in a real daemon: what one of them is waiting for holds up nothing else.
+//! The stages of a worker at work in a real daemon: what one of them is waiting for holds up
+//! nothing else.
 
 /// What the fetcher claims, when, and how much of it.
 mod fetcher;

@@ -7,8 +7,9 @@ use rustix::process::Signal;
 use super::{config, exec};
 use crate::support::{Daemon, Recorder, TestDb, TestDir, wait_until, wait_until_within};
 
-/// Goal: an outcome whose row was locked is written soon after the lock is gone, also while others pour in.
-/// Method: settling is made slow, so that outcomes wait at every moment until the last event is done; the row is freed long before.
+/// Goal: an outcome whose row was locked is written soon after the lock is gone, also while others
+/// pour in. Method: settling is made slow, so that outcomes wait at every moment until the last
+/// event is done; the row is freed long before.
 #[test]
 fn an_outcome_set_aside_is_written_while_others_pour_in() {
     let db = TestDb::new();
@@ -62,7 +63,8 @@ fn an_outcome_set_aside_is_written_while_others_pour_in() {
     );
 }
 
-/// Goal: an event whose outcome the database refuses is named with the database's words, stays leased, and is settled once it is taken.
+/// Goal: an event whose outcome the database refuses is named with the database's words, stays
+/// leased, and is settled once it is taken.
 #[test]
 fn a_refused_outcome_is_named_and_kept_until_it_is_taken() {
     let db = TestDb::new();
@@ -166,7 +168,8 @@ fn n_untouched(db: &TestDb, event_type: &str) -> i64 {
     )
 }
 
-/// Goal: a drain does not wait until its timeout for an outcome that is refused again and again: the event is given back and named.
+/// Goal: a drain does not wait until its timeout for an outcome that is refused again and again:
+/// the event is given back and named.
 #[test]
 fn a_drain_gives_back_an_event_whose_outcome_is_refused_once_more() {
     let db = TestDb::new();
@@ -201,7 +204,8 @@ fn a_drain_gives_back_an_event_whose_outcome_is_refused_once_more() {
     assert_eq!(recorder.history().len(), 6);
 }
 
-/// Goal: where a drain is ended by force, only the event is charged whose handler runs; the log counts what was given back.
+/// Goal: where a drain is ended by force, only the event is charged whose handler runs; the log
+/// counts what was given back.
 #[test]
 fn an_event_whose_outcome_is_refused_is_not_charged_where_another_handler_outlasts_the_drain() {
     let db = TestDb::new();

@@ -37,7 +37,8 @@ fn a_reason_that_the_encoding_of_the_database_lacks_gives_way() {
     assert_eq!(db.number(told, &[]), 3);
 }
 
-/// Goal: rows whose update takes longer than any statement may keep only themselves waiting, are named once, and are counted.
+/// Goal: rows whose update takes longer than any statement may keep only themselves waiting, are
+/// named once, and are counted.
 #[test]
 fn rows_that_are_slow_to_write_hold_up_no_other() {
     let db = TestDb::new();
@@ -103,7 +104,8 @@ fn any_number_of_refused_outcomes_stops_no_other_event() {
     assert_eq!(db.leases(), 0);
 }
 
-/// Goal: a trigger of the application that sets its own search_path keeps no outcome from being written.
+/// Goal: a trigger of the application that sets its own search_path keeps no outcome from being
+/// written.
 #[test]
 fn a_trigger_that_changes_the_search_path_hinders_no_outcome() {
     let db = TestDb::new();
@@ -124,7 +126,8 @@ fn a_trigger_that_changes_the_search_path_hinders_no_outcome() {
     });
 }
 
-/// Goal: where a trigger keeps rows as they were, their events are neither delivered again nor lost.
+/// Goal: where a trigger keeps rows as they were, their events are neither delivered again nor
+/// lost.
 #[test]
 fn an_outcome_that_is_swallowed_is_kept_and_its_handler_runs_once() {
     for kept in ["null", "old"] {
