@@ -17,8 +17,8 @@
 //!  ├─ statistics  counts backlog and dead events (the thread `surveyor`)
 //!  ├─ self-probe  asks our own /health over the public port
 //!  ├─ probe       looks whether events could be delivered, for /ready
-//!  ├─ line-watch  cuts the lines of database calls that are never answered (workers run this thread, too)
-//!  ├─ log         writes what is logged, so that only it waits for a reader that has stalled (workers run this thread, too)
+//!  ├─ line-watch  cuts the lines of database calls that are never answered (in workers, too)
+//!  ├─ log         writes the log: only it waits for a reader that has stalled (in workers, too)
 //!  └─ worker-00 (process)   stdin: settings, then its end = "drain"   stdout: reports   stderr: log
 //!       ├─ fetcher   claims only what has room ──▶ bounded queue
 //!       ├─ runner ×max_parallel   handler → outcome ──▶ bounded queue

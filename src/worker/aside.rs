@@ -270,8 +270,10 @@ impl<'a> Aside<'a> {
     pub(super) fn tell(&mut self) {
         let mut counts = [0; TOLD.len()];
         for one in &self.waiting {
-            let place = TOLD.iter().position(|&(reason, _)| reason == one.reason);
-            counts[place.unwrap_or(counts.len() - 1)] += usize::from(place.is_some());
+            // Outcomes that had no turn yet have no reason.
+            if let Some(place) = TOLD.iter().position(|&(reason, _)| reason == one.reason) {
+                counts[place] += 1;
+            }
         }
         for ((_, name), count) in TOLD.into_iter().zip(counts) {
             self.shared.metrics.set_aside(name, count);
