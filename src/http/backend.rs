@@ -22,7 +22,7 @@ use tiny_http::{Header, Request, Response, Server};
 use super::calls;
 use super::endpoints::Endpoints;
 use super::exchange::{Incoming, PEER, Reply};
-use super::guard;
+use super::guard::slots;
 use super::lane::Lane;
 use super::route::{self, Priority};
 use super::socket::Socket;
@@ -99,7 +99,7 @@ impl Backend {
         let backend = Arc::new(Backend {
             listening: Mutex::new(Arc::new(Listening::start()?)),
         });
-        let n_waiting = waiting(guard::places());
+        let n_waiting = waiting(slots::places());
         let lane = |name, n_threads| {
             let endpoints = endpoints.clone();
             Lane::start(name, n_threads, n_waiting, move |(request, arrived)| {

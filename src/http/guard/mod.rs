@@ -17,7 +17,7 @@ mod connection;
 mod framing;
 mod head;
 mod refusal;
-mod slots;
+pub(super) mod slots;
 mod timed;
 
 use std::io::{self, ErrorKind, PipeReader, PipeWriter};
@@ -27,7 +27,6 @@ use std::time::Duration;
 
 use log::{info, warn};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Resource, getrlimit};
 
 use super::backend::Backend;
 use crate::incident::Incident;
@@ -41,15 +40,6 @@ use slots::Slots;
 /// machine: with 1024, one probe of thirty was late under a flood of resets, with the 128 of the
 /// standard library every burst was felt.
 const BACKLOG: i32 = 4096;
-
-/// Most connections at once: those of two bursts of fifty, each of which waits for a stuck
-/// database, and room for others.
-const SLOTS_MAX: u64 = 128;
-
-/// Descriptors of this process per place. A place takes up to four (the client's, one to the server
-/// behind the guard, and two of that server's), so at most half of the descriptors go here, and
-/// workers and the database never lack theirs.
-const DESCRIPTORS_PER_SLOT: u64 = 8;
 
 /// Stack of a connection's thread: enough for a buffer and a parser. The default of 2 MiB times 128
 /// would count against limits on address space.
@@ -68,7 +58,7 @@ impl Guard {
     pub(super) fn start(listener: TcpListener, backend: Arc<Backend>) -> io::Result<Guard> {
         rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
-        let slots = Arc::new(Slots::new(places()));
+        let slots = Arc::new(Slots::new(slots::places()));
         let (stopped, stop) = io::pipe()?;
         let acceptor = Acceptor {
             listener,
@@ -92,13 +82,6 @@ impl Guard {
         let _ = self.thread.join_within(limit);
         self.slots.close(limit);
     }
-}
-
-/// How many connections this process can afford.
-pub(super) fn places() -> usize {
-    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let places = (descriptors / DESCRIPTORS_PER_SLOT).clamp(1, SLOTS_MAX);
-    usize::try_from(places).unwrap_or(1)
 }
 
 /// What the accept loop works with.

@@ -19,6 +19,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::ioctl_fionread;
+use rustix::process::{Resource, getrlimit};
+
+/// Most connections at once: those of two bursts of fifty, each of which waits for a stuck
+/// database, and room for others.
+const SLOTS_MAX: u64 = 128;
+
+/// Descriptors of this process per place. A place takes up to four (the client's, one to the server
+/// behind the guard, and two of that server's), so at most half of the descriptors go here, and
+/// workers and the database never lack theirs.
+const DESCRIPTORS_PER_SLOT: u64 = 8;
 
 /// Most bytes of bodies in memory, over all connections: eight whole batches of ids.
 const BODIES_MAX: usize = 32 * 1024 * 1024;
@@ -83,6 +93,13 @@ impl Entry {
             let _ = upstream.shutdown(Shutdown::Both);
         }
     }
+}
+
+/// How many connections this process can afford.
+pub(in crate::http) fn places() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let places = (descriptors / DESCRIPTORS_PER_SLOT).clamp(1, SLOTS_MAX);
+    usize::try_from(places).unwrap_or(1)
 }
 
 /// All places, in the order of arrival: the front is the oldest.
