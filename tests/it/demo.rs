@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::daemon::signal_pid;
-use crate::support::{TestDir, process, wait_until, wait_until_within};
+use crate::support::{TestDir, process, wait_until};
 
 /// A running demo with a temporary directory of its own, by which its processes are known as well.
 struct Demo {
@@ -54,11 +54,9 @@ impl Demo {
 
     /// Waits until the person is told what to try.
     fn wait_introduced(&self) {
-        wait_until_within(
-            Duration::from_secs(30),
-            "the demo has introduced itself",
-            || self.output().contains("Ctrl-C ends the demo"),
-        );
+        wait_until("the demo has introduced itself", || {
+            self.output().contains("Ctrl-C ends the demo")
+        });
     }
 
     fn wait_exit(&mut self) -> ExitStatus {

@@ -11,9 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{
-    Daemon, Receiver, RunningDaemon, TestDb, TestDir, n_events, wait_until, wait_until_within,
-};
+use crate::support::{Daemon, Receiver, RunningDaemon, TestDb, TestDir, n_events, wait_until};
 
 /// HAProxy in front of a few ports. It listens on unix sockets, so it needs no port of its own.
 struct Balancer {
@@ -170,16 +168,10 @@ fn daemons_restarted_in_turn_behind_a_balancer_fail_no_request_and_no_event() {
             assert_eq!(daemon.terminate(), 0, "turn {turn}: {}", daemon.log());
             wait_until("the balancer has noticed", || !both_up());
             *daemon = start(&ports[turn % 2].to_string());
-            wait_until_within(
-                Duration::from_secs(30),
-                "both daemons are in use again",
-                both_up,
-            );
+            wait_until("both daemons are in use again", both_up);
         }
         let n_done = i64::try_from(ids.len()).unwrap();
-        wait_until_within(Duration::from_mins(1), "all events are done", || {
-            db.count("done") == n_done
-        });
+        wait_until("all events are done", || db.count("done") == n_done);
     });
 
     let failed = failed.into_inner().unwrap();
@@ -204,9 +196,7 @@ fn a_balancer_sends_nothing_to_daemons_whose_table_is_locked() {
     let mut lock = other.transaction().unwrap();
     lock.batch_execute("lock table outbox_event in access exclusive mode")
         .unwrap();
-    wait_until_within(Duration::from_secs(30), "it is not in use", || {
-        balancer.up() == [false]
-    });
+    wait_until("it is not in use", || balancer.up() == [false]);
     assert_eq!(balancer.try_get("/health"), Some(503));
     lock.commit().unwrap();
 

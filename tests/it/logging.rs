@@ -2,13 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
 
 use dispatchbox::cluster::Cluster;
 
-use crate::support::{
-    Cli, Daemon, RunningDaemon, TestDb, TestDir, cluster, wait_until, wait_until_within,
-};
+use crate::support::{Cli, Daemon, RunningDaemon, TestDb, TestDir, cluster, wait_until};
 
 /// A secret that no output may contain.
 const SECRET: &str = "hunter2";
@@ -239,9 +236,7 @@ fn daemon_with_unread_log(db: &TestDb) -> RunningDaemon {
     daemon.wait_ready();
     daemon.pause_log();
     db.insert_events("order.created", 10_000);
-    wait_until_within(Duration::from_mins(1), "all are delivered", || {
-        db.count("done") == 10_000
-    });
+    wait_until("all are delivered", || db.count("done") == 10_000);
     daemon
 }
 

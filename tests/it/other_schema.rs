@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::support::cluster::schema_sql;
-use crate::support::{Cli, Daemon, TestDb, wait_until, wait_until_within};
+use crate::support::{Cli, Daemon, TestDb, wait_until};
 
 /// A database whose outbox stands in the schema `shop`, which no search_path reaches.
 fn with_shop() -> TestDb {
@@ -177,7 +177,7 @@ fn tables_that_move_under_a_running_daemon_are_named() {
 
     db.execute("ALTER SCHEMA public RENAME TO shop; CREATE SCHEMA public");
 
-    wait_until_within(Duration::from_secs(20), "the log names the schema", || {
+    wait_until("the log names the schema", || {
         daemon
             .log()
             .contains(&format!("not ready: schema not usable: {REMEDY}: {FACT}"))

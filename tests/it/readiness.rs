@@ -1,13 +1,9 @@
 //! /ready says what is true of the events: 200 only while they can be claimed and settled.
 
-use std::time::Duration;
-
 use dispatchbox::cluster::StopMode;
 use rustix::process::Signal;
 
-use crate::support::{
-    Daemon, RunningDaemon, TestDb, cluster, signal_pid, wait_until, wait_until_within,
-};
+use crate::support::{Daemon, RunningDaemon, TestDb, cluster, signal_pid, wait_until};
 
 /// The back ends of the worker's claims.
 const CLAIMING: &str = "select pid from pg_stat_activity \
@@ -22,11 +18,9 @@ fn not_ready(reason: &str) -> (u16, String) {
 
 #[track_caller]
 fn wait_not_ready(daemon: &RunningDaemon, reason: &str) {
-    wait_until_within(
-        Duration::from_secs(30),
-        &format!("/ready says {reason}"),
-        || daemon.get("/ready") == not_ready(reason),
-    );
+    wait_until(&format!("/ready says {reason}"), || {
+        daemon.get("/ready") == not_ready(reason)
+    });
     assert_eq!(daemon.get("/health").0, 200);
 }
 
@@ -54,7 +48,7 @@ fn a_locked_table_is_no_lost_connection_and_the_log_tells_its_end() {
     lock.commit().unwrap();
 
     daemon.wait_ready();
-    wait_until_within(Duration::from_secs(20), "the log tells the end", || {
+    wait_until("the log tells the end", || {
         daemon
             .log()
             .contains("no call is refused any more (lock_timeout)")
@@ -99,9 +93,7 @@ fn what_is_missing_is_told_though_nobody_asks_and_nothing_is_to_do() {
 
     db.execute("alter function outbox_renew_1 rename to renamed_away");
     let complaint = "not ready: schema not usable: run `dispatchbox migrate`: the schema lacks the function outbox_renew_1";
-    wait_until_within(Duration::from_secs(20), "the log tells it", || {
-        daemon.log().contains(complaint)
-    });
+    wait_until("the log tells it", || daemon.log().contains(complaint));
 
     let (status, answer) = daemon.get("/ready");
     assert_eq!(status, 503);
@@ -118,14 +110,14 @@ fn what_is_missing_is_told_though_nobody_asks_and_nothing_is_to_do() {
     db.execute(
         "alter function renamed_away rename to outbox_renew_1; alter function outbox_settle_1 rename to renamed_away",
     );
-    wait_until_within(Duration::from_secs(20), "the log tells the other", || {
+    wait_until("the log tells the other", || {
         daemon
             .log()
             .contains("the schema lacks the function outbox_settle_1")
     });
 
     db.execute("alter function renamed_away rename to outbox_settle_1");
-    wait_until_within(Duration::from_secs(20), "the log tells its end", || {
+    wait_until("the log tells its end", || {
         daemon.log().contains("nothing is refused any more")
     });
     assert_eq!(daemon.log().matches("not ready:").count(), 2);

@@ -13,9 +13,7 @@ use dispatchbox::store::{Session, SettleBatch, StoreError, connect};
 use rustix::process::Signal;
 
 use crate::support::session::{TIMEOUTS, dead, query, retry, settlements};
-use crate::support::{
-    Cli, Daemon, Recorder, TestDb, cluster, psql, signal_pid, wait_until, wait_until_within,
-};
+use crate::support::{Cli, Daemon, Recorder, TestDb, cluster, psql, signal_pid, wait_until};
 
 /// Each privilege of the daemon's role that delivering needs, as it is revoked, and as it is named
 /// when it lacks.
@@ -180,11 +178,9 @@ fn the_daemons_role_is_enough_for_all_that_a_daemon_does() {
         .args(["--lease-seconds", "2", "--poll-interval", "0.05"])
         .start();
     daemon.wait_ready();
-    wait_until_within(
-        Duration::from_secs(30),
-        "all is settled, the lost lease's events, too",
-        || db.count("done") == 30 && db.count("dead") == 4,
-    );
+    wait_until("all is settled, the lost lease's events, too", || {
+        db.count("done") == 30 && db.count("dead") == 4
+    });
 
     roles.produce("slow.one", 20);
     wait_until("ten handlers run", || gated.history().len() == 10);
@@ -583,9 +579,7 @@ fn row_level_security_that_hides_rows_is_named_with_its_remedy() {
         .start();
     daemon.wait_ready();
     db.execute("alter table outbox_event enable row level security; alter table outbox_lease enable row level security");
-    wait_until_within(Duration::from_secs(30), "/ready says 503", || {
-        daemon.get("/ready").0 == 503
-    });
+    wait_until("/ready says 503", || daemon.get("/ready").0 == 503);
     wait_until("the log names it", || {
         daemon
             .log()

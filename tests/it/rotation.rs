@@ -9,7 +9,7 @@ use dispatchbox::store::dsn::{Dsn, Env, Place, Source};
 use dispatchbox::store::{StoreError, connect};
 
 use crate::support::session::TIMEOUTS;
-use crate::support::{Daemon, Recorder, TestDb, TestDir, cluster, wait_until, wait_until_within};
+use crate::support::{Daemon, Recorder, TestDb, TestDir, cluster, wait_until};
 
 /// A server with a database, where the role `box` needs a password.
 struct Guarded {
@@ -90,9 +90,7 @@ fn a_changed_password_in_the_dsn_file_is_picked_up_while_running() {
     });
     put(&directory, "dsn", &guarded.dsn("half"));
     put(&directory, "dsn", &guarded.dsn("second-secret"));
-    wait_until_within(Duration::from_secs(10), "all events are done", || {
-        db.count("done") == 40
-    });
+    wait_until("all events are done", || db.count("done") == 40);
     daemon.wait_ready();
 
     let charged = "select count(*) from outbox_event where attempts <> 1";

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::support::daemon::metric_in;
-use crate::support::{Daemon, TestDb, wait_until, wait_until_within};
+use crate::support::{Daemon, TestDb, wait_until};
 
 /// Goal: whoever reads the log learns that nobody can reach the port, once, and when it is over.
 /// Method: no descriptor is to be had for a while, so no connection can be accepted.
@@ -28,12 +28,12 @@ fn a_port_that_does_not_answer_is_told_once_and_so_is_its_end() {
     };
 
     let before = limit(Some(0));
-    wait_until_within(Duration::from_secs(30), "the log says so", || {
+    wait_until("the log says so", || {
         daemon.log().contains("the HTTP port does not answer")
     });
     limit(before.current);
 
-    wait_until_within(Duration::from_secs(30), "it is over", || {
+    wait_until("it is over", || {
         daemon.log().contains("the HTTP port answers again")
     });
     assert_eq!(daemon.metric("dispatchbox_http_up", &[]), Some(1.0));

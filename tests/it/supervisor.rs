@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::{
-    Daemon, Recorder, TestDb, TestDir, process, signal_pid, wait_until, wait_until_within,
-};
+use crate::support::{Daemon, Recorder, TestDb, TestDir, process, signal_pid, wait_until};
 
 #[test]
 fn a_killed_worker_is_replaced_and_only_what_was_in_hand_is_charged() {
@@ -76,7 +74,7 @@ fn an_event_that_kills_its_worker_is_dead_after_its_attempts_and_its_neighbours_
             "1",
         ])
         .start();
-    wait_until_within(Duration::from_secs(30), "everything is settled", || {
+    wait_until("everything is settled", || {
         db.count("dead") == 1 && db.count("done") == 30
     });
 
@@ -215,11 +213,7 @@ fn a_worker_that_does_not_turn_is_replaced() {
 
     signal_pid(stopped, Signal::STOP);
 
-    wait_until_within(
-        Duration::from_secs(20),
-        "the stopped worker is gone",
-        || !process::is_alive(stopped),
-    );
+    wait_until("the stopped worker is gone", || !process::is_alive(stopped));
     wait_until("another one runs", || daemon.worker_pids().len() == 1);
     db.insert_events("order.created", 1);
     wait_until("the event is done", || db.count("done") == 1);

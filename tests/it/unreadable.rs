@@ -7,12 +7,7 @@ use dispatchbox::cluster::StopMode;
 use dispatchbox::store::{Position, SecondLook, Unreadable};
 
 use crate::support::session::{claim_all, session};
-use crate::support::{
-    Cli, Daemon, Receiver, Recorder, TestDb, cluster, wait_until, wait_until_within,
-};
-
-/// Bounds what waits for looks and sweeps.
-const LIMIT: Duration = Duration::from_mins(1);
+use crate::support::{Cli, Daemon, Receiver, Recorder, TestDb, cluster, wait_until};
 
 /// A byte that WIN1252 has no character for, as text of such a database: it can be stored, and no
 /// session of ours can be sent it.
@@ -42,8 +37,8 @@ fn neighbours_of_a_row_that_cannot_be_read_are_delivered_and_it_ends_dead() {
         .args(["--lease-seconds", "4", "--max-attempts", "3"])
         .args(["--retry-backoff-seconds", "0.05"])
         .start();
-    wait_until_within(LIMIT, "the others are done", || db.count("done") == 58);
-    wait_until_within(LIMIT, "the two are dead", || db.count("dead") == 2);
+    wait_until("the others are done", || db.count("done") == 58);
+    wait_until("the two are dead", || db.count("dead") == 2);
 
     let exact = "select count(*) from outbox_event where status = 'done' and attempts = 1 \
                  or id in (7, 9) and attempts = 0 and last_error like 'could not be read: character with byte sequence 0x81%'";
@@ -90,9 +85,9 @@ fn an_event_that_cannot_be_read_is_shown_and_delivered_once_it_is_mended() {
         .route(recorder.route("*"))
         .args(["--lease-seconds", "4", "--retry-backoff-seconds", "3600"])
         .start();
-    wait_until_within(LIMIT, "the others are done", || db.count("done") == 4);
+    wait_until("the others are done", || db.count("done") == 4);
 
-    wait_until_within(LIMIT, "it is counted", || {
+    wait_until("it is counted", || {
         daemon.metric("dispatchbox_events_unreadable", &[]) == Some(1.0)
     });
     let url = format!("http://127.0.0.1:{}", daemon.http_port());
@@ -109,7 +104,7 @@ fn an_event_that_cannot_be_read_is_shown_and_delivered_once_it_is_mended() {
 
     db.execute("update outbox_event set payload = '{}' where id = 3");
     db.expire_leases();
-    wait_until_within(LIMIT, "it is done", || db.count("done") == 5);
+    wait_until("it is done", || db.count("done") == 5);
     let exact = "select count(*) from outbox_event where attempts = 1";
     assert_eq!(db.number(exact, &[]), 5);
     recorder.history().assert_complete([1, 2, 3, 4, 5], 0);
@@ -219,8 +214,8 @@ fn a_damaged_row_is_passed_over() {
         .args(["--lease-seconds", "4", "--max-attempts", "2"])
         .args(["--retry-backoff-seconds", "0.05"])
         .start();
-    wait_until_within(LIMIT, "the others are done", || db.count("done") == 29);
-    wait_until_within(LIMIT, "it is dead", || db.count("dead") == 1);
+    wait_until("the others are done", || db.count("done") == 29);
+    wait_until("it is dead", || db.count("dead") == 1);
 
     let log = daemon.log();
     assert!(

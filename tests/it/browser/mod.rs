@@ -7,14 +7,11 @@ mod proxied;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
 
 use dispatchbox::cluster::StopMode;
 use serde_json::json;
 
-use crate::support::{
-    Browser, Daemon, RunningDaemon, TestDb, TestDir, cluster, wait_until, wait_until_within,
-};
+use crate::support::{Browser, Daemon, RunningDaemon, TestDb, TestDir, cluster, wait_until};
 
 const ENTER: char = '\u{e007}';
 const ESCAPE: char = '\u{e00c}';
@@ -386,7 +383,7 @@ fn a_daemon_that_is_gone_is_told_and_found_again() {
     browser.script(
         "const button = document.getElementById('banner-action'); if (button.offsetParent) button.click(); return null",
     );
-    wait_until_within(Duration::from_secs(40), "the page has found it", || {
+    wait_until("the page has found it", || {
         browser.text("#state") == "Ready" && browser.count("#banner[hidden]") == 1
     });
     wait_until("nothing is marked as old", || {
@@ -409,18 +406,16 @@ fn a_database_that_is_away_is_told_beside_what_was_there() {
     browser.wait_text("#dead-note", "Not refreshed: database unavailable.");
     browser.wait_text("#dead-table", "order.created");
     browser.wait_text("#dead-count", "1 event, as of ");
-    wait_until_within(
-        Duration::from_secs(30),
-        "its figures are marked as old",
-        || {
-            browser.count("#backlog[data-stale], #oldest[data-stale], #dead-types[data-stale], #dead[data-stale]") == 4
-        },
-    );
+    wait_until("its figures are marked as old", || {
+        browser.count(
+            "#backlog[data-stale], #oldest[data-stale], #dead-types[data-stale], #dead[data-stale]",
+        ) == 4
+    });
     browser.wait_text("#oldest .aside", "Nothing is due, counted ");
 
     server.start_again().unwrap();
     browser.wait_text("#state", "Ready");
-    wait_until_within(Duration::from_secs(20), "all is fresh again", || {
+    wait_until("all is fresh again", || {
         browser.text("#dead-note").is_empty() && browser.count("[data-stale]") == 0
     });
 }
@@ -440,7 +435,7 @@ fn one_event_is_no_plural() {
     });
 
     lock.commit().unwrap();
-    wait_until_within(Duration::from_secs(30), "none is left", || {
+    wait_until("none is left", || {
         browser.text("#backlog .value") == "0 due events"
     });
     // Before that its outcome is on its way, and would be written over what follows.

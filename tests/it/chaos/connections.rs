@@ -6,10 +6,10 @@ use dispatchbox::cluster::{Cluster, Settings};
 use postgres::Client;
 
 use super::{
-    LIMIT, assert_done_at_first_attempt, assert_no_outcome_missed, assert_up_and_not_ready,
-    lines_with, wait_all_done, wait_runs,
+    assert_done_at_first_attempt, assert_no_outcome_missed, assert_up_and_not_ready, lines_with,
+    wait_all_done, wait_runs,
 };
-use crate::support::{Daemon, Receiver, Recorder, TestDb, cluster, wait_until, wait_until_within};
+use crate::support::{Daemon, Receiver, Recorder, TestDb, cluster, wait_until};
 
 /// Ends every connection of a daemon.
 const TERMINATE: &str = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'dispatchbox%'";
@@ -176,7 +176,7 @@ fn connections_that_the_server_closes_for_being_idle_are_replaced_unnoticed() {
 
     for _ in 0..2 {
         let before = db.number(now, &[]);
-        wait_until_within(LIMIT, "every connection of the worker is a new one", || {
+        wait_until("every connection of the worker is a new one", || {
             db.number(oldest, &[]) > before || db.number(oldest, &[]) == 0
         });
         ids.extend(db.insert_events("order.created", 1));
@@ -196,7 +196,7 @@ fn few_slots() -> Cluster {
 /// Connects until the server refuses.
 fn take_all_slots(db: &TestDb) -> Vec<Client> {
     let mut taken = Vec::new();
-    wait_until_within(LIMIT, "the server has no free slot", || {
+    wait_until("the server has no free slot", || {
         match Client::connect(&db.dsn(), postgres::NoTls) {
             Ok(client) => taken.push(client),
             Err(_) => return true,

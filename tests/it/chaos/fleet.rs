@@ -1,9 +1,8 @@
 //! Several daemons on one database or in one directory, and their restarts.
 
-use super::{LIMIT, assert_done_at_first_attempt, wait_runs};
+use super::{assert_done_at_first_attempt, wait_runs};
 use crate::support::{
     Daemon, Receiver, Recorder, RunningDaemon, TestDb, TestDir, n_events, wait_until,
-    wait_until_within,
 };
 use std::time::Duration;
 
@@ -99,11 +98,11 @@ fn a_daemon_recovers_what_another_one_left_that_was_killed_with_its_workers() {
 
     killed.kill_tree();
     let charged = "select count(*) from outbox_event where status = 'retry' and attempts = 1 and next_run_at > now()";
-    wait_until_within(LIMIT, "what was in hand is charged", || {
+    wait_until("what was in hand is charged", || {
         db.number(charged, &[]) == 2
     });
     recorder.open_gate();
-    wait_until_within(LIMIT, "all the others are done", || db.count("done") == 10);
+    wait_until("all the others are done", || db.count("done") == 10);
 
     recorder.history().assert_complete(ids, 0);
     assert_eq!(survivor.terminate(), 0, "{}", survivor.log());

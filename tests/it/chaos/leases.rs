@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 use dispatchbox::cluster::StopMode;
 use rustix::process::Signal;
 
-use super::{LIMIT, assert_done_at_first_attempt, lines_with};
-use crate::support::{
-    Daemon, Recorder, TestDb, cluster, signal_pid, wait_until, wait_until_within,
-};
+use super::{assert_done_at_first_attempt, lines_with};
+use crate::support::{Daemon, Recorder, TestDb, cluster, signal_pid, wait_until};
 
 /// A short lease: renewed every second.
 const LEASE: [&str; 2] = ["--lease-seconds", "4"];
@@ -35,7 +33,7 @@ fn a_worker_that_slept_through_its_lease_overwrites_nothing() {
         .args(LEASE)
         .args(["--retry-backoff-seconds", "0.05"])
         .start();
-    wait_until_within(LIMIT, "another worker has buried the event", || {
+    wait_until("another worker has buried the event", || {
         db.count("dead") == 1
     });
     first.open_gate();
@@ -222,9 +220,9 @@ fn an_expired_lease_with_events_that_cannot_be_charged_frees_all_others() {
         .route(recorder.route("*"))
         .args(["--lease-seconds", "4", "--retry-backoff-seconds", "0.05"])
         .start();
-    wait_until_within(LIMIT, "the others are done", || db.count("done") == 8);
+    wait_until("the others are done", || db.count("done") == 8);
     let left = "select count(*) from outbox_lease where expires_at > now() + interval '20 s' and event_ids <@ '{3,4}' and event_ids @> '{3,4}'";
-    wait_until_within(LIMIT, "the lease of the rest is postponed", || {
+    wait_until("the lease of the rest is postponed", || {
         db.number(left, &[]) == 1
     });
     assert_eq!(recorder.history().len(), 8);
@@ -240,7 +238,7 @@ fn an_expired_lease_with_events_that_cannot_be_charged_frees_all_others() {
     db.execute("delete from guard");
     db.expire_leases();
 
-    wait_until_within(LIMIT, "all are done", || db.count("done") == 10);
+    wait_until("all are done", || db.count("done") == 10);
     let exact = "select count(*) from outbox_event where attempts = 2";
     assert_eq!(db.number(exact, &[]), i64::try_from(ids.len()).unwrap());
 }

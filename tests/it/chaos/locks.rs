@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{LIMIT, assert_done_at_first_attempt, lines_with, wait_all_done};
-use crate::support::{Daemon, Recorder, TestDb, signal_pid, wait_until, wait_until_within};
+use super::{assert_done_at_first_attempt, lines_with, wait_all_done};
+use crate::support::{Daemon, Recorder, TestDb, signal_pid, wait_until};
 
 /// When the first of the standing leases ends, in microseconds.
 const EXPIRY: &str =
@@ -102,7 +102,7 @@ fn outcomes_that_take_longer_than_a_statement_may_are_written_in_parts() {
         .args(["--query-timeout", "1", "--lease-seconds", "30"])
         .args(["--batch-size", "500"])
         .start();
-    wait_until_within(LIMIT, "a batch took too long", || {
+    wait_until("a batch took too long", || {
         daemon.metric("dispatchbox_db_errors_total", &[("reason", "timeout")]) >= Some(1.0)
             || db.count("done") == 200
     });
@@ -138,9 +138,9 @@ fn a_locked_row_of_a_dead_worker_holds_up_only_itself() {
 
     signal_pid(worker, Signal::KILL);
     recorder.open_gate();
-    wait_until_within(LIMIT, "all the others are done", || db.count("done") == 29);
+    wait_until("all the others are done", || db.count("done") == 29);
     let refused = |times| {
-        wait_until_within(LIMIT, "the sweeper has met the lock so often", || {
+        wait_until("the sweeper has met the lock so often", || {
             let labels = [("reason", "lock_timeout")];
             daemon.metric("dispatchbox_db_errors_total", &labels) >= Some(times)
         });
@@ -189,7 +189,7 @@ fn a_locked_row_of_an_expired_lease_holds_up_only_itself() {
         .route("*=log")
         .args(["--lease-seconds", "2", "--retry-backoff-seconds", "0.05"])
         .start();
-    wait_until_within(LIMIT, "all the others are done", || db.count("done") == 9);
+    wait_until("all the others are done", || db.count("done") == 9);
     lock.commit().unwrap();
 
     wait_all_done(&db, &ids);
@@ -232,7 +232,7 @@ fn a_long_sweep_delays_no_renewal() {
             .unwrap_or(0.0)
     };
     // A tenth of a second each: the sweep has been at it for longer than a lease.
-    wait_until_within(LIMIT, "the sweep has met many locked rows", || {
+    wait_until("the sweep has met many locked rows", || {
         assert!(db.number(left, &[]) > 0, "the lease of the living is over");
         n_refused() >= 60.0
     });

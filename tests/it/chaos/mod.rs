@@ -22,12 +22,7 @@ mod server;
 /// Workers that are killed again and again.
 mod workers;
 
-use std::time::Duration;
-
-use crate::support::{History, RunningDaemon, TestDb, wait_until, wait_until_within};
-
-/// Enough for the slowest run on a machine that is busy with something else.
-const LIMIT: Duration = Duration::from_mins(1);
+use crate::support::{History, RunningDaemon, TestDb, wait_until};
 
 /// Waits until all events are done, and each was done at its first attempt; then checks what must
 /// hold after every run.
@@ -50,7 +45,7 @@ fn assert_done_at_first_attempt<'a>(
 #[track_caller]
 fn wait_all_done(db: &TestDb, ids: &[i64]) {
     let n = i64::try_from(ids.len()).unwrap();
-    wait_until_within(LIMIT, "all events are done", || db.count("done") == n);
+    wait_until("all events are done", || db.count("done") == n);
 }
 
 /// Every daemon is ready and then leaves with 0, and no lease, process or file is left.
@@ -89,9 +84,7 @@ fn assert_no_outcome_missed(daemon: &RunningDaemon) {
 /// Waits until handlers have begun this many runs.
 #[track_caller]
 fn wait_runs(n: usize, history: impl Fn() -> History) {
-    wait_until_within(LIMIT, &format!("{n} runs have begun"), || {
-        history().len() >= n
-    });
+    wait_until(&format!("{n} runs have begun"), || history().len() >= n);
 }
 
 /// Lines of the daemon's log that hold this text.

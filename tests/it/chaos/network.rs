@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{
-    LIMIT, assert_done_at_first_attempt, assert_no_outcome_missed, assert_up_and_not_ready,
-    lines_with, wait_all_done, wait_runs,
+    assert_done_at_first_attempt, assert_no_outcome_missed, assert_up_and_not_ready, lines_with,
+    wait_all_done, wait_runs,
 };
 use crate::support::{
     Cli, Daemon, Proxy, Receiver, Recorder, TestDb, TestDir, signal_pid, wait_until,
-    wait_until_within,
 };
 
 /// Stands in the payload of an event, and so in the answer to its claim.
@@ -81,7 +80,12 @@ fn a_drain_gives_back_a_claim_whose_answer_was_lost() {
     });
     proxy.heal();
 
-    assert_eq!(daemon.wait_exit(LIMIT).code(), Some(0), "{}", daemon.log());
+    assert_eq!(
+        daemon.wait_exit(Duration::from_mins(1)).code(),
+        Some(0),
+        "{}",
+        daemon.log()
+    );
     assert_eq!(db.leases(), 0);
     let due = "select count(*) from outbox_event where status = 'pending' and attempts = 0";
     assert_eq!(db.number(due, &[]), 5);
@@ -118,7 +122,7 @@ fn a_drain_leaves_a_claim_in_doubt_to_the_next_start_where_the_database_stays_aw
     assert_eq!(db.leases(), 1);
     first.signal(Signal::TERM);
 
-    let status = first.wait_exit(LIMIT);
+    let status = first.wait_exit(Duration::from_mins(1));
     assert_eq!(status.code(), Some(0), "{}", first.log());
     for told in ["the answer of a claim was lost", "a claim may stand"] {
         wait_until("the log says so", || lines_with(&first, told) == 1);
@@ -161,7 +165,7 @@ fn an_idle_daemon_leaves_at_once_while_the_database_is_away() {
     });
     daemon.signal(Signal::TERM);
 
-    let status = daemon.wait_exit(LIMIT);
+    let status = daemon.wait_exit(Duration::from_mins(1));
     assert_eq!(status.code(), Some(0), "{}", daemon.log());
     assert_eq!(lines_with(&daemon, "claim"), 0, "{}", daemon.log());
     assert!(
@@ -198,7 +202,7 @@ fn a_worker_that_never_had_a_connection_leaves_at_once() {
     wait_until("another one finds no database", is_away);
     daemon.signal(Signal::TERM);
 
-    let status = daemon.wait_exit(LIMIT);
+    let status = daemon.wait_exit(Duration::from_mins(1));
     assert_eq!(status.code(), Some(0), "{}", daemon.log());
     assert!(
         daemon.remaining_files().is_empty(),
@@ -465,7 +469,7 @@ fn a_call_that_is_never_answered_is_ended_and_costs_no_handler() {
     proxy.freeze();
     let frozen = Instant::now();
     recorder.open_gate();
-    wait_until_within(LIMIT, "all events are done", || db.count("done") == 13);
+    wait_until("all events are done", || db.count("done") == 13);
     eprintln!(
         "done {} ms after the connections were frozen",
         frozen.elapsed().as_millis()
@@ -502,7 +506,7 @@ fn a_worker_that_tries_many_hosts_is_left_alone() {
 
     proxy.silence();
     proxy.cut_all();
-    wait_until_within(LIMIT, "every host was tried in vain", || {
+    wait_until("every host was tried in vain", || {
         daemon.metric("dispatchbox_db_errors_total", &[("reason", "timeout")]) >= Some(1.0)
     });
     assert_eq!(daemon.worker_pids(), workers, "{}", daemon.log());

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::directory::TestDir;
-use super::{process, signal_pid, wait_until, wait_until_within};
+use super::{process, signal_pid, wait_until};
 
 const MISSING: &str = "Chromium or its driver is missing: scripts/install-test-tools installs them \
                        (apt-get install chromium chromium-driver)";
@@ -191,11 +191,9 @@ impl Browser {
     /// Waits until the first element that matches shows this text.
     #[track_caller]
     pub fn wait_text(&self, selector: &str, text: &str) {
-        wait_until_within(
-            Duration::from_secs(20),
-            &format!("`{text}` in {selector}"),
-            || self.text(selector).contains(text),
-        );
+        wait_until(&format!("`{text}` in {selector}"), || {
+            self.text(selector).contains(text)
+        });
     }
 
     /// How many elements match.

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{config, exec, limited, log};
-use crate::support::{
-    Daemon, Receiver, Recorder, TestDb, TestDir, signal_pid, wait_until, wait_until_within,
-};
+use crate::support::{Daemon, Receiver, Recorder, TestDb, TestDir, signal_pid, wait_until};
 
 /// Goal: when a handler returns, the next event is claimed for its runner, although a look for
 /// another route took long. Method: a look for nothing but the limited route waits for a lock; the
@@ -122,9 +120,7 @@ fn a_look_that_takes_too_long_is_made_again_over_less() {
         .args(["--query-timeout", "1"])
         .start();
 
-    wait_until_within(Duration::from_mins(1), "the events behind are done", || {
-        db.count("done") == 2
-    });
+    wait_until("the events behind are done", || db.count("done") == 2);
 }
 
 /// Goal: where finished events, which a transaction elsewhere keeps, stand in front of the next due
@@ -147,9 +143,7 @@ fn finished_events_that_no_look_gets_past_are_skipped() {
         .args(["--query-timeout", "1", "--route", "*=log"])
         .start();
 
-    wait_until_within(Duration::from_mins(1), "all are done", || {
-        db.count("done") == 3
-    });
+    wait_until("all are done", || db.count("done") == 3);
 }
 
 /// Goal: a route with a limit that has taken all it may goes on behind the last event it took; so
@@ -171,9 +165,7 @@ fn limited_routes_go_on_where_each_of_them_stopped() {
         .args(["--config", &config(&directory, &routes)])
         .start();
 
-    wait_until_within(Duration::from_secs(40), "all events are done", || {
-        db.count("done") == 300
-    });
+    wait_until("all events are done", || db.count("done") == 300);
 }
 
 /// Goal: where no route has a limit, too, rows that are locked by another program, however many,
@@ -286,15 +278,11 @@ fn the_queue_is_bounded_by_bytes() {
         .args(["--max-batch-bytes", &BATCH.to_string()])
         .start();
     let n_largest = "select coalesce(max(n_events), 0)::bigint from claimed";
-    wait_until_within(
-        Duration::from_mins(1),
-        "claims have grown beyond the large events",
-        || {
-            db.insert_events("small.one", 2000);
-            wait_until("the small events are done", || db.count("pending") == 0);
-            db.number(n_largest, &[]) >= 4 * N_LARGE
-        },
-    );
+    wait_until("claims have grown beyond the large events", || {
+        db.insert_events("small.one", 2000);
+        wait_until("the small events are done", || db.count("pending") == 0);
+        db.number(n_largest, &[]) >= 4 * N_LARGE
+    });
 
     db.execute("truncate claimed");
     db.number(
@@ -303,9 +291,7 @@ fn the_queue_is_bounded_by_bytes() {
          select count(*) from large",
         &[&(i32::try_from(LARGE).unwrap() - 2), &N_LARGE],
     );
-    wait_until_within(Duration::from_mins(1), "the large ones are done", || {
-        db.count("pending") == 0
-    });
+    wait_until("the large ones are done", || db.count("pending") == 0);
 
     // Not full, and then one claim; one in hand, and a few whose outcome is on its way.
     let bound = 2 * BATCH + 3 * LARGE;
@@ -327,9 +313,7 @@ fn events_of_many_types_of_limited_routes_are_all_delivered() {
 
     insert_types(&db, "b", 700);
     insert_types(&db, "a", 1010);
-    wait_until_within(Duration::from_mins(1), "all events are done", || {
-        db.count("done") == 1710
-    });
+    wait_until("all events are done", || db.count("done") == 1710);
     for event_type in ["a.1", "a.500", "a.1005", "b.1", "b.600"] {
         db.insert_events(event_type, 1);
     }

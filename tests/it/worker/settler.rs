@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::{config, exec};
-use crate::support::{Daemon, Recorder, TestDb, TestDir, wait_until, wait_until_within};
+use crate::support::{Daemon, Recorder, TestDb, TestDir, wait_until};
 
 /// Goal: an outcome whose row was locked is written soon after the lock is gone, also while others
 /// pour in. Method: settling is made slow, so that outcomes wait at every moment until the last
@@ -39,24 +39,18 @@ fn an_outcome_set_aside_is_written_while_others_pour_in() {
     db.insert_events("order.created", 60_000);
 
     recorder.open_gate();
-    wait_until_within(
-        Duration::from_secs(30),
-        "its outcome has met the lock",
-        || daemon.metric("dispatchbox_db_errors_total", &[("reason", "lock_timeout")]) >= Some(3.0),
-    );
+    wait_until("its outcome has met the lock", || {
+        daemon.metric("dispatchbox_db_errors_total", &[("reason", "lock_timeout")]) >= Some(3.0)
+    });
     lock.rollback().unwrap();
 
     let state = "select case when (select status = 'done' from outbox_event where id = $1) then 1 \
                  when exists (select from outbox_event where status = 'pending' and id <> $1) then 0 else 2 end::bigint";
     let mut found = 0;
-    wait_until_within(
-        Duration::from_mins(1),
-        "it or everything else is done",
-        || {
-            found = db.number(state, &[&held]);
-            found != 0
-        },
-    );
+    wait_until("it or everything else is done", || {
+        found = db.number(state, &[&held]);
+        found != 0
+    });
     assert_eq!(
         found, 1,
         "it was written only when nothing else was left to do"
@@ -104,14 +98,12 @@ fn a_refused_outcome_is_named_and_kept_until_it_is_taken() {
     );
     assert_eq!(db.leases(), 1);
     db.execute("update veto set why = 'not on mondays either'");
-    wait_until_within(Duration::from_secs(30), "the new reason is told", || {
+    wait_until("the new reason is told", || {
         said("could not settle events: not on mondays either") == 1
     });
     db.execute("delete from veto");
     // It waits twice as long each time.
-    wait_until_within(Duration::from_mins(1), "it is done", || {
-        db.count("done") == 20
-    });
+    wait_until("it is done", || db.count("done") == 20);
 
     wait_until("its end is told", || {
         said("its outcome `done` is refused no more") == 1

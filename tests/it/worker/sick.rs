@@ -1,11 +1,6 @@
 //! Outcomes that do not fit, are swallowed, or take too long: each keeps only itself waiting.
 
-use std::time::Duration;
-
-use crate::support::{Cli, Daemon, Receiver, Recorder, TestDb, wait_until, wait_until_within};
-
-/// Bounds what waits for narrowing and for growing waits.
-const LIMIT: Duration = Duration::from_mins(1);
+use crate::support::{Cli, Daemon, Receiver, Recorder, TestDb, wait_until};
 
 const SET_ASIDE: &str = "dispatchbox_events_set_aside";
 
@@ -54,20 +49,18 @@ fn rows_that_are_slow_to_write_hold_up_no_other() {
     let recorder = Recorder::new();
 
     let mut daemon = Daemon::new(&db).route(recorder.route("*")).start();
-    wait_until_within(LIMIT, "all the others are done", || db.count("done") == 116);
-    wait_until_within(LIMIT, "they are known as slow", || {
+    wait_until("all the others are done", || db.count("done") == 116);
+    wait_until("they are known as slow", || {
         daemon.metric(SET_ASIDE, &[("reason", "slow")]) == Some(4.0)
     });
     let more = db.insert_events("order.created", 20);
-    wait_until_within(LIMIT, "later ones are done, too", || {
-        db.count("done") == 136
-    });
+    wait_until("later ones are done, too", || db.count("done") == 136);
     assert_eq!(
         db.number("select count(*) from outbox_event where attempts <> 1", &[]),
         4
     );
     db.execute("delete from lag");
-    wait_until_within(LIMIT, "they are done", || db.count("done") == 140);
+    wait_until("they are done", || db.count("done") == 140);
 
     assert_eq!(recorder.history().len(), 140);
     recorder.history().assert_complete([ids, more].concat(), 0);
@@ -91,12 +84,12 @@ fn any_number_of_refused_outcomes_stops_no_other_event() {
     let mut daemon = Daemon::new(&db)
         .args(["--route", "*=log", "--batch-size", "1"])
         .start();
-    wait_until_within(LIMIT, "all outcomes are refused", || {
+    wait_until("all outcomes are refused", || {
         daemon.metric(SET_ASIDE, &[("reason", "refused")]) == Some(300.0)
     });
 
     db.insert_events("order.created", 20);
-    wait_until_within(LIMIT, "the others are done", || db.count("done") == 20);
+    wait_until("the others are done", || db.count("done") == 20);
 
     assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
     let given_back = "select count(*) from outbox_event where status = 'pending' and attempts = 0";
@@ -121,7 +114,7 @@ fn a_trigger_that_changes_the_search_path_hinders_no_outcome() {
         .args(["--max-attempts", "2", "--retry-backoff-seconds", "0.1"])
         .start();
 
-    wait_until_within(LIMIT, "each has its outcome", || {
+    wait_until("each has its outcome", || {
         db.count("done") == 10 && db.count("dead") == 3
     });
 }
@@ -148,7 +141,7 @@ fn an_outcome_that_is_swallowed_is_kept_and_its_handler_runs_once() {
             .args(["--lease-seconds", "4", "--poll-interval", "0.02"])
             .start();
         wait_until("the others are done", || db.count("done") == 20);
-        wait_until_within(LIMIT, "they were tried again", || {
+        wait_until("they were tried again", || {
             daemon.metric(SET_ASIDE, &[("reason", "swallowed")]) == Some(2.0)
                 && daemon.metric("dispatchbox_db_errors_total", &[("reason", "other")]) >= Some(6.0)
         });
@@ -173,7 +166,7 @@ fn an_outcome_that_is_swallowed_is_kept_and_its_handler_runs_once() {
             "{told}"
         );
         db.execute("delete from guard");
-        wait_until_within(LIMIT, "they are done", || db.count("done") == 22);
+        wait_until("they are done", || db.count("done") == 22);
 
         assert_eq!(recorder.history().len(), 22, "return {kept}");
         assert_eq!(
@@ -208,8 +201,8 @@ fn rows_that_are_refused_in_any_way_keep_only_themselves_waiting() {
     let recorder = Recorder::new();
 
     let daemon = Daemon::new(&db).route(recorder.route("*")).start();
-    wait_until_within(LIMIT, "the sound ones are done", || db.count("done") == 40);
-    wait_until_within(LIMIT, "the others are set aside", || {
+    wait_until("the sound ones are done", || db.count("done") == 40);
+    wait_until("the others are set aside", || {
         daemon.metric(SET_ASIDE, &[("reason", "refused")]) == Some(60.0)
     });
 
@@ -233,8 +226,8 @@ fn a_constraint_that_is_checked_at_the_commit_holds_up_only_its_row() {
     db.insert_events("order.created", 60);
 
     let daemon = Daemon::new(&db).route("*=log").start();
-    wait_until_within(LIMIT, "the others are done", || db.count("done") == 59);
-    wait_until_within(LIMIT, "it is set aside", || {
+    wait_until("the others are done", || db.count("done") == 59);
+    wait_until("it is set aside", || {
         daemon.metric(SET_ASIDE, &[("reason", "refused")]) == Some(1.0)
     });
 
@@ -260,7 +253,7 @@ fn an_outcome_whose_text_a_constraint_refuses_is_written_without_it() {
         .route("*=exec:/bin/false")
         .args(["--max-attempts", "2", "--retry-backoff-seconds", "0.05"])
         .start();
-    wait_until_within(LIMIT, "all are dead", || db.count("dead") == 5);
+    wait_until("all are dead", || db.count("dead") == 5);
 
     let exact = "select count(*) from outbox_event where attempts = 2 and last_error is null and last_error_at is not null";
     assert_eq!(db.number(exact, &[]), 5, "{}", daemon.log());
