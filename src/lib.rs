@@ -83,12 +83,12 @@
 //!
 //! # Health and readiness
 //!
-//! One state, [`health`], has three writers: the supervisor's loop writes its phase and its
+//! One state, [`status::state`], has three writers: the supervisor's loop writes its phase and its
 //! workers', each worker reports the results of its own database calls, and the readiness probe
 //! does to no row what claiming and settling do to many: each second while requests ask it, and
 //! every 5 s while none does. `/ready`, `/api/status` and the page read it, and a pure function,
-//! [`health::readiness`], derives the reason from it. Troubles come from a small set,
-//! [`report::FailureKind`]; the exact error is logged when it begins, changes and ends.
+//! [`status::readiness`], derives the reason from it. Troubles come from a small set,
+//! [`domain::failure::FailureKind`]; the exact error is logged when it begins, changes and ends.
 //!
 //! The start makes the same checks. A fault that a person has to correct, in the schema or a
 //! privilege, ends it with the remedy ([`store::MissingPrerequisite`]). A database that is away,
@@ -112,145 +112,18 @@
 //! **Architecture invariant:** the DSN reaches a worker through its stdin and stands in no
 //! argument, no environment variable and no message.
 
-pub mod backoff;
-pub mod bench;
+mod app;
 pub mod cli;
-pub mod cluster;
-pub mod config;
-pub mod daemon;
-pub mod demo;
-pub mod directory;
-pub mod error;
-pub mod event;
-pub mod figure;
-pub mod handler;
-pub mod health;
+pub mod dev;
+pub mod domain;
+pub mod handlers;
 pub mod http;
-pub mod in_hand;
-pub mod incident;
-pub mod logging;
-pub mod metrics;
-pub mod nearest;
-pub mod pause;
-pub mod process;
-pub mod report;
-pub mod settings;
-pub mod signal;
+pub mod status;
 pub mod store;
 pub mod supervisor;
-pub mod threads;
+pub mod system;
 pub mod worker;
 
-use std::process::ExitCode;
-
-use cli::commands::Command;
-use cli::front::{self, Parsed};
-use cli::settings::Env;
-use config::Config;
-use handler::Handlers;
-use health::Published;
-use http::{Access, HttpServer};
-use store::dsn::Dsn;
-use supervisor::{Refusal, Supervisor};
-
-/// Executes the command line of this process, with `handlers` beside those that ship with the
-/// program, and returns the exit code. Two lines make a program of one's own the whole daemon:
-///
-/// ```no_run
-/// use dispatchbox::handler::Handlers;
-///
-/// fn main() -> std::process::ExitCode {
-///     dispatchbox::main_with(Handlers::default())
-/// }
-/// ```
-pub fn main_with(handlers: Handlers) -> ExitCode {
-    let handlers = bench::with_noop(handlers);
-    let parsed = front::parse(std::env::args_os().skip(1))
-        .and_then(|parsed| Ok((parsed, cli::environment(std::env::vars_os())?)));
-    let code = match parsed {
-        Ok((Parsed::Text(text), _)) => cli::output::finish(&text, ExitCode::SUCCESS),
-        Ok((Parsed::Command(command), env)) => dispatch(*command, &env, handlers),
-        Err(error) => cli::complain(&error),
-    };
-    logging::flush();
-    code
-}
-
-fn dispatch(command: Command, env: &Env, handlers: Handlers) -> ExitCode {
-    match command {
-        Command::Run(args) => match cli::settings::resolve(&args, env, &handlers) {
-            Ok(settings) => supervise(settings, &handlers),
-            Err(error) => cli::complain(&error),
-        },
-        Command::Migrate(args) => cli::migrate::run(&args, env),
-        Command::ConfigCheck(args) => cli::config::check(&args, env, &handlers),
-        Command::Status(args) => cli::status::run(&args, env),
-        Command::DeadEvents(command) => cli::dead_events::run(&command, env),
-        Command::Explain(args) => cli::explain::run(&args, env, &handlers),
-        Command::Publish(args) => cli::publish::run(&args, env, &handlers),
-        Command::Demo(args) => cli::demo::run(&args),
-        Command::Bench(args) => cli::bench::run(&args),
-        Command::Worker => worker::main(&handlers),
-    }
-}
-
-fn supervise(settings: cli::settings::RunSettings, handlers: &Handlers) -> ExitCode {
-    let cli::settings::RunSettings {
-        config,
-        dsn,
-        access,
-        warnings,
-        hints,
-    } = settings;
-    logging::init_daemon(config.log_level, "supervisor");
-    for warning in &warnings {
-        log::warn!("{warning}");
-    }
-    for hint in &hints {
-        log::info!("{hint}");
-    }
-    match run_daemon(config, dsn, access, handlers) {
-        Ok(code) => ExitCode::from(code),
-        Err(Refusal { reason, code }) => {
-            log::error!("{reason}");
-            ExitCode::from(code)
-        }
-    }
-}
-
-fn run_daemon(
-    config: Config,
-    dsn: Dsn,
-    access: Access,
-    handlers: &Handlers,
-) -> Result<u8, Refusal> {
-    let failed = |reason| Refusal {
-        reason,
-        code: error::EXIT_FAILED,
-    };
-    // The port is bound first: a second daemon on the same port fails before it touches anything.
-    let listener = config
-        .http
-        .as_ref()
-        .map(|http| http::bind(http.host.as_deref(), http.port))
-        .transpose()
-        .map_err(failed)?;
-    let published = Published::new(config.processes.get());
-    let listening_on = listener.as_ref().and_then(|it| it.local_addr().ok());
-    let supervisor = Supervisor::start(
-        config,
-        dsn.clone(),
-        handlers,
-        listening_on,
-        published.clone(),
-    )?;
-    let server = listener
-        .map(|listener| HttpServer::start(listener, dsn, access, &published))
-        .transpose()
-        .map_err(failed)?;
-    let code = supervisor.run();
-    if let Some(server) = server {
-        server.stop();
-    }
-    Ok(code)
-}
+pub use app::main_with;
+pub use domain::event;
+pub use handlers as handler;

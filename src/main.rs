@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use dispatchbox::handler::Handlers;
+use dispatchbox::handlers::Handlers;
 
 fn main() -> ExitCode {
     dispatchbox::main_with(Handlers::default())

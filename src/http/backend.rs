@@ -19,16 +19,16 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 use log::{debug, error, warn};
 use tiny_http::{Header, Request, Response, Server};
 
-use super::calls;
-use super::endpoints::Endpoints;
-use super::exchange::{Incoming, PEER, Reply};
-use super::guard::slots;
-use super::lane::Lane;
-use super::route::{self, Priority};
-use super::socket::Socket;
-use crate::directory::PrivateDirectory;
-use crate::incident::Incident;
-use crate::threads::{self, Thread};
+use crate::http::api::calls;
+use crate::http::api::endpoints::Endpoints;
+use crate::http::api::exchange::{Incoming, PEER, Reply};
+use crate::http::api::route::{self, Priority};
+use crate::http::guard::slots;
+use crate::http::priority::Lane;
+use crate::http::socket::Socket;
+use crate::system::directory::PrivateDirectory;
+use crate::system::incident::Incident;
+use crate::system::threads::{self, Thread};
 
 /// Threads of the lane for looks: enough for a scraper and a person at once, since a look waits for
 /// nothing.

@@ -9,23 +9,14 @@
 //! should get traffic, with a fixed reason when not; details are in the log, where no stranger
 //! reads them.
 
-mod access;
+mod api;
 mod backend;
-mod body;
-mod calls;
-mod dead_events;
-mod endpoints;
-mod exchange;
 mod guard;
-mod lane;
 mod listener;
 mod page;
+mod priority;
 mod probe;
-mod query;
-mod route;
 mod socket;
-mod status;
-mod token;
 
 use std::io;
 use std::net::TcpListener;
@@ -34,16 +25,16 @@ use std::time::Duration;
 
 use log::{info, warn};
 
-use crate::health::Published;
+use crate::status::state::Published;
 use crate::store::dsn::Dsn;
-pub use access::Access;
+pub use api::access::Access;
+use api::calls::Calls;
+use api::endpoints::Endpoints;
+pub use api::token::ApiToken;
 use backend::{Backend, Running};
-use calls::Calls;
-use endpoints::Endpoints;
 use guard::Guard;
 pub use listener::bind;
 use probe::Probe;
-pub use token::ApiToken;
 
 /// Answers under way are finished within this time, or not at all.
 const STOP_MAX: Duration = Duration::from_millis(100);

@@ -22,13 +22,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, info, warn};
 
-use crate::health::readiness::{FAILING_MIN, NotReady};
-use crate::health::{self, DaemonPhase, Finding, Health, WorkerState};
-use crate::incident::Incident;
-use crate::report::{Access, FailureKind};
+use crate::domain::failure::FailureKind;
+use crate::domain::protocol::Access;
+use crate::status::readiness::{FAILING_MIN, NotReady};
+use crate::status::state::{self, DaemonPhase, Finding, Health, WorkerState};
 use crate::store::dsn::Dsn;
 use crate::store::{MissingPrerequisite, Pool, StoreError, Timeouts};
-use crate::threads;
+use crate::system::incident::Incident;
+use crate::system::threads;
 
 /// An answer is shared for this long.
 const FRESH: Duration = Duration::from_secs(1);
@@ -264,7 +265,7 @@ impl Finding {
 
     /// Says whether the probe logs the finding: workers that meet the trouble have logged it
     /// already, but know no remedy for the schema or a privilege.
-    fn is_ours_to_tell(&self, state: &health::State) -> bool {
+    fn is_ours_to_tell(&self, state: &state::State) -> bool {
         let is_failing =
             |worker: &WorkerState| matches!(worker.report, Some((Access::Failing { .. }, _)));
         match self.failure_kind {

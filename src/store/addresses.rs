@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use postgres::Config;
 use postgres::config::Host;
 
-use super::dsn::{Dsn, Wanted};
-use super::error::{DOING_CONNECT, StoreError};
-use super::ping::Address;
+use crate::store::dsn::{Dsn, Wanted};
+use crate::store::error::{DOING_CONNECT, StoreError};
+use crate::store::ping::Address;
 
 /// The driver's default.
 const DEFAULT_PORT: u16 = 5432;

@@ -8,10 +8,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::dead::{Changed, DEAD_BATCH, DeadChange, DeadFilter};
-use super::dead_cursor::DeadCursor;
-use super::error::StoreError;
-use super::session::Session;
+use crate::store::dead::{Changed, DEAD_BATCH, DeadChange, DeadFilter};
+use crate::store::dead_cursor::DeadCursor;
+use crate::store::error::StoreError;
+use crate::store::session::Session;
 
 /// A batch that took less time than this is followed by a larger one.
 const QUICK: Duration = Duration::from_millis(500);

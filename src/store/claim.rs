@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use postgres::Row;
 use postgres::types::Timestamp;
 
-use super::error::StoreError;
-use super::session::Session;
-use super::text::Text;
-use crate::config::CLAIM_EVENTS_MAX;
-use crate::event::Event;
+use crate::domain::config::CLAIM_EVENTS_MAX;
+use crate::domain::event::Event;
+use crate::store::error::StoreError;
+use crate::store::session::Session;
+use crate::store::text::Text;
 
 /// Where a claim starts to look: behind the event that was due at this time and has this id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use postgres::Config;
 use postgres::config::TargetSessionAttrs;
 
-use super::addresses::{Failures, Resolver, Trial, Tried, system_resolver, try_each};
-use super::dsn::Dsn;
-use super::error::{DOING_CONNECT, StoreError};
-use super::ping::ping;
+use crate::store::addresses::{Failures, Resolver, Trial, Tried, system_resolver, try_each};
+use crate::store::dsn::Dsn;
+use crate::store::error::{DOING_CONNECT, StoreError};
+use crate::store::ping::ping;
 
-use super::session::{Session, Timeouts};
-use crate::threads::{self, Unfinished};
+use crate::store::session::{Session, Timeouts};
+use crate::system::threads::{self, Unfinished};
 
 /// Connection attempts under way in this process, given up or not. Each holds a thread and a
 /// socket; a healthy process makes as many at once as it has threads that talk to the database.

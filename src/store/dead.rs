@@ -14,12 +14,12 @@ use std::time::UNIX_EPOCH;
 
 use postgres::Row;
 
-use super::claim::{DbTime, db_time, unix_micros};
-use super::dead_cursor::DeadCursor;
-use super::error::StoreError;
-use super::session::Session;
-use super::text::Text;
-use crate::event::{json_text, timestamp};
+use crate::domain::event::{json_text, timestamp};
+use crate::store::claim::{DbTime, db_time, unix_micros};
+use crate::store::dead_cursor::DeadCursor;
+use crate::store::error::StoreError;
+use crate::store::session::Session;
+use crate::store::text::Text;
 
 /// Most events that one transaction of a [`BulkChange`](super::BulkChange) requeues or discards:
 /// some tenths of a second of row locks.

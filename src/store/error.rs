@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use postgres::error::SqlState;
 
-use super::ping::is_time_out;
-use crate::report::FailureKind;
+use crate::domain::failure::FailureKind;
+use crate::store::ping::is_time_out;
 
 /// Code given to what the driver refuses by itself while connecting: a missing password, TLS that
 /// it cannot do, bad settings.

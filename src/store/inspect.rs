@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::claim::{DbTime, unix_micros};
-use super::dead::time_text;
-use super::error::StoreError;
-use super::session::{Limits, Session};
-use super::settle::{DOING_SETTLE, SettleBatch, SettleResult, Settlement};
-use super::text::Text;
-use crate::event::Outcome;
+use crate::domain::event::Outcome;
+use crate::store::claim::{DbTime, unix_micros};
+use crate::store::dead::time_text;
+use crate::store::error::StoreError;
+use crate::store::session::{Limits, Session};
+use crate::store::settle::{DOING_SETTLE, SettleBatch, SettleResult, Settlement};
+use crate::store::text::Text;
 
 /// How long a rehearsal may keep a worker waiting that settles the same event.
 const REHEARSAL: Limits = Limits {

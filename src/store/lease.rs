@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use postgres::Row;
 
-use super::claim::{attempts, unix_micros};
-use super::error::StoreError;
-use super::session::Session;
-use super::settle::Settlement;
-use super::text::Text;
-use crate::backoff::RetryPolicy;
+use crate::domain::retry::RetryPolicy;
+use crate::store::claim::{attempts, unix_micros};
+use crate::store::error::StoreError;
+use crate::store::session::Session;
+use crate::store::settle::Settlement;
+use crate::store::text::Text;
 
 /// A lease in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use super::error::StoreError;
-use super::session::Session;
+use crate::store::error::StoreError;
+use crate::store::session::Session;
 
 /// Schemas that are named: a person who has more of them knows which one is meant.
 const SCHEMAS_MAX: usize = 5;

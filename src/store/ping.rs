@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::line::Turn;
+use crate::store::line::Turn;
 
 /// The SSLRequest message: its length, then its code.
 const QUESTION: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];

@@ -23,11 +23,11 @@ use std::time::{Duration, Instant};
 
 use scheduled_thread_pool::ScheduledThreadPool;
 
-use super::connect::connect;
-use super::dsn::Dsn;
-use super::error::{DOING_CONNECT, StoreError};
-use super::session::{IDLE, Session, Timeouts};
-use crate::pause::pause;
+use crate::store::connect::connect;
+use crate::store::dsn::Dsn;
+use crate::store::error::{DOING_CONNECT, StoreError};
+use crate::store::session::{IDLE, Session, Timeouts};
+use crate::system::pause::pause;
 
 /// The interval at which a waiting caller looks for a free place: a place that becomes free by the
 /// loss of its connection wakes no caller.

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::error::StoreError;
-use super::session::Session;
+use crate::store::error::StoreError;
+use crate::store::session::Session;
 
 /// An event that is to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]

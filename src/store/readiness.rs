@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use super::error::StoreError;
-use super::out_of_reach::OutOfReach;
-use super::session::Session;
+use crate::store::error::StoreError;
+use crate::store::out_of_reach::OutOfReach;
+use crate::store::session::Session;
 
 /// The names that a message shows of a longer list: they fit into one line of a log, and the remedy
 /// for them is that for all.

@@ -34,12 +34,12 @@ use postgres::{Client, Config, Error, Row, Statement};
 use r2d2::ManageConnection as _;
 use r2d2_postgres::PostgresConnectionManager;
 
-use super::dsn::Dsn;
-use super::error::StoreError;
-use super::line::{Line, Tap};
-use super::options;
-use super::repertoire::Repertoire;
-use super::watch::watch;
+use crate::store::dsn::Dsn;
+use crate::store::error::StoreError;
+use crate::store::line::{Line, Tap};
+use crate::store::options;
+use crate::store::repertoire::Repertoire;
+use crate::store::watch::watch;
 
 /// A connection that has brought a larger answer, in bytes, is not kept in a pool.
 const ANSWER_KEPT_MAX: usize = 1024 * 1024;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use postgres::Row;
 
-use super::claim::attempts;
-use super::error::StoreError;
-use super::repertoire::Repertoire;
-use super::session::Session;
-use crate::event::Outcome;
+use crate::domain::event::Outcome;
+use crate::store::claim::attempts;
+use crate::store::error::StoreError;
+use crate::store::repertoire::Repertoire;
+use crate::store::session::Session;
 
 /// What writing outcomes is called in errors.
 pub(super) const DOING_SETTLE: &str = "settle events";

@@ -9,9 +9,9 @@
 
 use std::time::Duration;
 
-use super::claim::{DbTime, Position, unix_micros};
-use super::error::StoreError;
-use super::session::Session;
+use crate::store::claim::{DbTime, Position, unix_micros};
+use crate::store::error::StoreError;
+use crate::store::session::Session;
 
 /// How far one call skips.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

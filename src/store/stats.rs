@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
-use super::claim::{DbTime, Position, unix_micros};
-use super::error::StoreError;
-use super::session::Session;
-use super::text::Text;
+use crate::store::claim::{DbTime, Position, unix_micros};
+use crate::store::error::StoreError;
+use crate::store::session::Session;
+use crate::store::text::Text;
 
 /// The due events that no lease names.
 #[derive(Debug, Clone, PartialEq)]

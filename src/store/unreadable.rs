@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
-use super::claim::Position;
-use super::error::StoreError;
-use super::lease::Lease;
-use super::session::Session;
-use super::text::Text;
-use crate::backoff::RetryPolicy;
+use crate::domain::retry::RetryPolicy;
+use crate::store::claim::Position;
+use crate::store::error::StoreError;
+use crate::store::lease::Lease;
+use crate::store::session::Session;
+use crate::store::text::Text;
 
 const DOING_READ: &str = "read the event";
 

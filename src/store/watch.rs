@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use log::warn;
 
-use super::line::Line;
-use crate::pause::pause;
-use crate::threads;
+use crate::store::line::Line;
+use crate::system::pause::pause;
+use crate::system::threads;
 
 /// The interval at which calls are looked at. A call ends at most this much late.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

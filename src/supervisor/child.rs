@@ -12,12 +12,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use log::{debug, warn};
 
-use crate::in_hand::{self, Leader, Remains};
-use crate::process;
-use crate::report::Report;
-use crate::settings::WorkerSettings;
+use crate::domain::protocol::{Report, WorkerSettings};
+use crate::store::dsn::Dsn;
 use crate::supervisor::FleetEvent;
-use crate::threads;
+use crate::system::in_hand::{self, Leader, Remains};
+use crate::system::{process, threads};
 
 /// Longest report line that is read; a worker with a thousand routes writes less.
 const REPORT_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -43,7 +42,7 @@ const SECRET_VARIABLES: &[&str] = &[
 pub(super) struct WorkerProcess {
     child: Child,
     stdin: Option<ChildStdin>,
-    settings: WorkerSettings,
+    settings: WorkerSettings<Dsn>,
     /// When it was started.
     pub(super) started: Instant,
     /// When it last reported, or was started.
@@ -71,7 +70,7 @@ pub(super) struct End {
     /// The exit status.
     pub(super) status: ExitStatus,
     /// Its settings.
-    pub(super) settings: WorkerSettings,
+    pub(super) settings: WorkerSettings<Dsn>,
     /// Its in-hand file, taken over; `None` when it had none any more.
     pub(super) remains: Option<Remains>,
 }
@@ -80,7 +79,7 @@ impl WorkerProcess {
     /// Starts a worker. Only the main thread does: the worker must not die with another thread of
     /// ours.
     pub(super) fn start(
-        settings: WorkerSettings,
+        settings: WorkerSettings<Dsn>,
         events: &Sender<FleetEvent>,
     ) -> io::Result<WorkerProcess> {
         let mut child = command().spawn()?;

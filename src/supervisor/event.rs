@@ -1,6 +1,6 @@
 //! All that can happen to the supervisor, as one closed list.
 
-use crate::report::Report;
+use crate::domain::protocol::Report;
 
 /// All that can happen to the supervisor.
 pub enum FleetEvent {

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use log::info;
 
-use crate::in_hand::{self, Leader, Remains};
-use crate::process;
 use crate::supervisor::sweeper::Dead;
+use crate::system::in_hand::{self, Leader, Remains};
+use crate::system::process;
 
 /// The time between two looks, which is as long as the keeper waits before it looks for expired
 /// leases. A look opens each file in the directory, which holds one file per worker.

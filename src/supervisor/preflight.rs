@@ -11,12 +11,12 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use log::{info, warn};
 
-use crate::incident::Incident;
-use crate::pause::pause;
 use crate::store::dsn::Dsn;
 use crate::store::{self, MissingPrerequisite, StoreError, Timeouts};
 use crate::supervisor::FleetEvent;
-use crate::threads;
+use crate::system::incident::Incident;
+use crate::system::pause::pause;
+use crate::system::threads;
 
 /// First wait after a failed look; doubles up to [`WAIT_MAX`].
 const WAIT_FIRST: Duration = Duration::from_millis(100);

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use rustix::param::{clock_ticks_per_second, page_size};
 
-use crate::health::history::{Levels, Totals};
-use crate::health::{DaemonPhase, Published, WorkerPhase, WorkerState};
-use crate::metrics::{Usage, WorkerMetrics};
-use crate::process::Stat;
-use crate::report::{Phase, Report};
+use crate::domain::protocol::{Phase, Report};
+use crate::status::history::{Levels, Totals};
+use crate::status::metrics::{Usage, WorkerMetrics};
+use crate::status::state::{DaemonPhase, Published, WorkerPhase, WorkerState};
 use crate::supervisor::summary::Summary;
+use crate::system::process::Stat;
 
 /// Publishes what the supervisor knows.
 pub(super) struct Publisher {

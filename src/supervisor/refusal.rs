@@ -1,6 +1,6 @@
 //! Why a daemon does not start.
 
-use crate::error::EXIT_FAILED;
+use crate::domain::usage::EXIT_FAILED;
 
 /// Why the daemon does not start, and with which exit code it ends.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use log::{error, info};
 
-use crate::health::Published;
-use crate::incident::Incident;
-use crate::threads;
+use crate::status::state::Published;
+use crate::system::incident::Incident;
+use crate::system::threads;
 
 /// The interval of requests.
 const EVERY: Duration = Duration::from_secs(2);

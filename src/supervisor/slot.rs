@@ -5,9 +5,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
-use crate::in_hand::Owner;
-use crate::settings::WorkerSettings;
+use crate::domain::config::Config;
+use crate::domain::protocol::{Owner, WorkerSettings};
 use crate::store::dsn::Dsn;
 use crate::supervisor::child::WorkerProcess;
 
@@ -110,7 +109,7 @@ impl Identity {
         directory: &Path,
         config: &Config,
         dsn: &Dsn,
-    ) -> WorkerSettings {
+    ) -> WorkerSettings<Dsn> {
         self.n_started += 1;
         // std seeds this hasher from the operating system's randomness; with the pid and the count
         // no two starts meet.

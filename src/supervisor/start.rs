@@ -8,15 +8,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use log::{info, warn};
 
-use crate::config::Config;
-use crate::directory::PrivateDirectory;
-use crate::error::EXIT_CONFIG;
-use crate::figure::counted;
-use crate::handler::{Handlers, Routes};
-use crate::health::Published;
-use crate::metrics::WorkerMetrics;
-use crate::process;
-use crate::signal::SignalThread;
+use crate::domain::config::Config;
+use crate::domain::figure::counted;
+use crate::domain::usage::EXIT_CONFIG;
+use crate::handlers::{Handlers, Routes};
+use crate::status::metrics::WorkerMetrics;
+use crate::status::state::Published;
 use crate::store::Timeouts;
 use crate::store::dsn::Dsn;
 use crate::supervisor::orphan_recovery::OrphanRecovery;
@@ -26,6 +23,9 @@ use crate::supervisor::slot::{Identity, Slot};
 use crate::supervisor::statistics_collector::StatisticsCollector;
 use crate::supervisor::sweeper::Sweeper;
 use crate::supervisor::{Phase, Refusal, Supervisor, preflight};
+use crate::system::directory::PrivateDirectory;
+use crate::system::process;
+use crate::system::signal::SignalThread;
 
 /// Reports that wait while the main loop is busy; their readers wait with them.
 const EVENTS_MAX: usize = 64;

@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, warn};
 
-use crate::handler::Routes;
-use crate::health::{Published, TableStatistics};
-use crate::incident::Incident;
-use crate::metrics::{OTHER, TableGauges};
+use crate::handlers::Routes;
+use crate::status::metrics::{OTHER, TableGauges};
+use crate::status::state::{Published, TableStatistics};
 use crate::store::dsn::Dsn;
 use crate::store::{Backlog, Pool, Position, StoreError, Timeouts};
-use crate::threads::{self, Thread};
+use crate::system::incident::Incident;
+use crate::system::threads::{self, Thread};
 
 /// Counting ends here: whether 100,000 or a million events wait makes no difference to what has to
 /// be done.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use log::info;
 
-use crate::health::TableStatistics;
-use crate::health::history::Totals;
+use crate::status::history::Totals;
+use crate::status::state::TableStatistics;
 
 /// Often enough for a log, and rare enough beside everything else in it.
 const EVERY: Duration = Duration::from_mins(1);

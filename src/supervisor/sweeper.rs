@@ -17,18 +17,19 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use log::{info, warn};
 
-use crate::event::{Outcome, dead_letter_message};
-use crate::figure::counted;
-use crate::handler::Routes;
-use crate::in_hand::{InHand, Owner, Remains};
-use crate::incident::Incident;
-use crate::metrics::WorkerMetrics;
-use crate::pause::pause;
+use crate::domain::event::{Outcome, dead_letter_message};
+use crate::domain::figure::counted;
+use crate::domain::protocol::Owner;
+use crate::handlers::Routes;
+use crate::status::metrics::WorkerMetrics;
 use crate::store::dsn::Dsn;
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, Settlement};
 use crate::store::{EventBrief, Limits, Pool, Session, StoreError, Timeouts};
-use crate::threads::{self, Thread};
+use crate::system::in_hand::{InHand, Remains};
+use crate::system::incident::Incident;
+use crate::system::pause::pause;
+use crate::system::threads::{self, Thread};
 
 /// How often a dead worker is looked at until nothing of it is left.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 
-use crate::event::Outcome;
-use crate::figure::counted;
-use crate::incident::Incident;
+use crate::domain::event::Outcome;
+use crate::domain::figure::counted;
 use crate::store::StoreError;
+use crate::system::incident::Incident;
 use crate::worker::claim::{Finished, Reason};
 use crate::worker::ledger::SET_ASIDE_MAX;
 use crate::worker::refusals::Refusals;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::event::{Event, Outcome};
+use crate::domain::event::{Event, Outcome};
 use crate::worker::leases::HeldLease;
 use crate::worker::ledger::Ticket;
 

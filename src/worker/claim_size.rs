@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::CLAIM_EVENTS_FIRST;
+use crate::domain::config::CLAIM_EVENTS_FIRST;
 
 /// A full claim that was worked off within this time asks for a larger one.
 const FAST: Duration = Duration::from_millis(50);

@@ -19,13 +19,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, never, select};
 use log::{debug, warn};
 
-use crate::event::Outcome;
-use crate::figure::counted;
-use crate::handler::Segments;
-use crate::pause::{Waits, jittered, pause};
+use crate::domain::event::Outcome;
+use crate::domain::figure::counted;
+use crate::handlers::Segments;
 use crate::store::claim::{ClaimQuery, ClaimedEvents, Looked, Selection};
 use crate::store::skip::Reach;
 use crate::store::{StoreError, Unreadable, look_waits};
+use crate::system::pause::{Waits, jittered, pause};
 use crate::worker::claim::{Claim, Finished};
 use crate::worker::claim_size::ClaimSize;
 use crate::worker::cursor::{Cursors, Look, REST};

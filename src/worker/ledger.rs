@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::config::Config;
-use crate::handler::Routes;
+use crate::domain::config::Config;
+use crate::handlers::Routes;
 
 /// The most outcomes that are set aside: some 20 MB, more where handlers fail with long reasons. A
 /// worker that has so many claims nothing until some of them are written.
@@ -276,8 +276,8 @@ impl Drop for Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{HandlerSpec, RouteSpec};
-    use crate::handler::Handlers;
+    use crate::domain::config::{HandlerSpec, RouteSpec};
+    use crate::handlers::Handlers;
 
     fn ledger() -> (Arc<Ledger>, Room) {
         let mut config = Config::default();

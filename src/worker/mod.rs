@@ -41,15 +41,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, tick};
 use log::{debug, error, info, warn};
 
-use crate::config::LogLevel;
-use crate::event::Outcome;
-use crate::figure::counted;
-use crate::handler::Handlers;
-use crate::logging;
-use crate::process;
-use crate::settings::{LINE_BYTES_MAX, WorkerSettings};
-use crate::signal::{self, SignalThread};
-use crate::threads::{self, Thread};
+use crate::domain::config::LogLevel;
+use crate::domain::event::Outcome;
+use crate::domain::figure::counted;
+use crate::domain::protocol::{LINE_BYTES_MAX, WorkerSettings};
+use crate::handlers::Handlers;
+use crate::store::dsn::Dsn;
+use crate::system::signal::{self, SignalThread};
+use crate::system::threads::{self, Thread};
+use crate::system::{logging, process};
 use claim::{Claim, Finished};
 use shared::{Channels, Shared};
 use spawner::Spawner;
@@ -95,7 +95,7 @@ pub fn main(handlers: &Handlers) -> ExitCode {
     }
 }
 
-fn read_settings() -> Result<WorkerSettings, String> {
+fn read_settings() -> Result<WorkerSettings<Dsn>, String> {
     let mut line = String::new();
     io::stdin()
         .lock()
@@ -129,7 +129,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(settings: WorkerSettings, handlers: &Handlers) -> Result<Worker, String> {
+    fn start(settings: WorkerSettings<Dsn>, handlers: &Handlers) -> Result<Worker, String> {
         let signals = SignalThread::start().map_err(|error| format!("signal thread: {error}"))?;
         let (shared, channels) = Shared::new(settings, handlers)?;
         let shared = Arc::new(shared);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use log::info;
 
-use crate::figure::counted;
+use crate::domain::figure::counted;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::worker::link::{Link, Patience};
 use crate::worker::shared::Shared;

@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 
-use crate::incident::Incident;
-use crate::report::{Access, FailureKind};
+use crate::domain::failure::FailureKind;
+use crate::domain::protocol::Access;
 use crate::store::StoreError;
+use crate::system::incident::Incident;
 use crate::worker::stage::Stage;
 
 /// The same refusal is logged once in this time, because every call may fail for minutes while a

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use log::{info, warn};
 
-use crate::event::Outcome;
-use crate::incident::Incident;
+use crate::domain::event::Outcome;
 use crate::store::StoreError;
+use crate::system::incident::Incident;
 use crate::worker::claim::Finished;
 
 /// The most events that are named at a time: a few of them are enough to recognize a trigger that

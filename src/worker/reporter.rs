@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::logging;
-use crate::report::{Phase, Report};
+use crate::domain::protocol::{Phase, Report};
+use crate::system::logging;
 use crate::worker::shared::Shared;
 
 /// The interval of reports. The supervisor adds them up, and metrics are rarely scraped more often

@@ -15,8 +15,8 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 use log::{debug, warn};
 
-use crate::event::Outcome;
-use crate::handler::{Run, outcome_of};
+use crate::domain::event::Outcome;
+use crate::handlers::{Run, outcome_of};
 use crate::worker::claim::{Claim, Finished};
 use crate::worker::shared::Shared;
 
@@ -66,9 +66,9 @@ fn handle(slot: usize, claim: &Claim, shared: &Shared) -> Outcome {
         );
     }
     let Some(route) = claim.route.map(|index| shared.routes.get(index)) else {
-        let reason = crate::handler::no_route_reason(&event.event_type);
+        let reason = crate::handlers::no_route_reason(&event.event_type);
         return outcome_of(
-            Ok(Err(crate::handler::HandlerError::retry(reason))),
+            Ok(Err(crate::handlers::HandlerError::retry(reason))),
             event.attempt,
             &shared.config.retry,
             fastrand::f64(),

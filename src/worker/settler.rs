@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::warn;
 
-use crate::event::{Outcome, dead_letter_message};
-use crate::pause::{Waits, pause};
+use crate::domain::event::{Outcome, dead_letter_message};
 use crate::store::settle::{SettleBatch, SettleResult, Settlement, Written};
 use crate::store::{Session, StoreError};
+use crate::system::pause::{Waits, pause};
 use crate::worker::aside::{Aside, bare};
 use crate::worker::claim::Finished;
 use crate::worker::link::{Link, Patience};

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::config::Config;
-use crate::handler::{Handlers, Routes};
-use crate::in_hand::{InHandFile, Owner};
-use crate::metrics::WorkerMetrics;
-use crate::settings::WorkerSettings;
+use crate::domain::config::Config;
+use crate::domain::protocol::{Owner, WorkerSettings};
+use crate::handlers::{Handlers, Routes};
+use crate::status::metrics::WorkerMetrics;
+use crate::store::dsn::Dsn;
 use crate::store::{Pool, Timeouts};
+use crate::system::in_hand::InHandFile;
 use crate::worker::claim::{Claim, Finished};
 use crate::worker::leases::Leases;
 use crate::worker::ledger::{Ledger, Room};
@@ -75,7 +76,7 @@ pub(super) struct Shared {
 impl Shared {
     /// Puts together what a worker's threads share, and the ends of the channels between them.
     pub(super) fn new(
-        settings: WorkerSettings,
+        settings: WorkerSettings<Dsn>,
         handlers: &Handlers,
     ) -> Result<(Shared, Channels), String> {
         let WorkerSettings {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use crate::threads::{self, Thread};
+use crate::system::threads::{self, Thread};
 use crate::worker::shared::Shared;
 
 /// Starts the named threads of a worker and makes each end an event of the main loop.

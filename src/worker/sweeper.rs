@@ -11,8 +11,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, TryRecvError};
 use log::{debug, info, warn};
 
-use crate::event::{Outcome, dead_letter_message};
-use crate::figure::counted;
+use crate::domain::event::{Outcome, dead_letter_message};
+use crate::domain::figure::counted;
 use crate::store::lease::Lease;
 use crate::store::settle::{SettleBatch, SettleResult, Settlement, Written};
 use crate::store::{EventBrief, SecondLook, StoreError, Unreadable, look_waits};

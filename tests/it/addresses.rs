@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use dispatchbox::cluster::{Cluster, Settings, StopMode};
+use dispatchbox::dev::cluster::{Cluster, Settings, StopMode};
 use dispatchbox::store::dsn::Dsn;
 use dispatchbox::store::{Resolver, Session, StoreError, Timeouts, connect, connect_by};
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use dispatchbox::event::Outcome;
+use dispatchbox::domain::event::Outcome;
 use dispatchbox::store::LeftAlone;
 use dispatchbox::store::schema::{self, Flaws, migrate};
 

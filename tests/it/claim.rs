@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use dispatchbox::config::Config;
-use dispatchbox::event::Event;
-use dispatchbox::handler::{Handlers, Routes, Segments};
+use dispatchbox::domain::config::Config;
+use dispatchbox::domain::event::Event;
+use dispatchbox::handlers::{Handlers, Routes, Segments};
 use dispatchbox::store::{ClaimQuery, Looked, Position, Selection, Session, StoreErrorKind};
 
 use crate::support::session::{claim, claim_all, ids, query, session};

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::{Command, Stdio};
 
-use dispatchbox::cli::front;
+use dispatchbox::cli::args::front;
 use proptest::prelude::*;
 
 use crate::support::{Cli, TestDir};

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use dispatchbox::cluster::{Cluster, Settings, StopMode};
+use dispatchbox::dev::cluster::{Cluster, Settings, StopMode};
 
 use crate::support::{cluster, process, wait_until};
 

@@ -6,8 +6,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dispatchbox::cluster::StopMode;
-use dispatchbox::event::Outcome;
+use dispatchbox::dev::cluster::StopMode;
+use dispatchbox::domain::event::Outcome;
 use dispatchbox::store::dsn::Dsn;
 use dispatchbox::store::{Pool, Session, StoreError, StoreErrorKind, Timeouts, connect};
 

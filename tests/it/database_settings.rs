@@ -8,8 +8,8 @@
 use std::fmt::{Debug, Write as _};
 use std::time::Duration;
 
-use dispatchbox::cluster::Cluster;
-use dispatchbox::event::Outcome;
+use dispatchbox::dev::cluster::Cluster;
+use dispatchbox::domain::event::Outcome;
 use dispatchbox::store::dsn::Dsn;
 use dispatchbox::store::{
     ClaimQuery, DeadFilter, NewEvent, Position, Session, SettleBatch, Settlement, Timeouts,

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use dispatchbox::event::Outcome;
+use dispatchbox::domain::event::Outcome;
 use dispatchbox::store::{DEAD_BATCH, DeadCursor, DeadFilter, LeftAlone, Session};
 use postgres::types::ToSql;
 

@@ -1,6 +1,6 @@
 //! The command `explain`: each answer it can give.
 
-use dispatchbox::event::Outcome;
+use dispatchbox::domain::event::Outcome;
 use serde_json::Value;
 
 use crate::support::session::{claim, session, settle_and_end};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dispatchbox::event::Outcome;
+use dispatchbox::domain::event::Outcome;
 use dispatchbox::store::schema::SCHEMA;
 use dispatchbox::store::{EventState, Session, SettleBatch};
 

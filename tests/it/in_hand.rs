@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use dispatchbox::in_hand::{self, InHandFile, Leader, Owner, Remains};
+use dispatchbox::domain::protocol::Owner;
+use dispatchbox::system::in_hand::{self, InHandFile, Leader, Remains};
 use rustix::process::Signal;
 
 use crate::support::{TestDir, process, signal_pid, wait_until};

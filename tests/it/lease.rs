@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dispatchbox::event::Outcome;
+use dispatchbox::domain::event::Outcome;
 use dispatchbox::store::EventBrief;
 use dispatchbox::store::schema::SCHEMA;
 

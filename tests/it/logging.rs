@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use dispatchbox::cluster::Cluster;
+use dispatchbox::dev::cluster::Cluster;
 
 use crate::support::{Cli, Daemon, RunningDaemon, TestDb, TestDir, cluster, wait_until};
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dispatchbox::event::Outcome;
+use dispatchbox::domain::event::Outcome;
 use dispatchbox::store::{ClaimQuery, Session, SettleBatch, Settlement};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
-use dispatchbox::event::Outcome;
+use dispatchbox::domain::event::Outcome;
 use dispatchbox::store::schema::SCHEMA;
 use dispatchbox::store::{ClaimQuery, ClaimedEvents, Session, SettleBatch, Settlement};
 

@@ -1,6 +1,6 @@
 //! /ready says what is true of the events: 200 only while they can be claimed and settled.
 
-use dispatchbox::cluster::StopMode;
+use dispatchbox::dev::cluster::StopMode;
 use rustix::process::Signal;
 
 use crate::support::{Daemon, RunningDaemon, TestDb, cluster, signal_pid, wait_until};

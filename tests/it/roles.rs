@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dispatchbox::cluster::Cluster;
-use dispatchbox::event::Outcome;
+use dispatchbox::dev::cluster::Cluster;
+use dispatchbox::domain::event::Outcome;
 use dispatchbox::store::dsn::Dsn;
 use dispatchbox::store::{Session, SettleBatch, StoreError, connect};
 use rustix::process::Signal;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use dispatchbox::cluster::Cluster;
+use dispatchbox::dev::cluster::Cluster;
 use dispatchbox::store::dsn::{Dsn, Env, Place, Source};
 use dispatchbox::store::{StoreError, connect};
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dispatchbox::event::Outcome;
+use dispatchbox::domain::event::Outcome;
 use dispatchbox::store::{Limits, SettleBatch, SettleResult, Written};
 
 use crate::support::TestDb;

@@ -118,7 +118,7 @@ fn a_database_that_is_away_is_told_without_waiting_for_it() {
     daemon.wait_ready();
 
     server
-        .stop(dispatchbox::cluster::StopMode::Immediate)
+        .stop(dispatchbox::dev::cluster::StopMode::Immediate)
         .unwrap();
 
     wait_until("the status says so", || {

@@ -245,7 +245,9 @@ fn the_daemon_waits_for_a_database_that_is_not_there_yet() {
     let mut cluster = crate::support::cluster::private();
     let db = TestDb::on(&cluster);
     db.insert_events("order.created", 1);
-    cluster.stop(dispatchbox::cluster::StopMode::Fast).unwrap();
+    cluster
+        .stop(dispatchbox::dev::cluster::StopMode::Fast)
+        .unwrap();
 
     let daemon = Daemon::new(&db).route("*=log").start();
     wait_until("it says that it waits", || {
@@ -310,7 +312,7 @@ fn a_dead_workers_programs_are_known_by_their_mark() {
     let sleep = |program: &[&str], mark: &str| {
         Command::new(program[0])
             .args(&program[1..])
-            .env(dispatchbox::process::MARK, mark)
+            .env(dispatchbox::system::process::MARK, mark)
             .process_group(0)
             .spawn()
             .unwrap()
@@ -326,7 +328,7 @@ fn a_dead_workers_programs_are_known_by_their_mark() {
     let left = process::children(left_session.id())[0];
     wait_until("it leads a session", || is_session_leader(left));
 
-    dispatchbox::process::kill_programs_of(&worker);
+    dispatchbox::system::process::kill_programs_of(&worker);
 
     assert_eq!(marked.wait().unwrap().signal(), Some(9));
     assert_eq!(left_session.wait().unwrap().signal(), Some(9));
@@ -338,7 +340,7 @@ fn a_dead_workers_programs_are_known_by_their_mark() {
 }
 
 fn is_session_leader(pid: u32) -> bool {
-    dispatchbox::process::Stat::of(pid).is_some_and(|stat| stat.session == pid)
+    dispatchbox::system::process::Stat::of(pid).is_some_and(|stat| stat.session == pid)
 }
 
 /// Goal: a host without a usable place for temporary files, or with a runtime directory that is not

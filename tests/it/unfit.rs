@@ -1,8 +1,8 @@
 //! Tables that are not quite as we would have made them: what is taken as it is, what is named, and
 //! what is left alone.
 
-use dispatchbox::event::Outcome;
-use dispatchbox::report::FailureKind;
+use dispatchbox::domain::event::Outcome;
+use dispatchbox::domain::failure::FailureKind;
 use dispatchbox::store::schema::{Flaws, SCHEMA, check, migrate};
 
 use crate::support::session::{claim, ids, session, settle};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dispatchbox::cluster::StopMode;
+use dispatchbox::dev::cluster::StopMode;
 use dispatchbox::store::{Position, SecondLook, Unreadable};
 
 use crate::support::session::{claim_all, session};

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use super::framing;
-use super::head::Head;
-use super::refusal::Refusal;
-use super::slots::Slot;
-use super::timed::Timed;
 use crate::http::backend::Backend;
+use crate::http::guard::framing;
+use crate::http::guard::head::Head;
+use crate::http::guard::refusal::Refusal;
+use crate::http::guard::slots::Slot;
+use crate::http::guard::timed::Timed;
 
 /// Time for the head, from the first byte that is waited for to its end.
 const HEAD_TIME: Duration = Duration::from_secs(5);

@@ -8,8 +8,8 @@
 
 use httparse::{EMPTY_HEADER, Error, Request, Status};
 
-use super::head::Head;
-use super::refusal::Refusal;
+use crate::http::guard::head::Head;
+use crate::http::guard::refusal::Refusal;
 
 /// Most bytes of a head, its request line included. Browsers and balancers stay below 4 KiB.
 pub(super) const HEAD_MAX: usize = 8 * 1024;

@@ -12,8 +12,8 @@ use std::net::IpAddr;
 
 use httparse::Request;
 
-use super::refusal::Refusal;
-use crate::http::exchange::PEER;
+use crate::http::api::exchange::PEER;
+use crate::http::guard::refusal::Refusal;
 
 /// Most bytes of path and query.
 const TARGET_MAX: usize = 4 * 1024;

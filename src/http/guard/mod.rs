@@ -28,9 +28,9 @@ use std::time::Duration;
 use log::{info, warn};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::backend::Backend;
-use crate::incident::Incident;
-use crate::threads::{self, Thread};
+use crate::http::backend::Backend;
+use crate::system::incident::Incident;
+use crate::system::threads::{self, Thread};
 use connection::Connection;
 use slots::Slots;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postgres::config::{ChannelBinding, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
-use super::{Dsn, DsnError, Host};
+use crate::store::dsn::{Dsn, DsnError, Host};
 
 /// A dead peer is noticed after 10 s of silence and three unanswered probes, 25 s in all: the
 /// operating system's two hours would outlast every lease.

@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::keywords::{self, Keyword};
-use super::{DsnError, Env};
+use crate::store::dsn::keywords::{self, Keyword};
+use crate::store::dsn::{DsnError, Env};
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

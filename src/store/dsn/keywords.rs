@@ -4,8 +4,8 @@
 //! name. What only tunes something that is not used here (certificates without TLS) is accepted and
 //! ignored, so that a connection description works unchanged.
 
-use super::DsnError;
-use crate::nearest::did_you_mean;
+use crate::domain::nearest::did_you_mean;
+use crate::store::dsn::DsnError;
 
 /// One keyword.
 #[derive(Debug)]

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::files::{self, variable};
-use super::keywords::{self, KEYWORDS};
-use super::{Dsn, DsnError, Env, driver};
-use crate::figure::counted;
+use crate::domain::figure::counted;
+use crate::store::dsn::files::{self, variable};
+use crate::store::dsn::keywords::{self, KEYWORDS};
+use crate::store::dsn::{Dsn, DsnError, Env, driver};
 
 /// Where Debian's servers have their sockets, and where those built from source do.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];

@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use log::{info, warn};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::files::read;
-use super::keywords::KEYWORDS;
-use super::{Dsn, DsnError, Env};
+use crate::store::dsn::files::read;
+use crate::store::dsn::keywords::KEYWORDS;
+use crate::store::dsn::{Dsn, DsnError, Env};
 
 /// Variables beside those of the keywords that a resolution reads.
 const FURTHER_VARIABLES: [&str; 3] = ["HOME", "PGSYSCONFDIR", "PGREQUIRESSL"];

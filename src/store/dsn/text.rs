@@ -1,8 +1,8 @@
 //! The two forms of a connection description: `keyword=value …` and `postgresql://…`, read as libpq
 //! reads them.
 
-use super::DsnError;
-use super::keywords::{self, Keyword};
+use crate::store::dsn::DsnError;
+use crate::store::dsn::keywords::{self, Keyword};
 
 /// What a text says, in its order; of a keyword that occurs twice the last one counts.
 pub(super) type Words = Vec<(&'static Keyword, String)>;

@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
-use super::steps::{Step, steps};
-use super::{MigrateReport, advice, choose, flaws, inventory, outdated_functions};
-use crate::pause::pause;
 use crate::store::error::StoreError;
+use crate::store::schema::steps::{Step, steps};
+use crate::store::schema::{MigrateReport, advice, choose, flaws, inventory, outdated_functions};
 use crate::store::session::Session;
+use crate::system::pause::pause;
 
 /// Longest wait for a lock, in SQL: what a producer notices at most. With the pause behind it,
 /// producers wait for less than a quarter of the time that another session has locked the table.

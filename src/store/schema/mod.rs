@@ -9,8 +9,8 @@ mod steps;
 
 use std::collections::BTreeSet;
 
-use super::error::StoreError;
-use super::session::Session;
+use crate::store::error::StoreError;
+use crate::store::session::Session;
 use migration::Migration;
 use steps::{Step, steps};
 

@@ -1,6 +1,6 @@
 //! Pure: the statements of `sql/schema.sql`, each with the names of what it brings.
 
-use super::SCHEMA;
+use crate::store::schema::SCHEMA;
 
 /// Begins the line that says what the statement below it brings.
 const STEP: &str = "\n-- step: ";

@@ -13,87 +13,47 @@ use std::path::{Path, PathBuf};
 
 use source::Source;
 
-/// The top-level modules of each layer. Layer 0 is the domain, 1 the tools, 2 the adapters, 3 the
-/// runtime, 4 the application.
+/// The top-level modules of each layer. Layer 0 is the domain, 1 the operating system and threads, 2
+/// the adapters, 3 the runtime, 4 the application.
 const LAYERS: [&[&str]; 5] = [
-    &[
-        "backoff", "config", "error", "event", "figure", "nearest", "report",
-    ],
-    &["incident", "pause", "process", "threads"],
-    &[
-        "cluster",
-        "directory",
-        "handler",
-        "health",
-        "in_hand",
-        "logging",
-        "metrics",
-        "settings",
-        "signal",
-        "store",
-    ],
+    &["domain"],
+    &["system"],
+    &["handlers", "status", "store"],
     &["http", "supervisor", "worker"],
-    &["bench", "cli", "daemon", "demo", "lib", "main"],
+    &["app", "cli", "dev", "lib", "main"],
 ];
 
 /// Imports within a layer: who, from whom, why.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    (
-        "directory",
-        "in_hand",
-        "the in-hand files say how private it must be",
-    ),
-    ("config", "backoff", "a retry policy is a setting"),
-    (
-        "backoff",
-        "event",
-        "what a failed attempt comes to is an outcome",
-    ),
-    (
-        "health",
-        "metrics",
-        "the supervisor publishes both together",
-    ),
-    (
-        "settings",
-        "in_hand",
-        "a worker is told who it is in its file",
-    ),
-    (
-        "settings",
-        "store",
-        "a worker is told where the database is",
-    ),
-    ("cli", "bench", "a command hands over to what it names"),
-    ("cli", "demo", "a command hands over to what it names"),
-    ("bench", "daemon", "it measures the real daemon"),
-    ("demo", "daemon", "it shows the real daemon"),
+    ("app", "cli", "it hands the command line over"),
+    ("app", "dev", "the bench brings its handler along"),
+    ("cli", "dev", "a command hands over to what it names"),
 ];
 
-/// Crates that only some top-level modules may name, so that each can be replaced in one place.
+/// Crates that only some modules may name, so that each can be replaced in one place.
 const CRATES: &[(&str, &[&str])] = &[
     ("argh", &["cli"]),
     ("bytes", &["store"]),
-    ("env_logger", &["logging"]),
+    ("env_logger", &["system/logging"]),
     // The API's requests are parsed by it, and receivers' answers.
-    ("httparse", &["http", "handler"]),
-    ("postgres", &["store", "cluster"]),
-    ("prometheus", &["metrics", "http"]),
+    ("httparse", &["http", "handlers"]),
+    ("postgres", &["store", "dev/cluster"]),
+    ("prometheus", &["status/metrics", "http"]),
     ("r2d2", &["store"]),
     ("r2d2_postgres", &["store"]),
     // Receivers are spoken to in TLS by it.
-    ("rustls", &["handler"]),
-    ("rustls_native_certs", &["handler"]),
+    ("rustls", &["handlers"]),
+    ("rustls_native_certs", &["handlers"]),
     ("scheduled_thread_pool", &["store"]),
     ("sha2", &["http"]),
-    ("signal_hook", &["signal"]),
+    ("signal_hook", &["system/signal"]),
     ("tiny_http", &["http"]),
     ("tokio", &["store"]),
     ("toml", &["cli"]),
     // Handlers deliver by it; `status` asks a daemon.
-    ("ureq", &["handler", "cli"]),
-    ("webpki", &["handler"]),
-    ("webpki_roots", &["handler"]),
+    ("ureq", &["handlers", "cli"]),
+    ("webpki", &["handlers"]),
+    ("webpki_roots", &["handlers"]),
 ];
 
 /// Paths that no file may use, with the reason.
@@ -123,7 +83,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
 ];
 
 /// Macros that no file may use: standard output belongs to the reports, and both panic when nobody
-/// reads. Forbidden but in threads.rs.
+/// reads. Forbidden but in system/threads.rs.
 const THREAD_BUILDER: &str = "thread::Builder::new";
 
 const FORBIDDEN_MACROS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
@@ -176,7 +136,7 @@ fn an_import_from_a_higher_layer_is_a_violation() {
         &[
             (
                 "store/claim.rs",
-                "use crate::{event::Event, worker::fetcher::Fetcher};",
+                "use crate::{domain::event::Event, worker::fetcher::Fetcher};",
             ),
             ("worker/fetcher.rs", ""),
         ],
@@ -184,10 +144,13 @@ fn an_import_from_a_higher_layer_is_a_violation() {
     );
     check_violation(
         &[
-            ("event.rs", "fn f() -> crate::store::StoreError { todo!() }"),
+            (
+                "domain/event.rs",
+                "fn f() -> crate::store::StoreError { todo!() }",
+            ),
             ("store/mod.rs", ""),
         ],
-        "event.rs (layer 0) names store/mod.rs (layer 2)",
+        "domain/event.rs (layer 0) names store/mod.rs (layer 2)",
     );
     check_violation(
         &[
@@ -218,10 +181,10 @@ fn an_import_within_a_layer_needs_an_exception_that_is_used() {
 
 #[test]
 fn a_cycle_is_a_violation_even_where_each_step_is_allowed() {
-    let allowed = [("handler", "metrics", "a"), ("metrics", "handler", "b")];
+    let allowed = [("handlers", "status", "a"), ("status", "handlers", "b")];
     let files = [
-        ("handler/mod.rs", "use crate::metrics;"),
-        ("metrics.rs", "use crate::handler;"),
+        ("handlers/mod.rs", "use crate::status;"),
+        ("status.rs", "use crate::handlers;"),
     ];
     assert!(check_texts(&files, &allowed)[0].contains("cycle"));
 
@@ -242,8 +205,11 @@ fn a_crate_named_outside_its_module_is_a_violation() {
         "worker/mod.rs names the crate postgres",
     );
     check_violation(
-        &[("demo.rs", "use {std::fs, signal_hook::iterator::Signals};")],
-        "demo.rs names the crate signal_hook",
+        &[(
+            "dev/demo.rs",
+            "use {std::fs, signal_hook::iterator::Signals};",
+        )],
+        "dev/demo.rs names the crate signal_hook",
     );
     check_violation(
         &[("cli/mod.rs", "use ::tiny_http::Server;")],
@@ -275,12 +241,12 @@ fn what_no_file_may_use_is_a_violation() {
     check_violation(&[("http/mod.rs", "async fn f() {}")], "is async");
     check_violation(&[("http/mod.rs", "fn f() { g().await }")], "is async");
     check_violation(
-        &[("event.rs", "use std::time::{Duration, Instant};")],
-        "event.rs (layer 0) uses std::time::Instant",
+        &[("domain/event.rs", "use std::time::{Duration, Instant};")],
+        "domain/event.rs (layer 0) uses std::time::Instant",
     );
     check_violation(
-        &[("backoff.rs", "use std::fs;")],
-        "backoff.rs (layer 0) uses std::fs",
+        &[("domain/retry.rs", "use std::fs;")],
+        "domain/retry.rs (layer 0) uses std::fs",
     );
     check_violation(&[("novelty.rs", "")], "novelty.rs is in no layer");
 }
@@ -296,12 +262,12 @@ fn what_only_looks_like_a_violation_is_none() {
         fn f<'a>(r: &'a str) -> &'a str { r }
         use std::sync::Arc;
         #[cfg(test)]
-        mod tests { use super::*; use super::super::event; }
+        mod tests { use super::*; use super::super::domain; }
     "##;
     let complaints = check_texts(
         &[
             ("store/mod.rs", innocent),
-            ("event.rs", ""),
+            ("domain/event.rs", ""),
             ("lib.rs", ""),
             ("worker/mod.rs", ""),
         ],
@@ -377,14 +343,16 @@ fn misuses(name: &str, layer: usize, source: &Source) -> Vec<String> {
     let mut complaints = BTreeSet::new();
     for path in &source.paths {
         for (krate, owners) in CRATES {
-            if path.split("::").next() == Some(krate) && !owners.contains(&top(name)) {
+            if path.split("::").next() == Some(krate)
+                && !owners.iter().any(|owner| name.starts_with(owner))
+            {
                 complaints.insert(format!(
                     "{name} names the crate {krate}, which belongs to {owners:?}"
                 ));
             }
         }
         for (forbidden, reason) in FORBIDDEN {
-            let is_owner = *forbidden == THREAD_BUILDER && name == "threads.rs";
+            let is_owner = *forbidden == THREAD_BUILDER && name == "system/threads.rs";
             if ends_with(path, forbidden) && !is_owner {
                 complaints.insert(format!("{name} uses {forbidden}: {reason}"));
             }

@@ -8,7 +8,7 @@ mod proxied;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use dispatchbox::cluster::StopMode;
+use dispatchbox::dev::cluster::StopMode;
 use serde_json::json;
 
 use crate::support::{Browser, Daemon, RunningDaemon, TestDb, TestDir, cluster, wait_until};

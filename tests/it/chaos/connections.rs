@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dispatchbox::cluster::{Cluster, Settings};
+use dispatchbox::dev::cluster::{Cluster, Settings};
 use postgres::Client;
 
 use super::{

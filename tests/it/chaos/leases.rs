@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dispatchbox::cluster::StopMode;
+use dispatchbox::dev::cluster::StopMode;
 use rustix::process::Signal;
 
 use super::{assert_done_at_first_attempt, lines_with};

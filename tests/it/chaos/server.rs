@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dispatchbox::cluster::StopMode;
+use dispatchbox::dev::cluster::StopMode;
 
 use super::{
     assert_done_at_first_attempt, assert_no_outcome_missed, assert_up_and_not_ready, lines_with,

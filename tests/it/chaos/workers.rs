@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dispatchbox::cluster::StopMode;
+use dispatchbox::dev::cluster::StopMode;
 use rustix::process::Signal;
 
 use super::{assert_all_left, assert_done_at_first_attempt, wait_all_done, wait_runs};

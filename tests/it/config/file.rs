@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use dispatchbox::backoff::RetryPolicy;
 use dispatchbox::cli::settings::{self, Env};
-use dispatchbox::config::{Config, HandlerSpec, UrlSource};
-use dispatchbox::event::Event;
-use dispatchbox::handler::Handlers;
+use dispatchbox::domain::config::{Config, HandlerSpec, UrlSource};
+use dispatchbox::domain::event::Event;
+use dispatchbox::domain::retry::RetryPolicy;
+use dispatchbox::handlers::Handlers;
 
 use super::{ROUTE, check_refused, config_of, from_file, resolve, run_args};
 use crate::support::TestDir;

@@ -10,13 +10,13 @@ use std::ffi::OsString;
 use std::fs;
 
 use argh::{ArgsInfo as _, FlagInfoKind};
+use dispatchbox::cli::args::front::{self, Parsed};
 use dispatchbox::cli::commands::Command;
-use dispatchbox::cli::front::{self, Parsed};
-use dispatchbox::cli::run::RunArgs;
+use dispatchbox::cli::settings::run::RunArgs;
 use dispatchbox::cli::settings::{self, Effective, Env, RunSettings, Source};
-use dispatchbox::config::{self, Config};
-use dispatchbox::error::UsageError;
-use dispatchbox::handler::Handlers;
+use dispatchbox::domain::config::{self, Config};
+use dispatchbox::domain::usage::UsageError;
+use dispatchbox::handlers::Handlers;
 
 use crate::support::TestDir;
 

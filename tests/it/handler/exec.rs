@@ -6,8 +6,8 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dispatchbox::config::HandlerSpec;
-use dispatchbox::handler::HandlerError;
+use dispatchbox::domain::config::HandlerSpec;
+use dispatchbox::handlers::HandlerError;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{Only, event, retry_reason};

@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use dispatchbox::config::HandlerSpec;
-use dispatchbox::handler::{HandlerError, Handlers, Routes, Run};
+use dispatchbox::domain::config::HandlerSpec;
+use dispatchbox::handlers::{HandlerError, Handlers, Routes, Run};
 
 use super::server::{Connection, Server, post_to};
 use super::{Only, config, event, retry_reason, spec};

@@ -12,10 +12,10 @@ mod url_file;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use dispatchbox::backoff::RetryPolicy;
-use dispatchbox::config::{Config, HandlerSpec, LogLevel, RouteSpec};
-use dispatchbox::event::Event;
-use dispatchbox::handler::{HandlerError, Handlers, Routes, Run};
+use dispatchbox::domain::config::{Config, HandlerSpec, LogLevel, RouteSpec};
+use dispatchbox::domain::event::Event;
+use dispatchbox::domain::retry::RetryPolicy;
+use dispatchbox::handlers::{HandlerError, Handlers, Routes, Run};
 
 /// Longer than any run that is meant to end by itself.
 const LONG: Duration = Duration::from_mins(1);

@@ -6,8 +6,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dispatchbox::event::Event;
-use dispatchbox::handler::HandlerError;
+use dispatchbox::domain::event::Event;
+use dispatchbox::handlers::HandlerError;
 
 use super::server::{Connection, Server};
 use super::{Only, event, retry_reason};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dispatchbox::config::{HandlerSpec, RouteSpec, UrlSource};
-use dispatchbox::event::{Event, Outcome};
-use dispatchbox::handler::{
+use dispatchbox::domain::config::{HandlerSpec, RouteSpec, UrlSource};
+use dispatchbox::domain::event::{Event, Outcome};
+use dispatchbox::handlers::{
     Handler, HandlerError, Handlers, Route, Routes, Run, no_route_reason, outcome_of,
 };
 

@@ -5,8 +5,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use dispatchbox::config::{HandlerSpec, UrlSource};
-use dispatchbox::handler::http::DEAD_STATUSES;
+use dispatchbox::domain::config::{HandlerSpec, UrlSource};
+use dispatchbox::handlers::http::DEAD_STATUSES;
 
 use crate::support::wait_until;
 

@@ -2,13 +2,12 @@
 
 use std::fs;
 
-use dispatchbox::config::{HandlerSpec, UrlSource};
-use dispatchbox::handler::http::DEAD_STATUSES;
+use dispatchbox::domain::config::{HandlerSpec, UrlSource};
+use dispatchbox::handlers::http::DEAD_STATUSES;
 
 use super::server::Server;
 use super::{Only, event, retry_reason};
-use crate::support::TestDir;
-use crate::support::wait_until;
+use crate::support::{TestDir, wait_until};
 
 fn url_of(server: &Server) -> String {
     format!(

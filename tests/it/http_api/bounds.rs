@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use dispatchbox::cluster::StopMode;
+use dispatchbox::dev::cluster::StopMode;
 
 use super::{Holding, with_dead};
 use crate::support::{Answer, Daemon, RunningDaemon, TestDb, cluster, wait_until};

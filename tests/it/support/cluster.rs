@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
-use dispatchbox::cluster::{Cluster, Pristine, Settings};
+use dispatchbox::dev::cluster::{Cluster, Pristine, Settings};
 
 /// Database that every `TestDb` is a copy of.
 pub const TEMPLATE: &str = "template_dispatchbox";

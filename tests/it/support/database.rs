@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dispatchbox::cluster::Cluster;
+use dispatchbox::dev::cluster::Cluster;
 use dispatchbox::store::schema::SCHEMA;
 use postgres::types::ToSql;
 

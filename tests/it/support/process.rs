@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use dispatchbox::process::Stat;
+use dispatchbox::system::process::Stat;
 
 /// Says whether a process runs.
 pub fn is_alive(pid: u32) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dispatchbox::event::Outcome;
+use dispatchbox::domain::event::Outcome;
 use dispatchbox::store::dsn::Dsn;
 use dispatchbox::store::{
     ClaimQuery, ClaimedEvents, Position, Session, SettleBatch, Settlement, Timeouts, Written,

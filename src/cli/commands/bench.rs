@@ -1,0 +1,85 @@
+//! `dispatchbox bench`: its arguments.
+
+use std::ops::RangeInclusive;
+use std::process::ExitCode;
+
+use argh::{ArgsInfo, FromArgs};
+
+use crate::cli::settings::values;
+use crate::cli::terminal::message::{complain, say};
+use crate::cli::terminal::output;
+use crate::dev::bench::{self, BenchOptions};
+use crate::domain::config::CLAIM_EVENTS_MAX;
+use crate::domain::usage::{EXIT_FAILED, UsageError};
+
+/// Options of `bench`.
+#[derive(Debug, Default, Clone, PartialEq, Eq, FromArgs, ArgsInfo)]
+pub struct BenchArgs {
+    #[argh(option, arg_name = "dsn")]
+    /// measure in this database, in a schema that is removed again [default: a throwaway server]
+    pub dsn: Option<String>,
+    #[argh(option, arg_name = "n")]
+    /// worker processes, and connections of the bare statements [default: 2]
+    pub processes: Option<String>,
+    #[argh(option, arg_name = "n")]
+    /// events a claim takes [default: 500]
+    pub batch_size: Option<String>,
+    #[argh(option, arg_name = "n")]
+    /// events that each run drains [default: 200000]
+    pub events: Option<String>,
+    #[argh(option, arg_name = "n")]
+    /// pairs of runs, of which the median counts [default: 3]
+    pub pairs: Option<String>,
+    #[argh(switch)]
+    /// print one JSON object instead of the table
+    pub json: bool,
+}
+
+/// Runs the command; the exit code is 1 also when an event was lost or handled twice.
+pub fn run(args: &BenchArgs) -> ExitCode {
+    let options = match options(args) {
+        Ok(options) => options,
+        Err(error) => return complain(&error.hint("`dispatchbox help bench` lists its options")),
+    };
+    match bench::run(&options) {
+        Ok(found) => output::finish(
+            &found.text,
+            ExitCode::from(if found.is_exact { 0 } else { EXIT_FAILED }),
+        ),
+        Err(error) => {
+            say(&format!("error: {error}\n"));
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn options(args: &BenchArgs) -> Result<BenchOptions, UsageError> {
+    Ok(BenchOptions {
+        dsn: args.dsn.clone(),
+        // More processes than a small server has connections measure nothing.
+        processes: positive("--processes", args.processes.as_deref(), "2", &(1..=64))?,
+        batch_size: positive(
+            "--batch-size",
+            args.batch_size.as_deref(),
+            "500",
+            &(1..=CLAIM_EVENTS_MAX),
+        )?,
+        events: values::count(
+            args.events.as_deref().unwrap_or("200000"),
+            &(1..=100_000_000_u32),
+        )
+        .map_err(|why| UsageError::new(format!("--events {why}")))?,
+        pairs: positive("--pairs", args.pairs.as_deref(), "3", &(1..=1000))?,
+        json: args.json,
+    })
+}
+
+fn positive(
+    name: &str,
+    given: Option<&str>,
+    default: &str,
+    allowed: &RangeInclusive<u16>,
+) -> Result<std::num::NonZeroU16, UsageError> {
+    values::positive(given.unwrap_or(default), allowed)
+        .map_err(|why| UsageError::new(format!("{name} {why}")))
+}

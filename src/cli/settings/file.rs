@@ -1,0 +1,112 @@
+//! The configuration file: TOML with the names of the options (underscores for dashes) and
+//! `[[route]]` tables.
+//!
+//! Only the form is checked here. The values are read together with flags and environment. No error
+//! shows a line of the file, since it may hold the DSN.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read as _};
+
+use crate::cli::settings::names::{SETTINGS, key_of};
+use crate::cli::settings::values::{self, quoted};
+use crate::domain::nearest::did_you_mean;
+use crate::domain::usage::UsageError;
+
+/// Largest file that is read: a file with a thousand routes has 200 KiB.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// A configuration file whose keys are all known.
+#[derive(Debug)]
+pub(in crate::cli) struct File {
+    pub(in crate::cli) path: String,
+    /// By the names of the options.
+    pub(in crate::cli) values: BTreeMap<&'static str, String>,
+    pub(in crate::cli) routes: Vec<toml::Table>,
+}
+
+impl File {
+    /// Reads and parses the file.
+    pub(in crate::cli) fn read(path: &str) -> Result<File, UsageError> {
+        let refuse = |text: String| {
+            UsageError::in_file(text)
+                .hint("`dispatchbox help run` lists the options; a file has `_` for their `-`")
+        };
+        let text = read_text(path).map_err(|error| {
+            UsageError::in_file(format!(
+                "could not read the configuration file `{path}`: {error}"
+            ))
+        })?;
+        let table: toml::Table =
+            toml::from_str(&text).map_err(|error| refuse(syntax_error(path, &text, &error)))?;
+        File::from_table(path, &table).map_err(refuse)
+    }
+
+    fn from_table(path: &str, table: &toml::Table) -> Result<File, String> {
+        let mut values = BTreeMap::new();
+        let mut routes = Vec::new();
+        for (key, value) in table {
+            if key == "route" {
+                routes = tables(value).ok_or_else(|| {
+                    format!("`route` in `{path}` must be written as tables: [[route]]")
+                })?;
+                continue;
+            }
+            let name = file_settings()
+                .find(|name| *key == key_of(name))
+                .ok_or_else(|| unknown_key(path, key))?;
+            let text = values::from_toml(value)
+                .map_err(|refusal| format!("`{key}` in `{path}` {refusal}"))?;
+            values.insert(name, text);
+        }
+        Ok(File {
+            path: path.to_owned(),
+            values,
+            routes,
+        })
+    }
+}
+
+/// Reads a small text file.
+pub(in crate::cli) fn read_text(path: &str) -> io::Result<String> {
+    let mut text = String::new();
+    let n_bytes = fs::File::open(path)?
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
+    if u64::try_from(n_bytes).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+        return Err(io::Error::other("it is larger than 4 MiB"));
+    }
+    Ok(text)
+}
+
+/// The settings that a file may hold: a file cannot name another file.
+fn file_settings() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().copied().filter(|name| *name != "config")
+}
+
+fn unknown_key(path: &str, key: &str) -> String {
+    let known: Vec<String> = file_settings().chain(["route"]).map(key_of).collect();
+    let nearest = did_you_mean(key, known.iter().map(String::as_str));
+    format!("unknown key {} in `{path}`{nearest}", quoted(key))
+}
+
+fn tables(value: &toml::Value) -> Option<Vec<toml::Table>> {
+    value
+        .as_array()?
+        .iter()
+        .map(|route| route.as_table().cloned())
+        .collect()
+}
+
+/// Renders a syntax error without the line, which the parser's own rendering would show.
+fn syntax_error(path: &str, text: &str, error: &toml::de::Error) -> String {
+    let line = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .map_or(1, |before| before.matches('\n').count() + 1);
+    let cause = error.message().lines().next().unwrap_or("not TOML");
+    // TOML's "basic string" looks like the scheme of an Authorization header, whose next word is
+    // masked as a secret.
+    let cause = cause.replace("basic string", "string");
+    format!("could not parse the configuration file `{path}`, line {line}: {cause}")
+}

@@ -1,0 +1,399 @@
+//! From the given values to the validated settings of `run`: which values are allowed, and in which
+//! combinations.
+//!
+//! The environment is passed as a map, so that the rules can be tested; files are read at the
+//! start, once.
+
+mod api_access;
+pub(in crate::cli) mod database;
+mod file;
+pub(in crate::cli) mod layers;
+mod names;
+mod routes;
+pub mod run;
+pub(in crate::cli) mod values;
+
+use std::time::Duration;
+
+use crate::cli::settings::layers::Layers;
+use crate::cli::settings::routes::{RouteDefaults, SecretUrls};
+use crate::cli::settings::run::RunArgs;
+use crate::domain::config::{self, Config, HttpConfig, RouteSpec};
+use crate::domain::retry::RetryPolicy;
+use crate::domain::usage::UsageError;
+use crate::handlers::{Handlers, RouteError, Routes};
+use crate::http::Access;
+use crate::store::Timeouts;
+use crate::store::dsn::Dsn;
+
+pub use crate::cli::settings::layers::{Effective, Source};
+pub use crate::store::dsn::Env;
+
+/// All that `dispatchbox run` starts with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunSettings {
+    /// The settings.
+    pub config: Config,
+    /// Where the database is.
+    pub dsn: Dsn,
+    /// Which requests may use the HTTP API. It is not among the settings that travel to the
+    /// workers, because it may hold the token.
+    pub access: Access,
+    /// What is allowed but looks wrong: to be logged once the log is up.
+    pub warnings: Vec<String>,
+    /// What is allowed and right, and has a consequence that a person should know: likewise.
+    pub hints: Vec<String>,
+}
+
+/// Resolves the settings of `run`; `handlers` are those that the program itself brings.
+pub fn resolve(args: &RunArgs, env: &Env, handlers: &Handlers) -> Result<RunSettings, UsageError> {
+    explain(args, env, handlers).map(|(settings, _)| settings)
+}
+
+/// Resolves the settings of `run` and says where each comes from.
+pub fn explain(
+    args: &RunArgs,
+    env: &Env,
+    handlers: &Handlers,
+) -> Result<(RunSettings, Vec<Effective>), UsageError> {
+    read_all(args, env, handlers)
+        .map_err(|error| error.hint("`dispatchbox help run` lists the options and their defaults"))
+}
+
+/// Reads which route takes which events, for commands that deliver no event: no database has to be
+/// named, and the secrets of `run` (the URLs in files and variables, the token of the API) need not
+/// be on this host.
+pub(in crate::cli) fn read_patterns(
+    args: &RunArgs,
+    env: &Env,
+    handlers: &Handlers,
+) -> Result<(Config, Vec<Effective>), UsageError> {
+    let mut layers = Layers::gather(args.given(), env)?;
+    let mut config = scalars(&mut layers)?;
+    let urls = SecretUrls::Unread;
+    config.routes = all_routes(&mut layers, &args.route, &config, handlers, urls)?;
+    Ok((config, layers.effective))
+}
+
+fn read_all(
+    args: &RunArgs,
+    env: &Env,
+    handlers: &Handlers,
+) -> Result<(RunSettings, Vec<Effective>), UsageError> {
+    let mut layers = Layers::gather(args.given(), env)?;
+    // A refusal of the DSN waits: a mistyped option is reported first.
+    let dsn = database::resolve(&mut layers, env);
+    let mut config = scalars(&mut layers)?;
+    let access = api_access::resolve(&mut layers)?;
+    let urls = SecretUrls::Read(env);
+    config.routes = all_routes(&mut layers, &args.route, &config, handlers, urls)?;
+    let dsn = dsn?;
+    warn_of_short_drain(&mut layers, &config);
+    warn_of_slow_connects(&mut layers, &config, &dsn);
+    warn_of_cut_delays(&mut layers, &config);
+    let of_routes = routes::warnings(handlers.patterns(), &config.routes);
+    layers.warnings.extend(of_routes);
+    let of_proxy = routes::proxy_warning(&config.routes, env);
+    layers.warnings.extend(of_proxy);
+    let settings = RunSettings {
+        hints: hint_of_long_handlers(&config, handlers)
+            .into_iter()
+            .collect(),
+        config,
+        dsn,
+        access,
+        warnings: layers.warnings,
+    };
+    Ok((settings, layers.effective))
+}
+
+fn scalars(layers: &mut Layers) -> Result<Config, UsageError> {
+    let default = Config::default();
+    let processes = layers.count("processes", &config::PROCESSES, default.processes)?;
+    let max_parallel = layers.count("max-parallel", &config::MAX_PARALLEL, default.max_parallel)?;
+    let batch_size = layers.batch_size()?;
+    let max_batch_bytes = layers.read(
+        "max-batch-bytes",
+        default.max_batch_bytes,
+        |text| values::size(text, &config::MAX_BATCH_BYTES),
+        |bytes| values::size_text(*bytes),
+    )?;
+    let poll_interval = layers.seconds(
+        "poll-interval",
+        &config::POLL_INTERVAL,
+        default.poll_interval,
+    )?;
+    let handler_timeout = layers.seconds(
+        "handler-timeout",
+        &config::HANDLER_SECONDS,
+        default.handler_timeout,
+    )?;
+    let retry = retry(layers)?;
+    let lease = layers.seconds("lease-seconds", &config::LEASE_SECONDS, default.lease)?;
+    let drain_timeout = layers.seconds(
+        "drain-timeout",
+        &config::DRAIN_SECONDS,
+        default.drain_timeout,
+    )?;
+    let pool_size = layers.count("pool-size", &config::POOL_SIZE, default.pool_size)?;
+    let connect_timeout = layers.seconds(
+        "connect-timeout",
+        &config::DATABASE_SECONDS,
+        config::connect_timeout_for(lease),
+    )?;
+    let query_timeout = query_timeout(layers, lease)?;
+    let http = http(layers)?;
+    let log_level = layers.log_level()?;
+    Ok(Config {
+        processes,
+        batch_size,
+        poll_interval,
+        max_parallel,
+        retry,
+        connect_timeout,
+        query_timeout,
+        lease,
+        drain_timeout,
+        handler_timeout,
+        pool_size,
+        max_batch_bytes,
+        routes: Vec::new(),
+        http,
+        log_level,
+    })
+}
+
+fn retry(layers: &mut Layers) -> Result<RetryPolicy, UsageError> {
+    let default = Config::default().retry;
+    let max_attempts = layers.read(
+        "max-attempts",
+        default.max_attempts,
+        |text| values::count(text, &config::MAX_ATTEMPTS),
+        u32::to_string,
+    )?;
+    let backoff = layers.seconds(
+        "retry-backoff-seconds",
+        &config::RETRY_SECONDS,
+        default.backoff,
+    )?;
+    let multiplier = layers.read(
+        "retry-multiplier",
+        default.multiplier,
+        |text| values::decimal(text, &config::RETRY_MULTIPLIER, ""),
+        f64::to_string,
+    )?;
+    let max = layers.seconds("retry-max-seconds", &config::RETRY_SECONDS, default.max)?;
+    let jitter = layers.read(
+        "retry-jitter",
+        default.jitter,
+        |text| values::decimal(text, &config::RETRY_JITTER, ""),
+        f64::to_string,
+    )?;
+    Ok(RetryPolicy {
+        max_attempts,
+        backoff,
+        multiplier,
+        max,
+        jitter,
+    })
+}
+
+fn query_timeout(layers: &mut Layers, lease: Duration) -> Result<Duration, UsageError> {
+    let default = config::query_timeout_for(lease);
+    let query_timeout = layers.seconds("query-timeout", &config::DATABASE_SECONDS, default)?;
+    if query_timeout >= lease {
+        return Err(layers.refuse(
+            "query-timeout",
+            &format!(
+                "must be less than the lease ({} s, --lease-seconds), not `{}`",
+                values::seconds_text(lease),
+                values::seconds_text(query_timeout),
+            ),
+        ));
+    }
+    Ok(query_timeout)
+}
+
+/// Text that is shown where no address was given.
+const ALL_ADDRESSES: &str = "0.0.0.0 and ::";
+
+fn http(layers: &mut Layers) -> Result<Option<HttpConfig>, UsageError> {
+    let default = Config::default().http.unwrap_or(HttpConfig {
+        host: None,
+        port: 0,
+    });
+    let host = layers.read(
+        "http-host",
+        default.host,
+        |text| values::host(text).map(Some),
+        |host| host.as_deref().unwrap_or(ALL_ADDRESSES).to_owned(),
+    )?;
+    let port = layers.read(
+        "http-port",
+        default.port,
+        |text| values::count(text, &(0..=u16::MAX)),
+        u16::to_string,
+    )?;
+    let is_disabled = layers.read("disable-http", false, values::switch, bool::to_string)?;
+    Ok((!is_disabled).then_some(HttpConfig { host, port }))
+}
+
+/// Puts the routes of the command line before those of the file: the first match wins.
+fn all_routes(
+    layers: &mut Layers,
+    flags: &[String],
+    config: &Config,
+    handlers: &Handlers,
+    urls: SecretUrls<'_>,
+) -> Result<Vec<RouteSpec>, UsageError> {
+    let defaults = RouteDefaults {
+        timeout: config.handler_timeout,
+        retry: config.retry,
+    };
+    let by_flag = |refusal: String| UsageError::new(format!("--route {refusal}"));
+    let mut specs = Vec::new();
+    for flag in flags {
+        specs.push(routes::from_flag(flag, &defaults).map_err(by_flag)?);
+    }
+    check_routes(config, &specs, handlers).map_err(|error| by_flag(format!("has the {error}")))?;
+    let n_flags = specs.len();
+    if let Some(file) = &layers.file {
+        let in_file = |text: String| {
+            UsageError::in_file(format!("{text} (in `{}`)", file.path))
+                .hint("\"Routes and handlers\" in README.md shows what a [[route]] table can have")
+        };
+        for (at, table) in file.routes.iter().enumerate() {
+            let spec = routes::from_table(table, &defaults, handlers, urls)
+                .map_err(|refusal| in_file(format!("route {} {refusal}", at + 1)))?;
+            specs.push(spec);
+        }
+        check_routes(config, &specs, handlers).map_err(|error| in_file(error.to_string()))?;
+        if specs.is_empty() && !handlers.has_routes() {
+            let text = "there is no route, so no event would be delivered";
+            return Err(UsageError::in_file(format!("{text} (in `{}`)", file.path))
+                .hint("add a [[route]] table, or give --route"));
+        }
+    }
+    if specs.len() > config::ROUTES_MAX {
+        return Err(UsageError::new(format!(
+            "there may be at most {} routes, not {}",
+            config::ROUTES_MAX,
+            specs.len()
+        )));
+    }
+    for pattern in handlers.patterns() {
+        let shown = format!("{pattern}=a handler of its own");
+        layers.show("route", shown, Source::Program);
+    }
+    for (at, spec) in specs.iter().enumerate() {
+        let source = if at < n_flags {
+            Source::Flag
+        } else {
+            Source::File
+        };
+        layers.show("route", routes::shown(spec, config), source);
+    }
+    Ok(specs)
+}
+
+/// Builds the routes as a worker will, so that errors in them are reported before any worker
+/// exists.
+fn check_routes(
+    config: &Config,
+    specs: &[RouteSpec],
+    handlers: &Handlers,
+) -> Result<(), RouteError> {
+    let config = Config {
+        routes: specs.to_vec(),
+        ..config.clone()
+    };
+    Routes::new(&config, handlers).map(drop)
+}
+
+/// Warns of a first delay that is longer than the longest delay. The longest delay counts, but its
+/// value may have been forgotten.
+fn warn_of_cut_delays(layers: &mut Layers, config: &Config) {
+    let routes = config
+        .routes
+        .iter()
+        .filter(|route| route.retry != config.retry)
+        .map(|route| (format!("route `{}`", route.pattern), route.retry));
+    let general = layers.given("retry-backoff-seconds").map(|given| {
+        (
+            layers.named("retry-backoff-seconds", given.source),
+            config.retry,
+        )
+    });
+    let warnings: Vec<String> = general
+        .into_iter()
+        .chain(routes)
+        .filter(|(_, retry)| retry.backoff > retry.max)
+        .map(|(name, retry)| {
+            format!(
+                "{name}: the first delay of {} s is cut to the longest, {} s",
+                values::seconds_text(retry.backoff),
+                values::seconds_text(retry.max),
+            )
+        })
+        .collect();
+    layers.warnings.extend(warnings);
+}
+
+/// Warns of a lease that is shorter than an attempt to connect. It is allowed: quick recovery may
+/// be worth leases that are lost in an outage.
+fn warn_of_slow_connects(layers: &mut Layers, config: &Config, dsn: &Dsn) {
+    let timeouts = Timeouts {
+        connect: config.connect_timeout,
+        query: config.query_timeout,
+    };
+    let longest = timeouts.connect_all(dsn);
+    if longest >= config.lease {
+        layers.warnings.push(format!(
+            "an attempt to connect may take {} s but a lease only {} s: a worker that has to connect again may lose its leases",
+            values::seconds_text(longest),
+            values::seconds_text(config.lease),
+        ));
+    }
+}
+
+/// Hints that a handler may run for longer than a lease, since its worker renews the lease
+/// meanwhile.
+fn hint_of_long_handlers(config: &Config, handlers: &Handlers) -> Option<String> {
+    let of_routes = config.routes.iter();
+    let of_routes = of_routes.map(|route| (Some(route.pattern.as_str()), route.timeout));
+    let has_others = config.routes.is_empty() || handlers.has_routes();
+    let of_others = has_others.then_some((None, config.handler_timeout));
+    let (pattern, longest) = of_routes
+        .chain(of_others)
+        .max_by_key(|(_, timeout)| *timeout)?;
+    if longest <= config.lease {
+        return None;
+    }
+    let whose = pattern.map_or_else(String::new, |pattern| format!(" of the route `{pattern}`"));
+    let seconds = values::seconds_text;
+    Some(format!(
+        "a handler{whose} may take {} s but a lease lasts {} s: its worker renews the lease meanwhile; only where it cannot for that long, since \
+         the database or the worker is stopped for example, another worker takes the event, and it may be delivered twice",
+        seconds(longest),
+        seconds(config.lease)
+    ))
+}
+
+/// Warns of a drain that is shorter than a handler may take. It is allowed: a quick restart may be
+/// worth attempts that are cut short.
+fn warn_of_short_drain(layers: &mut Layers, config: &Config) {
+    let timeouts = config.routes.iter().map(|route| route.timeout);
+    let longest = timeouts.fold(Duration::ZERO, Duration::max);
+    let longest = if config.routes.is_empty() {
+        config.handler_timeout
+    } else {
+        longest
+    };
+    if config.drain_timeout < longest {
+        layers.warnings.push(format!(
+            "a drain may take {} s but a handler {} s: a restart may kill handlers that are still running",
+            values::seconds_text(config.drain_timeout),
+            values::seconds_text(longest),
+        ));
+    }
+}

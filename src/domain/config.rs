@@ -1,0 +1,280 @@
+//! Validated settings: values that the rest of the program may rely on without checking again.
+//!
+//! `cli` builds them once from flags, environment and file. They travel to the workers as JSON on
+//! their stdin. The DSN is in `store::dsn::Dsn`, because it holds the password.
+
+use std::fmt;
+use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::retry::RetryPolicy;
+
+/// Most events that one claim takes: with more ids a lease row would no longer fit inline in one
+/// page.
+pub const CLAIM_EVENTS_MAX: u16 = 900;
+
+/// Claims grow to this size when `--batch-size` is not given: ten events a claim cost five times as
+/// much each as 500.
+pub const CLAIM_EVENTS_GROWN: u16 = 500;
+
+/// First claim's size: an idle system fetches little at once, a busy one grows within a few claims.
+pub const CLAIM_EVENTS_FIRST: u16 = 10;
+
+/// Worker processes: each has `pool_size` connections and one more, and PostgreSQL has 100 unless
+/// told otherwise.
+pub const PROCESSES: RangeInclusive<u16> = 1..=256;
+
+/// Events a claim takes.
+pub const BATCH_SIZE: RangeInclusive<u16> = 1..=CLAIM_EVENTS_MAX;
+
+/// Seconds between two looks at an idle table: below a millisecond polling is a busy loop; more
+/// than a day is a typing error.
+pub const POLL_INTERVAL: RangeInclusive<f64> = 0.001..=86_400.0;
+
+/// Runner threads per worker: more than a thousand threads cost more than further processes.
+pub const MAX_PARALLEL: RangeInclusive<u16> = 1..=1000;
+
+/// Attempts of an event: the column is an `int`.
+pub const MAX_ATTEMPTS: RangeInclusive<u32> = 1..=2_147_483_647;
+
+/// Seconds between attempts: a year, so that no timestamp overflows.
+pub const RETRY_SECONDS: RangeInclusive<f64> = 0.0..=31_536_000.0;
+
+/// Growth of the delay from one attempt to the next: below 1 the delays would shrink.
+pub const RETRY_MULTIPLIER: RangeInclusive<f64> = 1.0..=1000.0;
+
+/// Part of a delay that chance may take off.
+pub const RETRY_JITTER: RangeInclusive<f64> = 0.0..=1.0;
+
+/// Seconds for one connection attempt or one statement: a loaded server needs more than an instant,
+/// and after an hour an answer is of no use.
+pub const DATABASE_SECONDS: RangeInclusive<f64> = 0.1..=3600.0;
+
+/// Seconds that a claim holds its events. A lease is renewed every quarter of its time, so below 2
+/// s one slow round trip would lose it. (60, the default, is right for production, where an outage
+/// of some seconds must not make every worker lose its leases; short ones make tests and
+/// demonstrations quick.) Above a day, the events of a lost host would wait too long.
+pub const LEASE_SECONDS: RangeInclusive<f64> = 2.0..=86_400.0;
+
+/// Seconds that a drain may take; 0 kills at once, longer than a day is no restart any more.
+pub const DRAIN_SECONDS: RangeInclusive<f64> = 0.0..=86_400.0;
+
+/// Seconds that a handler may take, at most a day; leases are renewed meanwhile.
+pub const HANDLER_SECONDS: RangeInclusive<f64> = 0.001..=86_400.0;
+
+/// Connections per worker: fetcher and settler use one each, more only wait for turns.
+pub const POOL_SIZE: RangeInclusive<u16> = 1..=100;
+
+/// Payload bytes that one claim may bring: one event is always claimed, whatever its size; a worker
+/// cannot hold more than 4 GiB.
+pub const MAX_BATCH_BYTES: RangeInclusive<u64> = 1..=4 * 1024 * 1024 * 1024;
+
+/// Statuses of an HTTP receiver that may be named as making an event dead at once: 2xx means done.
+pub const DEAD_STATUS: RangeInclusive<u16> = 300..=599;
+
+/// Routes in all: each event type is compared with one after the other.
+pub const ROUTES_MAX: usize = 1000;
+
+/// All settings of `dispatchbox run` except where the database is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Number of worker processes.
+    pub processes: NonZeroU16,
+    /// Most events a claim takes, when given; at most [`CLAIM_EVENTS_MAX`].
+    pub batch_size: Option<NonZeroU16>,
+    /// Longest wait between two looks at an idle table.
+    pub poll_interval: Duration,
+    /// Runner threads per worker.
+    pub max_parallel: NonZeroU16,
+    /// Retry policy of routes that have none of their own.
+    pub retry: RetryPolicy,
+    /// Bounds each connection attempt.
+    pub connect_timeout: Duration,
+    /// Bounds each statement.
+    pub query_timeout: Duration,
+    /// How long a claim holds its events; renewed every quarter of it.
+    pub lease: Duration,
+    /// How long a drain may take before what is left is killed.
+    pub drain_timeout: Duration,
+    /// How long a handler may take, where its route does not say.
+    pub handler_timeout: Duration,
+    /// Connections per worker, the keeper's own not counted.
+    pub pool_size: NonZeroU16,
+    /// Payload bytes that one claim may bring.
+    pub max_batch_bytes: u64,
+    /// The routes in their order; empty means the sample routes.
+    pub routes: Vec<RouteSpec>,
+    /// The HTTP listener, unless it is disabled.
+    pub http: Option<HttpConfig>,
+    /// Threshold of the log.
+    pub log_level: LogLevel,
+}
+
+/// Turns a default into the type that says it is above 0, checked when the program is compiled or
+/// tested.
+const fn non_zero(n: u16) -> NonZeroU16 {
+    NonZeroU16::new(n).expect("a default above 0")
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            processes: non_zero(1),
+            batch_size: None,
+            poll_interval: Duration::from_secs(1),
+            max_parallel: non_zero(10),
+            retry: RetryPolicy {
+                max_attempts: 5,
+                backoff: Duration::from_secs(30),
+                multiplier: 2.0,
+                max: Duration::from_hours(1),
+                jitter: 0.1,
+            },
+            connect_timeout: Duration::from_secs(10),
+            query_timeout: Duration::from_secs(30),
+            lease: Duration::from_mins(1),
+            // Longer than the handler timeout, so that a drain lets every handler finish.
+            drain_timeout: Duration::from_secs(35),
+            handler_timeout: Duration::from_secs(30),
+            pool_size: non_zero(3),
+            max_batch_bytes: 64 * 1024 * 1024,
+            routes: Vec::new(),
+            http: Some(HttpConfig {
+                host: None,
+                port: 8080,
+            }),
+            log_level: LogLevel::Info,
+        }
+    }
+}
+
+impl Config {
+    /// The most events one claim takes.
+    pub fn claim_events_max(&self) -> u16 {
+        self.batch_size.map_or(CLAIM_EVENTS_GROWN, NonZeroU16::get)
+    }
+}
+
+/// The statement timeout where none is given: a statement that may take as long as the lease would
+/// bring events whose lease is over, so with a short lease it is half of it.
+pub fn query_timeout_for(lease: Duration) -> Duration {
+    Config::default().query_timeout.min(lease / 2)
+}
+
+/// The bound of a connection attempt where none is given: a worker that has to connect again must
+/// have renewed its leases before they are over, so with a short lease it is half of it.
+pub fn connect_timeout_for(lease: Duration) -> Duration {
+    Config::default().connect_timeout.min(lease / 2)
+}
+
+/// Where the HTTP endpoints listen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpConfig {
+    /// Address or name to bind; all addresses, of IPv4 and IPv6, where none is given.
+    pub host: Option<String>,
+    /// Port to bind; 0 takes any free one.
+    pub port: u16,
+}
+
+/// Threshold of the log, in the words of `--log-level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum LogLevel {
+    /// Per batch and per event.
+    Debug,
+    /// Changes of state.
+    Info,
+    /// Worse than normal.
+    Warning,
+    /// A person should look. CRITICAL means this, too.
+    Error,
+}
+
+impl LogLevel {
+    /// Reads a level in any case; `None` for any other word.
+    pub fn parse(word: &str) -> Option<LogLevel> {
+        match word.to_ascii_uppercase().as_str() {
+            "DEBUG" => Some(LogLevel::Debug),
+            "INFO" => Some(LogLevel::Info),
+            "WARNING" | "WARN" => Some(LogLevel::Warning),
+            "ERROR" | "CRITICAL" => Some(LogLevel::Error),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogLevel::Debug => "DEBUG",
+            LogLevel::Info => "INFO",
+            LogLevel::Warning => "WARNING",
+            LogLevel::Error => "ERROR",
+        })
+    }
+}
+
+/// One route as it was configured: which event types, which handler, which limits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouteSpec {
+    /// Exact event type, `prefix.*` or `*`.
+    pub pattern: String,
+    /// What delivers the events.
+    pub handler: HandlerSpec,
+    /// Bound of one run.
+    pub timeout: Duration,
+    /// Most events of this route in flight per worker; `None`: as many as there are runners.
+    pub max_parallel: Option<NonZeroU16>,
+    /// Retry policy of this route.
+    pub retry: RetryPolicy,
+}
+
+/// What delivers the events of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandlerSpec {
+    /// One INFO line per event.
+    Log,
+    /// A program that gets the event on its standard input.
+    Exec {
+        /// Program and arguments; never a shell line. At least one element.
+        command: Vec<String>,
+    },
+    /// A POST to a URL.
+    Http {
+        /// Where to: http or https.
+        url: String,
+        /// Where the URL stands.
+        url_source: UrlSource,
+        /// Statuses that make an event dead at once.
+        dead_statuses: Vec<u16>,
+    },
+    /// A handler that the program's author registered by name (`Handlers::register`).
+    Library {
+        /// The registered name.
+        name: String,
+    },
+}
+
+/// Where the URL of an `http` route stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UrlSource {
+    /// In the route itself.
+    #[default]
+    Route,
+    /// In a variable of the environment: the URL is secret.
+    Environment,
+    /// In a file, which is read again when it changes: the URL is secret.
+    File(String),
+}
+
+impl UrlSource {
+    /// Says whether path and query of the URL are shown nowhere.
+    pub fn is_secret(&self) -> bool {
+        *self != UrlSource::Route
+    }
+}

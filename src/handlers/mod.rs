@@ -1,0 +1,259 @@
+//! Handlers: the code that delivers one event, and what its result means.
+//!
+//! A handler of your own needs [`Handler`], [`HandlerError`], [`Handlers`] and [`Event`]; these
+//! four stay as they are. The handlers that ship with the program are one file each ([`log`],
+//! [`exec`], [`http`], [`sample`]) and keep the same contract:
+//!
+//! | the handler says | what comes of the event |
+//! |---|---|
+//! | `Ok(())` | done |
+//! | [`HandlerError::Retry`] | due again after the route's backoff, or after the time that the receiver asked for; dead when it was the last attempt |
+//! | [`HandlerError::Permanent`] | dead at once |
+//! | a panic | as `Retry` |
+//!
+//! An event can reach a handler more than once, after a crash for example: handlers must bear
+//! repetition. [`Event::id`] is the same in each attempt.
+//!
+//! ```
+//! use dispatchbox::event::Event;
+//! use dispatchbox::handler::{Handler, HandlerError, Handlers};
+//!
+//! struct Mailer {
+//!     sender: String,
+//! }
+//!
+//! impl Handler for Mailer {
+//!     fn handle(&self, event: &Event) -> Result<(), HandlerError> {
+//!         if event.payload == "null" {
+//!             return Err(HandlerError::Permanent("there is nobody to write to".to_owned()));
+//!         }
+//!         send(&self.sender, &event.payload).map_err(HandlerError::retry)
+//!     }
+//! }
+//! # fn send(_: &str, _: &str) -> Result<(), String> { Ok(()) }
+//!
+//! let handlers = Handlers::default()
+//!     // A route that stands before those of the file and of the command line …
+//!     .on("mail.*", Mailer { sender: "shop@example.com".to_owned() })
+//!     // … and a handler for their `handler = "audit"`; a closure does.
+//!     .register("audit", |event: &Event| {
+//!         log::info!("{} {}", event.id, event.event_type);
+//!         Ok(())
+//!     });
+//! # drop(handlers);
+//! ```
+
+pub mod exec;
+pub mod http;
+pub mod log;
+mod lookup;
+mod outcome;
+mod process;
+mod receiver;
+mod route;
+pub mod sample;
+mod segments;
+pub mod transport;
+mod url_file;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::event::Event;
+
+pub use outcome::{REASON_BYTES_MAX, no_route_reason, outcome_of};
+pub use receiver::shown_url;
+pub use route::{Route, RouteError, Routes, check_pattern, covers, parse_route};
+pub use segments::Segments;
+
+/// Delivers one event. Called from several threads at once.
+pub trait Handler: Send + Sync {
+    /// Delivers `event`; a panic counts as a failed attempt.
+    fn handle(&self, event: &Event) -> Result<(), HandlerError>;
+}
+
+/// A closure is a handler; its parameter needs its type, `|event: &Event|`.
+impl<F> Handler for F
+where
+    F: Fn(&Event) -> Result<(), HandlerError> + Send + Sync,
+{
+    fn handle(&self, event: &Event) -> Result<(), HandlerError> {
+        self(event)
+    }
+}
+
+/// A shared handler is a handler, so that its owner can keep looking at it.
+impl<H: Handler + ?Sized> Handler for Arc<H> {
+    fn handle(&self, event: &Event) -> Result<(), HandlerError> {
+        (**self).handle(event)
+    }
+}
+
+/// Why a delivery failed, and what should come of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HandlerError {
+    /// Worth another attempt.
+    #[error("{reason}")]
+    Retry {
+        /// Kept in `last_error`.
+        reason: String,
+        /// What the receiver asked for; `None` means the route's backoff.
+        after: Option<Duration>,
+    },
+    /// No attempt can succeed: the event is dead at once.
+    #[error("{0}")]
+    Permanent(String),
+}
+
+impl HandlerError {
+    /// A failed attempt that follows the route's backoff.
+    pub fn retry(reason: impl Into<String>) -> HandlerError {
+        HandlerError::Retry {
+            reason: reason.into(),
+            after: None,
+        }
+    }
+}
+
+/// The handlers that a program brings along; empty in `dispatchbox` itself.
+///
+/// Mistakes in it (a pattern that cannot match, a name given twice) are reported when the routes
+/// are built at the start, with those of the configuration.
+#[derive(Clone, Default)]
+pub struct Handlers {
+    on: Vec<(String, Arc<dyn Handler>)>,
+    registered: Vec<(String, Arc<dyn Handler>)>,
+    /// Registered for our own use: no message names them.
+    hidden: Vec<(String, Arc<dyn Handler>)>,
+}
+
+impl Handlers {
+    /// Adds a route that stands before all configured ones: events whose type matches `pattern`
+    /// (exact, `prefix.*` or `*`) go to `handler`, with the timeout and the retry policy of the
+    /// configuration.
+    #[must_use]
+    pub fn on(mut self, pattern: impl Into<String>, handler: impl Handler + 'static) -> Handlers {
+        self.on.push((pattern.into(), Arc::new(handler)));
+        self
+    }
+
+    /// Lets configured routes name `handler`: `handler = "name"` in the file, `--route '*=name'` on
+    /// the command line.
+    #[must_use]
+    pub fn register(
+        mut self,
+        name: impl Into<String>,
+        handler: impl Handler + 'static,
+    ) -> Handlers {
+        self.registered.push((name.into(), Arc::new(handler)));
+        self
+    }
+
+    /// Registers a handler that only the program itself knows.
+    #[must_use]
+    pub(crate) fn register_hidden(
+        mut self,
+        name: impl Into<String>,
+        handler: impl Handler + 'static,
+    ) -> Handlers {
+        self.hidden.push((name.into(), Arc::new(handler)));
+        self
+    }
+
+    /// Says whether there is a route made with [`Handlers::on`].
+    pub fn has_routes(&self) -> bool {
+        !self.on.is_empty()
+    }
+
+    /// Lists the patterns of the routes made with [`Handlers::on`], in their order.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.on.iter().map(|(pattern, _)| pattern.as_str())
+    }
+
+    /// Lists the names that configured routes may use, in the order in which they were registered.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.registered.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Says whether configured routes may name this handler.
+    pub fn knows(&self, name: &str) -> bool {
+        self.registered(name).is_some()
+    }
+
+    fn all_names(&self) -> impl Iterator<Item = &str> {
+        let hidden = self.hidden.iter().map(|(name, _)| name.as_str());
+        hidden.chain(self.names())
+    }
+
+    fn registered(&self, name: &str) -> Option<&Arc<dyn Handler>> {
+        self.registered
+            .iter()
+            .chain(&self.hidden)
+            .find(|(existing, _)| existing == name)
+            .map(|(_, handler)| handler)
+    }
+}
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handlers")
+            .field("on", &self.patterns().collect::<Vec<_>>())
+            .field("registered", &self.names().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// What one run of a handler may need from the runner that starts it.
+pub struct Run<'a> {
+    /// Bound of the run. The handlers that ship with the program keep it; one of a library user
+    /// cannot be interrupted.
+    pub timeout: Duration,
+    /// Called by `exec` with the process group of its child as soon as that exists, so that the
+    /// runner can record what has to be ended should this worker die, and with 0 just before the
+    /// group's number becomes free for other processes.
+    pub on_group: &'a dyn Fn(u32),
+    /// The id of the worker that runs the handler; a program is marked with it.
+    pub worker: &'a str,
+}
+
+/// Writes a duration as a person would: `30 s`, `1500 ms`.
+fn in_words(duration: Duration) -> String {
+    if duration.subsec_millis() == 0 {
+        format!("{} s", duration.as_secs())
+    } else {
+        format!("{} ms", duration.as_millis())
+    }
+}
+
+/// Cuts `text` to its first `bytes_max` bytes, at a character.
+fn first_bytes(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}
+
+/// Cuts `text` to its last `bytes_max` bytes, at a character.
+fn last_bytes(text: &str, bytes_max: usize) -> &str {
+    &text[text.ceil_char_boundary(text.len().saturating_sub(bytes_max))..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_never_falls_inside_a_character() {
+        assert_eq!(first_bytes("aü", 2), "a");
+        assert_eq!(first_bytes("aü", 3), "aü");
+        assert_eq!(first_bytes("", 3), "");
+        assert_eq!(last_bytes("üa", 2), "a");
+        assert_eq!(last_bytes("üa", 3), "üa");
+        assert_eq!(last_bytes("", 3), "");
+    }
+
+    #[test]
+    fn durations_are_written_with_their_unit() {
+        assert_eq!(in_words(Duration::from_secs(30)), "30 s");
+        assert_eq!(in_words(Duration::from_millis(1500)), "1500 ms");
+        assert_eq!(in_words(Duration::from_micros(1)), "0 s");
+    }
+}

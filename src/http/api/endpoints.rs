@@ -1,0 +1,99 @@
+//! What each path answers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::warn;
+
+use crate::http::api::access::Access;
+use crate::http::api::calls::Calls;
+use crate::http::api::exchange::{Incoming, Reply};
+use crate::http::api::route::{self, Route};
+use crate::http::api::{dead_events, status};
+use crate::http::page;
+use crate::http::probe::Probe;
+use crate::status::metrics;
+use crate::status::readiness::NotReady;
+use crate::status::state::{DaemonPhase, Published};
+
+/// All sources of the answers. Cheap to clone: its parts are shared.
+#[derive(Clone)]
+pub(in crate::http) struct Endpoints {
+    pub(in crate::http) published: Published,
+    pub(in crate::http) access: Arc<Access>,
+    pub(in crate::http) probe: Probe,
+    pub(in crate::http) calls: Calls,
+}
+
+impl Endpoints {
+    /// Answers one request.
+    pub(in crate::http) fn answer(&self, request: &Incoming) -> Reply {
+        if route::is_api(&request.target)
+            && let Err(refusal) = self.access.check(request)
+        {
+            return refusal;
+        }
+        match route::find(&request.method, &request.target) {
+            Route::Page => page::reply(),
+            Route::Health => Reply::json(200, r#"{"status":"ok"}"#),
+            Route::Ready => match self.refusal() {
+                None => Reply::json(200, r#"{"status":"ready"}"#),
+                Some(reason) => Reply::json(
+                    503,
+                    format!(r#"{{"status":"not ready","reason":"{reason}"}}"#),
+                ),
+            },
+            Route::Metrics => self.metrics(),
+            Route::Status => self.status(),
+            Route::DeadEvents(route) => {
+                let calls = self.calls.of_request(request.arrived);
+                dead_events::answer(route, request, &calls)
+            }
+            Route::BadPath(refusal) => Reply::error(400, refusal),
+            Route::NotFound => Reply::json(
+                404,
+                r#"{"error":"Not Found","message":"The requested resource was not found"}"#,
+            ),
+            Route::MethodNotAllowed(allow) => Reply::json(
+                405,
+                r#"{"error":"Method Not Allowed","message":"The HTTP method is not allowed for this resource"}"#,
+            )
+            .with("Allow", allow),
+        }
+    }
+
+    /// Why the daemon should get no traffic now.
+    fn refusal(&self) -> Option<NotReady> {
+        let health = &self.published.health;
+        // A daemon that drains asks the database no more.
+        if health.state().phase != DaemonPhase::Draining {
+            self.probe.ask();
+        }
+        health.state().not_ready(Instant::now())
+    }
+
+    /// Answers without waiting for the database: the state that the database reported is at most
+    /// one request old.
+    fn status(&self) -> Reply {
+        if self.published.health.state().phase != DaemonPhase::Draining {
+            self.probe.glance();
+        }
+        Reply::json(200, status::render(&self.published))
+    }
+
+    fn metrics(&self) -> Reply {
+        let rendered = self.published.fleet().render();
+        match rendered {
+            Ok(body) => Reply {
+                status: 200,
+                media_type: metrics::CONTENT_TYPE,
+                body,
+                headers: Vec::new(),
+            },
+            Err(error) => {
+                warn!("could not render the metrics: {error}");
+                Reply::error(500, "metrics unavailable")
+            }
+        }
+    }
+}
