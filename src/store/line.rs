@@ -27,10 +27,13 @@
 //! asynchronous by itself.
 
 use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::fs;
 use std::future::{Ready, ready};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -134,11 +137,12 @@ impl Tap {
         }
     }
 
-    /// Makes a tap for a connection to a Unix socket on this port, which is opened next.
-    pub(super) fn of_unix(line: &Arc<Line>, port: u16) -> Tap {
+    /// Makes a tap for a connection to the Unix socket for this port in `directory`, which is opened
+    /// next.
+    pub(super) fn of_unix(line: &Arc<Line>, directory: &Path, port: u16) -> Tap {
         Tap {
             line: Arc::clone(line),
-            search: Arc::new(Mutex::new(Search::begin(port))),
+            search: Arc::new(Mutex::new(Search::begin(directory, port))),
         }
     }
 }
@@ -225,15 +229,17 @@ impl TlsStream for Wire<Socket> {
 /// The search for the Unix socket that is opened while this lives. Only one search runs at a time,
 /// so that the new socket is the one.
 struct Search {
+    directory: PathBuf,
     name: String,
     before: Vec<String>,
     _turn: Turn,
 }
 
 impl Search {
-    fn begin(port: u16) -> Option<Search> {
+    fn begin(directory: &Path, port: u16) -> Option<Search> {
         let turn = Turn::take()?;
         Some(Search {
+            directory: directory.to_owned(),
             name: format!(".s.PGSQL.{port}"),
             before: sockets().into_iter().map(|(_, socket)| socket).collect(),
             _turn: turn,
@@ -242,12 +248,19 @@ impl Search {
 
     /// Duplicates the new socket that leads to a server; `None` if there is not exactly one.
     fn end(self) -> Option<OwnedFd> {
-        let mut found: Vec<OwnedFd> = sockets()
+        let mut found: Vec<(PathBuf, OwnedFd)> = sockets()
             .into_iter()
             .filter(|(_, socket)| !self.before.contains(socket))
             .filter_map(|(number, _)| duplicate(number))
-            .filter(|socket| self.leads_to_server(socket))
+            .filter_map(|socket| Some((peer_path(&socket)?, socket)))
+            .filter(|(peer, _)| peer.ends_with(&self.name))
             .collect();
+        // The directory is compared only where another part of the process has connected to
+        // another server meanwhile: a directory may have several names.
+        if found.len() > 1 {
+            let socket = self.directory.join(&self.name);
+            found.retain(|(peer, _)| *peer == socket);
+        }
         if found.len() != 1 {
             debug!(
                 "a connection cannot be cut: {} sockets are new",
@@ -255,21 +268,14 @@ impl Search {
             );
             return None;
         }
-        found.pop()
+        found.pop().map(|(_, socket)| socket)
     }
+}
 
-    /// Says whether a socket leads to the server. Only the last part of its name is compared,
-    /// because the directory may have several names.
-    fn leads_to_server(&self, socket: &OwnedFd) -> bool {
-        getpeername(socket)
-            .ok()
-            .flatten()
-            .and_then(|peer| SocketAddrUnix::try_from(peer).ok())
-            .is_some_and(|peer| {
-                peer.path_bytes()
-                    .is_some_and(|path| path.ends_with(self.name.as_bytes()))
-            })
-    }
+/// The path of the server's end of a Unix socket, in the server's own spelling.
+fn peer_path(socket: &OwnedFd) -> Option<PathBuf> {
+    let peer = SocketAddrUnix::try_from(getpeername(socket).ok()??).ok()?;
+    Some(PathBuf::from(OsStr::from_bytes(peer.path_bytes()?)))
 }
 
 /// Number and name of each socket that this process holds; the name is never that of another one.
@@ -315,5 +321,39 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let _ = Turn::place().1.try_recv();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    /// Port of no other test of this process.
+    const PORT: u16 = 7;
+
+    #[test]
+    fn a_socket_is_found_beside_one_that_leads_to_another_server() {
+        let directory = std::env::temp_dir().join(format!("dispatchbox-line-{}", getpid()));
+        let [ours, other] = ["ours", "other"].map(|name| directory.join(name));
+        let listen = |directory: &Path| {
+            fs::create_dir_all(directory).expect("a directory");
+            UnixListener::bind(directory.join(format!(".s.PGSQL.{PORT}"))).expect("a socket")
+        };
+        let servers = [listen(&ours), listen(&other)];
+        let connect = |server: &UnixListener| {
+            let address = server.local_addr().expect("an address");
+            UnixStream::connect_addr(&address).expect("a connection")
+        };
+
+        let search = Search::begin(&ours, PORT).expect("a turn");
+        let streams = servers.each_ref().map(connect);
+        let found = search.end().expect("it is found");
+
+        let path = |number| fs::read_link(format!("/proc/self/fd/{number}")).expect("a socket");
+        assert_eq!(path(found.as_raw_fd()), path(streams[0].as_raw_fd()));
+        fs::remove_dir_all(&directory).expect("the directory is gone");
     }
 }

@@ -544,10 +544,11 @@ fn connect(
     mut config: Config,
     line: &Arc<Line>,
 ) -> (PostgresConnectionManager<Tap>, Result<Client, Error>) {
-    let tap = if let [Host::Unix(_)] = config.get_hosts() {
+    let tap = if let [Host::Unix(directory)] = config.get_hosts() {
         let port = config.get_ports().first().copied();
+        let tap = Tap::of_unix(line, directory, port.unwrap_or(DEFAULT_PORT));
         config.ssl_mode(SslMode::Disable);
-        Tap::of_unix(line, port.unwrap_or(DEFAULT_PORT))
+        tap
     } else {
         if let ([], &[address, ..]) = (config.get_hosts(), config.get_hostaddrs()) {
             // The driver calls the tap only if there is a host name.
