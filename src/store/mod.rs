@@ -48,7 +48,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use inspect::{Archived, EventLease, Inspection, LeaseHolder};
 pub use lease::{EventBrief, Lease};
 pub use out_of_reach::OutOfReach;
-pub use pool::{Kept, Pool, PooledSession};
+pub use pool::{Pool, PooledSession};
 pub use publish::NewEvent;
 pub use readiness::MissingPrerequisite;
 pub use session::{Limits, Session, Timeouts};

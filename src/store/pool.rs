@@ -13,6 +13,10 @@
 //!
 //! A connection that the server has closed while it was in the pool, because it was idle for too
 //! long for instance, is replaced before it is lent. That is no failure, and it is not reported.
+//!
+//! What makes more than one call over time borrows from a pool, a session for each call. A caller
+//! that needs the same session each time, because a session remembers something, has a pool of one
+//! connection to itself. What connects once and ends with its work opens a session by [`connect`].
 
 use std::convert::Infallible;
 use std::num::NonZeroU16;
@@ -49,6 +53,8 @@ pub struct Pool {
     demand: Arc<Demand>,
     /// Longest wait for a connection.
     wait_max: Duration,
+    /// The idle time after which the server is asked whether a connection still works.
+    ask_after: Duration,
 }
 
 /// A borrowed connection; it returns by being dropped, and is closed instead if it is broken.
@@ -87,7 +93,8 @@ impl Pool {
         Pool::with_idle_limit(dsn, timeouts, size, application_name, None)
     }
 
-    /// Makes a pool for rare calls: a connection that was not borrowed for this long is closed.
+    /// Makes a pool for rare calls: a connection that was not borrowed for this long is closed, and
+    /// so is one whose buffer has grown with a large answer.
     pub fn for_seldom(
         dsn: Dsn,
         timeouts: Timeouts,
@@ -112,6 +119,7 @@ impl Pool {
             dsn,
             timeouts,
             application_name: application_name.to_owned(),
+            is_for_seldom: idle_max.is_some(),
             demand: Arc::clone(&demand),
         };
         let threads = ScheduledThreadPool::builder()
@@ -133,12 +141,18 @@ impl Pool {
             places,
             demand,
             wait_max,
+            ask_after: IDLE,
         }
     }
 
-    /// The most connections it opens.
-    pub fn size(&self) -> u32 {
-        self.places.max_size()
+    /// Sets the idle time after which the server is asked whether a connection still works, for what
+    /// borrows from this pool or from a clone of it.
+    #[must_use]
+    pub fn asked_after(self, idle: Duration) -> Pool {
+        Pool {
+            ask_after: idle,
+            ..self
+        }
     }
 
     /// Lends a connection, opening it if need be; waits for a free one no longer than a connection
@@ -149,7 +163,7 @@ impl Pool {
 
     /// Lends a connection as [`Pool::get`] does; after an error `began` says when the attempt began
     /// that failed, which may have been for another borrower.
-    fn get_since(&self, began: &mut Instant) -> Result<PooledSession, StoreError> {
+    pub fn get_since(&self, began: &mut Instant) -> Result<PooledSession, StoreError> {
         let asked = Instant::now();
         let _waiting = Counted::begin(&self.demand.waiting);
         loop {
@@ -164,7 +178,7 @@ impl Pool {
             };
             match &mut place.opened {
                 Ok(session) => {
-                    if session.is_open(IDLE) {
+                    if session.is_open(self.ask_after) {
                         return Ok(PooledSession { place });
                     }
                     // The server has closed the connection while it was in the pool.
@@ -220,6 +234,8 @@ struct Manager {
     dsn: Dsn,
     timeouts: Timeouts,
     application_name: String,
+    /// A connection whose buffer has grown is not kept.
+    is_for_seldom: bool,
     demand: Arc<Demand>,
 }
 
@@ -251,54 +267,8 @@ impl r2d2::ManageConnection for Manager {
     }
 
     fn has_broken(&self, attempt: &mut Attempt) -> bool {
-        attempt.opened.as_mut().map_or(true, Session::has_broken)
-    }
-}
-
-/// One connection of a pool, kept from call to call for as long as it lives, because its session
-/// remembers something.
-pub struct Kept {
-    pool: Pool,
-    session: Option<PooledSession>,
-    /// The idle time after which the server is asked whether the connection still works.
-    idle: Duration,
-}
-
-impl Kept {
-    /// Makes one that borrows a connection at its first call.
-    pub fn new(pool: &Pool) -> Kept {
-        Kept {
-            pool: pool.clone(),
-            session: None,
-            idle: IDLE,
-        }
-    }
-
-    /// Sets the idle time after which the server is asked.
-    #[must_use]
-    pub fn asked_after(self, idle: Duration) -> Kept {
-        Kept { idle, ..self }
-    }
-
-    /// The session, another one where it was lost. After an error `began` says when the attempt to
-    /// connect began.
-    pub fn get(&mut self, began: &mut Instant) -> Result<&mut Session, StoreError> {
-        let session = loop {
-            let mut session = match self.session.take() {
-                Some(session) => session,
-                None => self.pool.get_since(began)?,
-            };
-            if session.is_open(self.idle) {
-                break session;
-            }
-            // The old connection is dropped before another one is requested, because the pool may
-            // have a single place.
-        };
-        Ok(self.session.insert(session))
-    }
-
-    /// Returns the connection to the pool.
-    pub fn let_go(&mut self) {
-        self.session = None;
+        attempt.opened.as_mut().map_or(true, |session| {
+            session.has_broken() || self.is_for_seldom && session.is_swollen()
+        })
     }
 }

@@ -41,7 +41,7 @@ use crate::store::options;
 use crate::store::repertoire::Repertoire;
 use crate::store::watch::watch;
 
-/// A connection that has brought a larger answer, in bytes, is not kept in a pool.
+/// A connection that has brought a larger answer, in bytes, is not kept in a pool for rare calls.
 const ANSWER_KEPT_MAX: usize = 1024 * 1024;
 
 /// The planner settings of all statements, whatever the defaults of the role or the server are: the
@@ -207,10 +207,14 @@ impl Session {
         self.is_broken || self.line.is_cut() || self.client.is_closed()
     }
 
-    /// Says whether a pool has to discard this connection, also because a large answer has made its
-    /// buffer grow.
+    /// Says whether a pool has to discard this connection.
     pub(super) fn has_broken(&mut self) -> bool {
-        self.is_swollen || self.is_broken() || self.manager.has_broken(&mut self.client)
+        self.is_broken() || self.manager.has_broken(&mut self.client)
+    }
+
+    /// Says whether a large answer has made the driver's buffer grow.
+    pub(super) fn is_swollen(&self) -> bool {
+        self.is_swollen
     }
 
     /// Says whether this connection can be used. After it was idle for so long the server is asked:

@@ -156,7 +156,7 @@ impl<'a> Fetcher<'a> {
         Fetcher {
             ends,
             shared,
-            link: Link::new(shared, Stage::Fetcher, &shared.pool),
+            link: Link::new(shared, Stage::Fetcher),
             // The database's encoding may sort other characters than ASCII differently, or lack
             // them.
             is_sorted: segments.bounds().iter().all(|bound| bound.is_ascii()),

@@ -39,7 +39,7 @@ pub(super) fn run(stop: Receiver<()>, expired: Sender<Vec<Lease>>, shared: &Shar
     let mut keeper = Keeper {
         shared,
         expired,
-        link: Link::new(shared, Stage::Keeper, &shared.keeper_pool),
+        link: Link::new(shared, Stage::Keeper),
         seen: HashMap::new(),
         missed_once: Vec::new(),
     };

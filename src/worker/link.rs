@@ -1,13 +1,9 @@
-//! A stage's way to the database: a session for each call, which is timed and counted.
-//!
-//! Settler and sweeper borrow a session for a call and return it. The fetcher keeps its session as
-//! long as it lives, because a session remembers which leases exist. The keeper keeps its own, so
-//! that no renewal waits for a connection. If a pool has a single connection, its stages take
-//! turns.
+//! A stage's way to the database: a session for each call, which is timed and counted
+//! ([`Pools`](crate::worker::pools::Pools)).
 
 use std::time::{Duration, Instant};
 
-use crate::store::{Kept, Limits, Pool, Session, StoreError};
+use crate::store::{Limits, Pool, Session, StoreError};
 use crate::worker::shared::Shared;
 use crate::worker::stage::Stage;
 
@@ -23,12 +19,6 @@ pub(super) enum Patience {
     /// meanwhile. Besides, a statement ends after this time.
     Part(Duration),
 }
-
-/// The fetcher's connection is asked whether it stands when it was idle for this long: a claim that
-/// is sent on one that is gone is in doubt, and a drain would try to give it back. The time is
-/// shorter than the usual poll interval, and long enough that under load the server is not asked
-/// before each call. The keeper does not ask, because it has to notice that a call fails.
-const FETCHER_IDLE: Duration = Duration::from_millis(500);
 
 /// The longest wait for a lock of a row that was locked before.
 const LOCK_WAIT: Duration = Duration::from_millis(100);
@@ -55,22 +45,15 @@ pub(super) struct Link<'a> {
     shared: &'a Shared,
     stage: Stage,
     pool: &'a Pool,
-    /// The session that the stage keeps from call to call.
-    kept: Kept,
 }
 
 impl<'a> Link<'a> {
     /// Makes a link that connects at its first call.
-    pub(super) fn new(shared: &'a Shared, stage: Stage, pool: &'a Pool) -> Link<'a> {
-        let kept = match stage {
-            Stage::Fetcher => Kept::new(pool).asked_after(FETCHER_IDLE),
-            Stage::Settler | Stage::Keeper | Stage::Sweeper => Kept::new(pool),
-        };
+    pub(super) fn new(shared: &'a Shared, stage: Stage) -> Link<'a> {
         Link {
             shared,
             stage,
-            pool,
-            kept,
+            pool: shared.pools.of(stage),
         }
     }
 
@@ -117,14 +100,14 @@ impl<'a> Link<'a> {
         // whether the worker is stuck.
         let result = shared
             .watchdog
-            .call(stage, || self.kept.get(&mut since))
-            .and_then(|session| {
+            .call(stage, || self.pool.get_since(&mut since))
+            .and_then(|mut session| {
                 since = session.opened();
                 let limits = patience.limits(shared.config.query_timeout);
                 shared
                     .watchdog
                     .call(stage, || session.wait_no_longer(limits))?;
-                shared.watchdog.call(stage, || call(session))
+                shared.watchdog.call(stage, || call(&mut session))
             });
         if let Err(error) = &result {
             shared.metrics.db_error(error.reason());
@@ -132,12 +115,6 @@ impl<'a> Link<'a> {
             if !(matches!(stage, Stage::Settler | Stage::Sweeper) && error.is_refusal()) {
                 shared.outage.failed(stage, error, since);
             }
-            if error.is_connection_lost() {
-                self.kept.let_go();
-            }
-        }
-        if !stage.keeps_session() || self.pool.size() == 1 {
-            self.kept.let_go();
         }
         result
     }

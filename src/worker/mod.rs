@@ -20,6 +20,7 @@ mod link;
 mod orphans;
 mod outage;
 mod pace;
+mod pools;
 mod refusals;
 mod reporter;
 mod runner;

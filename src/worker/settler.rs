@@ -74,7 +74,7 @@ const AGE_MAX: Duration = Duration::from_hours(10 * 366 * 24);
 /// Writes outcomes until their channel is disconnected and everything is settled.
 pub(super) fn run(finished: Receiver<Finished>, shared: &Shared) {
     let mut settler = Settler {
-        link: Link::new(shared, Stage::Settler, &shared.pool),
+        link: Link::new(shared, Stage::Settler),
         shared,
         aside: Aside::new(shared),
         aside_from: Instant::now(),

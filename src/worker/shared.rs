@@ -1,9 +1,7 @@
 //! What the threads of a worker share, and the channels between them.
 
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -12,18 +10,13 @@ use crate::domain::protocol::{Owner, WorkerSettings};
 use crate::handlers::{Handlers, Routes};
 use crate::status::metrics::WorkerMetrics;
 use crate::store::dsn::Dsn;
-use crate::store::{Pool, Timeouts};
 use crate::system::in_hand::InHandFile;
 use crate::worker::claim::{Claim, Finished};
 use crate::worker::leases::Leases;
 use crate::worker::ledger::{Ledger, Room};
 use crate::worker::outage::Outage;
+use crate::worker::pools::Pools;
 use crate::worker::watchdog::Watchdog;
-
-/// The least time limit of a keeper's call, however short a lease is: a network needs this much.
-/// Connecting and renewing take a third of a lease at most otherwise, so that the next renewal is
-/// in time even if a call fails.
-const KEEPER_CALL_MIN: Duration = Duration::from_secs(1);
 
 /// The channel ends that the stages are given.
 pub(super) struct Channels {
@@ -57,11 +50,8 @@ pub(super) struct Shared {
     pub(super) leases: Leases,
     /// The handlers and the database calls that take too long.
     pub(super) watchdog: Watchdog,
-    /// Connections of fetcher, settler and sweeper.
-    pub(super) pool: Pool,
-    /// The keeper's own connection, so that a blocked call of another stage does not delay a
-    /// renewal.
-    pub(super) keeper_pool: Pool,
+    /// The connections of the stages.
+    pub(super) pools: Pools,
     /// The results of its database calls, and what was logged about them.
     pub(super) outage: Outage,
     /// The worker drains: it claims and starts no more events.
@@ -92,26 +82,11 @@ impl Shared {
             .map_err(|error| format!("in-hand file in `{}`: {error}", directory.display()))?;
         let patterns = (0..routes.len()).map(|index| routes.get(index).pattern.as_str());
         let metrics = WorkerMetrics::new(patterns).map_err(|error| error.to_string())?;
-        let timeouts = Timeouts {
-            connect: config.connect_timeout,
-            query: config.query_timeout,
-        };
         let (ledger, room) = Ledger::new(&config, &routes);
         let (claims, queue) = bounded(ledger.queue_max());
         let (finished, outcomes) = bounded(ledger.in_flight_max());
         let shared = Shared {
-            pool: Pool::new(
-                dsn.clone(),
-                timeouts,
-                config.pool_size,
-                &owner.application_name,
-            ),
-            keeper_pool: Pool::new(
-                dsn,
-                keeper_timeouts(timeouts, config.lease),
-                NonZeroU16::MIN,
-                &owner.application_name,
-            ),
+            pools: Pools::new(&dsn, &config, &owner.application_name),
             ledger: Arc::new(ledger),
             leases: Leases::new(config.lease),
             watchdog: Watchdog::new(usize::from(config.max_parallel.get())),
@@ -135,14 +110,5 @@ impl Shared {
                 room,
             },
         ))
-    }
-}
-
-/// Bounds the keeper's calls, so that a renewal can succeed before the lease is over.
-fn keeper_timeouts(usual: Timeouts, lease: Duration) -> Timeouts {
-    let most = (lease / 6).max(KEEPER_CALL_MIN);
-    Timeouts {
-        connect: usual.connect.min(most),
-        query: usual.query.min(most),
     }
 }

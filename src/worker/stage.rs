@@ -16,12 +16,4 @@ pub(super) enum Stage {
 impl Stage {
     /// The number of stages.
     pub(super) const COUNT: usize = Stage::Sweeper as usize + 1;
-
-    /// Says whether the stage keeps its session from call to call.
-    pub(super) fn keeps_session(self) -> bool {
-        match self {
-            Stage::Fetcher | Stage::Keeper => true,
-            Stage::Settler | Stage::Sweeper => false,
-        }
-    }
 }

@@ -44,7 +44,7 @@ const LOGGED_MAX: usize = 1000;
 pub(super) fn run(expired: Receiver<Vec<Lease>>, shared: &Shared) {
     let mut sweeper = Sweeper {
         shared,
-        link: Link::new(shared, Stage::Sweeper, &shared.pool),
+        link: Link::new(shared, Stage::Sweeper),
         expired,
         logged: HashSet::new(),
     };
