@@ -15,6 +15,7 @@
 //! refused, swallowed or too slow waits twice as long each time. When one of the refused is taken,
 //! the others are tried at once: most likely the same thing was mended.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
@@ -171,7 +172,7 @@ impl<'a> Aside<'a> {
         // The column refuses the text, because it is too short or has a constraint. The outcome is
         // written without its reason then.
         finished.is_bare = error.is_about_a_value() && !finished.is_bare;
-        self.wait_for(finished, reason);
+        self.wait_for(finished, reason, error);
     }
 
     /// Sets aside an outcome whose update left the row as it was.
@@ -182,7 +183,7 @@ impl<'a> Aside<'a> {
             return self.give_up(finished, &error);
         }
         self.refusals.refused(&finished, &error);
-        self.wait_for(finished, Reason::Swallowed);
+        self.wait_for(finished, Reason::Swallowed, &error);
     }
 
     /// Says whether this was the outcome's last try. A lock ends by itself, and a slow row has not
@@ -221,7 +222,7 @@ impl<'a> Aside<'a> {
         }));
     }
 
-    fn wait_for(&mut self, mut finished: Finished, reason: Reason) {
+    fn wait_for(&mut self, mut finished: Finished, reason: Reason, error: &StoreError) {
         let wait = match reason {
             Reason::Locked => WAIT_FIRST,
             // The other outcomes wait during each try.
@@ -237,6 +238,7 @@ impl<'a> Aside<'a> {
         );
         finished.n_refusals = finished.n_refusals.saturating_add(1);
         finished.last_refusal = Some(reason);
+        finished.refused_for = Some(error.reason());
         finished.set_aside();
         self.waiting.push(Waiting {
             finished,
@@ -266,8 +268,15 @@ impl<'a> Aside<'a> {
         }
     }
 
-    /// Sets the metric to the number of outcomes by reason, and logs when there are too many.
+    /// Sets the metric to the number of outcomes by reason, notes which refusals last, and logs when
+    /// there are too many.
     pub(super) fn tell(&mut self) {
+        let lasting: HashSet<&'static str> = self
+            .waiting
+            .iter()
+            .filter_map(|waiting| waiting.finished.refused_for)
+            .collect();
+        self.shared.outage.set_aside(lasting);
         let mut counts = [0; TOLD.len()];
         for one in &self.waiting {
             // Outcomes that had no turn yet have no reason.

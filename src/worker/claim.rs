@@ -51,6 +51,8 @@ pub(super) struct Finished {
     pub(super) n_refusals: u32,
     /// Why the database refused it the last time.
     pub(super) last_refusal: Option<Reason>,
+    /// The reason of that refusal as metrics and the log show it.
+    pub(super) refused_for: Option<&'static str>,
     /// It is written without the text of its reason.
     pub(super) is_bare: bool,
 }
@@ -86,6 +88,7 @@ impl Claim {
             is_in_doubt: false,
             n_refusals: 0,
             last_refusal: None,
+            refused_for: None,
             is_bare: false,
         }
     }

@@ -10,12 +10,14 @@
 //! A call is *refused* if the connection works and the server rejects the statement: a table is
 //! locked, a privilege or a function is missing. A single row that another session has locked is
 //! refused each second while all others are written. Therefore a refusal is over only once a call
-//! of every stage that met it has succeeded, and no call has met it for a while.
+//! of every stage that met it has succeeded, no call has met it for a while, and no outcome is set
+//! aside because of it: a call that writes outcomes one by one succeeds although it meets the
+//! refusal, and the waits between two tries grow.
 //!
 //! Why the end of a refusal is not logged at the first success: the log would get a beginning and
 //! an end each second for as long as one row is locked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -52,6 +54,8 @@ struct Calls {
     last: Option<EndedOutage>,
     /// The refusals by the reason that the metric shows.
     refused: HashMap<&'static str, Refusal>,
+    /// The reasons for which outcomes are set aside.
+    set_aside: HashSet<&'static str>,
 }
 
 /// An outage that is over.
@@ -102,6 +106,13 @@ impl Outage {
             ..StageState::default()
         };
         calls.look_for_ends(stage, now);
+    }
+
+    /// Notes for which reasons outcomes are set aside: these refusals last, although every call
+    /// succeeds.
+    pub(super) fn set_aside(&self, reasons: HashSet<&'static str>) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.is_set_aside(reasons, Instant::now());
     }
 
     /// The access to the database as reports show it; `longest_call` is the age of the oldest call
@@ -165,6 +176,16 @@ impl Calls {
         refusal.incident.met_at((), now)
     }
 
+    /// Notes the refusals that last because outcomes are set aside.
+    fn is_set_aside(&mut self, reasons: HashSet<&'static str>, now: Instant) {
+        for reason in &reasons {
+            if let Some(refusal) = self.refused.get_mut(reason) {
+                refusal.last = now;
+            }
+        }
+        self.set_aside = reasons;
+    }
+
     /// Notes that a call of this stage has succeeded, and logs the end of an outage or a refusal.
     fn look_for_ends(&mut self, stage: Stage, now: Instant) {
         if let Some(since) = self.away_since
@@ -182,8 +203,9 @@ impl Calls {
         }
         self.refused.retain(|reason, refusal| {
             refusal.is_met[stage as usize] = false;
-            let is_over =
-                !refusal.is_met.contains(&true) && now.duration_since(refusal.last) >= CALM;
+            let is_over = !refusal.is_met.contains(&true)
+                && !self.set_aside.contains(reason)
+                && now.duration_since(refusal.last) >= CALM;
             if is_over && let Some(lasted) = refusal.incident.over_at(refusal.last) {
                 info!(
                     "no call is refused any more ({reason}): it lasted {:.1} s",
@@ -285,6 +307,24 @@ mod tests {
         assert!(calls.refused.contains_key("timeout"), "it was met just now");
         calls.look_for_ends(Stage::Keeper, at(61));
         assert!(!calls.refused.contains_key("timeout"));
+    }
+
+    #[test]
+    fn a_refusal_is_not_over_while_an_outcome_is_set_aside_because_of_it() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut calls = Calls::default();
+        calls.is_refused(Stage::Settler, "schema", at(0));
+        calls.is_set_aside(HashSet::from(["schema"]), at(1));
+        calls.look_for_ends(Stage::Settler, at(60));
+        assert!(calls.refused.contains_key("schema"), "it is set aside");
+
+        calls.is_set_aside(HashSet::from(["schema"]), at(61));
+        calls.is_set_aside(HashSet::new(), at(62));
+        calls.look_for_ends(Stage::Settler, at(63));
+        assert!(calls.refused.contains_key("schema"), "it was met just now");
+        calls.look_for_ends(Stage::Settler, at(67));
+        assert!(!calls.refused.contains_key("schema"));
     }
 
     #[test]

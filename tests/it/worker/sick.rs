@@ -119,6 +119,40 @@ fn a_trigger_that_changes_the_search_path_hinders_no_outcome() {
     });
 }
 
+/// Goal: while outcomes are refused because a trigger misses a function, the log does not say that
+/// no call is refused any more; once the function is there, it does. Method: each try of such an
+/// outcome waits twice as long as the one before, so the fourth is later than a refusal that no call
+/// meets any more is told to be over.
+#[test]
+fn a_refusal_that_single_outcomes_meet_is_over_when_they_are_taken() {
+    let db = TestDb::new();
+    trigger(
+        &db,
+        "if new.event_type = 'bill.due' then perform missing(); end if; return new;",
+    );
+    let daemon = Daemon::new(&db)
+        .route("*=log")
+        .args(["--poll-interval", "0.05", "--lease-seconds", "60"])
+        .start();
+    db.insert_events("bill.due", 1);
+    let over = "no call is refused any more (schema)";
+
+    wait_until("the outcome has been tried four times", || {
+        // Each try counts, and the call that wrote the batch as a whole.
+        daemon.metric("dispatchbox_db_errors_total", &[("reason", "schema")]) >= Some(5.0)
+    });
+    db.insert_events("order.created", 5);
+    wait_until("the others are done", || db.count("done") == 5);
+    assert!(daemon.log().contains("missing() does not exist"));
+    assert!(!daemon.log().contains(over), "{}", daemon.log());
+
+    db.execute(
+        "create function missing() returns void language plpgsql as $$ begin return; end $$",
+    );
+    wait_until("it is done", || db.count("done") == 6);
+    wait_until("the log tells the end", || daemon.log().contains(over));
+}
+
 /// Goal: where a trigger keeps rows as they were, their events are neither delivered again nor
 /// lost.
 #[test]
