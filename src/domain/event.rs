@@ -5,6 +5,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::domain::text;
+
 /// One row of `outbox_event`, as a handler gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -115,6 +117,21 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The outcome of an event that is tried no more.
+    pub fn dead(reason: &str) -> Outcome {
+        Outcome::Dead {
+            reason: storable(reason),
+        }
+    }
+
+    /// The outcome of a failed attempt that another one follows after `delay`.
+    pub fn retry(delay: Duration, reason: &str) -> Outcome {
+        Outcome::Retry {
+            delay,
+            reason: storable(reason),
+        }
+    }
+
     /// The word for the outcome in SQL (`outbox_settle_1`), in logs and as a metric label.
     pub fn name(&self) -> &'static str {
         match self {
@@ -134,6 +151,15 @@ impl Outcome {
     }
 }
 
+/// The reason as PostgreSQL can keep it: no NUL, and not longer than [`REASON_BYTES_MAX`].
+fn storable(reason: &str) -> String {
+    text::first_bytes(&reason.replace('\0', "\u{fffd}"), REASON_BYTES_MAX).to_owned()
+}
+
+/// Longest reason that is kept, in bytes: enough for the answer of a receiver, small enough that a
+/// million dead letters stay small.
+pub const REASON_BYTES_MAX: usize = 4096;
+
 /// Most characters of a reason in the log: a thousand dead events may be logged in a minute, and
 /// the row keeps the whole reason.
 const REASON_SHOWN_MAX: usize = 300;
@@ -141,8 +167,8 @@ const REASON_SHOWN_MAX: usize = 300;
 /// The log message for an event that has become dead.
 pub fn dead_letter_message(event_id: i64, attempts: u32, reason: &str) -> String {
     let plural = if attempts == 1 { "attempt" } else { "attempts" };
-    let end = reason.char_indices().nth(REASON_SHOWN_MAX);
-    let (shown, more) = end.map_or((reason, ""), |(end, _)| (&reason[..end], "…"));
+    let shown = text::first_chars(reason, REASON_SHOWN_MAX);
+    let more = text::ellipsis(reason, shown);
     format!("event {event_id} is dead after {attempts} {plural}: {shown}{more}")
 }
 

@@ -8,4 +8,5 @@ pub mod figure;
 pub mod nearest;
 pub mod protocol;
 pub mod retry;
+pub mod text;
 pub mod usage;

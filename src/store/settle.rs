@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use postgres::Row;
 
-use crate::domain::event::Outcome;
+use crate::domain::event::{Outcome, REASON_BYTES_MAX};
+use crate::domain::text::first_bytes;
 use crate::store::claim::attempts;
 use crate::store::error::StoreError;
 use crate::store::repertoire::Repertoire;
@@ -15,9 +16,9 @@ use crate::store::session::Session;
 /// What writing outcomes is called in errors.
 pub(super) const DOING_SETTLE: &str = "settle events";
 
-/// Longest text kept in `last_error`: enough for the answer of a receiver, small enough that a
-/// million dead letters stay small.
-const ERROR_BYTES_MAX: usize = 4096;
+/// Outcomes written one by one in a call: each is two subtransactions, and the server keeps 64 of
+/// them at hand.
+pub const EACH_MAX: usize = 30;
 
 /// The most characters that the server is asked about for one batch, at a round trip each. Any
 /// further ones are replaced without asking.
@@ -250,7 +251,7 @@ fn delay(outcome: &Outcome) -> f64 {
 /// Makes a text fit for the column: no NUL, which PostgreSQL refuses in any text, nothing that the
 /// database's encoding is known to lack, and not longer than it needs to be.
 fn clean_error<'a>(text: &'a str, repertoire: &Repertoire) -> Cow<'a, str> {
-    let cut = &text[..text.floor_char_boundary(ERROR_BYTES_MAX)];
+    let cut = first_bytes(text, REASON_BYTES_MAX);
     if cut.contains('\0') {
         Cow::Owned(repertoire.fit(&cut.replace('\0', "")).into_owned())
     } else {

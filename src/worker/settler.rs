@@ -23,7 +23,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::warn;
 
 use crate::domain::event::{Outcome, dead_letter_message};
-use crate::store::settle::{SettleBatch, SettleResult, Settlement, Written};
+use crate::store::settle::{EACH_MAX, SettleBatch, SettleResult, Settlement, Written};
 use crate::store::{Session, StoreError};
 use crate::system::pause::{Waits, pause};
 use crate::worker::aside::{Aside, bare};
@@ -55,10 +55,6 @@ const PARTS: usize = 4;
 
 /// Outcomes that are written one by one as soon as they were refused as a part.
 const PART_MIN: usize = 16;
-
-/// Outcomes written one by one in a call: each is two subtransactions, and the server keeps 64 of
-/// them at hand.
-const EACH_MAX: usize = 30;
 
 /// The longest wait before a write that a conflict undid is repeated. The wait is random, so that
 /// the two writes do not meet again.

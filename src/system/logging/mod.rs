@@ -23,6 +23,7 @@ use env_logger::{Builder, Target, WriteStyle};
 use log::{Level, LevelFilter, Record};
 
 use crate::domain::config::LogLevel;
+use crate::domain::text::{ellipsis, first_bytes};
 pub use escape::escape;
 pub(crate) use escape::is_harmful;
 pub use redact::redact;
@@ -189,11 +190,11 @@ fn shortened(message: &str) -> Cow<'_, str> {
     if message.len() <= MESSAGE_BYTES_MAX {
         return Cow::Borrowed(message);
     }
-    let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
+    let begin = first_bytes(message, MESSAGE_BYTES_MAX);
     Cow::Owned(format!(
-        "{}… ({} more bytes)",
-        &message[..end],
-        message.len() - end
+        "{begin}{} ({} more bytes)",
+        ellipsis(message, begin),
+        message.len() - begin.len()
     ))
 }
 
