@@ -1,4 +1,5 @@
-//! How long a failed event waits before its next attempt. Pure: the random part is handed in.
+//! What a failed attempt comes to: another attempt after a delay, or none. Pure: the random part is
+//! handed in.
 
 use std::time::Duration;
 
@@ -34,17 +35,22 @@ impl RetryPolicy {
             .unwrap_or(self.max)
     }
 
-    /// The outcome of the failed attempt number `attempt`: another attempt after the backoff, or
-    /// none.
-    pub fn failed(&self, attempt: u32, reason: &str, random: f64) -> Outcome {
-        let reason = reason.to_owned();
+    /// The outcome of the failed attempt number `attempt`, of a handler's run as of a worker that is
+    /// gone: dead if it was the last, otherwise another attempt after the backoff. A delay `after`
+    /// that the receiver asked for takes the place of the backoff. It is capped, but never jittered,
+    /// because it is kept to the moment.
+    pub fn failed(
+        &self,
+        attempt: u32,
+        reason: &str,
+        after: Option<Duration>,
+        random: f64,
+    ) -> Outcome {
         if self.is_last(attempt) {
-            return Outcome::Dead { reason };
+            return Outcome::dead(reason);
         }
-        Outcome::Retry {
-            delay: self.delay(attempt, random),
-            reason,
-        }
+        let delay = after.map_or_else(|| self.delay(attempt, random), |after| after.min(self.max));
+        Outcome::retry(delay, reason)
     }
 
     /// Says whether the failed attempt number `attempt` was the last one.
@@ -100,5 +106,24 @@ mod tests {
         assert!(!POLICY.is_last(4));
         assert!(POLICY.is_last(5));
         assert!(POLICY.is_last(6));
+    }
+
+    #[test]
+    fn a_failed_attempt_is_tried_again_after_its_delay_unless_it_was_the_last() {
+        let second = |after| POLICY.failed(2, "no\0", after, 0.0);
+
+        let reason = "no\u{fffd}";
+        let minute = Duration::from_mins(1);
+        assert_eq!(second(None), Outcome::retry(minute, reason));
+        let wish = Duration::from_secs(7);
+        assert_eq!(second(Some(wish)), Outcome::retry(wish, reason));
+        assert_eq!(
+            second(Some(Duration::MAX)),
+            Outcome::retry(POLICY.max, reason)
+        );
+        assert_eq!(
+            POLICY.failed(5, "no\0", Some(wish), 0.0),
+            Outcome::dead(reason)
+        );
     }
 }

@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use postgres::Row;
 
-use crate::domain::retry::RetryPolicy;
-use crate::store::claim::{attempts, unix_micros};
+use crate::store::claim::unix_micros;
 use crate::store::error::StoreError;
 use crate::store::session::Session;
-use crate::store::settle::Settlement;
-use crate::store::text::Text;
 
 /// A lease in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,42 +19,6 @@ pub struct Lease {
     pub expires_at_micros: Option<i64>,
     /// The events it names: those that are not settled, and those done since.
     pub event_ids: Vec<i64>,
-}
-
-/// What a sweep has to know of an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventBrief {
-    /// The id of the event.
-    pub event_id: i64,
-    /// Chooses the route, and so the retry policy.
-    pub event_type: String,
-    /// Attempts counted so far.
-    pub attempts: u32,
-    /// The column as it stands.
-    pub status: String,
-}
-
-impl EventBrief {
-    /// Says whether the event is neither done nor dead.
-    pub fn is_waiting(&self) -> bool {
-        matches!(self.status.as_str(), "pending" | "retry")
-    }
-
-    /// The outcome of the attempt that a lost worker is charged for this event, by the retry policy
-    /// of its route.
-    pub fn charge(
-        &self,
-        token: i64,
-        policy: &RetryPolicy,
-        reason: &str,
-        random: f64,
-    ) -> Settlement {
-        Settlement {
-            token,
-            event_id: self.event_id,
-            outcome: policy.failed(self.attempts.saturating_add(1), reason, random),
-        }
-    }
 }
 
 impl Session {
@@ -135,23 +96,6 @@ impl Session {
             |_| Ok(()),
         )
         .map(drop)
-    }
-
-    /// Reads what a sweep has to know of events; events that are gone are left out.
-    pub fn events_brief(&mut self, ids: &[i64]) -> Result<Vec<EventBrief>, StoreError> {
-        self.query(
-            "read the events of a lease",
-            include_str!("../../sql/events_brief.sql"),
-            &[&ids],
-            |row| {
-                Ok(EventBrief {
-                    event_id: row.try_get(0)?,
-                    event_type: row.try_get::<_, Text>(1)?.into(),
-                    attempts: attempts(row.try_get(2)?),
-                    status: row.try_get::<_, Text>(3)?.into(),
-                })
-            },
-        )
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! A [`Session`] is one connection whose calls are bounded and whose failures are [`StoreError`]s;
 //! a [`Pool`] lends a few of them. What can be asked of the database stands as typed calls on
-//! `Session`, a file each: [`claim`], [`settle`], [`lease`], [`dead`], [`publish`], [`inspect`],
-//! [`schema`], [`readiness`], [`stats`] and others. The statements themselves stand under `sql/`,
-//! where psql can run and explain them.
+//! `Session`, a file each: [`claim`], [`settle`], [`lease`], [`sweep`], [`dead`], [`publish`],
+//! [`inspect`], [`schema`], [`readiness`], [`stats`] and others. The statements themselves stand
+//! under `sql/`, where psql can run and explain them.
 //!
 //! Every call is one statement in its own transaction, or, behind a pooler and in a rehearsal, a
 //! transaction around it that ends with the call: nothing is left open between two calls, so a lost
@@ -33,6 +33,7 @@ pub mod session;
 pub mod settle;
 pub mod skip;
 pub mod stats;
+pub mod sweep;
 mod text;
 pub mod unreadable;
 mod watch;
@@ -46,7 +47,7 @@ pub use dead_cursor::DeadCursor;
 pub(crate) use error::io_cause;
 pub use error::{StoreError, StoreErrorKind};
 pub use inspect::{Archived, EventLease, Inspection, LeaseHolder};
-pub use lease::{EventBrief, Lease};
+pub use lease::Lease;
 pub use out_of_reach::OutOfReach;
 pub use pool::{Pool, PooledSession};
 pub use publish::NewEvent;
@@ -54,4 +55,5 @@ pub use readiness::MissingPrerequisite;
 pub use session::{Limits, Session, Timeouts};
 pub use settle::{EventState, SettleBatch, SettleResult, Settlement, Written};
 pub use stats::{Backlog, DeadByType, NotDue};
+pub use sweep::EventBrief;
 pub use unreadable::{SecondLook, Unreadable, look_waits, looks_in_vain};

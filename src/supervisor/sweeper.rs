@@ -17,15 +17,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use log::{info, warn};
 
-use crate::domain::event::{Outcome, dead_letter_message};
+use crate::domain::event::Outcome;
 use crate::domain::figure::counted;
 use crate::domain::protocol::Owner;
 use crate::handlers::Routes;
 use crate::status::metrics::WorkerMetrics;
 use crate::store::dsn::Dsn;
 use crate::store::lease::Lease;
-use crate::store::settle::{SettleBatch, Settlement};
-use crate::store::{EventBrief, Limits, Pool, Session, StoreError, Timeouts};
+use crate::store::settle::Settlement;
+use crate::store::sweep::{Charge, EventBrief, charge_each};
+use crate::store::{Limits, Pool, Session, StoreError, Timeouts};
 use crate::system::in_hand::{InHand, Remains};
 use crate::system::incident::Incident;
 use crate::system::pause::pause;
@@ -226,7 +227,7 @@ fn end(
     // A lease names also the events that are done, until it ends. Only waiting ones are charged, or
     // counted as released.
     let waiting = session.events_brief(&lease.event_ids)?;
-    let (briefs, released): (Vec<EventBrief>, Vec<EventBrief>) = waiting
+    let (handled, released): (Vec<EventBrief>, Vec<EventBrief>) = waiting
         .into_iter()
         .filter(EventBrief::is_waiting)
         .partition(|brief| in_hand.contains(&brief.event_id));
@@ -238,53 +239,46 @@ fn end(
             outcome: Outcome::Released,
         })
         .collect();
-    let ended = [lease.token];
-    let settle = |session: &mut Session, outcomes: &[Settlement], is_last: bool| {
-        session.settle(&SettleBatch {
-            worker: &dead.owner.worker,
-            outcomes,
-            ended: if is_last { &ended } else { &[] },
-            expired: false,
-        })
-    };
-    settle(session, &released, briefs.is_empty())?;
-    let mut n_charged = 0;
-    let reason = format!(
-        "worker {} ended while it handled the event: {}",
-        dead.owner.worker, dead.end
+    session.settle(&lease.batch(&released, handled.is_empty(), false))?;
+    let charges = charges(handled, lease, dead, routes);
+    let swept = charge_each(
+        &charges,
+        |_| true,
+        |outcomes, is_last| session.settle_each(&lease.batch(outcomes, is_last, false)),
     );
-    let mut failed = None;
-    for (index, brief) in briefs.iter().enumerate() {
-        let policy = routes.retry_policy(&brief.event_type);
-        let charge = brief.charge(lease.token, &policy, &reason, fastrand::f64());
-        let is_last = index + 1 == briefs.len() && failed.is_none();
-        match settle(session, std::slice::from_ref(&charge), is_last) {
-            Err(error) if error.is_connection_lost() => return Err(error),
-            Err(error) => failed = Some(error),
-            Ok(written) if written.iter().any(|written| written.kept) => {
-                failed = Some(StoreError::kept("charge an attempt"));
-            }
-            Ok(written) if written.iter().any(|written| written.written) => {
-                n_charged += 1;
-                let attempt = brief.attempts.saturating_add(1);
-                metrics.settled(routes.find(&brief.event_type), &charge.outcome, attempt);
-                if let Outcome::Dead { reason } = &charge.outcome {
-                    warn!("{}", dead_letter_message(brief.event_id, attempt, reason));
-                }
-            }
-            // The event is gone, or something else has finished it.
-            Ok(_) => {}
+    for charge in &swept.written {
+        let route = routes.find(&charge.event_type);
+        metrics.settled(route, &charge.settlement.outcome, charge.attempt);
+        if let Some(message) = charge.dead_letter() {
+            warn!("{message}");
         }
     }
     // If all remaining rows are locked this look changes nothing, and it is repeated each second
     // without a log line.
-    if n_charged + released.len() > 0 {
+    if swept.written.len() + released.len() > 0 {
         info!(
             "swept a lease of {}: charged {} in hand, released {}",
             dead.owner.worker,
-            counted(n_charged, "event"),
+            counted(swept.written.len(), "event"),
             released.len()
         );
     }
-    failed.map_or(Ok(()), Err)
+    let mut refused = swept.refused.into_iter().map(|(_, error)| error);
+    swept
+        .failed
+        .or_else(|| refused.next_back())
+        .map_or(Ok(()), Err)
+}
+
+/// The attempts that the worker is charged for the events that it was handling.
+fn charges(handled: Vec<EventBrief>, lease: &Lease, dead: &Dead, routes: &Routes) -> Vec<Charge> {
+    let reason = format!(
+        "worker {} ended while it handled the event: {}",
+        dead.owner.worker, dead.end
+    );
+    let charge = |brief: EventBrief| {
+        let policy = routes.retry_policy(&brief.event_type);
+        brief.charge(lease.token, &policy, &reason, fastrand::f64())
+    };
+    handled.into_iter().map(charge).collect()
 }

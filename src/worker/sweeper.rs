@@ -11,11 +11,11 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, TryRecvError};
 use log::{debug, info, warn};
 
-use crate::domain::event::{Outcome, dead_letter_message};
 use crate::domain::figure::counted;
 use crate::store::lease::Lease;
-use crate::store::settle::{SettleBatch, SettleResult, Settlement, Written};
-use crate::store::{EventBrief, SecondLook, StoreError, Unreadable, look_waits};
+use crate::store::settle::Settlement;
+use crate::store::sweep::{self, Charge, EventBrief, charge_each};
+use crate::store::{SecondLook, StoreError, Unreadable, look_waits};
 use crate::worker::link::{Link, Patience};
 use crate::worker::shared::Shared;
 use crate::worker::stage::Stage;
@@ -26,9 +26,6 @@ const LEASE_LIMIT: Duration = Duration::from_secs(4);
 /// The longest time for some of them one by one. An event that takes more than half of it is left
 /// for later.
 const PART_LIMIT: Duration = Duration::from_secs(1);
-
-/// Events charged one by one in a call.
-const EACH_MAX: usize = 30;
 
 /// The most locked events of a lease for which one look waits.
 const LOCKED_MAX: usize = 5;
@@ -65,17 +62,10 @@ struct Sweeper<'a> {
     logged: HashSet<i64>,
 }
 
-/// The charge for an event of an expired lease.
-struct Charge {
-    route: Option<usize>,
-    attempt: u32,
-    settlement: Settlement,
-}
-
 impl Sweeper<'_> {
     fn sweep(&mut self, leases: Vec<Lease>) -> Result<(), StoreError> {
         for lease in leases {
-            if self.is_stopped() {
+            if is_stopped(&self.expired) {
                 break;
             }
             if lease.is_of_unreadable() {
@@ -113,11 +103,6 @@ impl Sweeper<'_> {
             && !self.shared.leases.tokens().contains(&lease.token)
     }
 
-    /// Says whether the worker drains: another worker sweeps the remaining leases.
-    fn is_stopped(&self) -> bool {
-        self.expired.try_recv() == Err(TryRecvError::Disconnected)
-    }
-
     /// Looks again at events that could not be read, and logs the result.
     fn look_again(&mut self) -> Result<(), StoreError> {
         let waits = look_waits(&self.shared.config.retry);
@@ -141,8 +126,12 @@ impl Sweeper<'_> {
     /// Charges every event of an expired lease and deletes it, unless its worker renewed it at the
     /// last moment.
     fn end(&mut self, lease: &Lease, charges: &[Charge]) -> Result<(), StoreError> {
+        let outcomes: Vec<Settlement> = charges.iter().map(|one| one.settlement.clone()).collect();
         let patience = Patience::Batch(LEASE_LIMIT);
-        let written = self.charge(patience, lease, charges, &[lease.token])?;
+        let written = self.link.call_with(patience, |session| {
+            session.settle(&lease.batch(&outcomes, true, true))
+        })?;
+        self.count(&sweep::written(charges, &written));
         if let Some(kept) = written.iter().find(|written| written.kept) {
             return self.postpone(lease, kept.event_id, &StoreError::kept("charge an attempt"));
         }
@@ -161,40 +150,27 @@ impl Sweeper<'_> {
     /// the events that cannot be written. Locked ones are tried at the next look, refused ones at a
     /// later look, so that no keeper tries them all the time.
     fn end_what_can_be(&mut self, lease: &Lease, charges: &[Charge]) -> Result<(), StoreError> {
-        let mut rest: Vec<&Charge> = charges.iter().collect();
-        let (mut n_locked, mut in_the_way) = (0, None);
-        while !rest.is_empty() && n_locked < LOCKED_MAX && !self.is_stopped() {
-            let later = rest.split_off(rest.len().min(EACH_MAX));
-            let part = std::mem::replace(&mut rest, later);
-            let results = match self.charge_each(lease, &part) {
-                Err(error) if error.is_connection_lost() => return Err(error),
-                Err(_) => break,
-                Ok(results) => results,
-            };
-            let mut answered = Vec::new();
-            for result in results {
-                match result {
-                    SettleResult::Known(written) if written.kept => {
-                        let error = StoreError::kept("charge an attempt");
-                        in_the_way = Some((written.event_id, error));
-                    }
-                    SettleResult::Known(written) => answered.push(written),
-                    SettleResult::Refused { event_id, error } => {
-                        self.shared.metrics.db_error(error.reason());
-                        if error.is_lock_timeout() {
-                            n_locked += 1;
-                        } else {
-                            in_the_way = Some((event_id, error));
-                        }
-                    }
-                    SettleResult::Untried(event_id) => {
-                        let of_it = |charge: &&&Charge| charge.settlement.event_id == event_id;
-                        rest.extend(part.iter().find(of_it));
-                    }
-                }
-            }
-            self.count(&part, &answered);
+        let Sweeper { link, expired, .. } = self;
+        let swept = charge_each(
+            charges,
+            |swept| swept.n_locked() < LOCKED_MAX && !is_stopped(expired),
+            |outcomes, _| {
+                link.call_with(Patience::Part(PART_LIMIT), |session| {
+                    session.settle_each(&lease.batch(outcomes, false, true))
+                })
+            },
+        );
+        self.count(&swept.written);
+        for (_, error) in &swept.refused {
+            self.shared.metrics.db_error(error.reason());
         }
+        match swept.failed {
+            Some(error) if error.is_connection_lost() => return Err(error),
+            // The link has logged the error.
+            Some(_) | None => {}
+        }
+        let mut refused = swept.refused.into_iter();
+        let in_the_way = refused.rfind(|(_, error)| !error.is_lock_timeout());
         match in_the_way {
             Some((event_id, error)) => self.postpone(lease, event_id, &error),
             None => Ok(()),
@@ -222,68 +198,14 @@ impl Sweeper<'_> {
             .call(|session| session.postpone_lease(lease, POSTPONED))
     }
 
-    /// Writes charges and counts those that were written.
-    fn charge(
-        &mut self,
-        patience: Patience,
-        lease: &Lease,
-        charges: &[Charge],
-        ended: &[i64],
-    ) -> Result<Vec<Written>, StoreError> {
-        let outcomes: Vec<Settlement> = charges.iter().map(|one| one.settlement.clone()).collect();
-        let batch = SettleBatch {
-            worker: &lease.worker,
-            outcomes: &outcomes,
-            ended,
-            expired: true,
-        };
-        let written = self
-            .link
-            .call_with(patience, |session| session.settle(&batch))?;
-        self.count(&charges.iter().collect::<Vec<_>>(), &written);
-        Ok(written)
-    }
-
-    /// Writes charges one by one.
-    fn charge_each(
-        &mut self,
-        lease: &Lease,
-        charges: &[&Charge],
-    ) -> Result<Vec<SettleResult>, StoreError> {
-        let outcomes: Vec<Settlement> = charges.iter().map(|one| one.settlement.clone()).collect();
-        let batch = SettleBatch {
-            worker: &lease.worker,
-            outcomes: &outcomes,
-            ended: &[],
-            expired: true,
-        };
-        self.link.call_with(Patience::Part(PART_LIMIT), |session| {
-            session.settle_each(&batch)
-        })
-    }
-
     /// Counts the charges that were written.
-    fn count(&self, charges: &[&Charge], written: &[Written]) {
-        let stands: HashSet<i64> = written
-            .iter()
-            .filter(|written| written.written)
-            .map(|written| written.event_id)
-            .collect();
-        for Charge {
-            route,
-            attempt,
-            settlement,
-        } in charges
-            .iter()
-            .filter(|one| stands.contains(&one.settlement.event_id))
-        {
-            let outcome = &settlement.outcome;
-            self.shared.metrics.settled(*route, outcome, *attempt);
-            if let Outcome::Dead { reason } = outcome {
-                warn!(
-                    "{}",
-                    dead_letter_message(settlement.event_id, *attempt, reason)
-                );
+    fn count(&self, written: &[&Charge]) {
+        for charge in written {
+            let route = self.shared.routes.find(&charge.event_type);
+            let outcome = &charge.settlement.outcome;
+            self.shared.metrics.settled(route, outcome, charge.attempt);
+            if let Some(message) = charge.dead_letter() {
+                warn!("{message}");
             }
         }
     }
@@ -296,15 +218,15 @@ impl Sweeper<'_> {
             "lease of worker {} expired while the event was claimed",
             lease.worker
         );
-        let charge = |event: &EventBrief| {
-            let routes = &self.shared.routes;
-            let policy = routes.retry_policy(&event.event_type);
-            Charge {
-                route: routes.find(&event.event_type),
-                attempt: event.attempts.saturating_add(1),
-                settlement: event.charge(lease.token, &policy, &reason, fastrand::f64()),
-            }
+        let charge = |event: EventBrief| {
+            let policy = self.shared.routes.retry_policy(&event.event_type);
+            event.charge(lease.token, &policy, &reason, fastrand::f64())
         };
-        Ok(events.iter().map(charge).collect())
+        Ok(events.into_iter().map(charge).collect())
     }
+}
+
+/// Says whether the worker drains: another worker sweeps the remaining leases.
+fn is_stopped(expired: &Receiver<Vec<Lease>>) -> bool {
+    expired.try_recv() == Err(TryRecvError::Disconnected)
 }
