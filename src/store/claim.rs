@@ -4,66 +4,17 @@
 //! where it found nothing to take. So no statement takes longer the more events there are that may
 //! not run now.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use postgres::Row;
-use postgres::types::Timestamp;
 
 use crate::domain::config::CLAIM_EVENTS_MAX;
 use crate::domain::event::Event;
+use crate::store::cursor::Position;
 use crate::store::error::StoreError;
 use crate::store::session::Session;
 use crate::store::text::Text;
-
-/// Where a claim starts to look: behind the event that was due at this time and has this id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    pub(super) next_run_at: DbTime,
-    pub(super) id: i64,
-}
-
-impl Position {
-    /// Before all events.
-    pub const FRONT: Position = Position {
-        next_run_at: DbTime::NegInfinity,
-        id: i64::MIN,
-    };
-
-    /// Before all events that are due at this time or later, in microseconds since 1970.
-    pub fn at(micros: i64) -> Position {
-        let distance = Duration::from_micros(micros.unsigned_abs());
-        let time = if micros < 0 {
-            UNIX_EPOCH - distance
-        } else {
-            UNIX_EPOCH + distance
-        };
-        Position {
-            next_run_at: DbTime::Value(time),
-            id: i64::MIN,
-        }
-    }
-
-    /// Behind all events that are due at this time, in microseconds since 1970.
-    pub fn behind(micros: i64) -> Position {
-        Position {
-            id: i64::MAX,
-            ..Position::at(micros)
-        }
-    }
-
-    /// Says whether this position comes after `other`.
-    pub fn is_behind(&self, other: &Position) -> bool {
-        self.key() > other.key()
-    }
-
-    fn key(&self) -> (u8, Option<SystemTime>, i64) {
-        match self.next_run_at {
-            DbTime::NegInfinity => (0, None, self.id),
-            DbTime::Value(time) => (1, Some(time), self.id),
-            DbTime::PosInfinity => (2, None, self.id),
-        }
-    }
-}
+use crate::store::time::unix_micros;
 
 /// Which event types may be taken, and how many of each group of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,33 +219,4 @@ fn event(row: &Row) -> Result<Event, postgres::Error> {
 /// Attempts as they may stand in a row, made a count.
 pub(super) fn attempts(stored: Option<i32>) -> u32 {
     stored.map_or(0, |n| u32::try_from(n).unwrap_or(0))
-}
-
-/// A point in time as the database knows them, `infinity` and `-infinity` among them; microseconds
-/// survive the way there and back.
-pub(super) type DbTime = Timestamp<SystemTime>;
-
-/// Microseconds since 1970; `None` for the infinities.
-pub(super) fn unix_micros(time: DbTime) -> Option<i64> {
-    let Timestamp::Value(time) = time else {
-        return None;
-    };
-    let micros = |distance: Duration| i64::try_from(distance.as_micros()).ok();
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => micros(since),
-        Err(before) => micros(before.duration()).map(|micros| -micros),
-    }
-}
-
-/// A time as the database takes it: what was before its calendar is infinitely long ago.
-pub(super) fn db_time(micros: i64) -> DbTime {
-    /// 4713 BC, with some days to spare. On the other side its calendar reaches further than the
-    /// number.
-    const EARLIEST: i64 = -210_866_000_000_000_000;
-    let distance = Duration::from_micros(micros.unsigned_abs());
-    match micros {
-        ..EARLIEST => DbTime::NegInfinity,
-        EARLIEST..0 => DbTime::Value(UNIX_EPOCH - distance),
-        0.. => DbTime::Value(UNIX_EPOCH + distance),
-    }
 }

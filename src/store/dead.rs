@@ -15,11 +15,11 @@ use std::time::UNIX_EPOCH;
 use postgres::Row;
 
 use crate::domain::event::{json_text, timestamp};
-use crate::store::claim::{DbTime, db_time, unix_micros};
 use crate::store::dead_cursor::DeadCursor;
 use crate::store::error::StoreError;
 use crate::store::session::Session;
 use crate::store::text::Text;
+use crate::store::time::{DbTime, db_time, unix_micros};
 
 /// Most events that one transaction of a [`BulkChange`](super::BulkChange) requeues or discards:
 /// some tenths of a second of row locks.

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::store::claim::{DbTime, db_time, unix_micros};
+use crate::store::time::{DbTime, db_time, unix_micros};
 
 /// How far work on a set of dead letters has come; starts before the newest.
 #[derive(Debug, Clone, PartialEq)]

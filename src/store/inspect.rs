@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::domain::event::Outcome;
-use crate::store::claim::{DbTime, unix_micros};
 use crate::store::dead::time_text;
 use crate::store::error::StoreError;
 use crate::store::session::{Limits, Session};
 use crate::store::settle::{DOING_SETTLE, SettleBatch, SettleResult, Settlement};
 use crate::store::text::Text;
+use crate::store::time::{DbTime, unix_micros};
 
 /// How long a rehearsal may keep a worker waiting that settles the same event.
 const REHEARSAL: Limits = Limits {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use postgres::Row;
 
-use crate::store::claim::unix_micros;
 use crate::store::error::StoreError;
 use crate::store::session::Session;
+use crate::store::time::unix_micros;
 
 /// A lease in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,9 +9,10 @@
 
 use std::time::Duration;
 
-use crate::store::claim::{DbTime, Position, unix_micros};
+use crate::store::cursor::Position;
 use crate::store::error::StoreError;
 use crate::store::session::Session;
+use crate::store::time::{DbTime, unix_micros};
 
 /// How far one call skips.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
-use crate::store::claim::{DbTime, Position, unix_micros};
+use crate::store::cursor::Position;
 use crate::store::error::StoreError;
 use crate::store::session::Session;
 use crate::store::text::Text;
+use crate::store::time::{DbTime, unix_micros};
 
 /// The due events that no lease names.
 #[derive(Debug, Clone, PartialEq)]

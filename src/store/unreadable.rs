@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::domain::retry::RetryPolicy;
-use crate::store::claim::Position;
+use crate::store::cursor::Position;
 use crate::store::error::StoreError;
 use crate::store::lease::Lease;
 use crate::store::session::Session;

@@ -20,42 +20,44 @@
 //! A stretch grows while looks are cheap and find too little, and shrinks when they are dear. A
 //! look that failed is made again with a shorter one, never as it was. Since a stretch counts
 //! events and not the entries between them, finished events are skipped first, in steps of their
-//! own ([`Reach`]), up to the next due event.
+//! own ([`Reach`]), up to the next due event. What the statistics do alike stands in
+//! [`crate::store::cursor`].
 
 use std::time::{Duration, Instant};
 
-use crate::store::claim::{Looked, Position};
+use crate::store::claim::Looked;
+use crate::store::cursor::{Position, Share};
 use crate::store::skip::{Reach, Skipped};
 use crate::worker::stretch::Stretch;
-
-/// The front is walked for at most this part of the time: one twentieth.
-const FRONT_SHARE: u32 = 20;
 
 /// The longest pause between two steps of the front walk, and between two looks that start before
 /// their cursor: a step that took long because it waited for a lock says nothing about the front.
 const FRONT_PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// Looks that start before their cursor take at most this part of the time: one hundredth.
-const RECENT_SHARE: u32 = 100;
-
-/// Transactions that insert events rarely take longer; what commits later than this after it became
-/// due is found by the front walk.
-const LATE_COMMIT: Duration = Duration::from_secs(10);
-
-/// A cursor at the end of what is due is not looked at again before this time, while others have
-/// work.
-const END_PAUSE: Duration = Duration::from_millis(5);
-
-/// The same pause as a multiple of the duration of the last look.
-const END_SHARE: u32 = 60;
-
 /// The longest pause of a cursor, whatever its last look cost. It is less than an idle fetcher
 /// waits by default.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
+/// The front is walked for at most this part of the time.
+const FRONT: Share = Share::one_in(20, FRONT_PAUSE_MAX);
+
+/// Looks that start before their cursor take at most this part of the time.
+const RECENT: Share = Share::one_in(100, FRONT_PAUSE_MAX);
+
+/// A cursor at the end of what is due is looked at for this part of the time, while others have
+/// work.
+const END: Share = Share::one_in(60, PAUSE_MAX);
+
+/// The least pause of such a cursor.
+const END_PAUSE: Duration = Duration::from_millis(5);
+
 /// While there are other events to claim, passing over those that a limited route does not want
-/// takes at most one twentieth of the time.
-const PASSING_SHARE: u32 = 20;
+/// takes at most this part of the time.
+const PASSING: Share = Share::one_in(20, PAUSE_MAX);
+
+/// Transactions that insert events rarely take longer; what commits later than this after it became
+/// due is found by the front walk.
+const LATE_COMMIT: Duration = Duration::from_secs(10);
 
 /// The group of all routes without a limit, and of events without a route.
 pub(super) const REST: usize = 0;
@@ -277,19 +279,17 @@ impl Cursors {
                 cursor.position = reached;
             }
             if cursor.is_at_end {
-                cursor.not_before = now + pause(took, END_SHARE, PAUSE_MAX).max(END_PAUSE);
+                cursor.not_before = now + END.pause(took).max(END_PAUSE);
             }
         }
         if self.groups[REST].is_dense && look.purpose == Purpose::Limited && taken.is_empty() {
             for &group in &look.groups {
                 let cursor = &mut self.groups[group];
-                cursor.not_before = cursor
-                    .not_before
-                    .max(now + pause(took, PASSING_SHARE, PAUSE_MAX));
+                cursor.not_before = cursor.not_before.max(now + PASSING.pause(took));
             }
         }
         if look.is_recent {
-            self.recent_from = now + pause(took, RECENT_SHARE, FRONT_PAUSE_MAX);
+            self.recent_from = now + RECENT.pause(took);
         }
         if look.purpose == Purpose::Front {
             self.stepped(looked.reached, took, now);
@@ -307,15 +307,18 @@ impl Cursors {
         self.is_careful = true;
         let now = Instant::now();
         if look.is_recent {
-            self.recent_from = now + pause(took, RECENT_SHARE, FRONT_PAUSE_MAX);
+            self.recent_from = now + RECENT.pause(took);
         }
         if look.purpose == Purpose::Front {
-            self.front.not_before = now + pause(took, FRONT_SHARE, FRONT_PAUSE_MAX);
+            self.front.not_before = now + FRONT.pause(took);
         } else {
+            // A step over finished events is short, and the next one may be the last.
+            let wait = match look.skip {
+                Some(_) => Duration::ZERO,
+                None => took.min(PAUSE_MAX),
+            };
             for &group in &look.groups {
-                // A step over finished events is short, and the next one may be the last.
-                let share = u32::from(look.skip.is_none());
-                self.groups[group].not_before = now + pause(took, share, PAUSE_MAX);
+                self.groups[group].not_before = now + wait;
             }
         }
     }
@@ -346,11 +349,8 @@ impl Cursors {
     /// The position from which late commits are expected.
     fn recent(&self, now: Instant) -> Option<Position> {
         let (micros, read) = self.clock?;
-        let ago = i64::try_from(LATE_COMMIT.as_micros()).unwrap_or(i64::MAX);
         let passed = i64::try_from(now.duration_since(read).as_micros()).unwrap_or(i64::MAX);
-        Some(Position::at(
-            micros.saturating_add(passed).saturating_sub(ago),
-        ))
+        Some(Position::recent(micros.saturating_add(passed), LATE_COMMIT))
     }
 
     /// Moves the front walk on; it begins anew where it has passed every cursor.
@@ -363,18 +363,12 @@ impl Cursors {
             at: reached
                 .filter(is_behind_a_cursor)
                 .unwrap_or(Position::FRONT),
-            not_before: now + pause(took, FRONT_SHARE, FRONT_PAUSE_MAX),
+            not_before: now + FRONT.pause(took),
         };
         if self.front.at == Position::FRONT {
             self.stretches[Purpose::Front as usize].skip.begins_anew();
         }
     }
-}
-
-/// The pause after work of the duration `took`, such that the work takes one part in `share` of the
-/// time.
-fn pause(took: Duration, share: u32, max: Duration) -> Duration {
-    took.saturating_mul(share).min(max)
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ fn part(time: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::claim::Position;
+    use crate::store::cursor::Position;
 
     fn reaching(reached: Position) -> Skipped {
         Skipped {
