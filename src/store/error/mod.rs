@@ -5,19 +5,13 @@
 //! is only "db error", so the causes are walked here; what is shown is the server's one line, never
 //! a detail that quotes row values, and never a part of the DSN.
 
-use std::collections::BTreeSet;
-use std::error::Error as _;
-use std::io;
-use std::time::Duration;
+mod cause;
+mod made;
 
 use postgres::error::SqlState;
 
 use crate::domain::failure::FailureKind;
-use crate::store::ping::is_time_out;
-
-/// Code given to what the driver refuses by itself while connecting: a missing password, TLS that
-/// it cannot do, bad settings.
-const REFUSED_BY_DRIVER: &str = "28000";
+pub(crate) use cause::io_cause;
 
 /// A database call that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,220 +38,6 @@ pub enum StoreErrorKind {
 }
 
 impl StoreError {
-    /// Classifies the error of a statement; `doing` completes "could not".
-    pub(crate) fn of_statement(doing: &'static str, error: &postgres::Error) -> StoreError {
-        let code = error.code().cloned();
-        let kind = match &code {
-            // The session's statement has become useless, as one that a pooler has taken from it.
-            // What else is not supported stays so.
-            Some(_) if error.as_db_error().is_some_and(is_plan_outdated) => {
-                StoreErrorKind::Rejected(SqlState::INVALID_SQL_STATEMENT_NAME.code().to_owned())
-            }
-            Some(code) => kind_of(code.code()),
-            None if error.is_closed() || has_io_cause(error) => StoreErrorKind::Unavailable,
-            // An answer that is not what the statement promises, a column of another type for
-            // example.
-            None => StoreErrorKind::Rejected(SqlState::DATATYPE_MISMATCH.code().to_owned()),
-        };
-        StoreError {
-            doing,
-            kind,
-            code,
-            cause: cause_of(error),
-        }
-    }
-
-    /// Classifies the error of a connection attempt.
-    pub(crate) fn of_connect(error: &postgres::Error) -> StoreError {
-        let mut error = StoreError::of_statement(DOING_CONNECT, error);
-        if error.code.is_none() && error.kind != StoreErrorKind::Unavailable {
-            error.kind = StoreErrorKind::Rejected(REFUSED_BY_DRIVER.to_owned());
-        }
-        error
-    }
-
-    /// Classifies the error of a name lookup or of a ping.
-    pub(super) fn of_ping(error: &io::Error, limit: Duration) -> StoreError {
-        if is_time_out(error) {
-            return StoreError::no_answer(limit);
-        }
-        StoreError::unavailable(DOING_CONNECT, io_cause(error))
-    }
-
-    /// The server has not answered within the time limit.
-    pub(super) fn no_answer(limit: Duration) -> StoreError {
-        // Rounded up, because a part of the time limit has passed already.
-        let hundredths = (limit.as_secs_f64() * 100.0 - 1e-6).ceil();
-        let cause = format!("no answer within {} s", hundredths / 100.0);
-        StoreError::timed_out(DOING_CONNECT, cause)
-    }
-
-    /// The server accepts connections but no writes.
-    pub(super) fn only_reads(doing: &'static str) -> StoreError {
-        StoreError {
-            doing,
-            kind: kind_of(SqlState::READ_ONLY_SQL_TRANSACTION.code()),
-            code: Some(SqlState::READ_ONLY_SQL_TRANSACTION),
-            cause: "the server only reads".to_owned(),
-        }
-    }
-
-    /// None of several addresses has given a connection. The error is transient if that of one
-    /// address is, and names the cause of each.
-    pub(super) fn of_addresses(mut failures: Vec<(String, StoreError)>) -> StoreError {
-        let causes: BTreeSet<&String> = failures.iter().map(|(_, error)| &error.cause).collect();
-        let cause = match (causes.first(), causes.len()) {
-            (Some(cause), 1) => (*cause).clone(),
-            (None, _) => "no host is named".to_owned(),
-            _ => {
-                let texts = failures
-                    .iter()
-                    .map(|(address, error)| format!("{address}: {}", error.cause));
-                texts.collect::<Vec<_>>().join("; ")
-            }
-        };
-        // The answer of a server is more helpful than the absence of another one.
-        failures.sort_by_key(|(_, error)| (!error.is_transient(), error.code.is_none()));
-        match failures.into_iter().next() {
-            Some((_, error)) => StoreError { cause, ..error },
-            None => StoreError::unavailable(DOING_CONNECT, cause),
-        }
-    }
-
-    /// The driver refuses the connection description.
-    pub(crate) fn of_dsn(error: &super::dsn::DsnError) -> StoreError {
-        StoreError {
-            doing: DOING_CONNECT,
-            kind: StoreErrorKind::Rejected(REFUSED_BY_DRIVER.to_owned()),
-            code: None,
-            cause: error.to_string(),
-        }
-    }
-
-    /// No schema of the search_path exists.
-    pub(crate) fn no_schema() -> StoreError {
-        StoreError {
-            doing: "choose the schema",
-            kind: kind_of(SqlState::INVALID_SCHEMA_NAME.code()),
-            code: Some(SqlState::INVALID_SCHEMA_NAME),
-            cause: "no schema of the search_path exists".to_owned(),
-        }
-    }
-
-    /// The tables stand in a schema that the search_path does not reach.
-    pub(crate) fn out_of_reach(cause: String) -> StoreError {
-        StoreError {
-            doing: "choose the schema",
-            kind: kind_of(SqlState::INVALID_SCHEMA_NAME.code()),
-            code: Some(SqlState::INVALID_SCHEMA_NAME),
-            cause,
-        }
-    }
-
-    /// A name that the schema needs belongs to something else.
-    pub(crate) fn name_is_taken(doing: &'static str, name: &str) -> StoreError {
-        StoreError {
-            doing,
-            kind: kind_of(SqlState::DUPLICATE_OBJECT.code()),
-            code: Some(SqlState::DUPLICATE_OBJECT),
-            cause: format!(
-                "the name {name} is taken by something else, an index of another table perhaps: rename that"
-            ),
-        }
-    }
-
-    /// The role may not do what is needed; `lacking` in the words of a grant.
-    pub(crate) fn lacks_privilege(doing: &'static str, role: &str, lacking: &str) -> StoreError {
-        StoreError {
-            doing,
-            kind: kind_of(SqlState::INSUFFICIENT_PRIVILEGE.code()),
-            code: Some(SqlState::INSUFFICIENT_PRIVILEGE),
-            cause: format!("the role {role} lacks {lacking}"),
-        }
-    }
-
-    /// The statement succeeded without an effect, because of a trigger or a rule of the database's
-    /// owner.
-    pub(crate) fn swallowed(doing: &'static str) -> StoreError {
-        StoreError {
-            doing,
-            kind: StoreErrorKind::Rejected(SqlState::NO_DATA.code().to_owned()),
-            code: None,
-            cause: "a trigger or a rule of the table has swallowed the row".to_owned(),
-        }
-    }
-
-    /// The error of one row, of a statement that succeeded as a whole.
-    pub(crate) fn of_row(doing: &'static str, code: &str, cause: String) -> StoreError {
-        StoreError {
-            doing,
-            kind: kind_of(code),
-            code: Some(SqlState::from_code(code)),
-            cause,
-        }
-    }
-
-    /// Adds the bound that ended a statement, which the server does not say: it may be far below
-    /// the one that a person has set.
-    pub(super) fn with_bound(mut self, bound: Duration) -> StoreError {
-        if self.is_statement_timeout() && self.cause.ends_with("statement timeout") {
-            self.cause = format!("{}, here {} s", self.cause, bound.as_secs_f64());
-        }
-        self
-    }
-
-    /// The update of a row succeeded, and the row is unchanged.
-    pub(crate) fn kept(doing: &'static str) -> StoreError {
-        StoreError {
-            doing,
-            kind: StoreErrorKind::Rejected(SqlState::NO_DATA.code().to_owned()),
-            code: None,
-            cause: "a trigger or a policy of the table keeps the row as it was".to_owned(),
-        }
-    }
-
-    /// A wait reached its time limit.
-    pub(crate) fn timed_out(doing: &'static str, cause: String) -> StoreError {
-        StoreError {
-            doing,
-            kind: StoreErrorKind::TimedOut,
-            code: None,
-            cause,
-        }
-    }
-
-    /// A call had no answer, and its line was cut.
-    pub(super) fn cut(doing: &'static str, limit: Duration) -> StoreError {
-        StoreError {
-            doing,
-            kind: StoreErrorKind::Unanswered,
-            code: None,
-            cause: format!("no answer within {} s", limit.as_secs_f64()),
-        }
-    }
-
-    /// The call would change settings of other clients of a pooler.
-    pub(super) fn shared(doing: &'static str) -> StoreError {
-        StoreError {
-            doing,
-            kind: StoreErrorKind::Rejected(SqlState::INVALID_TRANSACTION_STATE.code().to_owned()),
-            code: None,
-            cause:
-                "a connection pooler stands in between, which shares this connection with others"
-                    .to_owned(),
-        }
-    }
-
-    /// There is no connection, for a reason within this program.
-    pub(crate) fn unavailable(doing: &'static str, cause: String) -> StoreError {
-        StoreError {
-            doing,
-            kind: StoreErrorKind::Unavailable,
-            code: None,
-            cause,
-        }
-    }
-
     /// The kind of failure.
     pub fn kind(&self) -> &StoreErrorKind {
         &self.kind
@@ -475,63 +255,10 @@ fn is_session_stale(code: &str) -> bool {
         || code == SqlState::DUPLICATE_PSTATEMENT.code()
 }
 
-/// Says whether a prepared statement no longer fits a table that was altered. The code alone also
-/// stands for what the server never does, for example a statement that a rule of the table changes;
-/// the message may be translated, and the routine is not.
-fn is_plan_outdated(db: &postgres::error::DbError) -> bool {
-    *db.code() == SqlState::FEATURE_NOT_SUPPORTED
-        && (db.routine() == Some("RevalidateCachedQuery")
-            || db.message() == "cached plan must not change result type")
-}
-
-fn has_io_cause(error: &postgres::Error) -> bool {
-    error
-        .source()
-        .is_some_and(<dyn std::error::Error>::is::<io::Error>)
-}
-
-/// Finds the words for what really happened: the deepest cause.
-fn cause_of(error: &postgres::Error) -> String {
-    if let Some(db) = error.as_db_error() {
-        return match plain_detail(db) {
-            Some(detail) => format!("{} ({detail})", db.message()),
-            None => db.message().to_owned(),
-        };
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause
-        .downcast_ref::<io::Error>()
-        .map_or_else(|| cause.to_string(), io_cause)
-}
-
-/// The detail of an escape that no text can hold: it names the escape and quotes nothing else.
-fn plain_detail(db: &postgres::error::DbError) -> Option<&str> {
-    let detail = db.detail()?;
-    let is_plain = *db.code() == SqlState::UNTRANSLATABLE_CHARACTER
-        && detail.starts_with("\\u0000 ")
-        || *db.code() == SqlState::INVALID_TEXT_REPRESENTATION && detail.starts_with("Unicode ");
-    is_plain.then(|| detail.trim_end_matches('.'))
-}
-
-/// Words a failure of the system as part of a sentence: "connection refused" instead of "Connection
-/// refused (os error 111)".
-pub(crate) fn io_cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error ") {
-        Some((words, _)) if error.raw_os_error().is_some() => {
-            let mut chars = words.chars();
-            let first = chars.next().map(|first| first.to_ascii_lowercase());
-            first.into_iter().chain(chars).collect()
-        }
-        _ => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn rejected(code: &str) -> StoreError {
@@ -610,29 +337,6 @@ mod tests {
         ];
         for (code, failure_kind) in cases {
             assert_eq!(rejected(code).failure_kind(), failure_kind, "{code}");
-        }
-    }
-
-    #[test]
-    fn a_statement_that_took_too_long_says_how_long_it_might() {
-        let shown = |code: &str, cause: &str| {
-            let error = StoreError::of_row("settle events", code, cause.to_owned());
-            error.with_bound(Duration::from_millis(600)).cause
-        };
-        for (code, cause, expected) in [
-            (
-                "57014",
-                "canceling statement due to statement timeout",
-                "canceling statement due to statement timeout, here 0.6 s",
-            ),
-            (
-                "57014",
-                "canceling statement due to user request",
-                "canceling statement due to user request",
-            ),
-            ("23514", "statement timeout", "statement timeout"),
-        ] {
-            assert_eq!(shown(code, cause), expected);
         }
     }
 

@@ -20,66 +20,32 @@
 //! A mark shows which of the two applies: the startup packet asks for a setting of a made-up name.
 //! A server gives the setting to the session that it starts. A pooler refuses or ignores it.
 
+mod limits;
+mod open;
+mod settings;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use postgres::config::{Host, SslMode, SslNegotiation};
-use postgres::error::SqlState;
 use postgres::types::{ToSql, Type};
 use postgres::{Client, Config, Error, Row, Statement};
 use r2d2::ManageConnection as _;
 use r2d2_postgres::PostgresConnectionManager;
 
-use crate::store::dsn::Dsn;
 use crate::store::error::StoreError;
 use crate::store::line::{Line, Tap};
 use crate::store::options;
 use crate::store::repertoire::Repertoire;
 use crate::store::watch::watch;
+pub use limits::{Limits, Timeouts};
+use open::{MARK, connect_marked};
+use settings::{READ_COMMITTED, plain_encoding};
 
 /// A connection that has brought a larger answer, in bytes, is not kept in a pool for rare calls.
 const ANSWER_KEPT_MAX: usize = 1024 * 1024;
-
-/// The planner settings of all statements, whatever the defaults of the role or the server are: the
-/// statements walk indexes of a table that is mostly in memory, and look ids up in a hash of those
-/// that are claimed. With the least `work_mem`, which that hash does not fit into, a claim took a
-/// minute among 36,000 claimed events; without index scans, a second. A shared connection does not
-/// set them, because setting all of them for each call would cost more.
-const PLANNER: [(&str, &str); 14] = [
-    ("work_mem", "16MB"),
-    ("enable_indexscan", "on"),
-    ("enable_indexonlyscan", "on"),
-    ("enable_nestloop", "on"),
-    ("enable_hashjoin", "on"),
-    ("enable_mergejoin", "on"),
-    ("enable_hashagg", "on"),
-    ("enable_material", "on"),
-    ("seq_page_cost", "1"),
-    ("random_page_cost", "1.1"),
-    ("cpu_tuple_cost", "0.01"),
-    ("cpu_index_tuple_cost", "0.005"),
-    ("cpu_operator_cost", "0.0025"),
-    ("plan_cache_mode", "auto"),
-];
-
-/// How often the set-up of a session is tried: it takes a part of a millisecond, on a busy server
-/// some more.
-const SET_UP_TRIES: u32 = 20;
-
-/// The longest wait for a lock. A lock of another session, on an event row or on the whole table,
-/// delays one batch for this long and no other.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The most time between the time limit of a statement and the cutting of its line, in which the
-/// server ends the statement and its answer arrives.
-const MARGIN_MAX: Duration = Duration::from_secs(3);
-
-/// The least such time, for statements that are meant to be short.
-const MARGIN_MIN: Duration = Duration::from_secs(1);
 
 /// How long closing a connection may take: it sends a message to the server, which may be stopped.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
@@ -90,37 +56,6 @@ pub(super) const IDLE: Duration = Duration::from_secs(2);
 
 /// How long that answer may take. After that the connection is discarded.
 const IDLE_ANSWER_MAX: Duration = Duration::from_secs(2);
-
-/// How long database calls may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Bounds a connection attempt, for each host of the DSN.
-    pub connect: Duration,
-    /// Bounds each statement.
-    pub query: Duration,
-}
-
-impl Timeouts {
-    /// Bounds a connection attempt that tries every host of the DSN.
-    pub fn connect_all(&self, dsn: &Dsn) -> Duration {
-        let n_hosts = u32::try_from(dsn.n_hosts()).unwrap_or(u32::MAX);
-        self.connect.saturating_mul(n_hosts)
-    }
-
-    /// The time after which no answer is expected any more.
-    fn answer(&self) -> Duration {
-        self.query + self.query.clamp(MARGIN_MIN, MARGIN_MAX)
-    }
-}
-
-/// How long the calls of a session wait from now on; `None` means the usual limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
-    /// For a lock.
-    pub lock: Option<Duration>,
-    /// For a statement to end.
-    pub statement: Option<Duration>,
-}
 
 /// One connection.
 pub struct Session {
@@ -299,21 +234,6 @@ impl Session {
         self.bound.contains(&sql)
     }
 
-    /// Waits no longer than this from now on. Calls the server only if the limits change.
-    pub fn wait_no_longer(&mut self, limits: Limits) -> Result<(), StoreError> {
-        if self.limits == limits {
-            return Ok(());
-        }
-        let before = std::mem::replace(&mut self.limits, limits);
-        if self.is_shared {
-            return Ok(());
-        }
-        let [statement, lock, ..] = self.settings();
-        let sql = [statement, lock].map(|(name, value)| format!("set {name} = {value}"));
-        self.batch("set the time limits", &sql.join("; "))
-            .inspect_err(|_| self.limits = before)
-    }
-
     pub(super) fn repertoire(&self) -> &Repertoire {
         &self.repertoire
     }
@@ -337,82 +257,6 @@ impl Session {
         let result = work(self);
         self.batch("undo a rehearsal", UNDO)?;
         result
-    }
-
-    /// Lets statements take as long as they need, until the session is set up again.
-    pub(super) fn take_time(&mut self) -> Result<(), StoreError> {
-        self.batch("set up the session", "set statement_timeout = 0")?;
-        self.answer_max = None;
-        Ok(())
-    }
-
-    /// Puts the session's settings back after work that needed others.
-    pub(super) fn set_up_again(&mut self) -> Result<(), StoreError> {
-        self.answer_max = Some(self.timeouts.answer());
-        self.bound.clear();
-        self.limits = Limits::default();
-        self.set_up(None).map(|_| ())
-    }
-
-    /// Sets the settings that every session relies on; says whether that was done. With a mark it
-    /// is done only if the server has the mark.
-    fn set_up(&mut self, mark: Option<&str>) -> Result<bool, StoreError> {
-        let mut sql = format!(
-            "select set_config('{ISOLATION}', '{READ_COMMITTED}', false)",
-            ISOLATION = "default_transaction_isolation"
-        );
-        for (name, value) in self.settings() {
-            // To a string this cannot fail.
-            let _ = write!(sql, ", set_config('{name}', '{value}', false)");
-        }
-        let _ = write!(sql, ", {}", plain_encoding(false));
-        for (name, value) in PLANNER {
-            let _ = write!(sql, ", set_config('{name}', '{value}', false)");
-        }
-        // PostgreSQL 17 has another limit, which work that takes hours would meet.
-        sql.push_str(
-            ", case when current_setting('transaction_timeout', true) is not null then set_config('transaction_timeout', '0', false) end",
-        );
-        if let Some(mark) = mark {
-            let _ = write!(sql, " where current_setting('{MARK}', true) = '{mark}'");
-        }
-        let mut result = self.timed(|client| client.simple_query(&sql));
-        // Until this statement has succeeded the role's own statement_timeout applies, which may be
-        // very short.
-        let is_cancelled = |error: &Error| error.code() == Some(&SqlState::QUERY_CANCELED);
-        for _ in 1..SET_UP_TRIES {
-            if !result.as_ref().is_err_and(is_cancelled) {
-                break;
-            }
-            result = self.timed(|client| client.simple_query(&sql));
-        }
-        let messages = self.judge("set up the session", result)?;
-        let is_row = |message| matches!(message, postgres::SimpleQueryMessage::Row(_));
-        Ok(messages.into_iter().any(is_row))
-    }
-
-    /// How long the server lets a statement take.
-    pub(super) fn statement_max(&self) -> Duration {
-        self.limits.statement.unwrap_or(self.timeouts.query)
-    }
-
-    /// The settings that the calls rely on beside the isolation level. Compiling short statements
-    /// only costs time. Names are read from the catalog unquoted. If a policy hides rows, the calls
-    /// work on the others, and a look at the table names the policy.
-    fn settings(&self) -> [(&'static str, String); 6] {
-        let query = self.timeouts.query;
-        // Below the statement's own limit, which would end the wait otherwise, and the error would
-        // not show that it was a lock.
-        let lock = self.limits.lock.unwrap_or(LOCK_TIMEOUT.min(query / 2));
-        let text = |limit| milliseconds(limit).to_string();
-        [
-            ("statement_timeout", text(self.statement_max())),
-            ("lock_timeout", text(lock)),
-            ("idle_in_transaction_session_timeout", text(query)),
-            ("jit", "off".to_owned()),
-            ("quote_all_identifiers", "off".to_owned()),
-            ("row_security", "on".to_owned()),
-        ]
     }
 
     fn query_own(
@@ -501,71 +345,8 @@ impl Session {
     }
 }
 
-/// The setting that shows whether the session is shared.
-const MARK: &str = "dispatchbox.session";
-
 /// Ends a transaction whose changes are undone.
 const UNDO: &str = "rollback";
-
-/// In a database in SQL_ASCII a text may hold any bytes. They are read unchanged, since the server
-/// would refuse to send bytes that are not UTF-8.
-fn plain_encoding(is_local: bool) -> String {
-    format!(
-        "case when current_setting('server_encoding') = 'SQL_ASCII' then set_config('client_encoding', 'SQL_ASCII', {is_local}) end"
-    )
-}
-
-/// The isolation level that claims need.
-const READ_COMMITTED: &str = "read committed";
-
-/// Whether a pooler has refused the mark. Each further try would add a line to its log. If
-/// connections reach the server itself later, it is treated as a pooler, too, which costs only some
-/// time.
-static IS_MARK_REFUSED: AtomicBool = AtomicBool::new(false);
-
-fn connect_marked(
-    config: &Config,
-    line: &Arc<Line>,
-    options: &str,
-) -> (PostgresConnectionManager<Tap>, Result<Client, Error>) {
-    if !IS_MARK_REFUSED.load(Ordering::Relaxed) {
-        let mut marked = config.clone();
-        marked.options(options);
-        let tried = connect(marked, line);
-        let is_refused = |error: &Error| error.code() == Some(&SqlState::PROTOCOL_VIOLATION);
-        if !tried.1.as_ref().is_err_and(is_refused) {
-            return tried;
-        }
-    }
-    let tried = connect(config.clone(), line);
-    if tried.1.is_ok() {
-        IS_MARK_REFUSED.store(true, Ordering::Relaxed);
-    }
-    tried
-}
-
-fn connect(
-    mut config: Config,
-    line: &Arc<Line>,
-) -> (PostgresConnectionManager<Tap>, Result<Client, Error>) {
-    let tap = if let [Host::Unix(directory)] = config.get_hosts() {
-        let port = config.get_ports().first().copied();
-        let tap = Tap::of_unix(line, directory, port.unwrap_or(DEFAULT_PORT));
-        config.ssl_mode(SslMode::Disable);
-        tap
-    } else {
-        if let ([], &[address, ..]) = (config.get_hosts(), config.get_hostaddrs()) {
-            // The driver calls the tap only if there is a host name.
-            config.host(&address.to_string());
-        }
-        config.ssl_mode(SslMode::Require);
-        config.ssl_negotiation(SslNegotiation::Direct);
-        Tap::of_tcp(line)
-    };
-    let manager = PostgresConnectionManager::new(config, tap);
-    let client = manager.connect();
-    (manager, client)
-}
 
 /// The type of a parameter. It is derived from the value, because asking the server takes a
 /// prepared statement, whose name may be in use already on a shared connection.
@@ -595,15 +376,4 @@ fn type_of(param: &(dyn ToSql + Sync)) -> Type {
         })
         // The driver refuses this type and names the reason.
         .unwrap_or(Type::UNKNOWN)
-}
-
-/// The driver's default.
-const DEFAULT_PORT: u16 = 5432;
-
-/// A duration as a PostgreSQL setting. It is at least 1, because 0 means no limit, and fits into an
-/// `int`.
-fn milliseconds(duration: Duration) -> i32 {
-    i32::try_from(duration.as_millis())
-        .unwrap_or(i32::MAX)
-        .max(1)
 }
