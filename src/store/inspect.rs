@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::event::Outcome;
-use crate::store::dead::time_text;
+use crate::store::dead_event::time_text;
 use crate::store::error::StoreError;
 use crate::store::session::{Limits, Session};
 use crate::store::settle::{DOING_SETTLE, SettleBatch, SettleResult, Settlement};
