@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use crate::domain::config::CLAIM_EVENTS_FIRST;
+use crate::worker::ledger::Ledger;
 
 /// A full claim that was worked off within this time asks for a larger one.
 const FAST: Duration = Duration::from_millis(50);
@@ -38,14 +39,28 @@ impl ClaimSize {
         }
     }
 
-    /// The number of events to ask for.
-    pub(super) fn get(&self) -> usize {
-        self.size
+    /// How many events a general claim asks for now, after `n_handed` were sent to so many runners;
+    /// 0 while the queue still has enough.
+    pub(super) fn room(&self, ledger: &Ledger, runners: usize, n_handed: u64) -> usize {
+        // The number of idle runners is no measure: a runner that has just taken an event from the
+        // queue still counts as idle, and a second event claimed for it would wait behind the
+        // first, while another worker is idle.
+        let ended = ledger.runs_ended();
+        let handed = usize::try_from(n_handed.saturating_sub(ended)).unwrap_or(usize::MAX);
+        let idle = runners.saturating_sub(handed);
+        let low = self.low_water();
+        ledger.tell_at(low);
+        if ledger.queued() > low {
+            return 0;
+        }
+        // Where handlers are slow, claim no more than can start at once.
+        let ask = if low == 0 { idle } else { self.size.max(idle) };
+        ask.min(self.max).min(ledger.queue_room())
     }
 
     /// The queue length at which the fetcher makes the next claim. It is above zero only if events
     /// are worked off quickly.
-    pub(super) fn low_water(&self) -> usize {
+    fn low_water(&self) -> usize {
         if self.size > usize::from(CLAIM_EVENTS_FIRST) {
             self.size / 2
         } else {

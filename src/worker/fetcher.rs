@@ -5,31 +5,27 @@
 //!
 //! What may run is said in the claim itself: a route with a `max_parallel` brings the number of
 //! events that it has room for, and one that is full is left out, whatever number of event types it
-//! has ([`Segments`]). So nothing is claimed to be given back, and no event of a full route waits
+//! has ([`Groups`]). So nothing is claimed to be given back, and no event of a full route waits
 //! in the queue in front of others. Where a look starts and how far it reads is the business of
 //! [`Cursors`].
 //!
 //! After a claim whose answer was lost, the database may hold a lease that this worker does not
 //! know of ([`Orphans`]): the fetcher releases it before it claims again.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, never, select};
 use log::{debug, warn};
 
-use crate::domain::event::Outcome;
 use crate::domain::figure::counted;
-use crate::handlers::Segments;
-use crate::store::claim::{ClaimQuery, ClaimedEvents, Looked, Selection};
+use crate::store::claim::{ClaimQuery, Looked, Selection};
 use crate::store::skip::Reach;
 use crate::store::{StoreError, Unreadable, look_waits};
 use crate::system::pause::{Waits, jittered, pause};
-use crate::worker::claim::{Claim, Finished};
 use crate::worker::claim_size::ClaimSize;
 use crate::worker::cursor::{Cursors, Look, REST};
-use crate::worker::ledger::Room;
+use crate::worker::ends::{Ends, Wanted};
+use crate::worker::groups::{self, Groups};
 use crate::worker::link::{Link, Patience};
 use crate::worker::orphans::Orphans;
 use crate::worker::shared::Shared;
@@ -45,9 +41,6 @@ const CUT_OFF: Duration = Duration::from_secs(1);
 /// The longest wait because of the cost of a look that found nothing, unless the poll interval is
 /// longer.
 const COST_WAIT_MAX: Duration = Duration::from_secs(1);
-
-/// The fetcher looks for room at this interval even if it misses the signal of the runners.
-const ROOM_BELT: Duration = Duration::from_millis(100);
 
 /// Looks that may time out before the fetcher searches for an event that cannot be read.
 const TOO_LONG_MAX: usize = 2;
@@ -66,18 +59,6 @@ const LEAVE_MAX: Duration = Duration::from_secs(5);
 
 /// The number of events that one call reads one by one.
 const PASS_OVER_STRETCH: i32 = 1_000;
-
-/// The fetcher's ends of its channels.
-pub(super) struct Ends {
-    /// To the runners.
-    pub(super) claims: Sender<Claim>,
-    /// To the settler, for what is given back unstarted.
-    pub(super) finished: Sender<Finished>,
-    /// Says that there is room again.
-    pub(super) room: Room,
-    /// Disconnected when the worker drains.
-    pub(super) stop: Receiver<()>,
-}
 
 /// The result of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,25 +79,28 @@ pub(super) fn run(ends: Ends, shared: &Shared) {
     let idle_first = IDLE_FIRST.min(shared.config.poll_interval);
     let mut idle = idle_first;
     let mut waits = Waits::new();
-    while !fetcher.is_stopped() {
+    while !ends.is_stopped() {
         match fetcher.turn() {
             Ok(Turn::More) => (idle, waits) = (idle_first, Waits::new()),
             Ok(Turn::Found) => {
                 (idle, waits) = (idle_first, Waits::new());
-                fetcher.wait(idle);
+                ends.wait(fetcher.wanted, idle);
             }
             Ok(Turn::NoRoom) => {
                 waits = Waits::new();
-                fetcher.wait_for_room();
+                ends.wait_for_room();
             }
             Ok(Turn::Empty) => {
                 waits = Waits::new();
                 // A look that takes long is not repeated at once.
-                fetcher.wait(jittered(idle).max(fetcher.last_cost.min(COST_WAIT_MAX)));
+                ends.wait(
+                    fetcher.wanted,
+                    jittered(idle).max(fetcher.last_cost.min(COST_WAIT_MAX)),
+                );
                 idle = (idle * 2).min(shared.config.poll_interval);
             }
             // The link has told the log.
-            Err(_) => fetcher.wait(waits.take()),
+            Err(_) => ends.wait(fetcher.wanted, waits.take()),
         }
     }
     fetcher.leave();
@@ -126,11 +110,7 @@ struct Fetcher<'a> {
     ends: &'a Ends,
     shared: &'a Shared,
     link: Link<'a>,
-    segments: Segments,
-    /// Whether the segments stand in the order of the database.
-    is_sorted: bool,
-    /// The routes with a limit, in the order of their groups.
-    limited: Vec<usize>,
+    groups: Groups,
     cursors: Cursors,
     size: ClaimSize,
     /// Events sent to the runners so far.
@@ -141,72 +121,25 @@ struct Fetcher<'a> {
     /// Fewer events than the configuration allows, while looks fail for no single row.
     events_max: u16,
     orphans: Orphans,
-    /// The queue has enough for now; routes with a limit may still have room.
-    wants_room: bool,
-    /// A route has no room now.
-    wants_route_room: bool,
+    wanted: Wanted,
 }
 
 impl<'a> Fetcher<'a> {
     fn new(ends: &'a Ends, shared: &'a Shared) -> Fetcher<'a> {
-        let segments = Segments::new(&shared.routes);
-        let limited: Vec<usize> = (0..shared.routes.len())
-            .filter(|&route| shared.ledger.is_limited(route))
-            .collect();
+        let groups = Groups::new(shared);
         Fetcher {
             ends,
             shared,
             link: Link::new(shared, Stage::Fetcher),
-            // The database's encoding may sort other characters than ASCII differently, or lack
-            // them.
-            is_sorted: segments.bounds().iter().all(|bound| bound.is_ascii()),
-            segments,
-            cursors: Cursors::new(limited.len(), Instant::now()),
-            limited,
+            cursors: Cursors::new(groups.limited().len(), Instant::now()),
+            groups,
             size: ClaimSize::new(shared.config.claim_events_max()),
             n_handed: 0,
             last_cost: Duration::ZERO,
             n_too_long: 0,
             events_max: u16::MAX,
             orphans: Orphans::default(),
-            wants_room: false,
-            wants_route_room: false,
-        }
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.ends.stop.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected)
-    }
-
-    /// Waits until it is time for the next look, there is room again where there was none, or the
-    /// worker drains.
-    fn wait(&self, wait: Duration) {
-        let none = never();
-        let room = if self.wants_room {
-            &self.ends.room.queue
-        } else {
-            &none
-        };
-        let route_room = if self.wants_route_room {
-            &self.ends.room.route
-        } else {
-            &none
-        };
-        select! {
-            recv(self.ends.stop) -> _ => {}
-            recv(room) -> _ => {}
-            recv(route_room) -> _ => {}
-            default(wait) => {}
-        }
-    }
-
-    /// Waits until the queue runs low.
-    fn wait_for_room(&self) {
-        select! {
-            recv(self.ends.stop) -> _ => {}
-            recv(self.ends.room.queue) -> _ => {}
-            recv(self.ends.room.route) -> _ => {}
-            default(ROOM_BELT) => {}
+            wanted: Wanted::default(),
         }
     }
 
@@ -240,40 +173,19 @@ impl<'a> Fetcher<'a> {
     /// How many events of each group may be claimed now.
     fn rooms(&mut self) -> Vec<usize> {
         let queue_room = self.shared.ledger.queue_room();
-        let rest = self.room();
+        let runners = usize::from(self.shared.config.max_parallel.get());
+        let rest = self.size.room(&self.shared.ledger, runners, self.n_handed);
         let limited = self
-            .limited
+            .groups
+            .limited()
             .iter()
             .map(|&route| self.shared.ledger.route_room(route).min(queue_room));
         let rooms: Vec<usize> = [rest].into_iter().chain(limited).collect();
-        self.wants_room = rooms[REST] == 0;
-        self.wants_route_room = rooms[1..].contains(&0);
-        rooms
-    }
-
-    /// How many events a general claim asks for now; 0 while the queue still has enough.
-    fn room(&self) -> usize {
-        let runners = usize::from(self.shared.config.max_parallel.get());
-        // The number of idle runners is no measure: a runner that has just taken an event from the
-        // queue still counts as idle, and a second event claimed for it would wait behind the
-        // first, while another worker is idle.
-        let ended = self.shared.ledger.runs_ended();
-        let handed = usize::try_from(self.n_handed.saturating_sub(ended)).unwrap_or(usize::MAX);
-        let idle = runners.saturating_sub(handed);
-        let queued = self.shared.ledger.queued();
-        let low = self.size.low_water();
-        self.shared.ledger.tell_at(low);
-        if queued > low {
-            return 0;
-        }
-        // Where handlers are slow, claim no more than can start at once.
-        let ask = if low == 0 {
-            idle
-        } else {
-            self.size.get().max(idle)
+        self.wanted = Wanted {
+            queue: rooms[REST] == 0,
+            route: rooms[1..].contains(&0),
         };
-        ask.min(usize::from(self.shared.config.claim_events_max()))
-            .min(self.shared.ledger.queue_room())
+        rooms
     }
 
     /// Makes one look and hands over what it claimed; returns how many events that were.
@@ -282,7 +194,7 @@ impl<'a> Fetcher<'a> {
             self.skip(look, reach)?;
             return Ok(0);
         }
-        self.sort_segments()?;
+        self.groups.sort(self.shared, &mut self.link)?;
         let room: usize = look.groups.iter().map(|&group| rooms[group]).sum();
         let limit = u16::try_from(room.min(self.shared.ledger.queue_room()))
             .unwrap_or(u16::MAX)
@@ -290,10 +202,10 @@ impl<'a> Fetcher<'a> {
                 1,
                 self.shared.config.claim_events_max().min(self.events_max),
             );
-        let groups = self.groups(look);
-        let takes = takes(look, rooms);
+        let groups = self.groups.numbers(look);
+        let takes = groups::takes(look, rooms);
         let selection = Selection {
-            bounds: self.segments.bounds(),
+            bounds: self.groups.bounds(),
             groups: &groups,
             takes: takes.as_deref(),
         };
@@ -303,7 +215,7 @@ impl<'a> Fetcher<'a> {
             lease: self.shared.config.lease,
             after: &look.after,
             stretch: look.stretch,
-            selection: (!self.limited.is_empty()).then_some(selection),
+            selection: (!self.groups.limited().is_empty()).then_some(selection),
             bytes_max: self.shared.config.max_batch_bytes,
         };
         // Timed from the moment when the connection is open: the time to connect says nothing about
@@ -372,7 +284,7 @@ impl<'a> Fetcher<'a> {
         let mut is_found = false;
         // An event that takes too long to read ends a walk; the next walk goes on behind it.
         let mut is_cut = true;
-        while is_cut && !self.is_stopped() {
+        while is_cut && !self.ends.is_stopped() {
             let passed = self.link.call_with(Patience::Part(READ_LIMIT), |session| {
                 session.pass_over(&look.after, PASS_OVER_STRETCH, wait)
             })?;
@@ -413,7 +325,7 @@ impl<'a> Fetcher<'a> {
         let routes: Vec<Option<usize>> = events
             .map(|event| self.shared.routes.find(&event.event_type))
             .collect();
-        let taken = self.groups_of(&routes);
+        let taken = self.groups.of(&routes);
         self.cursors
             .looked(look, &looked, &taken, is_cut, self.last_cost);
         let Some(claimed) = looked.claimed else {
@@ -426,102 +338,10 @@ impl<'a> Fetcher<'a> {
         );
         let at = Instant::now();
         let runs_before = self.shared.ledger.runs_ended();
-        let n_queued = self.hand_over(claimed, &routes, sent);
+        let n_queued = self.ends.hand_over(self.shared, claimed, &routes, sent);
         self.n_handed += n_queued as u64;
         if is_full && look.groups.contains(&REST) {
             self.size.handed_full(at, runs_before + n_queued as u64);
-        }
-        n_queued
-    }
-
-    /// The groups of these events.
-    fn groups_of(&self, routes: &[Option<usize>]) -> Vec<usize> {
-        let mut groups: Vec<usize> = routes.iter().map(|&route| self.group_of(route)).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        groups
-    }
-
-    /// The group of a route's events.
-    fn group_of(&self, route: Option<usize>) -> usize {
-        let limited = self
-            .limited
-            .iter()
-            .position(|limited| Some(*limited) == route);
-        limited.map_or(REST, |place| place + 1)
-    }
-
-    /// The group of each segment in a look; 0 for a segment that it leaves out.
-    fn groups(&self, look: &Look) -> Vec<i32> {
-        let number = |&route: &Option<usize>| {
-            let group = self.group_of(route);
-            let is_wanted = look.groups.contains(&group);
-            i32::try_from(group + 1).map_or(0, |number| if is_wanted { number } else { 0 })
-        };
-        self.segments.routes().iter().map(number).collect()
-    }
-
-    /// Puts the segments into the database's order, once it can be asked.
-    fn sort_segments(&mut self) -> Result<(), StoreError> {
-        if !self.is_sorted {
-            let bounds = self.segments.bounds().to_vec();
-            let sorted = self
-                .link
-                .aside(Patience::Usual, |session| session.sort_bounds(&bounds))?;
-            self.segments = Segments::sorted(sorted, &self.shared.routes);
-            self.is_sorted = true;
-        }
-        Ok(())
-    }
-
-    /// Sends claimed events to the runners, and gives back those that have no room; returns how
-    /// many were sent.
-    fn hand_over(
-        &mut self,
-        claimed: ClaimedEvents,
-        routes: &[Option<usize>],
-        sent: Instant,
-    ) -> usize {
-        let mut n_queued = 0;
-        let n_events = claimed.events.len();
-        let shared = self.shared;
-        shared.metrics.claimed.inc_by(n_events as u64);
-        shared
-            .metrics
-            .claim_batch_size
-            .observe(f64::from(u16::try_from(n_events).unwrap_or(u16::MAX)));
-        let lease = shared.leases.hold(claimed.token, n_events, sent);
-        let is_stopped = self.is_stopped();
-        let now = Instant::now();
-        for (event, &route) in claimed.events.into_iter().zip(routes) {
-            let age = event.created_at_micros.map_or(Duration::ZERO, |created| {
-                Duration::from_micros(
-                    u64::try_from(claimed.now_micros.saturating_sub(created)).unwrap_or(0),
-                )
-            });
-            let mut claim = Claim {
-                ticket: shared.ledger.enter(route),
-                event,
-                route,
-                lease: Arc::clone(&lease),
-                age,
-                claimed: now,
-            };
-            let refused = if is_stopped || !claim.ticket.has_place() {
-                Some(claim)
-            } else {
-                claim.ticket.enter_queue(claim.event.payload.len() as u64);
-                let sent = self.ends.claims.try_send(claim);
-                sent.err().map(TrySendError::into_inner)
-            };
-            if let Some(mut claim) = refused {
-                claim.ticket.not_started();
-                // The settler outlives this stage, and its channel has room for all that is in
-                // flight.
-                let _ = self.ends.finished.send(claim.finish(Outcome::Released));
-            } else {
-                n_queued += 1;
-            }
         }
         n_queued
     }
@@ -561,14 +381,4 @@ impl<'a> Fetcher<'a> {
             .may_claim_late
             .store(self.orphans.are_possible(), Ordering::Relaxed);
     }
-}
-
-/// The number of events that each group may claim in a look; `None` if the look is only for the
-/// rest, whose room is the limit of the look.
-fn takes(look: &Look, rooms: &[usize]) -> Option<Vec<Option<i32>>> {
-    if look.groups == [REST] {
-        return None;
-    }
-    let take = |&room: &usize| Some(i32::try_from(room).unwrap_or(i32::MAX));
-    Some(rooms.iter().map(take).collect())
 }

@@ -9,10 +9,13 @@
 //! is no half-dead one.
 
 mod aside;
+mod batch;
 mod claim;
 mod claim_size;
 mod cursor;
+mod ends;
 mod fetcher;
+mod groups;
 mod keeper;
 mod leases;
 mod ledger;
@@ -151,7 +154,7 @@ impl Worker {
 
         let spawner = Spawner::new(Arc::clone(&shared), ended_sender);
         let mut stages = Vec::new();
-        let ends = fetcher::Ends {
+        let ends = ends::Ends {
             claims,
             finished: finished.clone(),
             room,

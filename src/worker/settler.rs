@@ -23,10 +23,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::warn;
 
 use crate::domain::event::{Outcome, dead_letter_message};
-use crate::store::settle::{EACH_MAX, SettleBatch, SettleResult, Settlement, Written};
+use crate::store::settle::{EACH_MAX, SettleBatch, SettleResult, Written};
 use crate::store::{Session, StoreError};
 use crate::system::pause::{Waits, pause};
-use crate::worker::aside::{Aside, bare};
+use crate::worker::aside::Aside;
+use crate::worker::batch;
 use crate::worker::claim::Finished;
 use crate::worker::link::{Link, Patience};
 use crate::worker::pace::{Pace, Round};
@@ -203,19 +204,7 @@ impl Settler<'_> {
         patience: Patience,
         settle: impl Fn(&mut Session, &SettleBatch<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let outcomes: Vec<Settlement> = batch
-            .iter()
-            .map(|finished| Settlement {
-                token: finished.lease.token,
-                event_id: finished.event_id,
-                outcome: if finished.is_bare {
-                    bare(&finished.outcome)
-                } else {
-                    finished.outcome.clone()
-                },
-            })
-            .collect();
-        let ended = ended_by(batch);
+        let (outcomes, ended) = (batch::settlements(batch), batch::ended_by(batch));
         let batch = SettleBatch {
             worker: &self.shared.owner.worker,
             outcomes: &outcomes,
@@ -279,32 +268,16 @@ impl Settler<'_> {
     /// Takes the results of outcomes that were written one by one; returns the outcomes that have
     /// none yet.
     fn account_each(&mut self, batch: Vec<Finished>, results: Vec<SettleResult>) -> Vec<Finished> {
-        let mut answered = Vec::new();
-        let mut refused = HashMap::new();
-        let mut untried = HashSet::new();
-        for result in results {
-            match result {
-                SettleResult::Known(written) => answered.push(written),
-                SettleResult::Refused { event_id, error } => drop(refused.insert(event_id, error)),
-                SettleResult::Untried(event_id) => drop(untried.insert(event_id)),
-            }
-        }
-        let (rest, batch): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .partition(|finished| untried.contains(&finished.event_id));
-        let (failed, batch): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .partition(|finished| refused.contains_key(&finished.event_id));
-        for finished in failed {
-            let error = &refused[&finished.event_id];
-            self.round.refused(error);
+        let answered = batch::answered(batch, results);
+        for (finished, error) in answered.refused {
+            self.round.refused(&error);
             if error.is_statement_timeout() {
                 self.pace.slow_row();
             }
-            self.aside.refused(finished, error);
+            self.aside.refused(finished, &error);
         }
-        self.account(batch, &answered);
-        rest
+        self.account(answered.known, &answered.written);
+        answered.untried
     }
 
     /// Releases the events whose outcomes were given up.
@@ -390,25 +363,7 @@ impl Settler<'_> {
                 Err(_) => pause(Waits::MAX),
             }
         };
-        let states: HashMap<i64, _> = states
-            .into_iter()
-            .map(|state| (state.event_id, state))
-            .collect();
-        doubted
-            .iter()
-            .filter(
-                |finished| match (&finished.outcome, states.get(&finished.event_id)) {
-                    // A release writes nothing to the row. The event was given back if the lease no
-                    // longer names it.
-                    (Outcome::Released, _) => true,
-                    (outcome, Some(state)) => {
-                        state.status == outcome.name() && state.attempts == finished.attempt
-                    }
-                    (_, None) => false,
-                },
-            )
-            .map(|finished| finished.event_id)
-            .collect()
+        batch::written_before(doubted, states)
     }
 
     fn count(&self, finished: &Finished) {
@@ -433,30 +388,10 @@ impl Settler<'_> {
     /// Takes events whose outcomes are settled from their leases, and ends the leases that have
     /// none left.
     fn let_go(&mut self, batch: &[Finished]) {
-        for (token, part) in by_token(batch) {
+        for (token, part) in batch::by_token(batch) {
             if part[0].lease.close(part.len()) == 0 {
                 self.shared.leases.end(token);
             }
         }
     }
-}
-
-/// The leases that have no events left once this batch is written.
-fn ended_by(batch: &[Finished]) -> Vec<i64> {
-    by_token(batch)
-        .into_iter()
-        .filter(|(_, part)| part.len() >= part[0].lease.open())
-        .map(|(token, _)| token)
-        .collect()
-}
-
-fn by_token(batch: &[Finished]) -> HashMap<i64, Vec<&Finished>> {
-    let mut parts: HashMap<i64, Vec<&Finished>> = HashMap::new();
-    for finished in batch {
-        parts
-            .entry(finished.lease.token)
-            .or_default()
-            .push(finished);
-    }
-    parts
 }
