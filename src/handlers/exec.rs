@@ -25,9 +25,10 @@ use std::process::{Command, ExitStatus};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
-use crate::domain::event::{Event, one_line};
+use crate::domain::event::{Event, REASON_BYTES_MAX, one_line};
+use crate::domain::text::{ellipsis, last_bytes};
 use crate::handlers::process::{End, Process};
-use crate::handlers::{HandlerError, REASON_BYTES_MAX, Run, in_words, last_bytes};
+use crate::handlers::{HandlerError, Run, in_words};
 use crate::system::process::MARK;
 
 /// Exit status that says that no attempt can succeed: `EX_DATAERR` of sysexits.h.
@@ -192,8 +193,7 @@ fn reason(what: &str, output: &[u8]) -> String {
     }
     let room = REASON_BYTES_MAX.saturating_sub(what.len() + ": …".len());
     let end = last_bytes(output, room);
-    let cut = if end.len() < output.len() { "…" } else { "" };
-    format!("{what}: {cut}{end}")
+    format!("{what}: {}{end}", ellipsis(output, end))
 }
 
 #[cfg(test)]

@@ -41,11 +41,12 @@ use ureq::{Agent, Body, Error, Timeout};
 
 use crate::domain::config::UrlSource;
 use crate::domain::event::Event;
+use crate::domain::text::{ellipsis, first_bytes};
 use crate::handlers::lookup::Lookup;
 use crate::handlers::receiver::Receiver;
 use crate::handlers::transport::{Connections, LIFE, Stale, Trust};
 use crate::handlers::url_file::{self, UrlFile};
-use crate::handlers::{HandlerError, Run, first_bytes, in_words};
+use crate::handlers::{HandlerError, Run, in_words};
 
 /// Statuses that make an event dead at once unless the route says otherwise: they blame the request
 /// itself, which is the same in each attempt (bad request, gone, too large, wrong type,
@@ -290,7 +291,7 @@ fn reason(receiver: &Receiver, status: StatusCode, body: &[u8]) -> String {
     let body = body.trim();
     let quote = first_bytes(body, QUOTE_BYTES_MAX);
     let colon = if quote.is_empty() { "" } else { ": " };
-    let cut = if quote.len() < body.len() { "…" } else { "" };
+    let cut = ellipsis(body, quote);
     format!(
         "POST {}: {}{name}{colon}{quote}{cut}",
         receiver.shown,

@@ -62,7 +62,7 @@ use std::time::Duration;
 
 use crate::domain::event::Event;
 
-pub use outcome::{REASON_BYTES_MAX, no_route_reason, outcome_of};
+pub use outcome::{no_route_reason, outcome_of};
 pub use receiver::shown_url;
 pub use route::{Route, RouteError, Routes, check_pattern, covers, parse_route};
 pub use segments::Segments;
@@ -226,29 +226,9 @@ fn in_words(duration: Duration) -> String {
     }
 }
 
-/// Cuts `text` to its first `bytes_max` bytes, at a character.
-fn first_bytes(text: &str, bytes_max: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes_max)]
-}
-
-/// Cuts `text` to its last `bytes_max` bytes, at a character.
-fn last_bytes(text: &str, bytes_max: usize) -> &str {
-    &text[text.ceil_char_boundary(text.len().saturating_sub(bytes_max))..]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cut_never_falls_inside_a_character() {
-        assert_eq!(first_bytes("aü", 2), "a");
-        assert_eq!(first_bytes("aü", 3), "aü");
-        assert_eq!(first_bytes("", 3), "");
-        assert_eq!(last_bytes("üa", 2), "a");
-        assert_eq!(last_bytes("üa", 3), "üa");
-        assert_eq!(last_bytes("", 3), "");
-    }
 
     #[test]
     fn durations_are_written_with_their_unit() {

@@ -4,16 +4,10 @@ use std::any::Any;
 
 use crate::domain::event::Outcome;
 use crate::domain::retry::RetryPolicy;
-use crate::handlers::{HandlerError, first_bytes};
-
-/// Longest reason that is kept: `last_error` is for reading, and rows stay small.
-pub const REASON_BYTES_MAX: usize = 4096;
+use crate::handlers::HandlerError;
 
 /// Turns the result of a handler's run, a panic included, into the outcome of attempt number
 /// `attempt`.
-///
-/// A delay that the receiver asked for is capped by the policy, but never jittered: it is kept to
-/// the moment.
 pub fn outcome_of(
     result: std::thread::Result<Result<(), HandlerError>>,
     attempt: u32,
@@ -22,36 +16,17 @@ pub fn outcome_of(
 ) -> Outcome {
     let (reason, after) = match result {
         Ok(Ok(())) => return Outcome::Done,
-        Ok(Err(HandlerError::Permanent(reason))) => {
-            return Outcome::Dead {
-                reason: storable(&reason),
-            };
-        }
+        Ok(Err(HandlerError::Permanent(reason))) => return Outcome::dead(&reason),
         Ok(Err(HandlerError::Retry { reason, after })) => (reason, after),
         Err(panic) => (format!("handler panicked: {}", text_of(&*panic)), None),
     };
-    let reason = storable(&reason);
-    if policy.is_last(attempt) {
-        return Outcome::Dead { reason };
-    }
-    Outcome::Retry {
-        delay: after.map_or_else(
-            || policy.delay(attempt, random),
-            |after| after.min(policy.max),
-        ),
-        reason,
-    }
+    policy.failed(attempt, &reason, after, random)
 }
 
 /// The reason for the failed attempt of an event that no route matches; the wording is the
 /// predecessor's.
 pub fn no_route_reason(event_type: &str) -> String {
     format!("No handler for event_type={event_type}")
-}
-
-/// The reason as PostgreSQL can keep it: no NUL, and not longer than [`REASON_BYTES_MAX`].
-fn storable(reason: &str) -> String {
-    first_bytes(&reason.replace('\0', "\u{fffd}"), REASON_BYTES_MAX).to_owned()
 }
 
 /// `panic!` brings a `&str` or a `String`; anything else has no text.
@@ -69,6 +44,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::domain::event::REASON_BYTES_MAX;
 
     const POLICY: RetryPolicy = RetryPolicy {
         max_attempts: 3,
