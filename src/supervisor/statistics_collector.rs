@@ -24,7 +24,7 @@ use crate::handlers::Routes;
 use crate::status::metrics::{OTHER, TableGauges};
 use crate::status::state::{Published, TableStatistics};
 use crate::store::dsn::Dsn;
-use crate::store::{Backlog, Pool, Position, StoreError, Timeouts};
+use crate::store::{Backlog, Pool, Position, Share, StoreError, Timeouts};
 use crate::system::incident::Incident;
 use crate::system::threads::{self, Thread};
 
@@ -45,8 +45,8 @@ const SHARE: u32 = 100;
 const WAIT_MAX: Duration = Duration::from_secs(45);
 
 /// Scans from the front of the due index may take 1 % of the time: they find only what committed
-/// late or lies in the past.
-const FRONT_SHARE: u32 = 100;
+/// late or lies in the past. The longest pause is longer than that of any scan that ends in time.
+const FRONT: Share = Share::one_in(100, Duration::from_hours(1));
 
 /// When nothing is due, what an application commits within this time of its insert is still found
 /// without a scan of the front.
@@ -233,7 +233,7 @@ impl Front {
     fn start(&self) -> Position {
         let is_due = self
             .scan
-            .is_none_or(|(ended, took)| ended.elapsed() >= took * FRONT_SHARE);
+            .is_none_or(|(ended, took)| ended.elapsed() >= FRONT.pause(took));
         match self.hint {
             Some(hint) if !is_due => hint,
             _ => Position::FRONT,
@@ -245,8 +245,7 @@ impl Front {
             self.scan = Some((Instant::now(), took));
         }
         if let Some(found) = found {
-            let late = i64::try_from(LATE_COMMIT.as_micros()).unwrap_or(i64::MAX);
-            let horizon = Position::at(found.now_micros.saturating_sub(late));
+            let horizon = Position::recent(found.now_micros, LATE_COMMIT);
             self.hint = Some(found.first.unwrap_or(horizon));
         }
     }
