@@ -35,10 +35,10 @@ impl RetryPolicy {
             .unwrap_or(self.max)
     }
 
-    /// The outcome of the failed attempt number `attempt`, of a handler's run as of a worker that is
-    /// gone: dead if it was the last, otherwise another attempt after the backoff. A delay `after`
-    /// that the receiver asked for takes the place of the backoff. It is capped, but never jittered,
-    /// because it is kept to the moment.
+    /// The outcome of the failed attempt number `attempt`, of a handler's run as of a worker that
+    /// is gone: dead if it was the last, otherwise another attempt after the backoff. A delay
+    /// `after` that the receiver asked for takes the place of the backoff. It is capped, but never
+    /// jittered, because it is kept to the moment.
     pub fn failed(
         &self,
         attempt: u32,

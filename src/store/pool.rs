@@ -145,8 +145,8 @@ impl Pool {
         }
     }
 
-    /// Sets the idle time after which the server is asked whether a connection still works, for what
-    /// borrows from this pool or from a clone of it.
+    /// Sets the idle time after which the server is asked whether a connection still works, for
+    /// what borrows from this pool or from a clone of it.
     #[must_use]
     pub fn asked_after(self, idle: Duration) -> Pool {
         Pool {

@@ -2,10 +2,10 @@
 //!
 //! Two sweepers do that. A worker's sweeper ends the expired leases of lost hosts and charges all
 //! their events; the supervisor's ends the leases of a worker that died while its host lives, and
-//! charges what was in hand. They differ in what they charge, in how long they wait and in what they
-//! log. What a charge is stands here, and how charges are written one by one, so that a row that is
-//! locked, refused or slow delays no other. A charged attempt comes to what any failed attempt comes
-//! to ([`RetryPolicy::failed`]).
+//! charges what was in hand. They differ in what they charge, in how long they wait and in what
+//! they log. What a charge is stands here, and how charges are written one by one, so that a row
+//! that is locked, refused or slow delays no other. A charged attempt comes to what any failed
+//! attempt comes to ([`RetryPolicy::failed`]).
 
 use std::collections::HashSet;
 use std::slice;
@@ -79,8 +79,8 @@ impl Charge {
 }
 
 impl Lease {
-    /// The batch that writes these outcomes in the name of the lease's worker; `is_ended`: the lease
-    /// ends with it, `is_expired`: only if the lease is over.
+    /// The batch that writes these outcomes in the name of the lease's worker; `is_ended`: the
+    /// lease ends with it, `is_expired`: only if the lease is over.
     pub fn batch<'a>(
         &'a self,
         outcomes: &'a [Settlement],

@@ -268,8 +268,8 @@ impl<'a> Aside<'a> {
         }
     }
 
-    /// Sets the metric to the number of outcomes by reason, notes which refusals last, and logs when
-    /// there are too many.
+    /// Sets the metric to the number of outcomes by reason, notes which refusals last, and logs
+    /// when there are too many.
     pub(super) fn tell(&mut self) {
         let lasting: HashSet<&'static str> = self
             .waiting

@@ -1,5 +1,5 @@
-//! The groups of routes that a look tells apart: all routes without a limit together, and each route
-//! with a limit.
+//! The groups of routes that a look tells apart: all routes without a limit together, and each
+//! route with a limit.
 //!
 //! The database is told the group of each segment of event types ([`Segments`]). Its numbers begin
 //! with 1, because 0 is the group of the segments that a look leaves out.

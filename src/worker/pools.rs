@@ -14,7 +14,7 @@ use crate::worker::stage::Stage;
 /// The fetcher's connection is asked whether it stands when it was idle for this long: a claim that
 /// is sent on one that is gone is in doubt, and a drain would try to give it back. The time is
 /// shorter than the usual poll interval, and long enough that under load the server is not asked
-/// before each call. The keeper does not ask, because it has to notice that a call fails.
+/// before each call.
 const FETCHER_IDLE: Duration = Duration::from_millis(500);
 
 /// The least time limit of a keeper's call, however short a lease is: a network needs this much.

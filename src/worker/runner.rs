@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender};
 use log::{debug, warn};
 
 use crate::domain::event::Outcome;
-use crate::handlers::{Run, outcome_of};
+use crate::handlers::{Run, no_route_reason, outcome_of};
 use crate::worker::claim::{Claim, Finished};
 use crate::worker::shared::Shared;
 
@@ -66,13 +66,9 @@ fn handle(slot: usize, claim: &Claim, shared: &Shared) -> Outcome {
         );
     }
     let Some(route) = claim.route.map(|index| shared.routes.get(index)) else {
-        let reason = crate::handlers::no_route_reason(&event.event_type);
-        return outcome_of(
-            Ok(Err(crate::handlers::HandlerError::retry(reason))),
-            event.attempt,
-            &shared.config.retry,
-            fastrand::f64(),
-        );
+        let reason = no_route_reason(&event.event_type);
+        let policy = &shared.config.retry;
+        return policy.failed(event.attempt, &reason, None, fastrand::f64());
     };
     let on_group = |group| {
         if let Err(error) = shared.in_hand.note_group(slot, event.id, token, group) {

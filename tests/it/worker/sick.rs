@@ -121,8 +121,8 @@ fn a_trigger_that_changes_the_search_path_hinders_no_outcome() {
 
 /// Goal: while outcomes are refused because a trigger misses a function, the log does not say that
 /// no call is refused any more; once the function is there, it does. Method: each try of such an
-/// outcome waits twice as long as the one before, so the fourth is later than a refusal that no call
-/// meets any more is told to be over.
+/// outcome waits twice as long as the one before, so the fourth is later than a refusal that no
+/// call meets any more is told to be over.
 #[test]
 fn a_refusal_that_single_outcomes_meet_is_over_when_they_are_taken() {
     let db = TestDb::new();
