@@ -13,7 +13,7 @@ use crate::domain::config::Config;
 use crate::domain::usage::EXIT_FAILED;
 use crate::handlers::Handlers;
 use crate::http::{self, Access, HttpServer};
-use crate::status::state::Published;
+use crate::status::published::Published;
 use crate::store::dsn::Dsn;
 use crate::supervisor::{Refusal, Supervisor};
 use crate::system::logging;

@@ -13,10 +13,10 @@
 //! dispatchbox run                     supervisor: one event loop on the main thread
 //!  ├─ http        guard → tiny_http: / (the page) /health /ready /metrics /api
 //!  ├─ signals     SIGTERM SIGINT SIGHUP → channel
+//!  ├─ observer    readiness: looks whether events could be delivered, for /ready and the log
+//!  │              statistics: waits for the database at the start, then counts what waits
 //!  ├─ sweeper     ends the leases of a worker that died
-//!  ├─ statistics  counts backlog and dead events (the thread `surveyor`)
 //!  ├─ self-probe  asks our own /health over the public port
-//!  ├─ probe       looks whether events could be delivered, for /ready
 //!  ├─ line-watch  cuts the lines of database calls that are never answered (in workers, too)
 //!  ├─ log         writes the log: only it waits for a reader that has stalled (in workers, too)
 //!  └─ worker-00 (process)   stdin: settings, then its end = "drain"   stdout: reports   stderr: log
@@ -84,11 +84,15 @@
 //! # Health and readiness
 //!
 //! One state, [`status::state`], has three writers: the supervisor's loop writes its phase and its
-//! workers', each worker reports the results of its own database calls, and the readiness probe
-//! does to no row what claiming and settling do to many: each second while requests ask it, and
-//! every 5 s while none does. `/ready`, `/api/status` and the page read it, and a pure function,
-//! [`status::readiness`], derives the reason from it. Troubles come from a small set,
-//! [`domain::failure::FailureKind`]; the exact error is logged when it begins, changes and ends.
+//! workers', each worker reports the results of its own database calls, and the observer's looks do
+//! to no row what claiming and settling do to many. `/ready`, `/api/status` and the page read it,
+//! and a pure function, [`status::readiness`], derives the reason from it. Troubles come from a
+//! small set, [`domain::failure::FailureKind`]; the exact error is logged when it begins, changes
+//! and ends.
+//!
+//! The observer ([`supervisor`]) is all that watches the database for the daemon as a whole, with
+//! or without an HTTP port. `http` asks it for a fresh look through [`status::looks`]: there is a
+//! look each second while requests ask, and every 5 s while none does.
 //!
 //! The start makes the same checks. A fault that a person has to correct, in the schema or a
 //! privilege, ends it with the remedy ([`store::MissingPrerequisite`]). A database that is away,

@@ -15,7 +15,6 @@ mod guard;
 mod listener;
 mod page;
 mod priority;
-mod probe;
 mod socket;
 
 use std::io;
@@ -25,7 +24,7 @@ use std::time::Duration;
 
 use log::{info, warn};
 
-use crate::status::state::Published;
+use crate::status::published::Published;
 use crate::store::dsn::Dsn;
 pub use api::access::Access;
 use api::calls::Calls;
@@ -34,7 +33,6 @@ pub use api::token::ApiToken;
 use backend::{Backend, Running};
 use guard::Guard;
 pub use listener::bind;
-use probe::Probe;
 
 /// Answers under way are finished within this time, or not at all.
 const STOP_MAX: Duration = Duration::from_millis(100);
@@ -61,8 +59,7 @@ impl HttpServer {
         let endpoints = Endpoints {
             published: published.clone(),
             access: Arc::new(access),
-            calls: Calls::new(dsn.clone()),
-            probe: Probe::start(dsn, published.health.clone()).map_err(failed)?,
+            calls: Calls::new(dsn),
         };
         let (backend, running) = Backend::start(endpoints).map_err(failed)?;
         let families = listener::families(&listener);

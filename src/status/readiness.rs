@@ -1,8 +1,8 @@
 //! Whether the daemon should get traffic. Pure: from the state to a fixed reason.
 //!
-//! Three sources describe the database. The readiness probe asks it for everything that delivering
-//! needs. Each worker reports the results of its own calls: only the worker notices that its
-//! connection hangs. A worker that does not report any more cannot work at all.
+//! Three sources describe the database. The observer asks it for everything that delivering needs.
+//! Each worker reports the results of its own calls: only the worker notices that its connection
+//! hangs. A worker that does not report any more cannot work at all.
 //!
 //! A worker's failure counts once it has lasted [`FAILING_MIN`], so that a single failed call is no
 //! reason. It counts only where every worker that is up has one: as long as one worker

@@ -1,96 +1,14 @@
-//! The state that the supervisor publishes about itself and its workers: one state for /ready,
-//! /api/status and the page, which `http` reads.
+//! The state of the daemon and its workers: one state for /ready, /api/status and the page, which
+//! `http` reads.
 //!
-//! The supervisor writes its own phase and what its workers report. The readiness probe writes what
-//! it found at the database. [`crate::status::readiness`] holds the conclusion from both together.
+//! The supervisor writes its own phase, what its workers report, and what its observer found at the
+//! database. [`crate::status::readiness`] holds the conclusion from both together.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::domain::failure::FailureKind;
 use crate::domain::protocol::Access;
-use crate::status::history::History;
-use crate::status::metrics::Fleet;
-
-/// Everything that the supervisor publishes.
-#[derive(Clone)]
-pub struct Published {
-    /// The state of the daemon.
-    pub health: Health,
-    fleet: Arc<Mutex<Fleet>>,
-    /// `None` before the first.
-    statistics: Arc<Mutex<Option<TableStatistics>>>,
-    history: Arc<Mutex<History>>,
-}
-
-impl Published {
-    /// The state of a daemon with this many workers, none of which runs yet.
-    pub fn new(processes: u16) -> Published {
-        Published {
-            health: Health::new(processes),
-            fleet: Arc::new(Mutex::new(Fleet::new(processes))),
-            statistics: Arc::default(),
-            history: Arc::new(Mutex::new(History::new(Instant::now()))),
-        }
-    }
-
-    /// The sum of all workers' metrics.
-    pub fn fleet(&self) -> MutexGuard<'_, Fleet> {
-        lock(&self.fleet)
-    }
-
-    /// What was done in the last minutes.
-    pub fn history(&self) -> MutexGuard<'_, History> {
-        lock(&self.history)
-    }
-
-    /// Publishes new statistics of the table.
-    pub fn publish_statistics(&self, statistics: TableStatistics) {
-        *lock(&self.statistics) = Some(statistics);
-    }
-
-    /// The last statistics of the table, or `None` when it is too old to describe the table now:
-    /// while the database is away, the counts are unknown.
-    pub fn fresh_statistics(&self) -> Option<TableStatistics> {
-        lock(&self.statistics)
-            .clone()
-            .filter(|statistics| statistics.taken_at.elapsed() < TableStatistics::FRESH)
-    }
-}
-
-/// The numbers of waiting and dead events in the table, which the supervisor collects from time to
-/// time at a bounded cost.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableStatistics {
-    /// Due events that are not claimed, counted no further than the cap.
-    pub backlog: u64,
-    /// Events that cannot be read, and are passed over.
-    pub unreadable: u64,
-    /// There may be more due events than were counted.
-    pub is_backlog_capped: bool,
-    /// How long the oldest of them has been due; zero when there is none.
-    pub oldest_due_age: Duration,
-    /// Events that wait for their time, counted no further than the cap; `None` when counting them
-    /// took too long.
-    pub not_due: Option<u64>,
-    /// There may be more of them than were counted.
-    pub is_not_due_capped: bool,
-    /// Time until the first of them is due; `None` when there is none, or it is never due.
-    pub first_due_in: Option<Duration>,
-    /// Dead events by type, as the rows spell it, the most frequent first, counted no further than
-    /// the cap; `None` when counting them took too long.
-    pub dead: Option<Vec<(String, u64)>>,
-    /// There may be more dead events than were counted.
-    pub is_dead_capped: bool,
-    /// When the events were counted.
-    pub taken_at: Instant,
-}
-
-impl TableStatistics {
-    /// A survey that is older than this no longer describes the table: it is longer than the
-    /// longest wait between two surveys.
-    pub const FRESH: Duration = Duration::from_mins(1);
-}
 
 /// The phase of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +44,7 @@ pub struct State {
     /// Whether the daemon's own request to /health was answered lately; `None` without an HTTP
     /// port.
     pub is_http_up: Option<bool>,
-    /// What keeps the database from being used, as the readiness probe found last.
+    /// What keeps the database from being used, as the observer found last.
     pub database: Option<Finding>,
 }
 
@@ -230,43 +148,6 @@ impl Health {
 }
 
 /// Locks a value, also after a panic of another thread: each change of it is complete.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn old_statistics_say_nothing_about_now() {
-        let published = Published::new(1);
-        let publish = |age: Duration| {
-            let statistics = TableStatistics {
-                backlog: 7,
-                unreadable: 0,
-                is_backlog_capped: false,
-                oldest_due_age: Duration::ZERO,
-                not_due: None,
-                is_not_due_capped: false,
-                first_due_in: None,
-                dead: None,
-                is_dead_capped: false,
-                taken_at: Instant::now()
-                    .checked_sub(age)
-                    .expect("a machine runs for longer before it runs tests"),
-            };
-            published.publish_statistics(statistics);
-        };
-        assert_eq!(published.fresh_statistics(), None);
-
-        publish(Duration::from_secs(1));
-        let fresh = published
-            .fresh_statistics()
-            .map(|statistics| statistics.backlog);
-        assert_eq!(fresh, Some(7));
-
-        publish(TableStatistics::FRESH);
-        assert_eq!(published.fresh_statistics(), None);
-    }
 }

@@ -3,19 +3,17 @@
 //!
 //! One event loop on the main thread; everything that can happen is a [`FleetEvent`]. It knows a
 //! worker as a program with arguments, two pipes and an in-hand file, and never calls the database
-//! itself: what waits for the database, the look before the start and the sweeping of dead workers'
-//! leases, has a thread of its own.
+//! itself: what waits for the database has a thread of its own, in the observer or the sweeper.
 
 mod child;
 mod event;
+mod observer;
 mod orphan_recovery;
-mod preflight;
 mod publisher;
 mod refusal;
 mod self_probe;
 mod slot;
 mod start;
-mod statistics_collector;
 mod summary;
 mod sweeper;
 
@@ -38,11 +36,11 @@ use crate::system::directory::PrivateDirectory;
 use crate::system::signal::{self, SignalThread};
 use crate::system::{in_hand, logging, process};
 use child::{Condition, End, WorkerProcess};
+use observer::Observer;
 use orphan_recovery::OrphanRecovery;
 use publisher::Publisher;
 use self_probe::SelfProbe;
 use slot::{Identity, Slot};
-use statistics_collector::StatisticsCollector;
 use sweeper::{Dead, Sweeper};
 
 /// The interval of restarts, of the look at silent workers, and of reaping orphaned processes.
@@ -67,7 +65,7 @@ pub struct Supervisor {
     publisher: Publisher,
     signals: SignalThread,
     sweeper: Sweeper,
-    statistics_collector: StatisticsCollector,
+    observer: Observer,
     /// Ends with this.
     _self_probe: Option<SelfProbe>,
     events: Receiver<FleetEvent>,
@@ -109,7 +107,7 @@ impl Supervisor {
                 break (code, is_hasty);
             }
         };
-        self.statistics_collector.stop();
+        self.observer.stop();
         self.sweeper.stop(if is_hasty {
             HASTY_SWEEP_MAX
         } else {
@@ -158,7 +156,6 @@ impl Supervisor {
         self.phase = Phase::Running;
         self.publisher.phase(DaemonPhase::Running);
         info!("started: the database is there, and holds and allows all that is needed");
-        self.statistics_collector.begin();
         for dead in self.orphan_recovery.take_all() {
             self.sweeper.sweep(dead);
         }

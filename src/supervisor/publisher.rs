@@ -8,7 +8,8 @@ use rustix::param::{clock_ticks_per_second, page_size};
 use crate::domain::protocol::{Phase, Report};
 use crate::status::history::{Levels, Totals};
 use crate::status::metrics::{Usage, WorkerMetrics};
-use crate::status::state::{DaemonPhase, Published, WorkerPhase, WorkerState};
+use crate::status::published::Published;
+use crate::status::state::{DaemonPhase, WorkerPhase, WorkerState};
 use crate::supervisor::summary::Summary;
 use crate::system::process::Stat;
 

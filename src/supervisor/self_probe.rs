@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use log::{error, info};
 
-use crate::status::state::Published;
+use crate::status::published::Published;
 use crate::system::incident::Incident;
 use crate::system::threads;
 

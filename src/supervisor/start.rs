@@ -13,16 +13,16 @@ use crate::domain::figure::counted;
 use crate::domain::usage::EXIT_CONFIG;
 use crate::handlers::{Handlers, Routes};
 use crate::status::metrics::WorkerMetrics;
-use crate::status::state::Published;
+use crate::status::published::Published;
 use crate::store::Timeouts;
 use crate::store::dsn::Dsn;
+use crate::supervisor::observer::Observer;
 use crate::supervisor::orphan_recovery::OrphanRecovery;
 use crate::supervisor::publisher::Publisher;
 use crate::supervisor::self_probe::SelfProbe;
 use crate::supervisor::slot::{Identity, Slot};
-use crate::supervisor::statistics_collector::StatisticsCollector;
 use crate::supervisor::sweeper::Sweeper;
-use crate::supervisor::{Phase, Refusal, Supervisor, preflight};
+use crate::supervisor::{Phase, Refusal, Supervisor};
 use crate::system::directory::PrivateDirectory;
 use crate::system::process;
 use crate::system::signal::SignalThread;
@@ -78,10 +78,14 @@ impl Supervisor {
             .map_err(|error| Refusal::failed(format!("could not set up the metrics: {error}")))?;
         let sweeper = Sweeper::start(dsn.clone(), timeouts, Arc::clone(&routes), swept.clone())
             .map_err(thread_failed)?;
-        let statistics_collector =
-            StatisticsCollector::start(dsn.clone(), timeouts, routes, published.clone())
-                .map_err(thread_failed)?;
-        preflight::start(dsn.clone(), timeouts, sender.clone()).map_err(thread_failed)?;
+        let observer = Observer::start(
+            dsn.clone(),
+            timeouts,
+            routes,
+            published.clone(),
+            sender.clone(),
+        )
+        .map_err(thread_failed)?;
         let self_probe = listening_on
             .map(|address| SelfProbe::start(address, published.clone()))
             .transpose()
@@ -97,7 +101,7 @@ impl Supervisor {
             publisher: Publisher::new(published, swept),
             signals,
             sweeper,
-            statistics_collector,
+            observer,
             _self_probe: self_probe,
             events,
             sender,

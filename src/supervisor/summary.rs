@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use crate::status::history::Totals;
-use crate::status::state::TableStatistics;
+use crate::status::published::TableStatistics;
 
 /// Often enough for a log, and rare enough beside everything else in it.
 const EVERY: Duration = Duration::from_mins(1);

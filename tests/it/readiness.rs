@@ -124,6 +124,89 @@ fn what_is_missing_is_told_though_nobody_asks_and_nothing_is_to_do() {
     assert_eq!(daemon.get("/ready").0, 200);
 }
 
+/// A role that may do what a daemon does, but is no superuser.
+const ROLE: &str = "create role plain login; \
+    grant all on all tables in schema public to plain; \
+    grant usage on all sequences in schema public to plain";
+
+fn plain_dsn(db: &TestDb) -> String {
+    db.dsn().replace("user=postgres", "user=plain")
+}
+
+/// Goal: the log tells the same without an HTTP port, and when the trouble is over; a privilege
+/// that is revoked is told as a function that is gone is.
+#[test]
+fn without_http_the_log_tells_what_is_missing_and_its_end() {
+    let server = cluster::private();
+    let db = TestDb::on(&server);
+    db.execute(ROLE);
+    let daemon = Daemon::new(&db)
+        .dsn(plain_dsn(&db))
+        .route("*=log")
+        .without_host()
+        .args(["--disable-http"])
+        .start();
+    wait_until("it has started", || {
+        daemon.log().contains("worker-00 started")
+    });
+    let n_told = |text: &str| daemon.log().matches(text).count();
+
+    db.execute("alter function outbox_renew_1 rename to renamed_away");
+    wait_until("the log tells the function", || {
+        n_told(
+            "not ready: schema not usable: run `dispatchbox migrate`: the schema lacks the function outbox_renew_1",
+        ) == 1
+    });
+    db.execute("alter function renamed_away rename to outbox_renew_1");
+    wait_until("the log tells its end", || {
+        n_told("nothing is refused any more: that lasted") == 1
+    });
+
+    db.execute("revoke delete on outbox_lease from plain");
+    wait_until("the log tells the privilege", || {
+        n_told(
+            "not ready: events cannot be claimed: grant what `sql/roles.sql` grants to dispatchbox_daemon: \
+             the role plain lacks DELETE on outbox_lease",
+        ) == 1
+    });
+    db.execute("grant delete on outbox_lease to plain");
+    wait_until("the log tells its end, too", || {
+        n_told("nothing is refused any more: that lasted") == 2
+    });
+}
+
+/// Goal: where the role may hold a single connection beside those of its worker, the looks for
+/// /ready get it, and not the statistics.
+#[test]
+fn the_last_connection_of_a_role_is_for_readiness() {
+    let server = cluster::private();
+    let db = TestDb::on(&server);
+    db.execute(ROLE);
+    let daemon = Daemon::new(&db).dsn(plain_dsn(&db)).route("*=log").start();
+    daemon.wait_ready();
+    let n_held = |of: &str| {
+        let sql = format!(
+            "select count(*) from pg_stat_activity \
+             where usename = 'plain' and application_name like 'dispatchbox {of}'"
+        );
+        db.number(&sql, &[])
+    };
+    db.insert_events("order.created", 3);
+    wait_until("the worker has its connections", || n_held("worker%") == 3);
+    wait_until("the table is counted", || n_held("statistics") == 1);
+
+    // Five are held: the worker's, the statistics', and that of the looks, which is ended.
+    db.execute(
+        "alter role plain connection limit 4; \
+         select pg_terminate_backend(pid) from pg_stat_activity \
+         where application_name = 'dispatchbox ready'",
+    );
+
+    wait_not_ready(&daemon, "database not connected");
+    daemon.wait_ready();
+    assert_eq!((n_held("ready"), n_held("statistics")), (1, 0));
+}
+
 #[test]
 fn a_server_that_only_reads_is_not_writable() {
     let server = cluster::private();

@@ -23,7 +23,7 @@ fn at_the_count(db: &TestDb, statement: &str) {
     db.execute(&format!(
         "ALTER FUNCTION outbox_leases_1() RENAME TO outbox_leases_real;
          CREATE FUNCTION outbox_leases_1() RETURNS SETOF outbox_lease LANGUAGE plpgsql AS $$ BEGIN
-             IF current_setting('application_name') = 'dispatchbox surveyor' THEN {statement}; END IF;
+             IF current_setting('application_name') = 'dispatchbox statistics' THEN {statement}; END IF;
              RETURN QUERY SELECT * FROM outbox_leases_real();
          END $$"
     ));
@@ -234,7 +234,7 @@ fn a_count_under_way_holds_up_no_stop() {
     at_the_count(&db, "PERFORM pg_sleep(60)");
     let counting = || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                   AND application_name = 'dispatchbox surveyor' AND state = 'active'";
+                   AND application_name = 'dispatchbox statistics' AND state = 'active'";
         db.number(sql, &[]) == 1
     };
     let mut daemon = Daemon::new(&db).route("*=log").start();

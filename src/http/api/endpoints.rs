@@ -11,17 +11,16 @@ use crate::http::api::exchange::{Incoming, Reply};
 use crate::http::api::route::{self, Route};
 use crate::http::api::{dead_events, status};
 use crate::http::page;
-use crate::http::probe::Probe;
 use crate::status::metrics;
+use crate::status::published::Published;
 use crate::status::readiness::NotReady;
-use crate::status::state::{DaemonPhase, Published};
+use crate::status::state::DaemonPhase;
 
 /// All sources of the answers. Cheap to clone: its parts are shared.
 #[derive(Clone)]
 pub(in crate::http) struct Endpoints {
     pub(in crate::http) published: Published,
     pub(in crate::http) access: Arc<Access>,
-    pub(in crate::http) probe: Probe,
     pub(in crate::http) calls: Calls,
 }
 
@@ -67,7 +66,7 @@ impl Endpoints {
         let health = &self.published.health;
         // A daemon that drains asks the database no more.
         if health.state().phase != DaemonPhase::Draining {
-            self.probe.ask();
+            self.published.looks.ask();
         }
         health.state().not_ready(Instant::now())
     }
@@ -76,7 +75,7 @@ impl Endpoints {
     /// one request old.
     fn status(&self) -> Reply {
         if self.published.health.state().phase != DaemonPhase::Draining {
-            self.probe.glance();
+            self.published.looks.glance();
         }
         Reply::json(200, status::render(&self.published))
     }

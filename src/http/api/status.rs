@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use crate::domain::failure::FailureKind;
 use crate::domain::protocol::Access;
 use crate::status::history::{History, Rates, Totals};
-use crate::status::state::{Published, State, TableStatistics, WorkerState};
+use crate::status::published::{Published, TableStatistics};
+use crate::status::state::{State, WorkerState};
 
 /// Event types that are shown with their number of dead events: the most frequent ones. A person
 /// reads no more of them, and a mistake of a producer could make a type of each event.

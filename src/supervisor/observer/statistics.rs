@@ -1,32 +1,28 @@
-//! The statistics collector counts the waiting and the dead events of the table from time to time,
-//! for the gauges, the page and `status`.
+//! The statistics of the table: counts the waiting and the dead events from time to time, for the
+//! gauges, the page and `status`.
 //!
-//! It is one thread of the supervisor with a connection of its own, so a daemon counts once however
-//! many workers it has. Its cost for the database is bounded: counting ends at a cap, and a
-//! collection follows the last one when [`SHARE`] times its duration has passed. On most tables
-//! that is a moment, because a reader of the page or of `status` takes a count for the present
-//! number, even if its age is shown.
+//! A daemon counts once however many workers it has. Its cost for the database is bounded: counting
+//! ends at a cap, and a collection follows the last one when [`SHARE`] times its duration has
+//! passed. On most tables that is a moment, because a reader of the page or of `status` takes a
+//! count for the present number, even if its age is shown.
 //!
-//! No decision depends on the statistics. Therefore the collector gives up quickly and logs little.
-//! While the database is away the workers log that, and the last statistics grow old and are shown
-//! no more.
+//! No decision depends on the statistics. Therefore the collection gives up quickly and logs
+//! little. While the looks for /ready do not reach the database, nothing is collected and no
+//! connection is held: workers log that, and the last statistics grow old and are shown no more.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::num::NonZeroU16;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::{debug, warn};
 
 use crate::handlers::Routes;
 use crate::status::metrics::{OTHER, TableGauges};
-use crate::status::state::{Published, TableStatistics};
+use crate::status::published::{Published, TableStatistics};
 use crate::store::dsn::Dsn;
 use crate::store::{Backlog, Pool, Position, Share, StoreError, Timeouts};
 use crate::system::incident::Incident;
-use crate::system::threads::{self, Thread};
 
 /// Counting ends here: whether 100,000 or a million events wait makes no difference to what has to
 /// be done.
@@ -55,58 +51,12 @@ const LATE_COMMIT: Duration = Duration::from_mins(1);
 /// Bounds the connect, and again each statement: a number for a gauge is not worth a longer one.
 const CALL_MAX: Duration = Duration::from_secs(5);
 
-/// How long a stop waits for the thread. It does not wait for the end of a collection under way.
-const STOP_MAX: Duration = Duration::from_millis(20);
-
-/// The running collector.
-pub(super) struct StatisticsCollector {
-    control: Sender<()>,
-    thread: Thread,
-}
-
-impl StatisticsCollector {
-    /// Starts the thread, which waits for [`StatisticsCollector::begin`].
-    pub(super) fn start(
-        dsn: Dsn,
-        timeouts: Timeouts,
-        routes: Arc<Routes>,
-        published: Published,
-    ) -> io::Result<StatisticsCollector> {
-        let (control, controlled) = bounded(1);
-        let thread = threads::start("surveyor", move || {
-            let timeouts = Timeouts {
-                connect: timeouts.connect.min(CALL_MAX),
-                query: timeouts.query.min(CALL_MAX),
-            };
-            let mut collection = Collection {
-                pool: Pool::new(dsn, timeouts, NonZeroU16::MIN, "dispatchbox surveyor"),
-                asked: Instant::now(),
-                front: Front::default(),
-                incident: Incident::default(),
-            };
-            collection.run(&controlled, &routes, &published);
-        })?;
-        Ok(StatisticsCollector { control, thread })
-    }
-
-    /// Starts the first collection, once the database is usable.
-    pub(super) fn begin(&self) {
-        // A full channel already holds this order.
-        let _ = self.control.try_send(());
-    }
-
-    /// Ends the thread between two collections. A thread in the middle of a collection ends with
-    /// the process.
-    pub(super) fn stop(self) {
-        drop(self.control);
-        if let Some(Err(_)) = self.thread.join_within(STOP_MAX) {
-            warn!("the surveyor had died");
-        }
-    }
-}
-
-struct Collection {
-    pool: Pool,
+/// The collections of a daemon, one after the other on one connection.
+pub(super) struct Collection {
+    dsn: Dsn,
+    timeouts: Timeouts,
+    /// `None` while the database is away.
+    pool: Option<Pool>,
     /// When the collection under way began. The time to connect does not count, because it says
     /// nothing about the table.
     asked: Instant,
@@ -115,31 +65,57 @@ struct Collection {
 }
 
 impl Collection {
-    /// Collects from the first message of `control` on, until that channel is disconnected.
-    fn run(&mut self, control: &Receiver<()>, routes: &Routes, published: &Published) {
-        if control.recv().is_err() {
-            return;
+    /// Prepares collections, whose calls take no longer than these timeouts.
+    pub(super) fn new(dsn: Dsn, timeouts: Timeouts) -> Collection {
+        Collection {
+            dsn,
+            timeouts: Timeouts {
+                connect: timeouts.connect.min(CALL_MAX),
+                query: timeouts.query.min(CALL_MAX),
+            },
+            pool: None,
+            asked: Instant::now(),
+            front: Front::default(),
+            incident: Incident::default(),
         }
+    }
+
+    /// Collects until `stopped` is disconnected.
+    pub(super) fn run(&mut self, stopped: &Receiver<()>, routes: &Routes, published: &Published) {
         loop {
             self.asked = Instant::now();
-            match self.take() {
-                Ok(statistics) => {
-                    self.incident.over();
-                    publish(statistics, routes, published);
+            if is_away(published) {
+                // A role that may hold no further connection needs this one for /ready.
+                self.pool = None;
+            } else {
+                match self.take() {
+                    Ok(statistics) => {
+                        self.incident.over();
+                        publish(statistics, routes, published);
+                    }
+                    Err(error) => self.failed(&error),
                 }
-                Err(error) => self.failed(&error),
             }
             let took = self.asked.elapsed();
             let longest = WAIT_MAX.saturating_sub(took).max(EVERY);
             let wait = (took * SHARE).clamp(EVERY, longest);
-            if control.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected) {
+            if stopped.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
         }
     }
 
     fn take(&mut self) -> Result<TableStatistics, StoreError> {
-        let mut session = self.pool.get()?;
+        let pool = self.pool.get_or_insert_with(|| {
+            let one = NonZeroU16::MIN;
+            Pool::new(
+                self.dsn.clone(),
+                self.timeouts,
+                one,
+                "dispatchbox statistics",
+            )
+        });
+        let mut session = pool.get()?;
         session.set_up_statistics()?;
         self.asked = Instant::now();
         let from = self.front.start();
@@ -183,7 +159,7 @@ impl Collection {
     }
 
     /// Logs a failure that no worker logs: workers log that the database is away, but not that the
-    /// role lacks a privilege that only the collector needs.
+    /// role lacks a privilege that only counting needs.
     fn failed(&mut self, error: &StoreError) {
         if error.is_transient() || !self.incident.met(()) {
             debug!("{error}");
@@ -191,6 +167,12 @@ impl Collection {
             warn!("{error}; the metrics say nothing about backlog and dead events");
         }
     }
+}
+
+/// Says whether the looks for /ready do not reach the database.
+fn is_away(published: &Published) -> bool {
+    let finding = published.health.state().database;
+    finding.is_some_and(|finding| finding.is_away())
 }
 
 fn publish(statistics: TableStatistics, routes: &Routes, published: &Published) {

@@ -5,18 +5,14 @@
 //! long it takes. It does not wait if a password is wrong or a database, a schema or a privilege is
 //! missing, because waiting does not help then.
 
-use std::io;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::{info, warn};
 
 use crate::store::dsn::Dsn;
 use crate::store::{self, MissingPrerequisite, StoreError, Timeouts};
-use crate::supervisor::FleetEvent;
 use crate::system::incident::Incident;
-use crate::system::pause::pause;
-use crate::system::threads;
 
 /// First wait after a failed look; doubles up to [`WAIT_MAX`].
 const WAIT_FIRST: Duration = Duration::from_millis(100);
@@ -24,17 +20,13 @@ const WAIT_FIRST: Duration = Duration::from_millis(100);
 /// A database that has come up is noticed within this time.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Looks until the answer is known, then sends it. The thread is not joined: a daemon that is told
-/// to leave does not wait for it.
-pub(super) fn start(dsn: Dsn, timeouts: Timeouts, events: Sender<FleetEvent>) -> io::Result<()> {
-    threads::detach("preflight", move || {
-        let answer = wait_for_database(&dsn, &timeouts);
-        // The supervisor may have left meanwhile.
-        let _ = events.send(FleetEvent::Preflight(answer));
-    })
-}
-
-fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
+/// Looks until the answer is known, and returns it; returns `None` if `stopped` is disconnected
+/// before.
+pub(super) fn wait_for_database(
+    dsn: &Dsn,
+    timeouts: &Timeouts,
+    stopped: &Receiver<()>,
+) -> Option<Result<(), String>> {
     let mut wait = WAIT_FIRST;
     let mut incident = Incident::default();
     loop {
@@ -43,27 +35,35 @@ fn wait_for_database(dsn: &Dsn, timeouts: &Timeouts) -> Result<(), String> {
                 if incident.over().is_some() {
                     info!("database is there");
                 }
-                return Ok(());
+                return Some(Ok(()));
             }
-            // The message shows the database, which may not be the intended one.
-            Ok(Some(
-                missing @ (MissingPrerequisite::Schema(_) | MissingPrerequisite::OutOfReach(_)),
-            )) => {
-                return Err(format!("{missing}; the database is {}", dsn.display()));
-            }
-            Ok(Some(missing)) => return Err(missing.to_string()),
+            Ok(Some(missing)) => return Some(Err(remedy(&missing, dsn))),
             Err(error) if error.is_connection_lost() || error.is_transient() => {
                 if incident.met(error.reason()) {
                     warn!("waiting for the database: {error}");
                 }
             }
             Err(error) if error.is_configuration() => {
-                return Err(format!("{error}; the database is {}", dsn.display()));
+                return Some(Err(format!("{error}; the database is {}", dsn.display())));
             }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Some(Err(error.to_string())),
         }
-        pause(wait);
+        if stopped.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected) {
+            return None;
+        }
         wait = (wait * 2).min(WAIT_MAX);
+    }
+}
+
+/// Says what a person has to do, and for which database if it may not be the intended one.
+fn remedy(missing: &MissingPrerequisite, dsn: &Dsn) -> String {
+    match missing {
+        MissingPrerequisite::Schema(_) | MissingPrerequisite::OutOfReach(_) => {
+            format!("{missing}; the database is {}", dsn.display())
+        }
+        MissingPrerequisite::Privileges { .. }
+        | MissingPrerequisite::Types(_)
+        | MissingPrerequisite::RowSecurity(_) => missing.to_string(),
     }
 }
 
