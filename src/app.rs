@@ -15,7 +15,7 @@ use crate::handlers::Handlers;
 use crate::http::{self, Access, HttpServer};
 use crate::status::published::Published;
 use crate::store::dsn::Dsn;
-use crate::supervisor::{Refusal, Supervisor};
+use crate::supervisor::{StartFailure, Supervisor};
 use crate::system::logging;
 use crate::worker;
 
@@ -77,7 +77,7 @@ fn supervise(settings: RunSettings, handlers: &Handlers) -> ExitCode {
     }
     match run_daemon(config, dsn, access, handlers) {
         Ok(code) => ExitCode::from(code),
-        Err(Refusal { reason, code }) => {
+        Err(StartFailure { reason, code }) => {
             log::error!("{reason}");
             ExitCode::from(code)
         }
@@ -89,8 +89,8 @@ fn run_daemon(
     dsn: Dsn,
     access: Access,
     handlers: &Handlers,
-) -> Result<u8, Refusal> {
-    let failed = |reason| Refusal {
+) -> Result<u8, StartFailure> {
+    let failed = |reason| StartFailure {
         reason,
         code: EXIT_FAILED,
     };

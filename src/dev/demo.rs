@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{after, never, select};
 
-use crate::dev::cluster::{Cluster, ClusterError, Settings};
+use crate::dev::cluster::{Cluster, ClusterError, ServerSettings};
 use crate::dev::launch::{Daemon, Launch};
 use crate::store::dsn::Dsn;
 use crate::store::{self, Session, StoreError, Timeouts, schema};
@@ -120,7 +120,7 @@ fn show(options: &DemoOptions) -> Result<(), DemoError> {
     // where everything is cleaned up.
     let signals = SignalThread::start().map_err(DemoError::Signals)?;
     say("starting a throwaway PostgreSQL …\n");
-    let cluster = Cluster::start(&Settings::volatile())?;
+    let cluster = Cluster::start(&ServerSettings::volatile())?;
     let mut demo = Demo::prepare(&cluster)?;
     say(TABLE_HEAD);
     say(&demo.row("sample events")?);

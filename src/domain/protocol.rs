@@ -52,7 +52,7 @@ pub struct Report {
     /// Events claimed and not settled.
     pub in_flight: u64,
     /// The results of its recent database calls.
-    pub access: Access,
+    pub access: DatabaseAccess,
     /// Milliseconds since the slowest of fetcher, settler, keeper and sweeper last completed a
     /// turn; a large number means a stuck server.
     pub turned_ms: u64,
@@ -63,7 +63,7 @@ pub struct Report {
 /// The results of a worker's recent database calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Access {
+pub enum DatabaseAccess {
     /// Not known yet: the worker has claimed nothing and met no trouble.
     Untried,
     /// The calls succeed.
@@ -78,14 +78,16 @@ pub enum Access {
     },
 }
 
-impl Access {
+impl DatabaseAccess {
     /// Says whether there is a connection, whatever comes of the statements; `None` while that is
     /// not known.
     pub fn is_connected(self) -> Option<bool> {
         match self {
-            Access::Untried => None,
-            Access::Granted => Some(true),
-            Access::Failing { failure_kind, .. } => Some(failure_kind != FailureKind::Unavailable),
+            DatabaseAccess::Untried => None,
+            DatabaseAccess::Granted => Some(true),
+            DatabaseAccess::Failing { failure_kind, .. } => {
+                Some(failure_kind != FailureKind::Unavailable)
+            }
         }
     }
 }
@@ -203,7 +205,7 @@ mod tests {
         let report = Report {
             phase: Phase::Draining,
             in_flight: 12,
-            access: Access::Failing {
+            access: DatabaseAccess::Failing {
                 failure_kind: FailureKind::TableLocked,
                 for_ms: 2100,
             },

@@ -23,7 +23,7 @@ use crate::http::api::calls;
 use crate::http::api::endpoints::Endpoints;
 use crate::http::api::exchange::{Incoming, PEER, Reply};
 use crate::http::api::route::{self, Priority};
-use crate::http::guard::slots;
+use crate::http::guard::places;
 use crate::http::priority::Lane;
 use crate::http::socket::Socket;
 use crate::system::directory::PrivateDirectory;
@@ -99,7 +99,7 @@ impl Backend {
         let backend = Arc::new(Backend {
             listening: Mutex::new(Arc::new(Listening::start()?)),
         });
-        let n_waiting = waiting(slots::places());
+        let n_waiting = waiting(places::affordable());
         let lane = |name, n_threads| {
             let endpoints = endpoints.clone();
             Lane::start(name, n_threads, n_waiting, move |(request, arrived)| {

@@ -13,7 +13,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::domain::failure::FailureKind;
-use crate::domain::protocol::Access;
+use crate::domain::protocol::DatabaseAccess;
 use crate::status::state::{DaemonPhase, State, WorkerPhase, WorkerState};
 
 /// FailureKind that is over sooner is no reason to send traffic elsewhere. A report may be a second
@@ -122,7 +122,7 @@ impl WorkerState {
 
     /// Says whether the worker has called the database, so that its report is evidence.
     fn has_tried(&self) -> bool {
-        !matches!(self.report, None | Some((Access::Untried, _)))
+        !matches!(self.report, None | Some((DatabaseAccess::Untried, _)))
     }
 
     /// What keeps it from delivering, where that has lasted.
@@ -130,11 +130,11 @@ impl WorkerState {
         let (access, at) = self.report?;
         let age = now.saturating_duration_since(at);
         match access {
-            Access::Failing {
+            DatabaseAccess::Failing {
                 failure_kind,
                 for_ms,
             } if Duration::from_millis(for_ms) + age >= FAILING_MIN => Some(failure_kind),
-            Access::Untried | Access::Granted | Access::Failing { .. } => {
+            DatabaseAccess::Untried | DatabaseAccess::Granted | DatabaseAccess::Failing { .. } => {
                 (age >= SILENT_MAX).then_some(FailureKind::TimedOut)
             }
         }
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use crate::status::state::{Finding, Health};
 
-    fn running(accesses: &[Option<Access>], reported: Instant) -> State {
+    fn running(accesses: &[Option<DatabaseAccess>], reported: Instant) -> State {
         let workers = accesses.iter().map(|access| WorkerState {
             phase: match access {
                 Some(_) => WorkerPhase::Running,
@@ -162,15 +162,15 @@ mod tests {
         }
     }
 
-    fn failing(failure_kind: FailureKind, for_ms: u64) -> Access {
-        Access::Failing {
+    fn failing(failure_kind: FailureKind, for_ms: u64) -> DatabaseAccess {
+        DatabaseAccess::Failing {
             failure_kind,
             for_ms,
         }
     }
 
     #[track_caller]
-    fn check(accesses: &[Option<Access>], expected: Option<NotReady>) {
+    fn check(accesses: &[Option<DatabaseAccess>], expected: Option<NotReady>) {
         let now = Instant::now();
         assert_eq!(
             running(accesses, now).not_ready(now),
@@ -181,16 +181,16 @@ mod tests {
 
     #[test]
     fn a_failure_counts_once_it_has_lasted_at_every_worker_that_is_up() {
-        let granted = Some(Access::Granted);
+        let granted = Some(DatabaseAccess::Granted);
         let denied = Some(failing(FailureKind::PermissionDenied, 60_000));
         check(&[granted], None);
-        check(&[Some(Access::Untried)], None);
+        check(&[Some(DatabaseAccess::Untried)], None);
         check(&[denied], Some(NotReady::CannotClaim));
         check(&[Some(failing(FailureKind::PermissionDenied, 2999))], None);
         check(&[denied, granted], None);
         check(&[denied, None], Some(NotReady::CannotClaim));
         check(
-            &[denied, Some(Access::Untried)],
+            &[denied, Some(DatabaseAccess::Untried)],
             Some(NotReady::CannotClaim),
         );
         check(&[granted, None], None);
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(state.not_ready(later(2)), None);
         assert_eq!(state.not_ready(later(3)), Some(NotReady::CannotClaim));
 
-        let state = running(&[Some(Access::Granted)], now);
+        let state = running(&[Some(DatabaseAccess::Granted)], now);
         assert_eq!(state.not_ready(later(9)), None);
         assert_eq!(state.not_ready(later(10)), Some(NotReady::CannotClaim));
     }
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn a_daemon_without_workers_says_what_they_wait_for() {
         let now = Instant::now();
-        let state = |phase, accesses: &[Option<Access>]| State {
+        let state = |phase, accesses: &[Option<DatabaseAccess>]| State {
             phase,
             ..running(accesses, now)
         };
@@ -260,7 +260,10 @@ mod tests {
                 Some("were just started"),
             ),
             (down, Some("no worker process runs")),
-            (state(DaemonPhase::Running, &[Some(Access::Untried)]), None),
+            (
+                state(DaemonPhase::Running, &[Some(DatabaseAccess::Untried)]),
+                None,
+            ),
         ] {
             let detail = state.detail();
             assert_eq!(detail.is_some(), words.is_some(), "{detail:?}");
@@ -272,7 +275,7 @@ mod tests {
     #[test]
     fn leaving_and_the_probe_come_before_what_workers_say() {
         let now = Instant::now();
-        let mut state = running(&[Some(Access::Granted)], now);
+        let mut state = running(&[Some(DatabaseAccess::Granted)], now);
         state.database = Some(Finding {
             failure_kind: FailureKind::Schema,
             detail: String::new(),

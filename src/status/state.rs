@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::domain::failure::FailureKind;
-use crate::domain::protocol::Access;
+use crate::domain::protocol::DatabaseAccess;
 
 /// The phase of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub struct WorkerState {
     /// Handlers that run longer than their timeout.
     pub stuck: u64,
     /// What its last report said of its database calls, and when that report came.
-    pub report: Option<(Access, Instant)>,
+    pub report: Option<(DatabaseAccess, Instant)>,
 }
 
 /// The phase of a worker.

@@ -10,15 +10,15 @@ mod event;
 mod observer;
 mod orphan_recovery;
 mod publisher;
-mod refusal;
 mod self_probe;
 mod slot;
 mod start;
+mod start_failure;
 mod summary;
 mod sweeper;
 
 pub use event::FleetEvent;
-pub use refusal::Refusal;
+pub use start_failure::StartFailure;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

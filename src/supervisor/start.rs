@@ -22,7 +22,7 @@ use crate::supervisor::publisher::Publisher;
 use crate::supervisor::self_probe::SelfProbe;
 use crate::supervisor::slot::{Identity, Slot};
 use crate::supervisor::sweeper::Sweeper;
-use crate::supervisor::{Phase, Refusal, Supervisor};
+use crate::supervisor::{Phase, StartFailure, Supervisor};
 use crate::system::directory::PrivateDirectory;
 use crate::system::process;
 use crate::system::signal::SignalThread;
@@ -42,14 +42,14 @@ impl Supervisor {
         handlers: &Handlers,
         listening_on: Option<SocketAddr>,
         published: Published,
-    ) -> Result<Supervisor, Refusal> {
+    ) -> Result<Supervisor, StartFailure> {
         info!(
             "dispatchbox {} starting: {} for {}",
             env!("CARGO_PKG_VERSION"),
             counted(config.processes.get(), "worker process"),
             dsn.identity()
         );
-        let routes = Routes::new(&config, handlers).map_err(|error| Refusal {
+        let routes = Routes::new(&config, handlers).map_err(|error| StartFailure {
             reason: error.to_string(),
             code: EXIT_CONFIG,
         })?;
@@ -59,23 +59,26 @@ impl Supervisor {
                  give routes by --route, in the file of --config, or in code by Handlers::on"
             );
         }
-        let signals = SignalThread::start()
-            .map_err(|error| Refusal::failed(format!("could not listen to signals: {error}")))?;
-        let directory = PrivateDirectory::find().map_err(Refusal::failed)?;
+        let signals = SignalThread::start().map_err(|error| {
+            StartFailure::failed(format!("could not listen to signals: {error}"))
+        })?;
+        let directory = PrivateDirectory::find().map_err(StartFailure::failed)?;
         if let Some(warning) = &directory.warning {
             warn!("{warning}");
         }
         process::become_subreaper();
         let (sender, events) = bounded(EVENTS_MAX);
-        let thread_failed = |error| Refusal::failed(format!("could not start a thread: {error}"));
+        let thread_failed =
+            |error| StartFailure::failed(format!("could not start a thread: {error}"));
         let timeouts = Timeouts {
             connect: config.connect_timeout,
             query: config.query_timeout,
         };
         let routes = Arc::new(routes);
         let patterns = (0..routes.len()).map(|index| routes.get(index).pattern.as_str());
-        let swept = WorkerMetrics::new(patterns)
-            .map_err(|error| Refusal::failed(format!("could not set up the metrics: {error}")))?;
+        let swept = WorkerMetrics::new(patterns).map_err(|error| {
+            StartFailure::failed(format!("could not set up the metrics: {error}"))
+        })?;
         let sweeper = Sweeper::start(dsn.clone(), timeouts, Arc::clone(&routes), swept.clone())
             .map_err(thread_failed)?;
         let observer = Observer::start(

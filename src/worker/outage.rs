@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 
 use crate::domain::failure::FailureKind;
-use crate::domain::protocol::Access;
+use crate::domain::protocol::DatabaseAccess;
 use crate::store::StoreError;
 use crate::system::incident::Incident;
 use crate::worker::stage::Stage;
@@ -117,7 +117,7 @@ impl Outage {
 
     /// The access to the database as reports show it; `longest_call` is the age of the oldest call
     /// under way.
-    pub(super) fn access(&self, longest_call: Duration) -> Access {
+    pub(super) fn access(&self, longest_call: Duration) -> DatabaseAccess {
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let failing = calls
             .stages
@@ -131,11 +131,11 @@ impl Outage {
                 let fetcher = &calls.stages[Stage::Fetcher as usize];
                 return fetcher
                     .succeeded_at
-                    .map_or(Access::Untried, |_| Access::Granted);
+                    .map_or(DatabaseAccess::Untried, |_| DatabaseAccess::Granted);
             }
         };
         let for_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        Access::Failing {
+        DatabaseAccess::Failing {
             failure_kind,
             for_ms,
         }
@@ -350,12 +350,12 @@ mod tests {
         let slow = StoreError::timed_out("settle events", "statement timeout".to_owned());
 
         outage.failed(Stage::Settler, &slow, Instant::now());
-        assert_eq!(outage.access(Duration::ZERO), Access::Granted);
+        assert_eq!(outage.access(Duration::ZERO), DatabaseAccess::Granted);
 
         outage.failed(Stage::Fetcher, &slow, Instant::now());
         assert!(matches!(
             outage.access(Duration::ZERO),
-            Access::Failing {
+            DatabaseAccess::Failing {
                 failure_kind: FailureKind::TimedOut,
                 ..
             }
@@ -365,9 +365,15 @@ mod tests {
     #[test]
     fn a_call_that_is_out_for_long_is_a_failure_and_one_that_was_never_made_is_unknown() {
         let outage = Outage::default();
-        assert_eq!(outage.access(Duration::ZERO), Access::Untried);
-        assert!(matches!(outage.access(STUCK_AFTER), Access::Failing { .. }));
+        assert_eq!(outage.access(Duration::ZERO), DatabaseAccess::Untried);
+        assert!(matches!(
+            outage.access(STUCK_AFTER),
+            DatabaseAccess::Failing { .. }
+        ));
         outage.succeeded(Stage::Fetcher);
-        assert_eq!(outage.access(Duration::from_secs(3)), Access::Granted);
+        assert_eq!(
+            outage.access(Duration::from_secs(3)),
+            DatabaseAccess::Granted
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use dispatchbox::dev::cluster::{Cluster, Settings, StopMode};
+use dispatchbox::dev::cluster::{Cluster, ServerSettings, StopMode};
 use dispatchbox::store::dsn::Dsn;
 use dispatchbox::store::{Resolver, Session, StoreError, Timeouts, connect, connect_by};
 
@@ -34,8 +34,8 @@ fn names(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Servers are reached at their own address, too.
-fn at(address: Ipv4Addr) -> Settings {
-    Settings::volatile().with("listen_addresses", &address.to_string())
+fn at(address: Ipv4Addr) -> ServerSettings {
+    ServerSettings::volatile().with("listen_addresses", &address.to_string())
 }
 
 /// Puts lines before the access rules of a server.
@@ -261,7 +261,7 @@ fn hosts_may_have_passwords_of_their_own() {
 fn after_a_failover_the_promoted_standby_is_found() {
     let mut primary = cluster::private();
     let db = TestDb::on(&primary);
-    let standby = Cluster::standby_of(&primary, &Settings::volatile()).unwrap();
+    let standby = Cluster::standby_of(&primary, &ServerSettings::volatile()).unwrap();
     execute(&primary, "alter system set synchronous_standby_names = '*'");
     execute(&primary, "select pg_reload_conf()");
     let dsn = format!(

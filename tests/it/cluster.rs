@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use dispatchbox::dev::cluster::{Cluster, Settings, StopMode};
+use dispatchbox::dev::cluster::{Cluster, ServerSettings, StopMode};
 
 use crate::support::{cluster, process, wait_until};
 
@@ -22,7 +22,7 @@ fn a_dropped_cluster_leaves_no_process_and_no_directory() {
 
 #[test]
 fn a_cluster_is_initialized_without_a_pristine_copy_too() {
-    let cluster = Cluster::start(&Settings::volatile()).unwrap();
+    let cluster = Cluster::start(&ServerSettings::volatile()).unwrap();
 
     let mut client = cluster.client("postgres").unwrap();
 
@@ -97,7 +97,7 @@ fn a_paused_cluster_is_removed_as_well() {
 
 #[test]
 fn parameters_reach_the_server() {
-    let cluster = cluster::private_with(&Settings::volatile().with("max_connections", "15"));
+    let cluster = cluster::private_with(&ServerSettings::volatile().with("max_connections", "15"));
 
     let mut client = cluster.client("postgres").unwrap();
 
@@ -110,7 +110,7 @@ fn parameters_reach_the_server() {
 
 #[test]
 fn a_server_that_does_not_start_is_an_error_with_its_log() {
-    let settings = Settings::volatile().with("no_such_parameter", "1");
+    let settings = ServerSettings::volatile().with("no_such_parameter", "1");
 
     let err = Cluster::copy_of(cluster::pristine(), &settings).unwrap_err();
 

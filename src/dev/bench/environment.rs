@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::dev::bench::BenchError;
-use crate::dev::cluster::{Cluster, Settings};
+use crate::dev::cluster::{Cluster, ServerSettings};
 use crate::store::dsn::Dsn;
 use crate::store::{self, Session, StoreError, Timeouts};
 
@@ -49,7 +49,7 @@ impl Environment {
     fn throwaway() -> Result<Environment, BenchError> {
         // A vacuum or a checkpoint that fell into one half of a pair by chance would decide its
         // ratio.
-        let settings = Settings::durable()
+        let settings = ServerSettings::durable()
             .with("autovacuum", "off")
             .with("checkpoint_timeout", "1h");
         let cluster = Cluster::start(&settings)?;

@@ -18,7 +18,7 @@ use crossbeam_channel::after;
 use rustix::process::Pid;
 
 use crate::dev::cluster::programs::{find_programs, server_user};
-use crate::dev::cluster::{ClusterError, Settings};
+use crate::dev::cluster::{ClusterError, ServerSettings};
 use crate::system::process::Stat;
 
 /// Parent of the directories. Socket paths end at 107 bytes, so it is not `TMPDIR`, which may be
@@ -78,7 +78,7 @@ pub(super) struct Deadman {
 }
 
 impl Deadman {
-    pub(super) fn start(settings: &Settings) -> Result<Deadman, ClusterError> {
+    pub(super) fn start(settings: &ServerSettings) -> Result<Deadman, ClusterError> {
         let programs = find_programs()?;
         let user = server_user()?;
         let directory = make_directory(user)?;

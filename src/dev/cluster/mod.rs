@@ -89,26 +89,26 @@ pub enum StopMode {
 
 /// The server's parameters.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ServerSettings {
     parameters: Vec<(String, String)>,
 }
 
-impl Settings {
+impl ServerSettings {
     /// Chooses speed over survival: no write is waited for that only matters after a power failure.
     /// For tests and the demo.
     ///
     /// `synchronous_commit` stays on: without fsync it costs a write, and off it would lose commits
     /// at an immediate stop as well.
-    pub fn volatile() -> Settings {
-        Settings::base()
+    pub fn volatile() -> ServerSettings {
+        ServerSettings::base()
             .with("fsync", "off")
             .with("full_page_writes", "off")
             .with("autovacuum", "off")
     }
 
     /// Keeps the guarantees of a real server, so that measurements mean something.
-    pub fn durable() -> Settings {
-        Settings::base()
+    pub fn durable() -> ServerSettings {
+        ServerSettings::base()
             .with("fsync", "on")
             .with("synchronous_commit", "on")
             .with("shared_buffers", "1GB")
@@ -117,13 +117,13 @@ impl Settings {
 
     /// Sets one more parameter; the last value of a name wins.
     #[must_use]
-    pub fn with(mut self, name: &str, value: &str) -> Settings {
+    pub fn with(mut self, name: &str, value: &str) -> ServerSettings {
         self.parameters.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    fn base() -> Settings {
-        Settings { parameters: vec![] }
+    fn base() -> ServerSettings {
+        ServerSettings { parameters: vec![] }
             .with("listen_addresses", "")
             .with("max_connections", "200")
             .with("lc_messages", "C")
@@ -140,7 +140,7 @@ pub struct Pristine {
 impl Pristine {
     /// Runs `initdb`.
     pub fn create() -> Result<Pristine, ClusterError> {
-        let mut keeper = Deadman::start(&Settings { parameters: vec![] })?;
+        let mut keeper = Deadman::start(&ServerSettings { parameters: vec![] })?;
         keeper.order("initialize a data directory", "init")?;
         Ok(Pristine { keeper })
     }
@@ -156,14 +156,17 @@ pub struct Cluster {
 
 impl Cluster {
     /// Initializes and starts a cluster.
-    pub fn start(settings: &Settings) -> Result<Cluster, ClusterError> {
+    pub fn start(settings: &ServerSettings) -> Result<Cluster, ClusterError> {
         let mut keeper = Deadman::start(settings)?;
         keeper.order("initialize a data directory", "init")?;
         Cluster::running(keeper)
     }
 
     /// Starts a copy of `pristine`.
-    pub fn copy_of(pristine: &Pristine, settings: &Settings) -> Result<Cluster, ClusterError> {
+    pub fn copy_of(
+        pristine: &Pristine,
+        settings: &ServerSettings,
+    ) -> Result<Cluster, ClusterError> {
         let mut keeper = Deadman::start(settings)?;
         let order = format!("copy {}", pristine.keeper.directory.display());
         keeper.order("copy a data directory", &order)?;
@@ -172,7 +175,10 @@ impl Cluster {
 
     /// Starts a hot standby of `primary`, which follows it until it is promoted (`select
     /// pg_promote()`).
-    pub fn standby_of(primary: &Cluster, settings: &Settings) -> Result<Cluster, ClusterError> {
+    pub fn standby_of(
+        primary: &Cluster,
+        settings: &ServerSettings,
+    ) -> Result<Cluster, ClusterError> {
         let mut keeper = Deadman::start(settings)?;
         let order = format!("follow {}", primary.directory().display());
         keeper.order("copy a running server", &order)?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::domain::failure::FailureKind;
-use crate::domain::protocol::Access;
+use crate::domain::protocol::DatabaseAccess;
 use crate::status::history::{History, Rates, Totals};
 use crate::status::published::{Published, TableStatistics};
 use crate::status::state::{State, WorkerState};
@@ -69,7 +69,7 @@ fn worker(number: usize, worker: &WorkerState, now: Instant) -> Value {
         "in_flight": worker.in_flight,
         "set_aside": worker.set_aside,
         "stuck": worker.stuck,
-        "db_connected": access.and_then(Access::is_connected) == Some(true),
+        "db_connected": access.and_then(DatabaseAccess::is_connected) == Some(true),
         "trouble": worker.failure_kind(now).map(FailureKind::text),
         "report_age_seconds": age,
     })

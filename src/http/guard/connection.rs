@@ -16,8 +16,8 @@ use log::debug;
 use crate::http::backend::Backend;
 use crate::http::guard::framing;
 use crate::http::guard::head::Head;
+use crate::http::guard::places::ConnectionPlace;
 use crate::http::guard::refusal::Refusal;
-use crate::http::guard::slots::Slot;
 use crate::http::guard::timed::Timed;
 
 /// Time for the head, from the first byte that is waited for to its end.
@@ -71,7 +71,7 @@ const CHUNK: usize = 16 * 1024;
 pub(super) struct Connection {
     pub(super) client: Arc<TcpStream>,
     pub(super) peer: IpAddr,
-    pub(super) slot: Slot,
+    pub(super) place: ConnectionPlace,
     pub(super) backend: Arc<Backend>,
 }
 
@@ -147,7 +147,7 @@ impl Connection {
         // Bytes are counted as they arrive: a length that was only promised takes no memory.
         let mut charged = 0;
         loop {
-            if !self.slot.charge(body.len() - charged) {
+            if !self.place.charge(body.len() - charged) {
                 return Err(Refusal::BUSY.into());
             }
             charged = body.len();
@@ -170,7 +170,7 @@ impl Connection {
             Refusal::NO_ANSWER
         };
         let upstream = Arc::new(self.backend.connect().map_err(unanswered)?);
-        self.slot.answering(Arc::clone(&upstream));
+        self.place.answering(Arc::clone(&upstream));
         let mut stream = Timed::new(&*upstream, ANSWER_TIME);
         let mut answer = Vec::with_capacity(CHUNK);
         stream
@@ -185,7 +185,7 @@ impl Connection {
         };
         // tiny_http leaves this header out, whatever the reply holds.
         answer.splice(line_end..line_end, *b"\r\nConnection: close");
-        self.slot.delivering();
+        self.place.delivering();
         self.deliver(&answer, &mut stream).map_err(Failure::Gone)
     }
 
@@ -197,7 +197,7 @@ impl Connection {
 
     /// Waits for the client to close, within these bounds.
     fn linger(&self, bounds: &Linger) {
-        self.slot.leaving();
+        self.place.leaving();
         if self.client.shutdown(Shutdown::Write).is_err() {
             return;
         }

@@ -16,8 +16,8 @@
 mod connection;
 mod framing;
 mod head;
+pub(super) mod places;
 mod refusal;
-pub(super) mod slots;
 mod timed;
 
 use std::io::{self, ErrorKind, PipeReader, PipeWriter};
@@ -32,7 +32,7 @@ use crate::http::backend::Backend;
 use crate::system::incident::Incident;
 use crate::system::threads::{self, Thread};
 use connection::Connection;
-use slots::Slots;
+use places::ConnectionPlaces;
 
 /// Connections that wait for the accept loop; the kernel may allow fewer (net.core.somaxconn, 4096
 /// by default). A client whose connection finds no room in this queue tries again after a second.
@@ -47,7 +47,7 @@ const STACK: usize = 256 * 1024;
 
 /// The accept loop and what it has accepted.
 pub(super) struct Guard {
-    slots: Arc<Slots>,
+    places: Arc<ConnectionPlaces>,
     /// Dropping it tells the accept loop to end.
     stop: PipeWriter,
     thread: Thread,
@@ -58,17 +58,17 @@ impl Guard {
     pub(super) fn start(listener: TcpListener, backend: Arc<Backend>) -> io::Result<Guard> {
         rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
-        let slots = Arc::new(Slots::new(slots::places()));
+        let places = Arc::new(ConnectionPlaces::new(places::affordable()));
         let (stopped, stop) = io::pipe()?;
         let acceptor = Acceptor {
             listener,
-            slots: Arc::clone(&slots),
+            places: Arc::clone(&places),
             stopped,
             backend,
         };
         let thread = threads::start("guard", move || acceptor.accept_all())?;
         Ok(Guard {
-            slots,
+            places,
             stop,
             thread,
         })
@@ -80,14 +80,14 @@ impl Guard {
         drop(self.stop);
         // Under a flood the queue is never empty; then the accept loop ends with the process.
         let _ = self.thread.join_within(limit);
-        self.slots.close(limit);
+        self.places.close(limit);
     }
 }
 
 /// What the accept loop works with.
 struct Acceptor {
     listener: TcpListener,
-    slots: Arc<Slots>,
+    places: Arc<ConnectionPlaces>,
     /// Ends when the loop is to end.
     stopped: PipeReader,
     backend: Arc<Backend>,
@@ -125,7 +125,7 @@ impl Acceptor {
                     if shortage.met(()) {
                         warn!("could not accept a connection on the HTTP port: {error}");
                     }
-                    self.slots.make_room();
+                    self.places.make_room();
                 }
             }
         }
@@ -152,7 +152,7 @@ impl Acceptor {
         // acknowledged the first. The connection works without it, too.
         let _ = client.set_nodelay(true);
         let connection = Connection {
-            slot: self.slots.take(id, Arc::clone(&client)),
+            place: self.places.take(id, Arc::clone(&client)),
             // A client of IPv4 at a socket for both families is shown by its own address.
             peer: peer.ip().to_canonical(),
             backend: Arc::clone(&self.backend),

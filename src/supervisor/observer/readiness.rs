@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 
 use crate::domain::failure::FailureKind;
-use crate::domain::protocol::Access;
+use crate::domain::protocol::DatabaseAccess;
 use crate::status::published::Published;
 use crate::status::readiness::NotReady;
 use crate::status::state::{Finding, State, WorkerState};
@@ -76,8 +76,9 @@ impl Finding {
     /// Says whether the observer logs the finding: workers that meet the trouble have logged it
     /// already, but know no remedy for the schema or a privilege.
     fn is_ours_to_tell(&self, state: &State) -> bool {
-        let is_failing =
-            |worker: &WorkerState| matches!(worker.report, Some((Access::Failing { .. }, _)));
+        let is_failing = |worker: &WorkerState| {
+            matches!(worker.report, Some((DatabaseAccess::Failing { .. }, _)))
+        };
         match self.failure_kind {
             FailureKind::Unavailable => false,
             FailureKind::Schema | FailureKind::PermissionDenied => true,

@@ -43,11 +43,11 @@ type Notice = Box<dyn Fn(u64) -> String + Send>;
 /// The queue. Cheap to clone: all clones are the same one.
 #[derive(Clone)]
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    queue: Arc<Queue>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct Queue {
     state: Mutex<State>,
     /// There is a line to write.
     queued: Condvar,
@@ -91,12 +91,12 @@ impl Writer {
     }
 
     fn start_on(out: File, notice: Notice) -> io::Result<Writer> {
-        let shared = Arc::new(Shared::default());
+        let queue = Arc::new(Queue::default());
         let writer = Writer {
-            shared: Arc::clone(&shared),
+            queue: Arc::clone(&queue),
         };
         // The thread is never joined: its write may never return, and it ends with the process.
-        threads::detach("log", move || shared.write_all(&out, &notice))?;
+        threads::detach("log", move || queue.write_all(&out, &notice))?;
         Ok(writer)
     }
 
@@ -107,7 +107,7 @@ impl Writer {
         } else {
             LESSER_BYTES_MAX
         };
-        let mut state = self.shared.lock();
+        let mut state = self.queue.lock();
         let n_bytes = text.len() + LINE_OVERHEAD;
         if state.n_bytes + n_bytes > limit {
             state.n_dropped += 1;
@@ -121,18 +121,18 @@ impl Writer {
             n_dropped_before,
         });
         drop(state);
-        self.shared.queued.notify_one();
+        self.queue.queued.notify_one();
     }
 
     /// Lines dropped since the start.
     pub(super) fn n_dropped(&self) -> u64 {
-        self.shared.lock().n_dropped
+        self.queue.lock().n_dropped
     }
 
     /// Waits until the queue is empty, or its reader has stalled.
     pub(super) fn flush(&self) {
         let began = Instant::now();
-        let mut state = self.shared.lock();
+        let mut state = self.queue.lock();
         let (mut n_written, mut since) = (state.n_written, began);
         while !state.lines.is_empty() || state.is_writing {
             if state.n_written != n_written {
@@ -144,13 +144,13 @@ impl Writer {
             if left.is_zero() {
                 return;
             }
-            let waited = self.shared.written.wait_timeout(state, left);
+            let waited = self.queue.written.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
-impl Shared {
+impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dispatchbox::dev::cluster::{Cluster, Settings};
+use dispatchbox::dev::cluster::{Cluster, ServerSettings};
 use postgres::Client;
 
 use super::{
@@ -189,7 +189,7 @@ fn connections_that_the_server_closes_for_being_idle_are_replaced_unnoticed() {
 }
 
 fn few_slots() -> Cluster {
-    let settings = Settings::volatile().with("max_connections", &SLOTS.to_string());
+    let settings = ServerSettings::volatile().with("max_connections", &SLOTS.to_string());
     cluster::private_with(&settings)
 }
 

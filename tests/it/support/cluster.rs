@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
-use dispatchbox::dev::cluster::{Cluster, Pristine, Settings};
+use dispatchbox::dev::cluster::{Cluster, Pristine, ServerSettings};
 
 /// Database that every `TestDb` is a copy of.
 pub const TEMPLATE: &str = "template_dispatchbox";
@@ -13,16 +13,16 @@ pub const TEMPLATE: &str = "template_dispatchbox";
 /// own pipe ends it with the process.
 pub fn shared() -> &'static Mutex<Cluster> {
     static SHARED: OnceLock<Mutex<Cluster>> = OnceLock::new();
-    SHARED.get_or_init(|| Mutex::new(private_with(&Settings::volatile())))
+    SHARED.get_or_init(|| Mutex::new(private_with(&ServerSettings::volatile())))
 }
 
 /// A server of the test's own, with the template loaded (0.2 s).
 pub fn private() -> Cluster {
-    private_with(&Settings::volatile())
+    private_with(&ServerSettings::volatile())
 }
 
 /// A server of the test's own with these parameters, with the template loaded.
-pub fn private_with(settings: &Settings) -> Cluster {
+pub fn private_with(settings: &ServerSettings) -> Cluster {
     let cluster = Cluster::copy_of(pristine(), settings).unwrap_or_else(|error| panic!("{error}"));
     load_template(&cluster);
     cluster

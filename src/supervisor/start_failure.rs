@@ -4,17 +4,17 @@ use crate::domain::usage::EXIT_FAILED;
 
 /// Why the daemon does not start, and with which exit code it ends.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct StartFailure {
     /// The reason, for the log.
     pub reason: String,
     /// The exit code.
     pub code: u8,
 }
 
-impl Refusal {
-    /// Makes a refusal that neither the configuration nor the schema causes.
-    pub(super) fn failed(reason: impl Into<String>) -> Refusal {
-        Refusal {
+impl StartFailure {
+    /// Makes a failure that neither the configuration nor the schema causes.
+    pub(super) fn failed(reason: impl Into<String>) -> StartFailure {
+        StartFailure {
             reason: reason.into(),
             code: EXIT_FAILED,
         }

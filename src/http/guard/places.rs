@@ -23,12 +23,12 @@ use rustix::process::{Resource, getrlimit};
 
 /// Most connections at once: those of two bursts of fifty, each of which waits for a stuck
 /// database, and room for others.
-const SLOTS_MAX: u64 = 128;
+const PLACES_MAX: u64 = 128;
 
 /// Descriptors of this process per place. A place takes up to four (the client's, one to the server
 /// behind the guard, and two of that server's), so at most half of the descriptors go here, and
 /// workers and the database never lack theirs.
-const DESCRIPTORS_PER_SLOT: u64 = 8;
+const DESCRIPTORS_PER_PLACE: u64 = 8;
 
 /// Most bytes of bodies in memory, over all connections: eight whole batches of ids.
 const BODIES_MAX: usize = 32 * 1024 * 1024;
@@ -96,24 +96,24 @@ impl Entry {
 }
 
 /// How many connections this process can afford.
-pub(in crate::http) fn places() -> usize {
+pub(in crate::http) fn affordable() -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let places = (descriptors / DESCRIPTORS_PER_SLOT).clamp(1, SLOTS_MAX);
+    let places = (descriptors / DESCRIPTORS_PER_PLACE).clamp(1, PLACES_MAX);
     usize::try_from(places).unwrap_or(1)
 }
 
 /// All places, in the order of arrival: the front is the oldest.
-pub(super) struct Slots {
+pub(super) struct ConnectionPlaces {
     n_max: usize,
     entries: Mutex<VecDeque<Entry>>,
     /// A connection has ended.
     freed: Condvar,
 }
 
-impl Slots {
+impl ConnectionPlaces {
     /// So many places, all free.
-    pub(super) fn new(n_max: usize) -> Slots {
-        Slots {
+    pub(super) fn new(n_max: usize) -> ConnectionPlaces {
+        ConnectionPlaces {
             n_max,
             entries: Mutex::new(VecDeque::new()),
             freed: Condvar::new(),
@@ -122,7 +122,7 @@ impl Slots {
 
     /// Gives a connection a place, if need be that of the oldest one. It has one caller only, the
     /// accept loop.
-    pub(super) fn take(self: &Arc<Self>, id: u64, client: Arc<TcpStream>) -> Slot {
+    pub(super) fn take(self: &Arc<Self>, id: u64, client: Arc<TcpStream>) -> ConnectionPlace {
         let mut entries = self.lock();
         while entries.len() >= self.n_max {
             let moment = evict(&mut entries, UNDISTURBED).unwrap_or(EVICTION);
@@ -137,9 +137,9 @@ impl Slots {
             body_bytes: 0,
             is_closed: false,
         });
-        Slot {
+        ConnectionPlace {
             id,
-            slots: Arc::clone(self),
+            places: Arc::clone(self),
         }
     }
 
@@ -210,15 +210,15 @@ fn evict(entries: &mut VecDeque<Entry>, undisturbed: Duration) -> Option<Duratio
 }
 
 /// One connection's place; free again when this is dropped.
-pub(super) struct Slot {
+pub(super) struct ConnectionPlace {
     id: u64,
-    slots: Arc<Slots>,
+    places: Arc<ConnectionPlaces>,
 }
 
-impl Slot {
+impl ConnectionPlace {
     /// Counts bytes of a body. False when there is no room for them.
     pub(super) fn charge(&self, n_bytes: usize) -> bool {
-        let mut entries = self.slots.lock();
+        let mut entries = self.places.lock();
         for entry in entries.iter_mut().filter(|entry| entry.id == self.id) {
             entry.body_bytes += n_bytes;
         }
@@ -262,7 +262,7 @@ impl Slot {
     }
 
     fn change(&self, change: impl FnOnce(&mut Entry)) {
-        let mut entries = self.slots.lock();
+        let mut entries = self.places.lock();
         if let Some(entry) = entries.iter_mut().find(|entry| entry.id == self.id) {
             change(entry);
             if entry.is_closed {
@@ -273,10 +273,10 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
-        self.slots.lock().retain(|entry| entry.id != self.id);
-        self.slots.freed.notify_all();
+        self.places.lock().retain(|entry| entry.id != self.id);
+        self.places.freed.notify_all();
     }
 }
 
@@ -296,27 +296,27 @@ mod tests {
     #[test]
     fn a_connection_whose_request_was_not_read_yet_is_not_the_first_to_go() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let slots = Arc::new(Slots::new(3));
+        let places = Arc::new(ConnectionPlaces::new(3));
         let (mut honest, accepted) = connection(&listener);
-        let _honest = slots.take(0, Arc::clone(&accepted));
+        let _honest = places.take(0, Arc::clone(&accepted));
         honest.write_all(b"GET / HTTP/1.1\r\n").expect("it is open");
         while ioctl_fionread(&accepted).expect("it is open") == 0 {
             std::thread::yield_now();
         }
         let (_silent, accepted) = connection(&listener);
-        let _silent_slot = slots.take(1, accepted);
+        let _silent_place = places.take(1, accepted);
         let (_answered, accepted) = connection(&listener);
-        let answered = slots.take(2, accepted);
+        let answered = places.take(2, accepted);
         answered.change(|entry| entry.phase = Phase::Answering);
 
-        let goes = |slots: &Slots| {
-            assert_eq!(evict(&mut slots.lock(), Duration::ZERO), None);
-            let entries = slots.lock();
+        let goes = |places: &ConnectionPlaces| {
+            assert_eq!(evict(&mut places.lock(), Duration::ZERO), None);
+            let entries = places.lock();
             let gone = entries.iter().filter(|entry| entry.is_closed);
             gone.map(|entry| entry.id).collect::<Vec<u64>>()
         };
-        assert_eq!(goes(&slots), [1]);
-        assert_eq!(goes(&slots), [0, 1]);
-        assert_eq!(goes(&slots), [0, 1, 2]);
+        assert_eq!(goes(&places), [1]);
+        assert_eq!(goes(&places), [0, 1]);
+        assert_eq!(goes(&places), [0, 1, 2]);
     }
 }
