@@ -35,6 +35,12 @@ impl Incoming {
             .filter(move |(known, _)| known.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
     }
+
+    /// The header of this name, if there is exactly one: of two, it is not known which one counts.
+    pub(in crate::http) fn only<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        let mut all = self.all(name);
+        all.next().filter(|_| all.next().is_none())
+    }
 }
 
 /// A whole answer.

@@ -21,7 +21,12 @@
 //! `--http-open-api` switches all of these rules off, those against cross-site requests included.
 //! It restores the behavior of the predecessor exactly, for a port that only friends can reach.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod bearer;
+mod loopback;
+mod proxy;
+mod site;
+
+use std::net::SocketAddr;
 
 use crate::http::api::exchange::{Incoming, Reply};
 use crate::http::api::token::ApiToken;
@@ -39,21 +44,6 @@ pub enum Access {
         allowed_hosts: Vec<String>,
     },
 }
-
-/// Headers by which a proxy says that it forwards a request for another client, beside all that
-/// begin with `X-Forwarded-`.
-const FORWARDED_BY: [&str; 8] = [
-    "forwarded",
-    "via",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-original-forwarded-for",
-    "cf-connecting-ip",
-    "true-client-ip",
-];
-
-const FORWARDED_PREFIX: &str = "x-forwarded";
 
 impl Access {
     /// Returns the warning about this setting that the log gets at the start, for a listener at
@@ -76,142 +66,16 @@ impl Access {
         match self {
             Access::Open => Ok(()),
             Access::Token(token) => {
-                let shown = check_token(token, request);
-                check_site(request, shown.is_ok())?;
+                let shown = bearer::check(token, request);
+                site::check(request, shown.is_ok())?;
                 shown
             }
             Access::Local { allowed_hosts } => {
-                check_site(request, false)?;
-                check_local(allowed_hosts, request)
+                site::check(request, false)?;
+                loopback::check(allowed_hosts, request)
             }
         }
     }
-}
-
-/// Refuses requests that a web page elsewhere makes a browser send; `has_token` says whether the
-/// token was shown.
-fn check_site(request: &Incoming, has_token: bool) -> Result<(), Reply> {
-    let changes = !matches!(request.method.as_str(), "GET" | "HEAD");
-    let refused = || Err(Reply::error(403, "cross-site requests are refused"));
-    let mut is_same_origin = false;
-    for site in request.all("Sec-Fetch-Site") {
-        // Another port of this host counts as the same site and may serve a page of another user.
-        // Such a page cannot read what it gets by GET.
-        let is_ours = matches!(site, "same-origin" | "none") || (site == "same-site" && !changes);
-        if !is_ours {
-            return refused();
-        }
-        is_same_origin = true;
-    }
-    // With the token, `Sec-Fetch-Site` is enough: the browser compared the addresses that it sees,
-    // while the Host may be the proxy's.
-    if !changes || has_token && is_same_origin {
-        return Ok(());
-    }
-    for origin in request.all("Origin") {
-        let authority = origin.split_once("://").map(|(_, authority)| authority);
-        let is_ours = authority
-            .zip(only(request, "Host"))
-            .is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host));
-        // Browsers send no `Sec-Fetch-Site` for a page that came without TLS, and older browsers
-        // never send it.
-        let may_be_ours = has_token && (origin.starts_with("http://") || is_forwarded(request));
-        if !is_ours && !may_be_ours {
-            return refused();
-        }
-    }
-    Ok(())
-}
-
-fn check_token(token: &ApiToken, request: &Incoming) -> Result<(), Reply> {
-    let unauthorized =
-        |error, challenge| Err(Reply::error(401, error).with("WWW-Authenticate", challenge));
-    if request.all("Authorization").next().is_none() {
-        return unauthorized(
-            "the API token is missing: send `Authorization: Bearer …`",
-            r#"Bearer realm="dispatchbox""#,
-        );
-    }
-    let shown = only(request, "Authorization")
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
-        .map(|(_, shown)| shown.trim());
-    if shown.is_some_and(|shown| token.is(shown)) {
-        return Ok(());
-    }
-    let error = if shown.is_some() {
-        "the API token is wrong"
-    } else {
-        "the API token must be sent once, as `Authorization: Bearer …`"
-    };
-    unauthorized(
-        error,
-        r#"Bearer realm="dispatchbox", error="invalid_token""#,
-    )
-}
-
-fn check_local(allowed_hosts: &[String], request: &Incoming) -> Result<(), Reply> {
-    let is_local = request
-        .peer
-        .is_some_and(|peer| peer.to_canonical().is_loopback());
-    if !is_local || is_forwarded(request) {
-        return Err(Reply::error(
-            403,
-            "without --api-token-file the API answers only clients on its own host",
-        ));
-    }
-    let host = only(request, "Host").and_then(host_name);
-    let is_known = host.is_some_and(|host| {
-        is_loopback_name(host)
-            || allowed_hosts
-                .iter()
-                .any(|allowed| allowed.eq_ignore_ascii_case(host))
-    });
-    if is_known {
-        return Ok(());
-    }
-    Err(Reply::error(
-        403,
-        "without --api-token-file the API must be called by a loopback name or one of --http-allowed-hosts",
-    ))
-}
-
-/// Says whether the request carries a header of a proxy that has forwarded it.
-fn is_forwarded(request: &Incoming) -> bool {
-    request.headers.iter().any(|(name, _)| {
-        let name = name.to_ascii_lowercase();
-        name.starts_with(FORWARDED_PREFIX) || FORWARDED_BY.contains(&name.as_str())
-    })
-}
-
-/// The header of this name, if there is exactly one: of two, it is not known which one counts.
-fn only<'a>(request: &'a Incoming, name: &'a str) -> Option<&'a str> {
-    let mut all = request.all(name);
-    all.next().filter(|_| all.next().is_none())
-}
-
-/// The host of `host`, `host:port` or `[address]:port`; an address in brackets keeps them.
-fn host_name(header: &str) -> Option<&str> {
-    let (host, port) = match header.find(']') {
-        Some(end) => header.split_at(end + 1),
-        None => header.split_at(header.find(':').unwrap_or(header.len())),
-    };
-    let has_port = port
-        .strip_prefix(':')
-        .is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-    (!host.is_empty() && (port.is_empty() || has_port)).then_some(host)
-}
-
-fn is_loopback_name(host: &str) -> bool {
-    let address = match host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
-        Some(inner) => inner.parse::<Ipv6Addr>().map(IpAddr::V6).ok(),
-        None => host.parse::<Ipv4Addr>().map(IpAddr::V4).ok(),
-    };
-    host.eq_ignore_ascii_case("localhost")
-        || address.is_some_and(|address| address.to_canonical().is_loopback())
 }
 
 #[cfg(test)]
