@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use crate::status::history::Totals;
-use crate::status::published::TableStatistics;
+use crate::status::metrics::TableStatistics;
 
 /// Often enough for a log, and rare enough beside everything else in it.
 const EVERY: Duration = Duration::from_mins(1);
@@ -100,15 +100,9 @@ mod tests {
     fn statistics(backlog: u64, taken_at: Instant) -> TableStatistics {
         TableStatistics {
             backlog,
-            unreadable: 0,
             is_backlog_capped: backlog >= 100_000,
             oldest_due_age: Duration::from_millis(backlog * 100),
-            not_due: None,
-            is_not_due_capped: false,
-            first_due_in: None,
-            dead: None,
-            is_dead_capped: false,
-            taken_at,
+            ..TableStatistics::of_empty_table(taken_at)
         }
     }
 

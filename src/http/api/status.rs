@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use crate::domain::failure::FailureKind;
 use crate::domain::protocol::DatabaseAccess;
 use crate::status::history::{History, Rates, Totals};
-use crate::status::published::{Published, TableStatistics};
+use crate::status::metrics::TableStatistics;
+use crate::status::published::Published;
 use crate::status::state::{State, WorkerState};
 
 /// Event types that are shown with their number of dead events: the most frequent ones. A person

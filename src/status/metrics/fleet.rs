@@ -5,22 +5,22 @@ use std::collections::BTreeMap;
 use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{Registry, TextEncoder};
 
-use crate::domain::protocol::{Snapshot, Value, has_labels};
+use crate::domain::protocol::{Snapshot, Value};
+use crate::status::metrics::Kind;
 use crate::status::metrics::families::{family, metric, to_f64};
-use crate::status::metrics::table::TableGauges;
-use crate::status::metrics::{Kind, WORKER_METRICS, WorkerMetrics};
-
-type SeriesKey = (String, Vec<(String, String)>);
+use crate::status::metrics::sum::Sum;
+use crate::status::metrics::table::TableStatistics;
+use crate::status::metrics::worker::{WORKER_METRICS, WorkerMetrics};
 
 /// The sum over all workers that live or have lived, and the values of the supervisor itself.
 pub struct Fleet {
-    ended: BTreeMap<SeriesKey, Value>,
+    ended: Sum,
     living: BTreeMap<u16, Worker>,
     restarts: u64,
     /// Counters of this process.
     own: Option<WorkerMetrics>,
     cpu_seconds_of_ended: BTreeMap<u16, f64>,
-    table: Option<TableGauges>,
+    table: Option<TableStatistics>,
     /// Whether the daemon's own request to /health was answered lately; `None` without an HTTP
     /// port.
     is_http_up: Option<bool>,
@@ -53,7 +53,7 @@ impl Fleet {
         // Only a second registration of the same names could fail, and this registry is new.
         let _ = process.register(Box::new(collector));
         Fleet {
-            ended: BTreeMap::new(),
+            ended: Sum::default(),
             living: (0..n_slots).map(|slot| (slot, Worker::default())).collect(),
             restarts: 0,
             own: None,
@@ -96,16 +96,15 @@ impl Fleet {
     /// Notes that the worker in this slot has ended: its counters are kept, its gauges are dropped.
     pub fn ended(&mut self, slot: u16) {
         if let Some(worker) = self.living.insert(slot, Worker::default()) {
-            add(&mut self.ended, &worker.snapshot, |value| {
-                !matches!(value, Value::Gauge(_))
-            });
+            let is_kept = |value: &Value| !matches!(value, Value::Gauge(_));
+            self.ended.add(&worker.snapshot, is_kept);
             *self.cpu_seconds_of_ended.entry(slot).or_default() +=
                 worker.usage.map_or(0.0, |usage| usage.cpu_seconds);
         }
     }
 
     /// Takes over the statistics of the table.
-    pub fn set_table(&mut self, table: TableGauges) {
+    pub fn set_table(&mut self, table: TableStatistics) {
         self.table = Some(table);
     }
 
@@ -116,35 +115,30 @@ impl Fleet {
 
     /// The sum of a counter over all workers and over the time series that have all these labels.
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
-        let ended = self
-            .ended
-            .iter()
-            .filter(|((known, has), _)| known == name && has_labels(has, labels))
-            .map(|(_, value)| value.whole());
         let living = self
             .living
             .values()
             .map(|worker| worker.snapshot.sum(name, labels));
         let own = self.own.iter().map(|own| own.snapshot().sum(name, labels));
-        ended.chain(living).chain(own).sum()
+        self.ended.count(name, labels) + living.chain(own).sum::<u64>()
     }
 
     /// Renders everything as Prometheus text.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         let mut sum = self.ended.clone();
         for worker in self.living.values() {
-            add(&mut sum, &worker.snapshot, |_| true);
+            sum.add(&worker.snapshot, |_| true);
         }
         if let Some(own) = &self.own {
-            add(&mut sum, &own.snapshot(), |_| true);
+            sum.add(&own.snapshot(), |_| true);
         }
         let mut families: Vec<MetricFamily> = WORKER_METRICS
             .iter()
-            .map(|&(name, kind, help)| family(name, kind, help, metrics_named(&sum, name)))
+            .map(|&(name, kind, help)| family(name, kind, help, sum.metrics(name)))
             .collect();
         families.extend(self.worker_families());
         families.extend(self.own_families());
-        families.extend(self.table.iter().flat_map(TableGauges::families));
+        families.extend(self.table.iter().flat_map(TableStatistics::families));
         families.extend(self.is_http_up.map(http_up));
         families.retain(|family| !family.get_metric().is_empty());
         families.extend(self.process.gather());
@@ -237,60 +231,6 @@ fn http_up(is_up: bool) -> MetricFamily {
         "1 while the daemon's own requests to /health are answered within a second.",
         vec![metric(&[], &Value::Gauge(f64::from(u8::from(is_up))))],
     )
-}
-
-fn add(sum: &mut BTreeMap<SeriesKey, Value>, snapshot: &Snapshot, wanted: impl Fn(&Value) -> bool) {
-    for series in snapshot
-        .series
-        .iter()
-        .filter(|series| wanted(&series.value))
-    {
-        add_value(
-            sum,
-            (series.name.clone(), series.labels.clone()),
-            &series.value,
-        );
-    }
-}
-
-fn add_value(sum: &mut BTreeMap<SeriesKey, Value>, key: SeriesKey, value: &Value) {
-    let Some(so_far) = sum.get_mut(&key) else {
-        sum.insert(key, value.clone());
-        return;
-    };
-    match (so_far, value) {
-        (Value::Counter(so_far), Value::Counter(more))
-        | (Value::Gauge(so_far), Value::Gauge(more)) => *so_far += more,
-        (
-            Value::Histogram {
-                buckets,
-                count,
-                sum,
-            },
-            Value::Histogram {
-                buckets: more_buckets,
-                count: more_count,
-                sum: more_sum,
-            },
-        ) => {
-            // All workers are the same program, so their buckets have the same bounds in the same
-            // order.
-            for (bucket, more) in buckets.iter_mut().zip(more_buckets) {
-                bucket.1 += more.1;
-            }
-            *count += more_count;
-            *sum += more_sum;
-        }
-        // One name has one kind; a value of another kind is not added.
-        (Value::Counter(_) | Value::Gauge(_) | Value::Histogram { .. }, _) => {}
-    }
-}
-
-fn metrics_named(sum: &BTreeMap<SeriesKey, Value>, name: &str) -> Vec<Metric> {
-    sum.range((name.to_owned(), Vec::new())..)
-        .take_while(|((found, _), _)| found == name)
-        .map(|((_, labels), value)| metric(labels, value))
-        .collect()
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::{debug, warn};
 
 use crate::handlers::Routes;
-use crate::status::metrics::{OTHER, TableGauges};
-use crate::status::published::{Published, TableStatistics};
+use crate::status::metrics::{OTHER, TableStatistics};
+use crate::status::published::Published;
 use crate::store::dsn::Dsn;
 use crate::store::{Backlog, Pool, Position, Share, StoreError, Timeouts};
 use crate::system::incident::Incident;
@@ -87,11 +87,12 @@ impl Collection {
             if is_away(published) {
                 // A role that may hold no further connection needs this one for /ready.
                 self.pool = None;
+                self.asked = Instant::now();
             } else {
-                match self.take() {
+                match self.take(routes) {
                     Ok(statistics) => {
                         self.incident.over();
-                        publish(statistics, routes, published);
+                        published.publish_statistics(statistics);
                     }
                     Err(error) => self.failed(&error),
                 }
@@ -105,7 +106,7 @@ impl Collection {
         }
     }
 
-    fn take(&mut self) -> Result<TableStatistics, StoreError> {
+    fn take(&mut self, routes: &Routes) -> Result<TableStatistics, StoreError> {
         let pool = self.pool.get_or_insert_with(|| {
             let one = NonZeroU16::MIN;
             Pool::new(
@@ -152,6 +153,7 @@ impl Collection {
             not_due: not_due.as_ref().map(|found| found.n_events),
             is_not_due_capped: not_due.as_ref().is_none_or(|found| found.is_capped),
             first_due_in: not_due.and_then(|found| found.first_in),
+            dead_by_route: dead.as_deref().map(|dead| by_route(dead, routes)),
             dead,
             is_dead_capped,
             taken_at: Instant::now(),
@@ -175,28 +177,19 @@ fn is_away(published: &Published) -> bool {
     finding.is_some_and(|finding| finding.is_away())
 }
 
-fn publish(statistics: TableStatistics, routes: &Routes, published: &Published) {
+/// Adds up dead events by the pattern of their route; each pattern stands there, `other` included.
+fn by_route(dead: &[(String, u64)], routes: &Routes) -> BTreeMap<String, u64> {
     let label = |index| routes.get(index).pattern.clone();
-    let mut dead: BTreeMap<String, u64> = (0..routes.len())
+    let mut by_route: BTreeMap<String, u64> = (0..routes.len())
         .map(label)
         .chain([OTHER.to_owned()])
         .map(|label| (label, 0))
         .collect();
-    for (event_type, n_events) in statistics.dead.iter().flatten() {
+    for (event_type, n_events) in dead {
         let label = routes.find(event_type).map_or(OTHER.to_owned(), label);
-        *dead.entry(label).or_default() += n_events;
+        *by_route.entry(label).or_default() += n_events;
     }
-    let gauges = TableGauges {
-        backlog: statistics.backlog,
-        unreadable: statistics.unreadable,
-        is_backlog_capped: statistics.is_backlog_capped,
-        oldest_due_age: statistics.oldest_due_age,
-        dead: statistics.dead.is_some().then_some(dead),
-        is_dead_capped: statistics.is_dead_capped,
-        valid_until: statistics.taken_at + TableStatistics::FRESH,
-    };
-    published.fleet().set_table(gauges);
-    published.publish_statistics(statistics);
+    by_route
 }
 
 /// The position from which the next scan of the due index starts.
