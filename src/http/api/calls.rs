@@ -193,7 +193,7 @@ impl From<CallError> for Reply {
 
 /// 503, with the time after which to ask again.
 pub(in crate::http) fn come_again(body: Value) -> Reply {
-    Reply::json(503, body.to_string()).with("Retry-After", RETRY_AFTER)
+    Reply::of(503, &body).with("Retry-After", RETRY_AFTER)
 }
 
 /// The places for calls: a message in the channel is a call under way.

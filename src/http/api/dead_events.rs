@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::http::api::body::{self, Selection};
@@ -77,16 +78,14 @@ fn list(target: &str, calls: &Calls) -> Result<Reply, Reply> {
 
 fn stats(target: &str, calls: &Calls) -> Result<Reply, Reply> {
     let filter = query::filter(target).map_err(bad_request)?;
-    let counted = filter.clone();
-    let total = calls.make(move |session| session.count_dead(&counted))?;
-    Ok(Reply::json(
-        200,
-        format!(
-            r#"{{"total":{total},"aggregate_type":{},"event_type":{}}}"#,
-            json!(filter.aggregate_type),
-            json!(filter.event_type)
-        ),
-    ))
+    let asked = filter.clone();
+    let total = calls.make(move |session| session.count_dead(&asked))?;
+    let counted = Counted {
+        total,
+        aggregate_type: filter.aggregate_type,
+        event_type: filter.event_type,
+    };
+    Ok(Reply::of(200, &counted))
 }
 
 fn show(id: i64, calls: &Calls) -> Result<Reply, Reply> {
@@ -125,14 +124,11 @@ fn change_one(change: DeadChange, id: i64, calls: &Calls) -> Result<Reply, Reply
         let error = format!("Dead event {id} not found or already processed");
         return Ok(Reply::error(404, &error));
     }
-    let message = format!("Event {id} {}", change.done());
-    Ok(Reply::json(
-        200,
-        format!(
-            r#"{{"status":"success","message":{},"event_id":{id}}}"#,
-            json!(message)
-        ),
-    ))
+    let done = Done {
+        event_id: Some(id),
+        ..Done::new(format!("Event {id} {}", change.done()))
+    };
+    Ok(Reply::of(200, &done))
 }
 
 fn change_batch(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Reply, Reply> {
@@ -156,15 +152,11 @@ fn change_batch(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Reply,
             Rest::Failed(error) => progress.refuse(calls.judge(&error)),
         });
     }
-    let (processed, left) = (progress.processed(), progress.left_text());
-    let message = format!("{processed} event(s) {}", change.done());
-    Ok(Reply::json(
-        200,
-        format!(
-            r#"{{"status":"success","message":{},"requested":{requested},"processed":{processed}{left}}}"#,
-            json!(message)
-        ),
-    ))
+    let done = Done {
+        requested: Some(requested),
+        ..progress.done(change)
+    };
+    Ok(Reply::of(200, &done))
 }
 
 fn change_matching(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Reply, Reply> {
@@ -175,14 +167,12 @@ fn change_matching(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Rep
     } = body::selection(body).map_err(bad_request)?;
     if is_dry_run {
         let matched = calls.make(move |session| session.count_dead(&filter))?;
-        let message = format!("{matched} event(s) would be {}", change.done());
-        return Ok(Reply::json(
-            200,
-            format!(
-                r#"{{"status":"success","message":{},"dry_run":true,"matched":{matched}}}"#,
-                json!(message)
-            ),
-        ));
+        let done = Done {
+            dry_run: Some(true),
+            matched: Some(matched),
+            ..Done::new(format!("{matched} event(s) would be {}", change.done()))
+        };
+        return Ok(Reply::of(200, &done));
     }
     let progress = Progress::default();
     let counted = progress.clone();
@@ -192,20 +182,61 @@ fn change_matching(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Rep
         Ok((rest, work.reached()))
     });
     let (rest, reached) = made.map_err(|error| progress.refuse(error))?;
-    let end = match rest {
-        Some(Rest::OutOfTime) => format!(r#""complete":false,"after":"{reached}""#),
+    let after = match rest {
+        Some(Rest::OutOfTime) => Some(reached.to_string()),
         Some(Rest::Failed(error)) => return Err(progress.refuse(calls.judge(&error))),
-        Some(Rest::NoIds) | None => r#""complete":true"#.to_owned(),
+        Some(Rest::NoIds) | None => None,
     };
-    let (processed, left) = (progress.processed(), progress.left_text());
-    let message = format!("{processed} event(s) {}", change.done());
-    Ok(Reply::json(
-        200,
-        format!(
-            r#"{{"status":"success","message":{},"dry_run":false,"processed":{processed},{end}{left}}}"#,
-            json!(message)
-        ),
-    ))
+    let done = Done {
+        dry_run: Some(false),
+        complete: Some(after.is_none()),
+        after,
+        ..progress.done(change)
+    };
+    Ok(Reply::of(200, &done))
+}
+
+/// The answer to a request for the number of dead events.
+#[derive(Serialize)]
+struct Counted {
+    total: u64,
+    aggregate_type: Option<String>,
+    event_type: Option<String>,
+}
+
+/// The answer to a change that was made. Which keys it has depends on what was asked for.
+#[derive(Default, Serialize)]
+struct Done {
+    status: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requested: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dry_run: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matched: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processed: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
+    /// The place in the list behind which the rest stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<String>,
+    /// Events that were left alone, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left: Vec<Value>,
+}
+
+impl Done {
+    fn new(message: String) -> Done {
+        Done {
+            status: "success",
+            message,
+            ..Done::default()
+        }
+    }
 }
 
 impl DeadChange {
@@ -269,18 +300,18 @@ impl Progress {
         left.extend(changed.left.into_iter().take(room));
     }
 
-    /// The last key of an answer, with its comma: which events were left alone, and why. Empty
-    /// where none was.
-    fn left_text(&self) -> String {
+    /// The answer of success: how many events were changed, and which were left alone.
+    fn done(&self, change: DeadChange) -> Done {
+        let processed = self.processed();
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        if left.is_empty() {
-            return String::new();
+        Done {
+            processed: Some(processed),
+            left: left
+                .iter()
+                .map(|left| json!({ "event_id": left.id, "reason": left.reason }))
+                .collect(),
+            ..Done::new(format!("{processed} event(s) {}", change.done()))
         }
-        let left: Value = left
-            .iter()
-            .map(|left| json!({ "event_id": left.id, "reason": left.reason }))
-            .collect();
-        format!(r#","left":{left}"#)
     }
 
     fn is_out_of_time(&self, began: Instant) -> bool {
@@ -305,7 +336,7 @@ impl Progress {
         }
         if error == CallError::Refused {
             let body = json!({ "error": error.text(), "processed": self.processed() });
-            return Reply::json(500, body.to_string());
+            return Reply::of(500, &body);
         }
         self.come_again(error.text())
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use log::warn;
+use serde::Serialize;
 
 use crate::http::api::access::Access;
 use crate::http::api::calls::Calls;
@@ -15,6 +16,12 @@ use crate::status::metrics;
 use crate::status::published::Published;
 use crate::status::readiness::NotReady;
 use crate::status::state::DaemonPhase;
+
+#[derive(Serialize)]
+struct NotReadyReply {
+    status: &'static str,
+    reason: String,
+}
 
 /// All sources of the answers. Cheap to clone: its parts are shared.
 #[derive(Clone)]
@@ -37,9 +44,12 @@ impl Endpoints {
             Route::Health => Reply::json(200, r#"{"status":"ok"}"#),
             Route::Ready => match self.refusal() {
                 None => Reply::json(200, r#"{"status":"ready"}"#),
-                Some(reason) => Reply::json(
+                Some(reason) => Reply::of(
                     503,
-                    format!(r#"{{"status":"not ready","reason":"{reason}"}}"#),
+                    &NotReadyReply {
+                        status: "not ready",
+                        reason: reason.to_string(),
+                    },
                 ),
             },
             Route::Metrics => self.metrics(),

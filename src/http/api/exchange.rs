@@ -4,6 +4,9 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use serde::Serialize;
+use serde_json::json;
+
 const JSON: &str = "application/json";
 
 /// The header by which the guard tells the endpoints the address of the peer; a client cannot send
@@ -64,9 +67,15 @@ impl Reply {
         }
     }
 
+    /// An answer with this value, whose keys keep the order of its fields.
+    pub(in crate::http) fn of(status: u16, value: &impl Serialize) -> Reply {
+        let body = serde_json::to_string(value).expect("an answer has no keys but texts");
+        Reply::json(status, body)
+    }
+
     /// `{"error":…}`.
     pub(in crate::http) fn error(status: u16, error: &str) -> Reply {
-        Reply::json(status, serde_json::json!({ "error": error }).to_string())
+        Reply::of(status, &json!({ "error": error }))
     }
 
     /// Adds a header.

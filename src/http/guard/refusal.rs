@@ -1,5 +1,7 @@
 //! The answers that the guard itself gives to requests that it refuses.
 
+use serde_json::json;
+
 /// Why a request is not passed on to the server behind the guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -77,8 +79,7 @@ impl Refusal {
             reason,
             error,
         } = self;
-        // No text above needs escaping.
-        let body = format!(r#"{{"error":"{error}"}}"#);
+        let body = json!({ "error": error }).to_string();
         let length = body.len();
         let more = match status {
             405 => "Allow: GET, HEAD, POST\r\n",
