@@ -4,10 +4,8 @@
 pub(super) mod access;
 pub(super) mod body;
 pub(super) mod calls;
-pub(super) mod dead_events;
 pub(super) mod endpoints;
 pub(super) mod exchange;
 pub(super) mod query;
 pub(super) mod route;
-pub(super) mod status;
 pub(super) mod token;

@@ -55,6 +55,12 @@ const LOOK: &str = "GET, HEAD";
 /// The method of the routes that change something.
 const CHANGE: &str = "POST";
 
+/// Most bytes of a body: more than any request needs, except a list of ids.
+const BODY_MAX: u64 = 1024 * 1024;
+
+/// Most bytes of a body with a list of ids: 100,000 ids of twenty digits fit.
+const BATCH_BODY_MAX: u64 = 4 * 1024 * 1024;
+
 /// Refusal of an id that is no number.
 pub(in crate::http) const NO_EVENT_ID: &str = "event_id must be a positive integer";
 
@@ -93,6 +99,12 @@ impl Route {
             Route::Ready => Priority::Probe,
             Route::DeadEvents(_) => Priority::Call,
         }
+    }
+
+    /// How many bytes the body of the request may have.
+    pub(in crate::http) fn body_max(self) -> u64 {
+        let is_batch = matches!(self, Route::DeadEvents(DeadRoute::Change(_, Target::Batch)));
+        if is_batch { BATCH_BODY_MAX } else { BODY_MAX }
     }
 }
 

@@ -13,22 +13,11 @@ use std::net::IpAddr;
 use httparse::Request;
 
 use crate::http::api::exchange::PEER;
+use crate::http::api::route;
 use crate::http::guard::refusal::Refusal;
 
 /// Most bytes of path and query.
 const TARGET_MAX: usize = 4 * 1024;
-
-/// Most bytes of a body: more than any request needs, except a list of ids.
-const BODY_MAX: u64 = 1024 * 1024;
-
-/// Most bytes of a body with a list of ids: 100,000 ids of twenty digits fit.
-const BATCH_BODY_MAX: u64 = 4 * 1024 * 1024;
-
-/// Paths whose POSTs carry a list of ids.
-const BATCH_PATHS: [&str; 2] = [
-    "/api/dead-events/retry-batch",
-    "/api/dead-events/discard-batch",
-];
 
 /// Headers that are not passed on: those of this connection and not of the request, and those that
 /// the guard writes itself.
@@ -97,7 +86,7 @@ impl Head {
             return Err(Refusal::TRANSFER_ENCODING);
         }
         let body_length = body_length(&all("Content-Length"))?;
-        if body_length > body_max(method, target) {
+        if body_length > route::find(method, target).body_max() {
             return Err(Refusal::BODY_TOO_LARGE);
         }
         let n_hosts = all("Host").len();
@@ -163,14 +152,5 @@ fn body_length(values: &[&str]) -> Result<u64, Refusal> {
         _ => Err(Refusal::malformed(
             "there must be at most one Content-Length, and it must be a number",
         )),
-    }
-}
-
-fn body_max(method: &str, target: &str) -> u64 {
-    let path = target.split('?').next().unwrap_or_default();
-    if method == "POST" && BATCH_PATHS.contains(&path) {
-        BATCH_BODY_MAX
-    } else {
-        BODY_MAX
     }
 }

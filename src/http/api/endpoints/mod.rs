@@ -1,4 +1,8 @@
-//! What each path answers.
+//! What each path answers. An endpoint is a route in `route.rs`, an arm here, and a file of this
+//! directory unless its answer is short.
+
+mod dead_events;
+mod status;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,18 +14,10 @@ use crate::http::api::access::Access;
 use crate::http::api::calls::Calls;
 use crate::http::api::exchange::{Incoming, Reply};
 use crate::http::api::route::{self, Route};
-use crate::http::api::{dead_events, status};
 use crate::http::page;
 use crate::status::metrics;
 use crate::status::published::Published;
-use crate::status::readiness::NotReady;
 use crate::status::state::DaemonPhase;
-
-#[derive(Serialize)]
-struct NotReadyReply {
-    status: &'static str,
-    reason: String,
-}
 
 /// All sources of the answers. Cheap to clone: its parts are shared.
 #[derive(Clone)]
@@ -42,16 +38,7 @@ impl Endpoints {
         match route::find(&request.method, &request.target) {
             Route::Page => page::reply(),
             Route::Health => Reply::json(200, r#"{"status":"ok"}"#),
-            Route::Ready => match self.refusal() {
-                None => Reply::json(200, r#"{"status":"ready"}"#),
-                Some(reason) => Reply::of(
-                    503,
-                    &NotReadyReply {
-                        status: "not ready",
-                        reason: reason.to_string(),
-                    },
-                ),
-            },
+            Route::Ready => self.ready(),
             Route::Metrics => self.metrics(),
             Route::Status => self.status(),
             Route::DeadEvents(route) => {
@@ -71,14 +58,20 @@ impl Endpoints {
         }
     }
 
-    /// Why the daemon should get no traffic now.
-    fn refusal(&self) -> Option<NotReady> {
+    /// Answers whether the daemon should get traffic now, and if not, why.
+    fn ready(&self) -> Reply {
         let health = &self.published.health;
         // A daemon that drains asks the database no more.
         if health.state().phase != DaemonPhase::Draining {
             self.published.looks.ask();
         }
-        health.state().not_ready(Instant::now())
+        let reason = health.state().not_ready(Instant::now());
+        let (code, status) = match reason {
+            None => (200, "ready"),
+            Some(_) => (503, "not ready"),
+        };
+        let reason = reason.map(|reason| reason.to_string());
+        Reply::of(code, &Readiness { status, reason })
     }
 
     /// Answers without waiting for the database: the state that the database reported is at most
@@ -105,4 +98,12 @@ impl Endpoints {
             }
         }
     }
+}
+
+/// The answer of /ready.
+#[derive(Serialize)]
+struct Readiness {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
