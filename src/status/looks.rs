@@ -27,12 +27,12 @@ const ASK_MAX: Duration = Duration::from_millis(4500);
 #[derive(Clone)]
 pub struct Looks {
     health: Health,
-    progress: Arc<Mutex<Progress>>,
+    progress: Arc<Mutex<LookProgress>>,
     changed: Arc<Condvar>,
 }
 
 #[derive(Default)]
-struct Progress {
+struct LookProgress {
     looked_at: Option<Instant>,
     /// Since when a look is under way, or asked for.
     looking_since: Option<Instant>,
@@ -80,7 +80,7 @@ impl Looks {
     }
 
     /// Says whether a look is under way.
-    fn look_unless_fresh(&self, progress: &mut Progress, now: Instant) -> bool {
+    fn look_unless_fresh(&self, progress: &mut LookProgress, now: Instant) -> bool {
         let is_fresh = |at| now.duration_since(at) < FRESH;
         if progress.looked_at.is_some_and(is_fresh) {
             return false;
@@ -138,16 +138,16 @@ impl Looks {
         self.changed.notify_all();
     }
 
-    fn publish(&self, progress: &Progress) {
+    fn publish(&self, progress: &LookProgress) {
         let finding = progress.findings.reported().cloned();
         self.health.update(|health| health.database = finding);
     }
 
     fn wait<'a>(
         &self,
-        progress: MutexGuard<'a, Progress>,
+        progress: MutexGuard<'a, LookProgress>,
         limit: Duration,
-    ) -> MutexGuard<'a, Progress> {
+    ) -> MutexGuard<'a, LookProgress> {
         self.changed
             .wait_timeout(progress, limit)
             .unwrap_or_else(PoisonError::into_inner)
@@ -155,7 +155,7 @@ impl Looks {
     }
 }
 
-impl Progress {
+impl LookProgress {
     /// The time from a look to the next one while no request asks.
     fn interval(&self) -> Duration {
         if self.findings.is_open() {

@@ -80,7 +80,7 @@ fn stats(target: &str, calls: &Calls) -> Result<Reply, Reply> {
     let filter = query::filter(target).map_err(bad_request)?;
     let asked = filter.clone();
     let total = calls.make(move |session| session.count_dead(&asked))?;
-    let counted = Counted {
+    let counted = DeadCount {
         total,
         aggregate_type: filter.aggregate_type,
         event_type: filter.event_type,
@@ -198,7 +198,7 @@ fn change_matching(change: DeadChange, body: &[u8], calls: &Calls) -> Result<Rep
 
 /// The answer to a request for the number of dead events.
 #[derive(Serialize)]
-struct Counted {
+struct DeadCount {
     total: u64,
     aggregate_type: Option<String>,
     event_type: Option<String>,
