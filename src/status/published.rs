@@ -16,8 +16,6 @@ pub struct Published {
     /// The looks at the database, whose findings are part of that state.
     pub looks: Looks,
     fleet: Arc<Mutex<Fleet>>,
-    /// `None` before the first.
-    statistics: Arc<Mutex<Option<TableStatistics>>>,
     history: Arc<Mutex<History>>,
 }
 
@@ -29,7 +27,6 @@ impl Published {
             looks: Looks::new(health.clone()),
             health,
             fleet: Arc::new(Mutex::new(Fleet::new(processes))),
-            statistics: Arc::default(),
             history: Arc::new(Mutex::new(History::new(Instant::now()))),
         }
     }
@@ -44,18 +41,11 @@ impl Published {
         lock(&self.history)
     }
 
-    /// Publishes new statistics of the table.
-    pub fn publish_statistics(&self, statistics: TableStatistics) {
-        self.fleet().set_table(statistics.clone());
-        *lock(&self.statistics) = Some(statistics);
-    }
-
-    /// The last statistics of the table, or `None` when it is too old to describe the table now:
+    /// The last statistics of the table, or `None` if they are too old to describe the table now:
     /// while the database is away, the counts are unknown.
     pub fn fresh_statistics(&self) -> Option<TableStatistics> {
-        lock(&self.statistics)
-            .clone()
-            .filter(TableStatistics::is_fresh)
+        let fleet = self.fleet();
+        fleet.table().filter(|table| table.is_fresh()).cloned()
     }
 }
 
@@ -75,7 +65,7 @@ mod tests {
                 backlog: 7,
                 ..TableStatistics::of_empty_table(taken_at)
             };
-            published.publish_statistics(statistics);
+            published.fleet().set_table(statistics);
         };
         assert_eq!(published.fresh_statistics(), None);
 

@@ -108,6 +108,11 @@ impl Fleet {
         self.table = Some(table);
     }
 
+    /// The last statistics of the table, however old; `None` before the first.
+    pub fn table(&self) -> Option<&TableStatistics> {
+        self.table.as_ref()
+    }
+
     /// Notes whether the daemon's own request to /health was answered lately.
     pub fn http_is_up(&mut self, is_up: bool) {
         self.is_http_up = Some(is_up);

@@ -92,7 +92,7 @@ impl Collection {
                 match self.take(routes) {
                     Ok(statistics) => {
                         self.incident.over();
-                        published.publish_statistics(statistics);
+                        published.fleet().set_table(statistics);
                     }
                     Err(error) => self.failed(&error),
                 }
@@ -107,15 +107,10 @@ impl Collection {
     }
 
     fn take(&mut self, routes: &Routes) -> Result<TableStatistics, StoreError> {
-        let pool = self.pool.get_or_insert_with(|| {
-            let one = NonZeroU16::MIN;
-            Pool::new(
-                self.dsn.clone(),
-                self.timeouts,
-                one,
-                "dispatchbox statistics",
-            )
-        });
+        let (one, name) = (NonZeroU16::MIN, "dispatchbox statistics");
+        let pool = self
+            .pool
+            .get_or_insert_with(|| Pool::new(self.dsn.clone(), self.timeouts, one, name));
         let mut session = pool.get()?;
         session.set_up_statistics()?;
         self.asked = Instant::now();
@@ -125,26 +120,10 @@ impl Collection {
         self.front
             .scanned(&from, began.elapsed(), counted.as_ref().ok());
         let backlog = counted?;
-        let not_due = match session.count_not_due(COUNT_MAX) {
-            Ok(not_due) => Some(not_due),
-            Err(error) if error.is_statement_timeout() => {
-                // The statement has probably met cold pages. The other numbers are known all the
-                // same.
-                debug!("{error}");
-                None
-            }
-            Err(error) => return Err(error),
-        };
-        let (dead, is_dead_capped) = match session.count_dead_by_type(COUNT_MAX) {
-            Ok(dead) => (Some(dead.counts), dead.is_capped),
-            Err(error) if error.is_statement_timeout() => {
-                // The statement has probably met cold pages, and the next collection finds some of
-                // them warm. The backlog is known all the same.
-                debug!("{error}");
-                (None, true)
-            }
-            Err(error) => return Err(error),
-        };
+        let not_due = in_time(session.count_not_due(COUNT_MAX))?;
+        let dead = in_time(session.count_dead_by_type(COUNT_MAX))?;
+        let is_dead_capped = dead.as_ref().is_none_or(|found| found.is_capped);
+        let dead = dead.map(|found| found.counts);
         Ok(TableStatistics {
             backlog: backlog.n_events,
             unreadable: backlog.n_unreadable,
@@ -168,6 +147,18 @@ impl Collection {
         } else {
             warn!("{error}; the metrics say nothing about backlog and dead events");
         }
+    }
+}
+
+/// The result of a count; `None` if it took too long. The statement has probably met cold pages,
+/// and the next collection finds some of them warm. The other numbers are known all the same.
+fn in_time<T>(counted: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match counted {
+        Err(error) if error.is_statement_timeout() => {
+            debug!("{error}");
+            Ok(None)
+        }
+        counted => counted.map(Some),
     }
 }
 
