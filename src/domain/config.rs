@@ -1,7 +1,9 @@
 //! Validated settings: values that the rest of the program may rely on without checking again.
 //!
-//! `cli` builds them once from flags, environment and file. They travel to the workers as JSON on
-//! their stdin. The DSN is in `store::dsn::Dsn`, because it holds the password.
+//! `cli` builds them once from flags, environment and file, by its table of settings, which has the
+//! defaults and the limits of the options; only limits that routes have, too, stand here. The
+//! settings travel to the workers as JSON on their stdin. The DSN is in `store::dsn::Dsn`, because
+//! it holds the password.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -23,17 +25,6 @@ pub const CLAIM_EVENTS_GROWN: u16 = 500;
 /// First claim's size: an idle system fetches little at once, a busy one grows within a few claims.
 pub const CLAIM_EVENTS_FIRST: u16 = 10;
 
-/// Worker processes: each has `pool_size` connections and one more, and PostgreSQL has 100 unless
-/// told otherwise.
-pub const PROCESSES: RangeInclusive<u16> = 1..=256;
-
-/// Events a claim takes.
-pub const BATCH_SIZE: RangeInclusive<u16> = 1..=CLAIM_EVENTS_MAX;
-
-/// Seconds between two looks at an idle table: below a millisecond polling is a busy loop; more
-/// than a day is a typing error.
-pub const POLL_INTERVAL: RangeInclusive<f64> = 0.001..=86_400.0;
-
 /// Runner threads per worker: more than a thousand threads cost more than further processes.
 pub const MAX_PARALLEL: RangeInclusive<u16> = 1..=1000;
 
@@ -49,28 +40,8 @@ pub const RETRY_MULTIPLIER: RangeInclusive<f64> = 1.0..=1000.0;
 /// Part of a delay that chance may take off.
 pub const RETRY_JITTER: RangeInclusive<f64> = 0.0..=1.0;
 
-/// Seconds for one connection attempt or one statement: a loaded server needs more than an instant,
-/// and after an hour an answer is of no use.
-pub const DATABASE_SECONDS: RangeInclusive<f64> = 0.1..=3600.0;
-
-/// Seconds that a claim holds its events. A lease is renewed every quarter of its time, so below 2
-/// s one slow round trip would lose it. (60, the default, is right for production, where an outage
-/// of some seconds must not make every worker lose its leases; short ones make tests and
-/// demonstrations quick.) Above a day, the events of a lost host would wait too long.
-pub const LEASE_SECONDS: RangeInclusive<f64> = 2.0..=86_400.0;
-
-/// Seconds that a drain may take; 0 kills at once, longer than a day is no restart any more.
-pub const DRAIN_SECONDS: RangeInclusive<f64> = 0.0..=86_400.0;
-
 /// Seconds that a handler may take, at most a day; leases are renewed meanwhile.
 pub const HANDLER_SECONDS: RangeInclusive<f64> = 0.001..=86_400.0;
-
-/// Connections per worker: fetcher and settler use one each, more only wait for turns.
-pub const POOL_SIZE: RangeInclusive<u16> = 1..=100;
-
-/// Payload bytes that one claim may bring: one event is always claimed, whatever its size; a worker
-/// cannot hold more than 4 GiB.
-pub const MAX_BATCH_BYTES: RangeInclusive<u64> = 1..=4 * 1024 * 1024 * 1024;
 
 /// Statuses of an HTTP receiver that may be named as making an event dead at once: 2xx means done.
 pub const DEAD_STATUS: RangeInclusive<u16> = 300..=599;
@@ -113,61 +84,11 @@ pub struct Config {
     pub log_level: LogLevel,
 }
 
-/// Turns a default into the type that says it is above 0, checked when the program is compiled or
-/// tested.
-const fn non_zero(n: u16) -> NonZeroU16 {
-    NonZeroU16::new(n).expect("a default above 0")
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            processes: non_zero(1),
-            batch_size: None,
-            poll_interval: Duration::from_secs(1),
-            max_parallel: non_zero(10),
-            retry: RetryPolicy {
-                max_attempts: 5,
-                backoff: Duration::from_secs(30),
-                multiplier: 2.0,
-                max: Duration::from_hours(1),
-                jitter: 0.1,
-            },
-            connect_timeout: Duration::from_secs(10),
-            query_timeout: Duration::from_secs(30),
-            lease: Duration::from_mins(1),
-            // Longer than the handler timeout, so that a drain lets every handler finish.
-            drain_timeout: Duration::from_secs(35),
-            handler_timeout: Duration::from_secs(30),
-            pool_size: non_zero(3),
-            max_batch_bytes: 64 * 1024 * 1024,
-            routes: Vec::new(),
-            http: Some(HttpConfig {
-                host: None,
-                port: 8080,
-            }),
-            log_level: LogLevel::Info,
-        }
-    }
-}
-
 impl Config {
     /// The most events one claim takes.
     pub fn claim_events_max(&self) -> u16 {
         self.batch_size.map_or(CLAIM_EVENTS_GROWN, NonZeroU16::get)
     }
-}
-
-/// The statement timeout where none is given: a statement that may take as long as the lease would
-/// bring events whose lease is over, so with a short lease it is half of it.
-pub fn query_timeout_for(lease: Duration) -> Duration {
-    Config::default().query_timeout.min(lease / 2)
-}
-
-/// The bound of a connection attempt where none is given: a worker that has to connect again must
-/// have renewed its leases before they are over, so with a short lease it is half of it.
-pub fn connect_timeout_for(lease: Duration) -> Duration {
-    Config::default().connect_timeout.min(lease / 2)
 }
 
 /// Where the HTTP endpoints listen.

@@ -1,6 +1,6 @@
 //! What the README claims is so: its options, endpoints and metrics are the real ones.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -19,22 +19,48 @@ fn first_cells(begin: &str) -> BTreeSet<String> {
         .collect()
 }
 
-#[test]
-fn its_options_are_those_of_run() {
+/// The options of `run` by its help, each with its default, if it has one.
+fn options_of_run() -> BTreeMap<String, Option<String>> {
     let help = Command::new(env!("CARGO_BIN_EXE_dispatchbox"))
         .args(["run", "--help"])
         .output()
         .unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    let real: BTreeSet<String> = help
-        .lines()
-        .filter_map(|line| line.strip_prefix("  --"))
-        .filter_map(|line| line.split_whitespace().next())
-        .map(|name| format!("--{name}"))
-        .collect();
+    let options = help.split("\n  --").skip(1).map(|option| {
+        let words: Vec<&str> = option.split_whitespace().collect();
+        let text = words.join(" ");
+        let default = text.split_once("[default: ");
+        let default = default.and_then(|(_, rest)| rest.split_once(']'));
+        let default = default.map(|(default, _)| default.to_owned());
+        (format!("--{}", words[0]), default)
+    });
+    options.collect()
+}
 
-    assert!(real.len() > 20, "{help}");
+#[test]
+fn its_options_are_those_of_run() {
+    let real: BTreeSet<String> = options_of_run().into_keys().collect();
+
+    assert!(real.len() > 20, "{real:?}");
     assert_eq!(first_cells("--"), real);
+}
+
+/// Goal: the table of options names the defaults that the program has. Method: compare the first
+/// words, since the table explains some defaults further.
+#[test]
+fn its_defaults_are_those_of_run() {
+    let first = |text: &str| text.split([' ', ',']).next().unwrap().to_owned();
+    let mut n_compared = 0;
+    for (option, default) in options_of_run() {
+        let row = format!("| `{option}` |");
+        let row = README.lines().find(|line| line.starts_with(&row)).unwrap();
+        let told = row.split('|').nth(3).unwrap().trim();
+        if let Some(default) = default {
+            assert_eq!(first(told), first(&default), "{option}");
+            n_compared += 1;
+        }
+    }
+    assert!(n_compared > 15, "{n_compared}");
 }
 
 #[test]

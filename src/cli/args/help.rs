@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use argh::{FlagInfo, FlagInfoKind, Optionality, PositionalInfo};
 
 use crate::cli::commands::{COMMANDS, Spec};
+use crate::cli::settings::run::SETTINGS;
+use crate::cli::settings::setting::Entry;
 
 /// Widest line: every terminal has this width.
 const WIDTH: usize = 80;
@@ -71,7 +73,7 @@ pub(super) fn command(spec: &Spec) -> String {
     text.push_str("\nOptions:\n");
     for flag in info.flags.iter().filter(|flag| !flag.hidden) {
         if flag.long != "--help" {
-            entry(&mut text, &usage(flag), flag.description);
+            entry(&mut text, &usage(flag), &with_default(flag));
         }
     }
     entry(&mut text, "-h, --help", "show this text");
@@ -93,6 +95,21 @@ fn usage(flag: &FlagInfo) -> String {
     match flag.kind {
         FlagInfoKind::Switch => flag.long.to_owned(),
         FlagInfoKind::Option { arg_name } => format!("{} <{arg_name}>", flag.long),
+    }
+}
+
+/// Puts the default of a setting where its description has `[default` without one: the table of
+/// settings has the value.
+fn with_default(flag: &FlagInfo) -> String {
+    let described = flag.description.split_once("[default");
+    let setting = SETTINGS
+        .all()
+        .find(|setting| flag.long.strip_prefix("--") == Some(&setting.name().option()));
+    match (described, setting.and_then(Entry::default_text)) {
+        (Some((before, after)), Some(default)) if !after.starts_with(':') => {
+            format!("{before}[default: {default}{after}")
+        }
+        _ => flag.description.to_owned(),
     }
 }
 

@@ -41,7 +41,7 @@ fn table(effective: &[Effective], width: Option<usize>) -> String {
         .iter()
         .map(|setting| {
             let value = logging::escape(&setting.value).into_owned();
-            [setting.name, &value, setting.source.name()].map(str::to_owned)
+            [&setting.name, value.as_str(), setting.source.name()].map(str::to_owned)
         })
         .collect();
     if !effective.iter().any(|setting| setting.name == "route") {

@@ -7,9 +7,10 @@ use argh::{ArgsInfo, FromArgs};
 
 use crate::cli::commands::one_shot::Target;
 use crate::cli::settings::Env;
+use crate::cli::settings::run::SETTINGS;
+use crate::cli::settings::setting::{Flags, typed};
 use crate::cli::terminal::message::{complain, database_failed, say, warn};
 use crate::cli::terminal::output::{self, Unwritten, finish};
-use crate::domain::config::Config;
 use crate::domain::usage::{EXIT_CONFIG, UsageError};
 use crate::store::dsn::Dsn;
 use crate::store::schema::{self, Flaws};
@@ -32,10 +33,10 @@ pub struct MigrateArgs {
     /// configuration file (TOML), of which `migrate` needs only the dsn
     pub config: Option<String>,
     #[argh(option, arg_name = "seconds")]
-    /// bound of one attempt to connect to the database [default: 10]
+    /// bound of one attempt to connect to the database [default]
     pub connect_timeout: Option<String>,
     #[argh(option, arg_name = "level")]
-    /// DEBUG, INFO, WARNING, ERROR or CRITICAL [default: INFO]
+    /// DEBUG, INFO, WARNING, ERROR or CRITICAL [default]
     pub log_level: Option<String>,
     #[argh(switch)]
     /// print the SQL instead of running it
@@ -58,7 +59,7 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
         Ok(mut target) => {
             // The bound that is set for a daemon may be short, since its statements are; a
             // migration takes the default.
-            target.timeouts.query = Config::default().query_timeout;
+            target.timeouts.query = SETTINGS.query_timeout.default;
             target
         }
         Err(error) => return complain(&error.hint(HINT)),
@@ -90,17 +91,14 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
 }
 
 impl MigrateArgs {
-    fn given(&self) -> Vec<(&'static str, String)> {
-        [
-            ("dsn", &self.dsn),
-            ("dsn-file", &self.dsn_file),
-            ("config", &self.config),
-            ("connect-timeout", &self.connect_timeout),
-            ("log-level", &self.log_level),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value.clone()?)))
-        .collect()
+    fn given(&self) -> Flags {
+        typed([
+            (&SETTINGS.dsn, &self.dsn),
+            (&SETTINGS.dsn_file, &self.dsn_file),
+            (&SETTINGS.config, &self.config),
+            (&SETTINGS.connect_timeout, &self.connect_timeout),
+            (&SETTINGS.log_level, &self.log_level),
+        ])
     }
 }
 

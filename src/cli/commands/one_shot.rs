@@ -5,10 +5,12 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::cli::settings::layers::Layers;
+use crate::cli::settings::run::SETTINGS;
+use crate::cli::settings::setting::Flags;
 use crate::cli::settings::{Env, database};
 use crate::cli::terminal::message::{complain, database_failed, say, warn, why_missing};
 use crate::cli::terminal::output::Unwritten;
-use crate::domain::config::{self, Config, LogLevel};
+use crate::domain::config::LogLevel;
 use crate::domain::usage::{EXIT_FAILED, UsageError};
 use crate::store::dsn::Dsn;
 use crate::store::{self, Session, StoreError, Timeouts, io_cause};
@@ -32,26 +34,24 @@ macro_rules! one_shot_args {
             /// configuration file (TOML) of `run`, for the dsn in it
             pub config: Option<String>,
             #[argh(option, arg_name = "seconds")]
-            /// bound of one attempt to connect to the database [default: 10]
+            /// bound of one attempt to connect to the database [default]
             pub connect_timeout: Option<String>,
             #[argh(option, arg_name = "seconds")]
-            /// bound of one statement [default: 30]
+            /// bound of one statement [default]
             pub query_timeout: Option<String>,
         }
 
         impl $name {
             /// The settings among the options, by their names.
-            fn given(&self) -> Vec<(&'static str, String)> {
-                [
-                    ("dsn", &self.dsn),
-                    ("dsn-file", &self.dsn_file),
-                    ("config", &self.config),
-                    ("connect-timeout", &self.connect_timeout),
-                    ("query-timeout", &self.query_timeout),
-                ]
-                .into_iter()
-                .filter_map(|(name, value)| Some((name, value.clone()?)))
-                .collect()
+            fn given(&self) -> crate::cli::settings::setting::Flags {
+                use crate::cli::settings::run::SETTINGS;
+                crate::cli::settings::setting::typed([
+                    (&SETTINGS.dsn, &self.dsn),
+                    (&SETTINGS.dsn_file, &self.dsn_file),
+                    (&SETTINGS.config, &self.config),
+                    (&SETTINGS.connect_timeout, &self.connect_timeout),
+                    (&SETTINGS.query_timeout, &self.query_timeout),
+                ])
             }
         }
     };
@@ -68,10 +68,7 @@ pub(in crate::cli) struct Target {
 
 impl Target {
     /// Resolves the database from the options, the environment and the file.
-    pub(in crate::cli) fn resolve(
-        given: Vec<(&'static str, String)>,
-        env: &Env,
-    ) -> Result<Target, UsageError> {
+    pub(in crate::cli) fn resolve(given: Flags, env: &Env) -> Result<Target, UsageError> {
         let mut layers = Layers::gather(given, env)?;
         let dsn = database::resolve(&mut layers, env)?;
         Target::with(dsn, &mut layers)
@@ -89,16 +86,14 @@ impl Target {
     }
 
     fn with(dsn: Dsn, layers: &mut Layers) -> Result<Target, UsageError> {
-        let default = Config::default();
-        let allowed = &config::DATABASE_SECONDS;
         let timeouts = Timeouts {
-            connect: layers.seconds("connect-timeout", allowed, default.connect_timeout)?,
-            query: layers.seconds("query-timeout", allowed, default.query_timeout)?,
+            connect: layers.read(&SETTINGS.connect_timeout)?,
+            query: layers.read(&SETTINGS.query_timeout)?,
         };
         Ok(Target {
             dsn,
             timeouts,
-            log_level: layers.log_level()?,
+            log_level: layers.read(&SETTINGS.log_level)?,
             warnings: std::mem::take(&mut layers.warnings),
         })
     }
@@ -153,7 +148,7 @@ impl Failure {
 /// of them, since the server does not say so.
 pub(in crate::cli) fn look<T>(
     command: &str,
-    given: Vec<(&'static str, String)>,
+    given: Flags,
     env: &Env,
     read: impl FnOnce() -> Result<T, UsageError>,
     work: impl FnOnce(&mut Session, T) -> Result<ExitCode, Failure>,
@@ -170,7 +165,7 @@ pub(in crate::cli) fn look<T>(
 /// gives the exit code.
 pub(in crate::cli) fn run<T>(
     command: &str,
-    given: Vec<(&'static str, String)>,
+    given: Flags,
     env: &Env,
     read: impl FnOnce() -> Result<T, UsageError>,
     work: impl FnOnce(&mut Session, T) -> Result<ExitCode, Failure>,

@@ -3,7 +3,9 @@
 //! `dsn_file`, `DATABASE_URL`, libpq's `PG*` variables.
 
 use crate::cli::settings::file;
-use crate::cli::settings::layers::{Layers, Source};
+use crate::cli::settings::layers::Layers;
+use crate::cli::settings::run::SETTINGS;
+use crate::cli::settings::setting::Source;
 use crate::domain::usage::UsageError;
 use crate::store::dsn::{self, Dsn, Env, Place};
 
@@ -60,16 +62,17 @@ pub(in crate::cli) fn resolve_optional(
                 .to_owned(),
         );
     }
-    layers.show("dsn", dsn.display(), source);
+    layers.show(&SETTINGS.dsn, dsn.display(), source);
     Ok(Some(dsn))
 }
 
 /// Warns that two options of equal rank give a DSN, and says which one counts: the other one may be
 /// meant.
 fn warn_of_two(layers: &mut Layers, source: Source) {
+    let [dsn, file] = [&SETTINGS.dsn, &SETTINGS.dsn_file];
     let is_given = |name| layers.given_by(name, source).is_some();
-    if is_given("dsn") && is_given("dsn-file") {
-        let [dsn, file] = ["dsn", "dsn-file"].map(|name| layers.named(name, source));
+    if is_given(dsn) && is_given(file) {
+        let [dsn, file] = [dsn, file].map(|name| layers.named(name, source));
         layers
             .warnings
             .push(format!("{file} has no effect: {dsn} counts"));
@@ -98,12 +101,12 @@ impl Found {
 
 fn find(layers: &Layers, env: &Env) -> Result<Option<Found>, UsageError> {
     for source in [Source::Flag, Source::Environment, Source::File] {
-        if let Some(text) = layers.given_by("dsn", source) {
-            let name = layers.named("dsn", source);
+        if let Some(text) = layers.given_by(&SETTINGS.dsn, source) {
+            let name = layers.named(&SETTINGS.dsn, source);
             return Ok(Some(Found::text(name, source, text)));
         }
-        if let Some(path) = layers.given_by("dsn-file", source) {
-            let name = format!("{} `{path}`", layers.named("dsn-file", source));
+        if let Some(path) = layers.given_by(&SETTINGS.dsn_file, source) {
+            let name = format!("{} `{path}`", layers.named(&SETTINGS.dsn_file, source));
             let text = file::read_text(path)
                 .map_err(|error| source.blame(format!("could not read {name}: {error}")))?;
             return Ok(Some(Found {

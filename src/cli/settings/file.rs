@@ -4,11 +4,11 @@
 //! Only the form is checked here. The values are read together with flags and environment. No error
 //! shows a line of the file, since it may hold the DSN.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 
-use crate::cli::settings::names::{SETTINGS, key_of};
+use crate::cli::settings::run::SETTINGS;
+use crate::cli::settings::setting::{Flags, Source};
 use crate::cli::settings::values::{self, quoted};
 use crate::domain::nearest::did_you_mean;
 use crate::domain::usage::UsageError;
@@ -20,8 +20,7 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(in crate::cli) struct File {
     pub(in crate::cli) path: String,
-    /// By the names of the options.
-    pub(in crate::cli) values: BTreeMap<&'static str, String>,
+    pub(in crate::cli) values: Flags,
     pub(in crate::cli) routes: Vec<toml::Table>,
 }
 
@@ -43,17 +42,18 @@ impl File {
     }
 
     fn from_table(path: &str, table: &toml::Table) -> Result<File, String> {
-        let mut values = BTreeMap::new();
+        let mut values = Flags::new();
         let mut routes = Vec::new();
         for (key, value) in table {
-            if key == "route" {
+            if key == SETTINGS.route.key {
                 routes = tables(value).ok_or_else(|| {
                     format!("`route` in `{path}` must be written as tables: [[route]]")
                 })?;
                 continue;
             }
-            let name = file_settings()
-                .find(|name| *key == key_of(name))
+            let name = SETTINGS
+                .names_in(Source::File)
+                .find(|name| name.key == key)
                 .ok_or_else(|| unknown_key(path, key))?;
             let text = values::from_toml(value)
                 .map_err(|refusal| format!("`{key}` in `{path}` {refusal}"))?;
@@ -79,14 +79,9 @@ pub(in crate::cli) fn read_text(path: &str) -> io::Result<String> {
     Ok(text)
 }
 
-/// The settings that a file may hold: a file cannot name another file.
-fn file_settings() -> impl Iterator<Item = &'static str> {
-    SETTINGS.iter().copied().filter(|name| *name != "config")
-}
-
 fn unknown_key(path: &str, key: &str) -> String {
-    let known: Vec<String> = file_settings().chain(["route"]).map(key_of).collect();
-    let nearest = did_you_mean(key, known.iter().map(String::as_str));
+    let known = SETTINGS.names_in(Source::File).map(|name| name.key);
+    let nearest = did_you_mean(key, known.chain([SETTINGS.route.key]));
     format!("unknown key {} in `{path}`{nearest}", quoted(key))
 }
 

@@ -1,62 +1,18 @@
 //! Flags, environment and file, one above the other: the first of them that gives a value counts,
 //! else the default.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroU16;
-use std::ops::RangeInclusive;
-use std::time::Duration;
-
 use crate::cli::settings::file::File;
-use crate::cli::settings::names::{ENV_PREFIX, SETTINGS, key_of, variable_of};
-use crate::cli::settings::values;
-use crate::domain::config::{self, LogLevel};
+use crate::cli::settings::run::SETTINGS;
+use crate::cli::settings::setting::{ENV_PREFIX, Entry, Flags, Name, Setting, Source};
 use crate::domain::nearest::nearest;
 use crate::domain::usage::UsageError;
 use crate::store::dsn::Env;
-
-/// Where a value comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// The command line.
-    Flag,
-    /// A variable of the environment.
-    Environment,
-    /// The configuration file.
-    File,
-    /// Code of the program itself: its own routes, which stand before all others.
-    Program,
-    /// The built-in default: no layer gives a value.
-    Default,
-}
-
-impl Source {
-    /// Makes the error that blames this source.
-    pub(in crate::cli) fn blame(self, text: String) -> UsageError {
-        match self {
-            Source::Flag | Source::Environment | Source::Program | Source::Default => {
-                UsageError::new(text)
-            }
-            Source::File => UsageError::in_file(text),
-        }
-    }
-
-    /// The word for the source.
-    pub fn name(self) -> &'static str {
-        match self {
-            Source::Flag => "flag",
-            Source::Environment => "environment",
-            Source::File => "file",
-            Source::Program => "program",
-            Source::Default => "default",
-        }
-    }
-}
 
 /// One setting as it is effective; its value holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
     /// The name of the option.
-    pub name: &'static str,
+    pub name: String,
     /// The value, as the option would take it.
     pub value: String,
     /// Where it comes from.
@@ -71,35 +27,26 @@ pub(in crate::cli) struct Given {
 }
 
 /// The three places where a value may stand, and the errors and warnings from reading them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::cli) struct Layers {
-    flags: BTreeMap<&'static str, String>,
-    env: BTreeMap<&'static str, String>,
+    flags: Flags,
+    env: Flags,
     pub(in crate::cli) file: Option<File>,
-    file_path: String,
     pub(in crate::cli) effective: Vec<Effective>,
     pub(in crate::cli) warnings: Vec<String>,
 }
 
 impl Layers {
     /// Collects what was given, and reads the configuration file if one is named.
-    pub(in crate::cli) fn gather(
-        flags: Vec<(&'static str, String)>,
-        env: &Env,
-    ) -> Result<Layers, UsageError> {
+    pub(in crate::cli) fn gather(flags: Flags, env: &Env) -> Result<Layers, UsageError> {
         let mut layers = Layers {
-            flags: flags.into_iter().collect(),
-            env: BTreeMap::new(),
-            file: None,
-            file_path: String::new(),
-            effective: Vec::new(),
-            warnings: Vec::new(),
+            flags,
+            ..Layers::default()
         };
         layers.read_environment(env);
-        if let Some(Given { text: path, source }) = layers.given("config") {
-            layers.show("config", path.clone(), source);
+        if let Some(Given { text: path, source }) = layers.given(&SETTINGS.config) {
+            layers.show(&SETTINGS.config, path.clone(), source);
             layers.file = Some(File::read(&path)?);
-            layers.file_path = path;
         }
         Ok(layers)
     }
@@ -108,13 +55,11 @@ impl Layers {
     /// this way. An unknown variable gets only a warning, since other programs may use the prefix,
     /// too.
     fn read_environment(&mut self, env: &Env) {
-        let names: Vec<String> = SETTINGS.iter().map(|name| variable_of(name)).collect();
         for (variable, value) in env.range(ENV_PREFIX.to_owned()..) {
             if !variable.starts_with(ENV_PREFIX) {
                 break;
             }
-            let known = names.iter().position(|name| name == variable);
-            match known.and_then(|at| SETTINGS.get(at)) {
+            match names_in_environment().find(|name| name.variable() == *variable) {
                 Some(name) if !value.is_empty() => {
                     self.env.insert(name, value.clone());
                 }
@@ -126,133 +71,80 @@ impl Layers {
     }
 
     /// Finds a value in the layer that counts most.
-    pub(in crate::cli) fn given(&self, name: &str) -> Option<Given> {
-        let file = self.file.as_ref().map(|file| &file.values);
-        [
-            (self.flags.get(name), Source::Flag),
-            (self.env.get(name), Source::Environment),
-            (file.and_then(|values| values.get(name)), Source::File),
-        ]
-        .into_iter()
-        .find_map(|(text, source)| {
-            Some(Given {
-                text: text?.clone(),
-                source,
+    pub(in crate::cli) fn given(&self, setting: &dyn Entry) -> Option<Given> {
+        [Source::Flag, Source::Environment, Source::File]
+            .into_iter()
+            .find_map(|source| {
+                Some(Given {
+                    text: self.given_by(setting, source)?.to_owned(),
+                    source,
+                })
             })
-        })
     }
 
     /// Takes a value from one place only.
-    pub(in crate::cli) fn given_by(&self, name: &str, source: Source) -> Option<&str> {
+    pub(in crate::cli) fn given_by(&self, setting: &dyn Entry, source: Source) -> Option<&str> {
         let values = match source {
             Source::Flag => Some(&self.flags),
             Source::Environment => Some(&self.env),
             Source::File => self.file.as_ref().map(|file| &file.values),
             Source::Program | Source::Default => None,
         };
-        values?.get(name).map(String::as_str)
+        values?.get(&setting.name()).map(String::as_str)
     }
 
     /// Names a setting as its source does.
-    pub(in crate::cli) fn named(&self, name: &str, source: Source) -> String {
-        match source {
-            Source::Flag | Source::Program | Source::Default => format!("--{name}"),
-            Source::Environment => variable_of(name),
-            Source::File => format!("`{}` in `{}`", key_of(name), self.file_path),
+    pub(in crate::cli) fn named(&self, setting: &dyn Entry, source: Source) -> String {
+        let name = setting.name();
+        match (source, &self.file) {
+            (Source::Environment, _) => name.variable(),
+            (Source::File, Some(file)) => format!("`{}` in `{}`", name.key, file.path),
+            _ => format!("--{}", name.option()),
         }
     }
 
-    pub(in crate::cli) fn refuse(&self, name: &str, refusal: &str) -> UsageError {
-        let source = self
-            .given(name)
-            .map_or(Source::Default, |given| given.source);
-        source.blame(format!("{} {refusal}", self.named(name, source)))
+    /// Makes the error that a setting cannot be what it is, and blames its source.
+    pub(in crate::cli) fn refuse(&self, setting: &dyn Entry, refusal: &str) -> UsageError {
+        let given = self.given(setting);
+        let source = given.map_or(Source::Default, |given| given.source);
+        source.blame(format!("{} {refusal}", self.named(setting, source)))
     }
 
-    pub(in crate::cli) fn show(&mut self, name: &'static str, value: String, source: Source) {
+    /// Notes the effective value of a setting.
+    pub(in crate::cli) fn show(&mut self, setting: &dyn Entry, value: String, source: Source) {
         self.effective.push(Effective {
-            name,
+            name: setting.name().option(),
             value,
             source,
         });
     }
 
     /// Reads one setting.
-    pub(in crate::cli) fn read<T>(
+    pub(in crate::cli) fn read<T: Clone>(&mut self, setting: &Setting<T>) -> Result<T, UsageError> {
+        self.read_or(setting, setting.default.clone())
+    }
+
+    /// Reads one setting whose default follows from another one.
+    pub(in crate::cli) fn read_or<T>(
         &mut self,
-        name: &'static str,
+        setting: &Setting<T>,
         default: T,
-        parse: impl Fn(&str) -> Result<T, String>,
-        show: impl Fn(&T) -> String,
     ) -> Result<T, UsageError> {
-        let (value, source) = match self.given(name) {
+        let (value, source) = match self.given(setting) {
             None => (default, Source::Default),
-            Some(given) => match parse(&given.text) {
+            Some(given) => match (setting.read)(&given.text) {
                 Ok(value) => (value, given.source),
-                Err(refusal) => return Err(self.refuse(name, &refusal)),
+                Err(refusal) => return Err(self.refuse(setting, &refusal)),
             },
         };
-        self.show(name, show(&value), source);
+        self.show(setting, (setting.show)(&value), source);
         Ok(value)
     }
+}
 
-    pub(in crate::cli) fn seconds(
-        &mut self,
-        name: &'static str,
-        allowed: &RangeInclusive<f64>,
-        default: Duration,
-    ) -> Result<Duration, UsageError> {
-        self.read(
-            name,
-            default,
-            |text| values::seconds(text, allowed),
-            |value| values::seconds_text(*value),
-        )
-    }
-
-    pub(in crate::cli) fn count(
-        &mut self,
-        name: &'static str,
-        allowed: &RangeInclusive<u16>,
-        default: NonZeroU16,
-    ) -> Result<NonZeroU16, UsageError> {
-        self.read(
-            name,
-            default,
-            |text| values::positive(text, allowed),
-            NonZeroU16::to_string,
-        )
-    }
-
-    pub(in crate::cli) fn batch_size(&mut self) -> Result<Option<NonZeroU16>, UsageError> {
-        let growing = format!(
-            "{}, growing to {} under load",
-            config::CLAIM_EVENTS_FIRST,
-            config::CLAIM_EVENTS_GROWN
-        );
-        self.read(
-            "batch-size",
-            None,
-            |text| values::positive(text, &config::BATCH_SIZE).map(Some),
-            |size| size.map_or_else(|| growing.clone(), |size| size.to_string()),
-        )
-    }
-
-    pub(in crate::cli) fn log_level(&mut self) -> Result<LogLevel, UsageError> {
-        self.read(
-            "log-level",
-            LogLevel::Info,
-            |text| {
-                LogLevel::parse(text).ok_or_else(|| {
-                    format!(
-                        "must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not {}",
-                        values::quoted(text)
-                    )
-                })
-            },
-            LogLevel::to_string,
-        )
-    }
+/// The settings that the environment may hold.
+fn names_in_environment() -> impl Iterator<Item = Name> {
+    SETTINGS.names_in(Source::Environment)
 }
 
 /// Compares the part behind the prefix: with the prefix, all variables would be alike.
@@ -263,7 +155,7 @@ fn unknown_variable(variable: &str) -> String {
             "the variable {variable} has no effect: give routes by --route or in the file"
         );
     }
-    let known: Vec<String> = SETTINGS.iter().map(|name| variable_of(name)).collect();
+    let known: Vec<String> = names_in_environment().map(Name::variable).collect();
     let words = known
         .iter()
         .filter_map(|name| name.strip_prefix(ENV_PREFIX));

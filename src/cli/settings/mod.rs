@@ -8,16 +8,16 @@ mod api_access;
 pub(in crate::cli) mod database;
 mod file;
 pub(in crate::cli) mod layers;
-mod names;
 mod routes;
 pub mod run;
+pub(in crate::cli) mod setting;
 pub(in crate::cli) mod values;
 
 use std::time::Duration;
 
 use crate::cli::settings::layers::Layers;
 use crate::cli::settings::routes::{RouteDefaults, SecretUrls};
-use crate::cli::settings::run::RunArgs;
+use crate::cli::settings::run::{RunArgs, SETTINGS};
 use crate::domain::config::{self, Config, HttpConfig, RouteSpec};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::usage::UsageError;
@@ -26,7 +26,8 @@ use crate::http::Access;
 use crate::store::Timeouts;
 use crate::store::dsn::Dsn;
 
-pub use crate::cli::settings::layers::{Effective, Source};
+pub use crate::cli::settings::layers::Effective;
+pub use crate::cli::settings::setting::Source;
 pub use crate::store::dsn::Env;
 
 /// All that `dispatchbox run` starts with.
@@ -107,103 +108,64 @@ fn read_all(
     Ok((settings, layers.effective))
 }
 
+/// What is effective where nothing is given. It stands here and not beside the type, since the
+/// table of settings has the defaults.
+impl Default for Config {
+    fn default() -> Config {
+        scalars(&mut Layers::default()).expect("the defaults do not contradict each other")
+    }
+}
+
+/// Reads all settings but the routes, in the order in which `config check` shows them.
 fn scalars(layers: &mut Layers) -> Result<Config, UsageError> {
-    let default = Config::default();
-    let processes = layers.count("processes", &config::PROCESSES, default.processes)?;
-    let max_parallel = layers.count("max-parallel", &config::MAX_PARALLEL, default.max_parallel)?;
-    let batch_size = layers.batch_size()?;
-    let max_batch_bytes = layers.read(
-        "max-batch-bytes",
-        default.max_batch_bytes,
-        |text| values::size(text, &config::MAX_BATCH_BYTES),
-        |bytes| values::size_text(*bytes),
-    )?;
-    let poll_interval = layers.seconds(
-        "poll-interval",
-        &config::POLL_INTERVAL,
-        default.poll_interval,
-    )?;
-    let handler_timeout = layers.seconds(
-        "handler-timeout",
-        &config::HANDLER_SECONDS,
-        default.handler_timeout,
-    )?;
-    let retry = retry(layers)?;
-    let lease = layers.seconds("lease-seconds", &config::LEASE_SECONDS, default.lease)?;
-    let drain_timeout = layers.seconds(
-        "drain-timeout",
-        &config::DRAIN_SECONDS,
-        default.drain_timeout,
-    )?;
-    let pool_size = layers.count("pool-size", &config::POOL_SIZE, default.pool_size)?;
-    let connect_timeout = layers.seconds(
-        "connect-timeout",
-        &config::DATABASE_SECONDS,
-        config::connect_timeout_for(lease),
-    )?;
-    let query_timeout = query_timeout(layers, lease)?;
-    let http = http(layers)?;
-    let log_level = layers.log_level()?;
+    let processes = layers.read(&SETTINGS.processes)?;
+    let max_parallel = layers.read(&SETTINGS.max_parallel)?;
+    let batch_size = layers.read(&SETTINGS.batch_size)?;
+    let max_batch_bytes = layers.read(&SETTINGS.max_batch_bytes)?;
+    let poll_interval = layers.read(&SETTINGS.poll_interval)?;
+    let handler_timeout = layers.read(&SETTINGS.handler_timeout)?;
+    let retry = RetryPolicy {
+        max_attempts: layers.read(&SETTINGS.max_attempts)?,
+        backoff: layers.read(&SETTINGS.retry_backoff_seconds)?,
+        multiplier: layers.read(&SETTINGS.retry_multiplier)?,
+        max: layers.read(&SETTINGS.retry_max_seconds)?,
+        jitter: layers.read(&SETTINGS.retry_jitter)?,
+    };
+    let lease = layers.read(&SETTINGS.lease_seconds)?;
     Ok(Config {
         processes,
-        batch_size,
-        poll_interval,
         max_parallel,
-        retry,
-        connect_timeout,
-        query_timeout,
-        lease,
-        drain_timeout,
-        handler_timeout,
-        pool_size,
+        batch_size,
         max_batch_bytes,
+        poll_interval,
+        handler_timeout,
+        retry,
+        lease,
+        drain_timeout: layers.read(&SETTINGS.drain_timeout)?,
+        pool_size: layers.read(&SETTINGS.pool_size)?,
+        connect_timeout: connect_timeout(layers, lease)?,
+        query_timeout: query_timeout(layers, lease)?,
+        http: http(layers)?,
+        log_level: layers.read(&SETTINGS.log_level)?,
         routes: Vec::new(),
-        http,
-        log_level,
     })
 }
 
-fn retry(layers: &mut Layers) -> Result<RetryPolicy, UsageError> {
-    let default = Config::default().retry;
-    let max_attempts = layers.read(
-        "max-attempts",
-        default.max_attempts,
-        |text| values::count(text, &config::MAX_ATTEMPTS),
-        u32::to_string,
-    )?;
-    let backoff = layers.seconds(
-        "retry-backoff-seconds",
-        &config::RETRY_SECONDS,
-        default.backoff,
-    )?;
-    let multiplier = layers.read(
-        "retry-multiplier",
-        default.multiplier,
-        |text| values::decimal(text, &config::RETRY_MULTIPLIER, ""),
-        f64::to_string,
-    )?;
-    let max = layers.seconds("retry-max-seconds", &config::RETRY_SECONDS, default.max)?;
-    let jitter = layers.read(
-        "retry-jitter",
-        default.jitter,
-        |text| values::decimal(text, &config::RETRY_JITTER, ""),
-        f64::to_string,
-    )?;
-    Ok(RetryPolicy {
-        max_attempts,
-        backoff,
-        multiplier,
-        max,
-        jitter,
-    })
+/// Reads the bound of a connection attempt. A worker that has to connect again must have renewed
+/// its leases before they are over, so with a short lease the default is half of it.
+fn connect_timeout(layers: &mut Layers, lease: Duration) -> Result<Duration, UsageError> {
+    let setting = &SETTINGS.connect_timeout;
+    layers.read_or(setting, setting.default.min(lease / 2))
 }
 
+/// Reads the bound of a statement. A statement that may take as long as the lease would bring
+/// events whose lease is over, so with a short lease the default is half of it.
 fn query_timeout(layers: &mut Layers, lease: Duration) -> Result<Duration, UsageError> {
-    let default = config::query_timeout_for(lease);
-    let query_timeout = layers.seconds("query-timeout", &config::DATABASE_SECONDS, default)?;
+    let setting = &SETTINGS.query_timeout;
+    let query_timeout = layers.read_or(setting, setting.default.min(lease / 2))?;
     if query_timeout >= lease {
         return Err(layers.refuse(
-            "query-timeout",
+            setting,
             &format!(
                 "must be less than the lease ({} s, --lease-seconds), not `{}`",
                 values::seconds_text(lease),
@@ -214,28 +176,13 @@ fn query_timeout(layers: &mut Layers, lease: Duration) -> Result<Duration, Usage
     Ok(query_timeout)
 }
 
-/// Text that is shown where no address was given.
-const ALL_ADDRESSES: &str = "0.0.0.0 and ::";
-
 fn http(layers: &mut Layers) -> Result<Option<HttpConfig>, UsageError> {
-    let default = Config::default().http.unwrap_or(HttpConfig {
-        host: None,
-        port: 0,
-    });
-    let host = layers.read(
-        "http-host",
-        default.host,
-        |text| values::host(text).map(Some),
-        |host| host.as_deref().unwrap_or(ALL_ADDRESSES).to_owned(),
-    )?;
-    let port = layers.read(
-        "http-port",
-        default.port,
-        |text| values::count(text, &(0..=u16::MAX)),
-        u16::to_string,
-    )?;
-    let is_disabled = layers.read("disable-http", false, values::switch, bool::to_string)?;
-    Ok((!is_disabled).then_some(HttpConfig { host, port }))
+    let http = HttpConfig {
+        host: layers.read(&SETTINGS.http_host)?,
+        port: layers.read(&SETTINGS.http_port)?,
+    };
+    let is_disabled = layers.read(&SETTINGS.disable_http)?;
+    Ok((!is_disabled).then_some(http))
 }
 
 /// Puts the routes of the command line before those of the file: the first match wins.
@@ -283,7 +230,7 @@ fn all_routes(
     }
     for pattern in handlers.patterns() {
         let shown = format!("{pattern}=a handler of its own");
-        layers.show("route", shown, Source::Program);
+        layers.show(&SETTINGS.route, shown, Source::Program);
     }
     for (at, spec) in specs.iter().enumerate() {
         let source = if at < n_flags {
@@ -291,7 +238,7 @@ fn all_routes(
         } else {
             Source::File
         };
-        layers.show("route", routes::shown(spec, config), source);
+        layers.show(&SETTINGS.route, routes::shown(spec, config), source);
     }
     Ok(specs)
 }
@@ -318,12 +265,9 @@ fn warn_of_cut_delays(layers: &mut Layers, config: &Config) {
         .iter()
         .filter(|route| route.retry != config.retry)
         .map(|route| (format!("route `{}`", route.pattern), route.retry));
-    let general = layers.given("retry-backoff-seconds").map(|given| {
-        (
-            layers.named("retry-backoff-seconds", given.source),
-            config.retry,
-        )
-    });
+    let backoff = &SETTINGS.retry_backoff_seconds;
+    let general = layers.given(backoff);
+    let general = general.map(|given| (layers.named(backoff, given.source), config.retry));
     let warnings: Vec<String> = general
         .into_iter()
         .chain(routes)

@@ -7,6 +7,7 @@ use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::domain::config::LogLevel;
 use crate::domain::event::micros_of;
 use crate::system::logging;
 
@@ -225,6 +226,16 @@ pub(in crate::cli) fn switch(text: &str) -> Result<bool, String> {
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err(format!("must be `true` or `false`, not {}", quoted(text))),
     }
+}
+
+/// Reads the threshold of the log.
+pub(in crate::cli) fn log_level(text: &str) -> Result<LogLevel, String> {
+    LogLevel::parse(text).ok_or_else(|| {
+        format!(
+            "must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not {}",
+            quoted(text)
+        )
+    })
 }
 
 /// Reads host names and addresses that are separated by commas, without ports, and returns them in

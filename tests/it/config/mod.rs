@@ -183,17 +183,35 @@ fn every_option_is_known_in_all_places() {
 
 #[test]
 fn the_help_tells_the_real_defaults() {
+    let help = ["help", "run"].map(OsString::from);
+    let Ok(Parsed::Text(help)) = front::parse(help) else {
+        panic!("this is no help")
+    };
     for flag in RunArgs::get_args_info().flags {
         let name = flag.long.trim_start_matches("--");
         let Some(&(.., default)) = OPTIONS.iter().find(|option| option.0 == name) else {
             continue;
         };
         if !matches!(flag.kind, FlagInfoKind::Switch) {
-            let stands = flag.description.contains(&format!("[default: {default}]"))
-                || flag
-                    .description
-                    .contains(&format!("[default: {default}, or"));
-            assert!(stands, "{name}: {}", flag.description);
+            let (_, described) = help.split_once(&format!("\n  {} ", flag.long)).unwrap();
+            let described = described.split("\n  -").next().unwrap();
+            let words: Vec<&str> = described.split_whitespace().collect();
+            let described = words.join(" ");
+            let stands = described.contains(&format!("[default: {default}]"))
+                || described.contains(&format!("[default: {default}, or"));
+            assert!(stands, "{name}: {described}");
+        }
+    }
+}
+
+#[test]
+fn a_default_that_is_typed_changes_nothing() {
+    // The defaults of these are no values: a size that grows, all addresses, no names.
+    let unlike = ["batch-size", "http-host", "http-allowed-hosts"];
+    for &(name, .., default) in OPTIONS {
+        if default != "false" && !unlike.contains(&name) {
+            let config = config_of(&[&format!("--{name}={default}")]);
+            assert_eq!(config, Config::default(), "{name}");
         }
     }
 }

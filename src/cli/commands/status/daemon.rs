@@ -8,8 +8,8 @@ use ureq::Agent;
 use ureq::http::Uri;
 
 use crate::cli::settings::layers::Layers;
+use crate::cli::settings::run::SETTINGS;
 use crate::cli::settings::values;
-use crate::domain::config::Config;
 use crate::domain::usage::UsageError;
 use crate::http::ApiToken;
 use crate::store::io_cause;
@@ -69,8 +69,8 @@ impl DaemonClient {
             Some(url) => checked(url)?,
             None => usual(layers)?,
         };
-        let token = layers.given("api-token-file").map(|given| {
-            ApiToken::read(&given.text).map_err(|why| layers.refuse("api-token-file", &why))
+        let token = layers.given(&SETTINGS.api_token_file).map(|given| {
+            ApiToken::read(&given.text).map_err(|why| layers.refuse(&SETTINGS.api_token_file, &why))
         });
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -151,23 +151,14 @@ fn checked(given: &str) -> Result<String, UsageError> {
 
 /// The address where a daemon with this environment and file listens, as seen from its own host.
 fn usual(layers: &mut Layers) -> Result<String, UsageError> {
-    let default = Config::default().http.map_or(0, |http| http.port);
-    let port = layers.read(
-        "http-port",
-        default,
-        |text| values::count(text, &(0..=u16::MAX)),
-        u16::to_string,
-    )?;
+    let port = layers.read(&SETTINGS.http_port)?;
     if port == 0 {
         return Err(layers.refuse(
-            "http-port",
+            &SETTINGS.http_port,
             "is 0, any free port: give --url with the one that the daemon has logged",
         ));
     }
-    let given = layers.given("http-host").map(|given| given.text);
-    let host = given
-        .map(|text| values::host(&text).map_err(|why| layers.refuse("http-host", &why)))
-        .transpose()?;
+    let host = layers.read(&SETTINGS.http_host)?;
     let host = match host.as_deref() {
         None | Some("0.0.0.0" | "::") => "127.0.0.1".to_owned(),
         Some(host) if host.contains(':') => format!("[{host}]"),

@@ -21,6 +21,7 @@ use self::view::StatusView;
 use crate::cli::commands::one_shot::{Target, one_shot_args};
 use crate::cli::settings::Env;
 use crate::cli::settings::layers::Layers;
+use crate::cli::settings::run::SETTINGS;
 use crate::cli::terminal;
 use crate::cli::terminal::message::{complain, is_unreachable, remedy, say, warn};
 use crate::cli::terminal::output::{self, Unwritten};
@@ -94,12 +95,12 @@ impl Watcher {
         }
         let mut given = args.given();
         if let Some(path) = &args.api_token_file {
-            given.push(("api-token-file", path.clone()));
+            given.insert(SETTINGS.api_token_file, path.clone());
         }
         let mut layers = Layers::gather(given, env)?;
         let daemon = DaemonClient::resolve(args.url.as_deref(), &mut layers)?;
         let target = Target::resolve_optional(&mut layers, env)?;
-        logging::init(layers.log_level()?, "dispatchbox");
+        logging::init(layers.read(&SETTINGS.log_level)?, "dispatchbox");
         let warnings = std::mem::take(&mut layers.warnings);
         let table = target.map(TableClient::new);
         Ok((Watcher { daemon, table }, warnings))
