@@ -1,0 +1,99 @@
+//! Reads single values, and shows them. Every refusal says what is allowed, and its text follows the
+//! name of the option: ``must be at least 1, not `0` ``.
+
+mod host;
+mod number;
+mod size;
+mod time;
+
+use std::fmt::Display;
+
+use crate::domain::config::LogLevel;
+use crate::system::logging;
+
+pub(in crate::cli) use crate::cli::settings::values::host::{host, host_names};
+pub(in crate::cli) use crate::cli::settings::values::number::{
+    count, decimal, event_id, positive, whole,
+};
+pub(in crate::cli) use crate::cli::settings::values::size::{size, size_text};
+pub(in crate::cli) use crate::cli::settings::values::time::{
+    Moment, age, moment, seconds, seconds_text,
+};
+
+/// Refuses an empty text: a variable that a script forgot to set would otherwise widen the set that
+/// the command works on.
+pub(in crate::cli) fn filled(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads a yes or no.
+pub(in crate::cli) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err(format!("must be `true` or `false`, not {}", quoted(text))),
+    }
+}
+
+/// Reads the threshold of the log.
+pub(in crate::cli) fn log_level(text: &str) -> Result<LogLevel, String> {
+    LogLevel::parse(text).ok_or_else(|| {
+        format!(
+            "must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not {}",
+            quoted(text)
+        )
+    })
+}
+
+/// Takes a value of the configuration file as the text that a flag would have.
+pub(in crate::cli) fn from_toml(value: &toml::Value) -> Result<String, String> {
+    match value {
+        toml::Value::String(text) => Ok(text.clone()),
+        toml::Value::Integer(number) => Ok(number.to_string()),
+        toml::Value::Float(number) => Ok(number.to_string()),
+        toml::Value::Boolean(yes) => Ok(yes.to_string()),
+        toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => Err(format!(
+            "must be a single value, not of the type {}",
+            value.type_str()
+        )),
+    }
+}
+
+/// Longest part of a refused value that is shown.
+const SHOWN_CHARS_MAX: usize = 40;
+
+/// Shows a refused value in backticks: on one line, short, and not at all if it looks like a DSN
+/// with a password in the wrong place.
+pub(in crate::cli) fn quoted(text: &str) -> String {
+    if *logging::redact(text) != *text {
+        return "`***`".to_owned();
+    }
+    let harmless = logging::escape(text);
+    match harmless.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("`{}…`", &harmless[..end]),
+        None => format!("`{harmless}`"),
+    }
+}
+
+fn too_small(least: impl Display, text: &str) -> String {
+    format!("must be at least {least}, not {}", quoted(text))
+}
+
+fn too_large(most: impl Display, text: &str) -> String {
+    format!("must be at most {most}, not {}", quoted(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_value_shows_no_secret_and_no_control_character() {
+        assert_eq!(quoted("postgres://u:hunter2@h/"), "`***`");
+        assert_eq!(quoted("password=my hunter2"), "`***`");
+        assert_eq!(quoted("\u{1b}[31m"), "`\\x1b[31m`");
+    }
+}
