@@ -5,8 +5,10 @@
 //! survey of the table) is read from the database, if its DSN is known. Nothing is hidden: a daemon
 //! or database that did not answer is named, with the reason.
 
+mod cells;
 mod daemon;
 mod database;
+mod levels;
 mod view;
 
 use std::io::{self, IsTerminal as _};

@@ -3,22 +3,12 @@
 //! The JSON is read as it is and not into types of its own: a field that a daemon of another
 //! version adds or lacks is shown, or is a dash, and is never an error.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
+use crate::cli::commands::status::cells::{age, count, list, rate, text};
+use crate::cli::commands::status::levels::{bars, counted, levels};
 use crate::cli::terminal::{self, Table};
-use crate::domain::figure::grouped;
 use crate::status::history::RATE_SPAN;
-
-/// Steps of the history that are shown: five minutes.
-const STEPS_SHOWN: usize = 60;
-
-/// The heights of a bar.
-const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-
-/// Counts that are older than this are shown with their age: a person looks that often.
-const COUNTS_FRESH_SECONDS: f64 = 2.0;
 
 /// Width of the longest time that a worker is up, `23 h 59 min`, so that no column moves as it
 /// grows.
@@ -82,8 +72,8 @@ impl StatusView<'_> {
             let why = "the database does not take their outcome; the log names them";
             lines.push(("set aside", format!("{events} of them: {why}")));
         }
-        lines.extend(self.levels(!is_told_below));
-        let done = self.bars();
+        lines.extend(levels(status, !is_told_below));
+        let done = bars(status);
         if !done.is_empty() {
             lines.push(("done", done));
         }
@@ -96,7 +86,7 @@ impl StatusView<'_> {
 
     /// Renders the status that the database knows.
     pub(super) fn table(&self) -> String {
-        let mut lines = self.levels(true);
+        let mut lines = levels(self.status, true);
         if let Some(hidden) = self.status["hidden"].as_str() {
             lines.push(("warning", hidden.to_owned()));
         }
@@ -121,66 +111,6 @@ impl StatusView<'_> {
         }
         view.push_str(&self.dead_types());
         view
-    }
-
-    /// Backlog and dead events, and how long ago they were counted; unknown counts are shown only
-    /// where `is_all`.
-    fn levels(&self, is_all: bool) -> Vec<(&'static str, String)> {
-        let mut lines = Vec::new();
-        let unknown = || match self.status["reason"].as_str() {
-            Some(reason) => format!("unknown: {reason}"),
-            None => "unknown".to_owned(),
-        };
-        let backlog = &self.status["backlog"];
-        let counted = self.counted();
-        if !backlog.is_null() {
-            let oldest = match backlog["events"].as_u64() {
-                Some(0) | None => String::new(),
-                Some(_) => format!(
-                    ", the oldest due for {}",
-                    age(&backlog["oldest_due_age_seconds"])
-                ),
-            };
-            let events = capped(&backlog["events"], backlog);
-            lines.push(("backlog", format!("{events}{counted}{oldest}")));
-        } else if is_all {
-            lines.push(("backlog", unknown()));
-        }
-        if backlog["unreadable"].as_u64() > Some(0) {
-            let events = count(&backlog["unreadable"]);
-            lines.push((
-                "unreadable",
-                format!("{events}, passed over until the next look; the log names them"),
-            ));
-        }
-        let not_due = &self.status["not_due"];
-        if not_due["events"].as_u64() > Some(0) {
-            let first = match not_due["first_in_seconds"].as_f64() {
-                Some(_) => format!(", the first due in {}", age(&not_due["first_in_seconds"])),
-                None => String::new(),
-            };
-            let events = capped(&not_due["events"], not_due);
-            lines.push(("not due yet", format!("{events}{counted}{first}")));
-        }
-        let dead = &self.status["dead"];
-        if !dead.is_null() {
-            let total = capped(&dead["total"], dead);
-            lines.push(("dead", format!("{total}{counted}")));
-        } else if is_all {
-            lines.push(("dead", unknown()));
-        }
-        lines
-    }
-
-    /// How long ago the table was counted, where the count is not fresh: ` (12 s ago)`.
-    fn counted(&self) -> String {
-        let survey_age = &self.status["backlog"]["survey_age_seconds"];
-        match survey_age.as_f64() {
-            Some(seconds) if seconds > COUNTS_FRESH_SECONDS => {
-                format!(" ({} ago)", age(survey_age))
-            }
-            Some(_) | None => String::new(),
-        }
     }
 
     fn workers(&self) -> Table {
@@ -226,7 +156,7 @@ impl StatusView<'_> {
             table.row([count(&one["count"]), text(&one["event_type"])]);
         }
         let mut view = String::from("\n");
-        let counted = self.counted();
+        let counted = counted(self.status);
         if !counted.is_empty() {
             view.push_str(&self.cut(&format!("dead events by type{counted}\n")));
         }
@@ -237,33 +167,6 @@ impl StatusView<'_> {
         view
     }
 
-    /// Renders how many events were done in each of the last steps, the newest at the right.
-    fn bars(&self) -> String {
-        let history = list(&self.status["history"]);
-        let shown = history.len().saturating_sub(STEPS_SHOWN);
-        let done: Vec<f64> = history[shown..]
-            .iter()
-            .map(|step| step["done"].as_f64().unwrap_or(0.0))
-            .collect();
-        let most = done.iter().copied().fold(0.0, f64::max);
-        if most <= 0.0 {
-            return String::new();
-        }
-        let bar = |rate: &f64| {
-            let reached = |at: &usize| {
-                let height = f64::from(u32::try_from(*at).unwrap_or(0)) / 8.0;
-                *rate > most * height
-            };
-            let height = (1..BARS.len()).take_while(reached).count();
-            BARS[height]
-        };
-        let bars: String = done.iter().map(bar).collect();
-        format!(
-            "{bars}  up to {most:.0}/s in the last {} min",
-            (done.len() * 5).div_ceil(60)
-        )
-    }
-
     fn cut(&self, lines: &str) -> String {
         let width = self.width.unwrap_or(usize::MAX);
         lines
@@ -271,43 +174,6 @@ impl StatusView<'_> {
             .map(|line| terminal::cut(line, width) + "\n")
             .collect()
     }
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-/// A text or number as it is, or a dash for a missing one.
-fn text(value: &Value) -> String {
-    if value.is_null() {
-        return "-".to_owned();
-    }
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// A number of events, or a dash for a missing one.
-fn count(value: &Value) -> String {
-    value.as_u64().map_or_else(|| text(value), grouped)
-}
-
-fn age(seconds: &Value) -> String {
-    seconds
-        .as_f64()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .map_or_else(|| "-".to_owned(), terminal::in_words)
-}
-
-fn rate(value: &Value) -> String {
-    value
-        .as_f64()
-        .map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"))
-}
-
-fn capped(number: &Value, of: &Value) -> String {
-    let more = if of["capped"] == true { " or more" } else { "" };
-    format!("{}{more}", count(number))
 }
 
 #[cfg(test)]
