@@ -1,6 +1,6 @@
 //! `dispatchbox bench`: its arguments.
 
-use std::ops::RangeInclusive;
+use std::num::NonZeroU16;
 use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
@@ -57,29 +57,29 @@ fn options(args: &BenchArgs) -> Result<BenchOptions, UsageError> {
     Ok(BenchOptions {
         dsn: args.dsn.clone(),
         // More processes than a small server has connections measure nothing.
-        processes: positive("--processes", args.processes.as_deref(), "2", &(1..=64))?,
+        processes: positive("--processes", args.processes.as_deref(), "2", 64)?,
         batch_size: positive(
             "--batch-size",
             args.batch_size.as_deref(),
             "500",
-            &(1..=CLAIM_EVENTS_MAX),
+            CLAIM_EVENTS_MAX,
         )?,
-        events: values::count(
-            args.events.as_deref().unwrap_or("200000"),
-            &(1..=100_000_000_u32),
-        )
-        .map_err(|why| UsageError::new(format!("--events {why}")))?,
-        pairs: positive("--pairs", args.pairs.as_deref(), "3", &(1..=1000))?,
+        events: values::option("--events", args.events.as_deref(), |text| {
+            values::count(text, &(1..=100_000_000))
+        })?
+        .unwrap_or(200_000),
+        pairs: positive("--pairs", args.pairs.as_deref(), "3", 1000)?,
         json: args.json,
     })
 }
 
 fn positive(
     name: &str,
-    given: Option<&str>,
+    typed: Option<&str>,
     default: &str,
-    allowed: &RangeInclusive<u16>,
-) -> Result<std::num::NonZeroU16, UsageError> {
-    values::positive(given.unwrap_or(default), allowed)
-        .map_err(|why| UsageError::new(format!("{name} {why}")))
+    most: u16,
+) -> Result<NonZeroU16, UsageError> {
+    values::named(name, typed.unwrap_or(default), |text| {
+        values::positive(text, &(1..=most))
+    })
 }

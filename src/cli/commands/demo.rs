@@ -29,18 +29,14 @@ pub fn run(args: &DemoArgs) -> ExitCode {
 }
 
 fn options(args: &DemoArgs) -> Result<DemoOptions, UsageError> {
-    let refuse = |name: &str, why: String| UsageError::new(format!("{name} {why}"));
+    let exit_after = values::option("--exit-after", args.exit_after.as_deref(), |text| {
+        values::seconds(text, &(0.0..=86_400.0))
+    })?;
+    let http_port = values::option("--http-port", args.http_port.as_deref(), |text| {
+        values::count(text, &(0..=u16::MAX))
+    })?;
     Ok(DemoOptions {
-        exit_after: args
-            .exit_after
-            .as_deref()
-            .map(|text| values::seconds(text, &(0.0..=86_400.0)))
-            .transpose()
-            .map_err(|why| refuse("--exit-after", why))?,
-        http_port: args
-            .http_port
-            .as_deref()
-            .map_or(Ok(0), |text| values::count(text, &(0..=u16::MAX)))
-            .map_err(|why| refuse("--http-port", why))?,
+        exit_after,
+        http_port: http_port.unwrap_or(0),
     })
 }

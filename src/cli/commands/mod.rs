@@ -61,115 +61,109 @@ pub(in crate::cli) struct Spec {
     pub(in crate::cli) parse: fn(&[&str], &[&str]) -> Result<Command, EarlyExit>,
 }
 
+/// Makes the entry of a command whose options argh reads into `$args`; `$command` turns them into a
+/// [`Command`].
+macro_rules! spec {
+    ($words:expr, $summary:expr, $args:ty, $command:expr $(,)?) => {
+        Spec {
+            words: &$words,
+            summary: $summary,
+            info: <$args>::get_args_info,
+            parse: |name, args| <$args>::from_args(name, args).map($command),
+        }
+    };
+}
+
 /// The subcommands in the order of the help.
 pub(in crate::cli) const COMMANDS: &[Spec] = &[
-    Spec {
-        words: &["run"],
-        summary: "deliver committed events to their handlers, until told to stop",
-        info: RunArgs::get_args_info,
-        parse: |name, args| RunArgs::from_args(name, args).map(Command::Run),
-    },
-    Spec {
-        words: &["migrate"],
-        summary: "create the tables and functions, or complete those of an older version",
-        info: MigrateArgs::get_args_info,
-        parse: |name, args| MigrateArgs::from_args(name, args).map(Command::Migrate),
-    },
-    Spec {
-        words: &["status"],
-        summary: "show how the daemon, its workers and its work stand",
-        info: StatusArgs::get_args_info,
-        parse: |name, args| StatusArgs::from_args(name, args).map(Command::Status),
-    },
-    Spec {
-        words: &["dead-events", "list"],
-        summary: "list dead events, newest first",
-        info: ListArgs::get_args_info,
-        parse: |name, args| {
-            ListArgs::from_args(name, args).map(|args| Command::DeadEvents(DeadEvents::List(args)))
-        },
-    },
-    Spec {
-        words: &["dead-events", "show"],
-        summary: "show one dead event with its payload and last error",
-        info: ShowArgs::get_args_info,
-        parse: |name, args| {
-            ShowArgs::from_args(name, args).map(|args| Command::DeadEvents(DeadEvents::Show(args)))
-        },
-    },
-    Spec {
-        words: &["dead-events", "retry"],
-        summary: "make dead events due again, from the first attempt on",
-        info: RetryArgs::get_args_info,
-        parse: |name, args| {
-            RetryArgs::from_args(name, args)
-                .map(|args| Command::DeadEvents(DeadEvents::Retry(args)))
-        },
-    },
-    Spec {
-        words: &["dead-events", "retry-batch"],
-        summary: "make many dead events due again: by filter, or by a file of ids",
-        info: RetryBatchArgs::get_args_info,
-        parse: |name, args| {
-            RetryBatchArgs::from_args(name, args)
-                .map(|args| Command::DeadEvents(DeadEvents::RetryBatch(args)))
-        },
-    },
-    Spec {
-        words: &["dead-events", "stats"],
-        summary: "count dead events by type",
-        info: StatsArgs::get_args_info,
-        parse: |name, args| {
-            StatsArgs::from_args(name, args)
-                .map(|args| Command::DeadEvents(DeadEvents::Stats(args)))
-        },
-    },
-    Spec {
-        words: &["dead-events", "export"],
-        summary: "write dead events as JSON, JSON lines or CSV",
-        info: ExportArgs::get_args_info,
-        parse: |name, args| {
-            ExportArgs::from_args(name, args)
-                .map(|args| Command::DeadEvents(DeadEvents::Export(args)))
-        },
-    },
-    Spec {
-        words: &["dead-events", "discard"],
-        summary: "move dead events to the archive, payload and error included",
-        info: DiscardArgs::get_args_info,
-        parse: |name, args| {
-            DiscardArgs::from_args(name, args)
-                .map(|args| Command::DeadEvents(DeadEvents::Discard(args)))
-        },
-    },
-    Spec {
-        words: &["explain"],
-        summary: "say why an event has not been delivered yet",
-        info: ExplainArgs::get_args_info,
-        parse: |name, args| ExplainArgs::from_args(name, args).map(Command::Explain),
-    },
-    Spec {
-        words: &["publish"],
-        summary: "write one event and print its id",
-        info: PublishArgs::get_args_info,
-        parse: |name, args| PublishArgs::from_args(name, args).map(Command::Publish),
-    },
-    Spec {
-        words: &["demo"],
-        summary: "show everything at work on a throwaway PostgreSQL, which goes without a trace",
-        info: DemoArgs::get_args_info,
-        parse: |name, args| DemoArgs::from_args(name, args).map(Command::Demo),
-    },
-    Spec {
-        words: &["bench"],
-        summary: "measure the whole pipeline beside the bare statements on this machine",
-        info: BenchArgs::get_args_info,
-        parse: |name, args| BenchArgs::from_args(name, args).map(Command::Bench),
-    },
-    Spec {
-        words: &["config", "check"],
-        summary: "check the settings of `run` and show where each comes from",
-        info: RunArgs::get_args_info,
-        parse: |name, args| RunArgs::from_args(name, args).map(Command::ConfigCheck),
-    },
+    spec!(
+        ["run"],
+        "deliver committed events to their handlers, until told to stop",
+        RunArgs,
+        Command::Run,
+    ),
+    spec!(
+        ["migrate"],
+        "create the tables and functions, or complete those of an older version",
+        MigrateArgs,
+        Command::Migrate,
+    ),
+    spec!(
+        ["status"],
+        "show how the daemon, its workers and its work stand",
+        StatusArgs,
+        Command::Status,
+    ),
+    spec!(
+        ["dead-events", "list"],
+        "list dead events, newest first",
+        ListArgs,
+        |args| Command::DeadEvents(DeadEvents::List(args)),
+    ),
+    spec!(
+        ["dead-events", "show"],
+        "show one dead event with its payload and last error",
+        ShowArgs,
+        |args| Command::DeadEvents(DeadEvents::Show(args)),
+    ),
+    spec!(
+        ["dead-events", "retry"],
+        "make dead events due again, from the first attempt on",
+        RetryArgs,
+        |args| Command::DeadEvents(DeadEvents::Retry(args)),
+    ),
+    spec!(
+        ["dead-events", "retry-batch"],
+        "make many dead events due again: by filter, or by a file of ids",
+        RetryBatchArgs,
+        |args| Command::DeadEvents(DeadEvents::RetryBatch(args)),
+    ),
+    spec!(
+        ["dead-events", "stats"],
+        "count dead events by type",
+        StatsArgs,
+        |args| Command::DeadEvents(DeadEvents::Stats(args)),
+    ),
+    spec!(
+        ["dead-events", "export"],
+        "write dead events as JSON, JSON lines or CSV",
+        ExportArgs,
+        |args| Command::DeadEvents(DeadEvents::Export(args)),
+    ),
+    spec!(
+        ["dead-events", "discard"],
+        "move dead events to the archive, payload and error included",
+        DiscardArgs,
+        |args| Command::DeadEvents(DeadEvents::Discard(args)),
+    ),
+    spec!(
+        ["explain"],
+        "say why an event has not been delivered yet",
+        ExplainArgs,
+        Command::Explain,
+    ),
+    spec!(
+        ["publish"],
+        "write one event and print its id",
+        PublishArgs,
+        Command::Publish,
+    ),
+    spec!(
+        ["demo"],
+        "show everything at work on a throwaway PostgreSQL, which goes without a trace",
+        DemoArgs,
+        Command::Demo,
+    ),
+    spec!(
+        ["bench"],
+        "measure the whole pipeline beside the bare statements on this machine",
+        BenchArgs,
+        Command::Bench,
+    ),
+    spec!(
+        ["config", "check"],
+        "check the settings of `run` and show where each comes from",
+        RunArgs,
+        Command::ConfigCheck,
+    ),
 ];

@@ -5,7 +5,6 @@
 
 use std::io::{self, Read as _};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde::de::IgnoredAny;
 
@@ -104,12 +103,8 @@ fn unrouted(args: &PublishArgs, env: &Env, handlers: &Handlers) -> Option<String
 }
 
 fn event(args: &PublishArgs) -> Result<NewEvent, UsageError> {
-    let filled = |name: &str, text: &str| {
-        values::filled(text).map_err(|why| UsageError::new(format!("{name} {why}")))
-    };
-    let after = args.after.as_deref().map_or(Ok(Duration::ZERO), |text| {
-        values::age(text).map_err(|why| UsageError::new(format!("--after {why}")))
-    })?;
+    let filled = |name, text| values::named(name, text, values::filled);
+    let after = values::option("--after", args.after.as_deref(), values::age)?;
     let event_type = filled("--event-type", &args.event_type)?;
     let aggregate_type = filled("--aggregate-type", &args.aggregate_type)?;
     let aggregate_id = filled("--aggregate-id", &args.aggregate_id)?;
@@ -134,7 +129,7 @@ fn event(args: &PublishArgs) -> Result<NewEvent, UsageError> {
         event_type,
         payload,
         headers: args.headers.clone(),
-        after,
+        after: after.unwrap_or_default(),
     })
 }
 

@@ -4,6 +4,7 @@
 //! The environment is passed as a map, so that the rules can be tested; files are read at the
 //! start, once.
 
+mod advice;
 mod api_access;
 pub(in crate::cli) mod database;
 mod file;
@@ -23,7 +24,6 @@ use crate::domain::retry::RetryPolicy;
 use crate::domain::usage::UsageError;
 use crate::handlers::{Handlers, RouteError, Routes};
 use crate::http::Access;
-use crate::store::Timeouts;
 use crate::store::dsn::Dsn;
 
 pub use crate::cli::settings::layers::Effective;
@@ -89,15 +89,15 @@ fn read_all(
     let urls = SecretUrls::Read(env);
     config.routes = all_routes(&mut layers, &args.route, &config, handlers, urls)?;
     let dsn = dsn?;
-    warn_of_short_drain(&mut layers, &config);
-    warn_of_slow_connects(&mut layers, &config, &dsn);
-    warn_of_cut_delays(&mut layers, &config);
+    advice::warn_of_short_drain(&mut layers, &config);
+    advice::warn_of_slow_connects(&mut layers, &config, &dsn);
+    advice::warn_of_cut_delays(&mut layers, &config);
     let of_routes = routes::warnings(handlers.patterns(), &config.routes);
     layers.warnings.extend(of_routes);
     let of_proxy = routes::proxy_warning(&config.routes, env);
     layers.warnings.extend(of_proxy);
     let settings = RunSettings {
-        hints: hint_of_long_handlers(&config, handlers)
+        hints: advice::hint_of_long_handlers(&config, handlers)
             .into_iter()
             .collect(),
         config,
@@ -255,89 +255,4 @@ fn check_routes(
         ..config.clone()
     };
     Routes::new(&config, handlers).map(drop)
-}
-
-/// Warns of a first delay that is longer than the longest delay. The longest delay counts, but its
-/// value may have been forgotten.
-fn warn_of_cut_delays(layers: &mut Layers, config: &Config) {
-    let routes = config
-        .routes
-        .iter()
-        .filter(|route| route.retry != config.retry)
-        .map(|route| (format!("route `{}`", route.pattern), route.retry));
-    let backoff = &SETTINGS.retry_backoff_seconds;
-    let general = layers.given(backoff);
-    let general = general.map(|given| (layers.named(backoff, given.source), config.retry));
-    let warnings: Vec<String> = general
-        .into_iter()
-        .chain(routes)
-        .filter(|(_, retry)| retry.backoff > retry.max)
-        .map(|(name, retry)| {
-            format!(
-                "{name}: the first delay of {} s is cut to the longest, {} s",
-                values::seconds_text(retry.backoff),
-                values::seconds_text(retry.max),
-            )
-        })
-        .collect();
-    layers.warnings.extend(warnings);
-}
-
-/// Warns of a lease that is shorter than an attempt to connect. It is allowed: quick recovery may
-/// be worth leases that are lost in an outage.
-fn warn_of_slow_connects(layers: &mut Layers, config: &Config, dsn: &Dsn) {
-    let timeouts = Timeouts {
-        connect: config.connect_timeout,
-        query: config.query_timeout,
-    };
-    let longest = timeouts.connect_all(dsn);
-    if longest >= config.lease {
-        layers.warnings.push(format!(
-            "an attempt to connect may take {} s but a lease only {} s: a worker that has to connect again may lose its leases",
-            values::seconds_text(longest),
-            values::seconds_text(config.lease),
-        ));
-    }
-}
-
-/// Hints that a handler may run for longer than a lease, since its worker renews the lease
-/// meanwhile.
-fn hint_of_long_handlers(config: &Config, handlers: &Handlers) -> Option<String> {
-    let of_routes = config.routes.iter();
-    let of_routes = of_routes.map(|route| (Some(route.pattern.as_str()), route.timeout));
-    let has_others = config.routes.is_empty() || handlers.has_routes();
-    let of_others = has_others.then_some((None, config.handler_timeout));
-    let (pattern, longest) = of_routes
-        .chain(of_others)
-        .max_by_key(|(_, timeout)| *timeout)?;
-    if longest <= config.lease {
-        return None;
-    }
-    let whose = pattern.map_or_else(String::new, |pattern| format!(" of the route `{pattern}`"));
-    let seconds = values::seconds_text;
-    Some(format!(
-        "a handler{whose} may take {} s but a lease lasts {} s: its worker renews the lease meanwhile; only where it cannot for that long, since \
-         the database or the worker is stopped for example, another worker takes the event, and it may be delivered twice",
-        seconds(longest),
-        seconds(config.lease)
-    ))
-}
-
-/// Warns of a drain that is shorter than a handler may take. It is allowed: a quick restart may be
-/// worth attempts that are cut short.
-fn warn_of_short_drain(layers: &mut Layers, config: &Config) {
-    let timeouts = config.routes.iter().map(|route| route.timeout);
-    let longest = timeouts.fold(Duration::ZERO, Duration::max);
-    let longest = if config.routes.is_empty() {
-        config.handler_timeout
-    } else {
-        longest
-    };
-    if config.drain_timeout < longest {
-        layers.warnings.push(format!(
-            "a drain may take {} s but a handler {} s: a restart may kill handlers that are still running",
-            values::seconds_text(config.drain_timeout),
-            values::seconds_text(longest),
-        ));
-    }
 }

@@ -55,7 +55,7 @@ fn wanted(args: &DiscardArgs) -> Result<Wanted, UsageError> {
                 "--older-than and --until exclude each other",
             ));
         }
-        let age = values::age(age).map_err(|why| UsageError::new(format!("--older-than {why}")))?;
+        let age = values::named("--older-than", age, values::age)?;
         chosen.until = Some(values::Moment::Ago(age));
     }
     if args.ids.is_empty() {

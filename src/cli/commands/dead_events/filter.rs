@@ -92,14 +92,10 @@ impl Chosen {
         texts: [&Option<String>; 3],
         times: [&Option<String>; 2],
     ) -> Result<Chosen, UsageError> {
-        let text = |name: &str, value: &Option<String>| {
-            let read = value.as_deref().map(values::filled).transpose();
-            read.map_err(|why| UsageError::new(format!("{name} {why}")))
-        };
-        let time = |name: &str, value: &Option<String>| {
-            let read = value.as_deref().map(values::moment).transpose();
-            read.map_err(|why| UsageError::new(format!("{name} {why}")))
-        };
+        let text =
+            |name, value: &Option<String>| values::option(name, value.as_deref(), values::filled);
+        let time =
+            |name, value: &Option<String>| values::option(name, value.as_deref(), values::moment);
         let wanted = text("--event-type", texts[1])?.map(EventTypes::read);
         let (event_type, event_type_prefix) = match wanted.transpose()? {
             None => (None, None),

@@ -96,15 +96,13 @@ fn place(total: u64, offset: u64, n_shown: u64) -> String {
 }
 
 fn page(args: &ListArgs) -> Result<(u32, u64), UsageError> {
-    let limit = args.limit.as_deref().map_or(Ok(LIMIT_USUAL), |text| {
-        values::count(text, &(1..=LIMIT_MAX)).map_err(|why| format!("--limit {why}"))
-    });
-    let offset = args.offset.as_deref().map_or(Ok(0), |text| {
-        values::whole(text, &(0..=i64::MAX.unsigned_abs())).map_err(|why| format!("--offset {why}"))
-    });
-    limit
-        .and_then(|limit| Ok((limit, offset?)))
-        .map_err(UsageError::new)
+    let limit = values::option("--limit", args.limit.as_deref(), |text| {
+        values::count(text, &(1..=LIMIT_MAX))
+    })?;
+    let offset = values::option("--offset", args.offset.as_deref(), |text| {
+        values::whole(text, &(0..=i64::MAX.unsigned_abs()))
+    })?;
+    Ok((limit.unwrap_or(LIMIT_USUAL), offset.unwrap_or(0)))
 }
 
 fn json(events: &[DeadEvent], limit: u32, offset: u64) -> String {

@@ -153,10 +153,11 @@ pub(super) fn change_if_confirmed(
 
 /// Reads ids from the command line, without duplicates.
 pub(super) fn ids_typed(texts: &[String]) -> Result<Vec<i64>, UsageError> {
-    let ids: Result<BTreeSet<i64>, String> =
-        texts.iter().map(|text| values::event_id(text)).collect();
-    ids.map(|ids| ids.into_iter().collect())
-        .map_err(|why| UsageError::new(format!("an id {why}")))
+    let ids = texts
+        .iter()
+        .map(|text| values::named("an id", text, values::event_id));
+    let ids: BTreeSet<i64> = ids.collect::<Result<_, _>>()?;
+    Ok(ids.into_iter().collect())
 }
 
 /// Reads ids from a file or from standard input: one a line; empty lines and lines that begin with
@@ -183,9 +184,8 @@ fn ids_in(path: &str) -> Result<Vec<i64>, UsageError> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        ids.insert(values::event_id(line).map_err(|why| {
-            UsageError::new(format!("--ids-file `{path}`, line {}: an id {why}", at + 1))
-        })?);
+        let name = format!("--ids-file `{path}`, line {}: an id", at + 1);
+        ids.insert(values::named(&name, line, values::event_id)?);
     }
     if ids.is_empty() {
         return Err(UsageError::new(format!("--ids-file `{path}` holds no id")));

@@ -6,7 +6,6 @@ use crate::cli::commands::one_shot::{self, Failure, one_shot_args};
 use crate::cli::settings::{Env, values};
 use crate::cli::terminal;
 use crate::cli::terminal::output::print;
-use crate::domain::usage::UsageError;
 use crate::store::DeadEvent;
 
 one_shot_args! {
@@ -23,8 +22,7 @@ one_shot_args! {
 
 /// Runs the command.
 pub(super) fn run(args: &ShowArgs, env: &Env) -> ExitCode {
-    let read =
-        || values::event_id(&args.id).map_err(|why| UsageError::new(format!("the id {why}")));
+    let read = || values::named("the id", &args.id, values::event_id);
     let command = "dead-events show";
     one_shot::look(command, args.given(), env, read, |session, id| {
         let event = session.dead_event(id)?.ok_or_else(|| {

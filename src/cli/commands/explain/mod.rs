@@ -39,8 +39,7 @@ one_shot_args! {
 /// Runs the command; `handlers` are those that the program itself brings.
 pub fn run(args: &ExplainArgs, env: &Env, handlers: &Handlers) -> ExitCode {
     let read = || {
-        let id =
-            values::event_id(&args.id).map_err(|why| UsageError::new(format!("the id {why}")))?;
+        let id = values::named("the id", &args.id, values::event_id)?;
         let (config, _) = settings::read_patterns(&args.as_run(), env, handlers)?;
         Ok((id, config))
     };

@@ -9,6 +9,7 @@ mod time;
 use std::fmt::Display;
 
 use crate::domain::config::LogLevel;
+use crate::domain::usage::UsageError;
 use crate::system::logging;
 
 pub(in crate::cli) use crate::cli::settings::values::host::{host, host_names};
@@ -19,6 +20,24 @@ pub(in crate::cli) use crate::cli::settings::values::size::{size, size_text};
 pub(in crate::cli) use crate::cli::settings::values::time::{
     Moment, age, moment, seconds, seconds_text,
 };
+
+/// Reads a value of this name; a refusal names it.
+pub(in crate::cli) fn named<T>(
+    name: &str,
+    text: &str,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, UsageError> {
+    read(text).map_err(|refusal| UsageError::new(format!("{name} {refusal}")))
+}
+
+/// Reads the option of this name, if it was typed.
+pub(in crate::cli) fn option<T>(
+    name: &str,
+    typed: Option<&str>,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, UsageError> {
+    typed.map(|text| named(name, text, read)).transpose()
+}
 
 /// Refuses an empty text: a variable that a script forgot to set would otherwise widen the set that
 /// the command works on.
