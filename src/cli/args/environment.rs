@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 
+use crate::cli::settings::setting::ENV_PREFIX;
 use crate::domain::usage::UsageError;
 use crate::store::dsn::Env;
 
 /// Prefixes of our variables and libpq's.
-const OUR_PREFIXES: [&str; 3] = ["DISPATCHBOX_", "PG", "DATABASE_URL"];
+const OUR_PREFIXES: [&str; 3] = [ENV_PREFIX, "PG", "DATABASE_URL"];
 
 /// Takes the environment as a map. A variable that is not UTF-8 is an error where the program would
 /// read it, and is ignored elsewhere.

@@ -73,7 +73,7 @@ pub(super) fn command(spec: &Spec) -> String {
     text.push_str("\nOptions:\n");
     for flag in info.flags.iter().filter(|flag| !flag.hidden) {
         if flag.long != "--help" {
-            entry(&mut text, &usage(flag), &with_default(flag));
+            entry(&mut text, &usage(flag), &described(flag));
         }
     }
     entry(&mut text, "-h, --help", "show this text");
@@ -98,18 +98,20 @@ fn usage(flag: &FlagInfo) -> String {
     }
 }
 
-/// Puts the default of a setting where its description has `[default` without one: the table of
-/// settings has the value.
-fn with_default(flag: &FlagInfo) -> String {
-    let described = flag.description.split_once("[default");
+/// Marks where a description has the default of a setting, which the table of settings knows.
+const DEFAULT_MARK: &str = "[default: …";
+
+/// The description of an option, with the default of its setting where it has the mark.
+fn described(flag: &FlagInfo) -> String {
     let setting = SETTINGS
         .all()
         .find(|setting| flag.long.strip_prefix("--") == Some(&setting.name().option()));
-    match (described, setting.and_then(Entry::default_text)) {
-        (Some((before, after)), Some(default)) if !after.starts_with(':') => {
-            format!("{before}[default: {default}{after}")
+    match setting.and_then(Entry::default_text) {
+        Some(default) => {
+            let shown = DEFAULT_MARK.replace('…', &default);
+            flag.description.replace(DEFAULT_MARK, &shown)
         }
-        _ => flag.description.to_owned(),
+        None => flag.description.to_owned(),
     }
 }
 

@@ -33,10 +33,10 @@ pub struct MigrateArgs {
     /// configuration file (TOML), of which `migrate` needs only the dsn
     pub config: Option<String>,
     #[argh(option, arg_name = "seconds")]
-    /// bound of one attempt to connect to the database [default]
+    /// bound of one attempt to connect to the database [default: …]
     pub connect_timeout: Option<String>,
     #[argh(option, arg_name = "level")]
-    /// DEBUG, INFO, WARNING, ERROR or CRITICAL [default]
+    /// DEBUG, INFO, WARNING, ERROR or CRITICAL [default: …]
     pub log_level: Option<String>,
     #[argh(switch)]
     /// print the SQL instead of running it

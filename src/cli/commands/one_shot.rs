@@ -34,10 +34,10 @@ macro_rules! one_shot_args {
             /// configuration file (TOML) of `run`, for the dsn in it
             pub config: Option<String>,
             #[argh(option, arg_name = "seconds")]
-            /// bound of one attempt to connect to the database [default]
+            /// bound of one attempt to connect to the database [default: …]
             pub connect_timeout: Option<String>,
             #[argh(option, arg_name = "seconds")]
-            /// bound of one statement [default]
+            /// bound of one statement [default: …]
             pub query_timeout: Option<String>,
         }
 

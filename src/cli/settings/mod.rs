@@ -89,21 +89,17 @@ fn read_all(
     let urls = SecretUrls::Read(env);
     config.routes = all_routes(&mut layers, &args.route, &config, handlers, urls)?;
     let dsn = dsn?;
-    advice::warn_of_short_drain(&mut layers, &config);
-    advice::warn_of_slow_connects(&mut layers, &config, &dsn);
-    advice::warn_of_cut_delays(&mut layers, &config);
-    let of_routes = routes::warnings(handlers.patterns(), &config.routes);
-    layers.warnings.extend(of_routes);
-    let of_proxy = routes::proxy_warning(&config.routes, env);
-    layers.warnings.extend(of_proxy);
+    let mut warnings = std::mem::take(&mut layers.warnings);
+    warnings.extend(advice::warnings(&layers, &config, &dsn));
+    warnings.extend(routes::warnings(handlers.patterns(), &config.routes));
+    warnings.extend(routes::proxy_warning(&config.routes, env));
+    let hint = advice::hint_of_long_handlers(&config, handlers);
     let settings = RunSettings {
-        hints: advice::hint_of_long_handlers(&config, handlers)
-            .into_iter()
-            .collect(),
         config,
         dsn,
         access,
-        warnings: layers.warnings,
+        warnings,
+        hints: hint.into_iter().collect(),
     };
     Ok((settings, layers.effective))
 }

@@ -19,8 +19,8 @@ use crate::domain::config::{
 };
 
 settings! {
-    /// Options of `run` and of `config check`, as they were typed. `[default` in a description is
-    /// where the help puts the default.
+    /// Options of `run` and of `config check`, as they were typed. `[default: …` in a description
+    /// is where the help shows the default.
     pub struct RunArgs {
         #[argh(option, arg_name = "dsn")]
         /// where the database is: `host=… dbname=…` or postgresql://…
@@ -44,7 +44,7 @@ settings! {
         // Each process has `pool_size` connections and one more, and PostgreSQL has 100 unless told
         // otherwise.
         #[argh(option, arg_name = "n")]
-        /// worker processes [default]
+        /// worker processes [default: …]
         pub processes: Option<String> as NonZeroU16 {
             default: non_zero(1),
             read: |text| positive(text, &(1..=256)),
@@ -52,7 +52,7 @@ settings! {
         },
 
         #[argh(option, arg_name = "n")]
-        /// runner threads in each worker process [default]
+        /// runner threads in each worker process [default: …]
         pub max_parallel: Option<String> as NonZeroU16 {
             default: non_zero(10),
             read: |text| positive(text, &MAX_PARALLEL),
@@ -60,7 +60,7 @@ settings! {
         },
 
         #[argh(option, arg_name = "n")]
-        /// most events that one claim takes [default]
+        /// most events that one claim takes [default: …]
         pub batch_size: Option<String> as Option<NonZeroU16> {
             default: None,
             read: |text| positive(text, &(1..=CLAIM_EVENTS_MAX)).map(Some),
@@ -69,7 +69,7 @@ settings! {
 
         // One event is always claimed, whatever its size; a worker cannot hold more than 4 GiB.
         #[argh(option, arg_name = "size")]
-        /// most bytes of payloads and headers that one claim brings [default]
+        /// most bytes of payloads and headers that one claim brings [default: …]
         pub max_batch_bytes: Option<String> as u64 {
             default: 64 * 1024 * 1024,
             read: |text| size(text, &(1..=4 * 1024 * 1024 * 1024)),
@@ -78,7 +78,7 @@ settings! {
 
         // Below a millisecond polling is a busy loop; more than a day is a typing error.
         #[argh(option, arg_name = "seconds")]
-        /// longest wait between two looks at an idle table [default]
+        /// longest wait between two looks at an idle table [default: …]
         pub poll_interval: Option<String> as Duration {
             default: Duration::from_secs(1),
             read: |text| seconds(text, &(0.001..=86_400.0)),
@@ -86,7 +86,7 @@ settings! {
         },
 
         #[argh(option, arg_name = "seconds")]
-        /// bound of one run of a handler [default]
+        /// bound of one run of a handler [default: …]
         pub handler_timeout: Option<String> as Duration {
             default: Duration::from_secs(30),
             read: |text| seconds(text, &HANDLER_SECONDS),
@@ -94,7 +94,7 @@ settings! {
         },
 
         #[argh(option, arg_name = "n")]
-        /// attempts before an event is dead [default]
+        /// attempts before an event is dead [default: …]
         pub max_attempts: Option<String> as u32 {
             default: 5,
             read: |text| count(text, &MAX_ATTEMPTS),
@@ -102,7 +102,7 @@ settings! {
         },
 
         #[argh(option, arg_name = "seconds")]
-        /// delay after the first failed attempt [default]
+        /// delay after the first failed attempt [default: …]
         pub retry_backoff_seconds: Option<String> as Duration {
             default: Duration::from_secs(30),
             read: |text| seconds(text, &RETRY_SECONDS),
@@ -110,7 +110,7 @@ settings! {
         },
 
         #[argh(option, arg_name = "factor")]
-        /// growth of the delay with each further attempt [default]
+        /// growth of the delay with each further attempt [default: …]
         pub retry_multiplier: Option<String> as f64 {
             default: 2.0,
             read: |text| decimal(text, &RETRY_MULTIPLIER, ""),
@@ -118,7 +118,7 @@ settings! {
         },
 
         #[argh(option, arg_name = "seconds")]
-        /// longest delay, also for what a receiver asks by Retry-After [default]
+        /// longest delay, also for what a receiver asks by Retry-After [default: …]
         pub retry_max_seconds: Option<String> as Duration {
             default: Duration::from_hours(1),
             read: |text| seconds(text, &RETRY_SECONDS),
@@ -126,7 +126,7 @@ settings! {
         },
 
         #[argh(option, arg_name = "part")]
-        /// part of each delay that chance may take off, 0 to 1 [default]
+        /// part of each delay that chance may take off, 0 to 1 [default: …]
         pub retry_jitter: Option<String> as f64 {
             default: 0.1,
             read: |text| decimal(text, &RETRY_JITTER, ""),
@@ -138,7 +138,7 @@ settings! {
         // every worker lose its leases; short ones make tests and demonstrations quick. Above a
         // day, the events of a lost host would wait too long.
         #[argh(option, arg_name = "seconds")]
-        /// how long a claim holds its events without renewal [default]
+        /// how long a claim holds its events without renewal [default: …]
         pub lease_seconds: Option<String> as Duration {
             default: Duration::from_mins(1),
             read: |text| seconds(text, &(2.0..=86_400.0)),
@@ -149,7 +149,7 @@ settings! {
         // finish. 0 kills at once; longer than a day is no restart any more.
         #[argh(option, arg_name = "seconds")]
         /// longest drain; what runs longer is killed, and its events are charged an attempt within
-        /// 2 s more [default]
+        /// 2 s more [default: …]
         pub drain_timeout: Option<String> as Duration {
             default: Duration::from_secs(35),
             read: |text| seconds(text, &(0.0..=86_400.0)),
@@ -158,7 +158,7 @@ settings! {
 
         // Fetcher and settler use one connection each; more only wait for turns.
         #[argh(option, arg_name = "n")]
-        /// database connections of each worker process, the keeper's one not counted [default]
+        /// database connections of each worker process, the keeper's one not counted [default: …]
         pub pool_size: Option<String> as NonZeroU16 {
             default: non_zero(3),
             read: |text| positive(text, &(1..=100)),
@@ -166,7 +166,7 @@ settings! {
         },
 
         #[argh(option, arg_name = "seconds")]
-        /// bound of one attempt to connect to the database [default, or half of a short lease]
+        /// bound of one attempt to connect to the database [default: …, or half of a short lease]
         pub connect_timeout: Option<String> as Duration {
             default: Duration::from_secs(10),
             read: database_seconds,
@@ -174,7 +174,7 @@ settings! {
         },
 
         #[argh(option, arg_name = "seconds")]
-        /// bound of one statement [default, or half of a short lease]
+        /// bound of one statement [default: …, or half of a short lease]
         pub query_timeout: Option<String> as Duration {
             default: Duration::from_secs(30),
             read: database_seconds,
@@ -182,7 +182,7 @@ settings! {
         },
 
         #[argh(option, arg_name = "address")]
-        /// where the HTTP endpoints listen [default]
+        /// where the HTTP endpoints listen [default: …]
         pub http_host: Option<String> as Option<String> {
             default: None,
             read: |text| host(text).map(Some),
@@ -190,7 +190,7 @@ settings! {
         },
 
         #[argh(option, arg_name = "port")]
-        /// and at which port; 0 takes any free one and logs it [default]
+        /// and at which port; 0 takes any free one and logs it [default: …]
         pub http_port: Option<String> as u16 {
             default: 8080,
             read: |text| count(text, &(0..=u16::MAX)),
@@ -220,7 +220,7 @@ settings! {
 
         #[argh(option, arg_name = "names")]
         /// further names, separated by commas, by which clients on this host may call /api without
-        /// a token [default]
+        /// a token [default: …]
         pub http_allowed_hosts: Option<String> as Vec<String> {
             default: Vec::new(),
             read: host_names,
@@ -228,7 +228,7 @@ settings! {
         },
 
         #[argh(option, arg_name = "level")]
-        /// DEBUG, INFO, WARNING, ERROR or CRITICAL [default]
+        /// DEBUG, INFO, WARNING, ERROR or CRITICAL [default: …]
         pub log_level: Option<String> as LogLevel {
             default: LogLevel::Info,
             read: log_level,
