@@ -93,11 +93,11 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
 impl MigrateArgs {
     fn given(&self) -> Flags {
         typed([
-            (&SETTINGS.dsn, &self.dsn),
-            (&SETTINGS.dsn_file, &self.dsn_file),
-            (&SETTINGS.config, &self.config),
-            (&SETTINGS.connect_timeout, &self.connect_timeout),
-            (&SETTINGS.log_level, &self.log_level),
+            (&SETTINGS.dsn, self.dsn.clone()),
+            (&SETTINGS.dsn_file, self.dsn_file.clone()),
+            (&SETTINGS.config, self.config.clone()),
+            (&SETTINGS.connect_timeout, self.connect_timeout.clone()),
+            (&SETTINGS.log_level, self.log_level.clone()),
         ])
     }
 }

@@ -61,109 +61,50 @@ pub(in crate::cli) struct Spec {
     pub(in crate::cli) parse: fn(&[&str], &[&str]) -> Result<Command, EarlyExit>,
 }
 
-/// Makes the entry of a command whose options argh reads into `$args`; `$command` turns them into a
-/// [`Command`].
-macro_rules! spec {
-    ($words:expr, $summary:expr, $args:ty, $command:expr $(,)?) => {
-        Spec {
-            words: &$words,
+/// Declares the table of commands: the words of each, the structure into which argh reads its
+/// options, what makes a [`Command`] of it, and its summary.
+macro_rules! commands {
+    ($($($word:literal)+: $args:ty => $command:expr, $summary:literal;)*) => {
+        /// The subcommands in the order of the help.
+        pub(in crate::cli) const COMMANDS: &[Spec] = &[$(Spec {
+            words: &[$($word),+],
             summary: $summary,
             info: <$args>::get_args_info,
             parse: |name, args| <$args>::from_args(name, args).map($command),
-        }
+        }),*];
     };
 }
 
-/// The subcommands in the order of the help.
-pub(in crate::cli) const COMMANDS: &[Spec] = &[
-    spec!(
-        ["run"],
-        "deliver committed events to their handlers, until told to stop",
-        RunArgs,
-        Command::Run,
-    ),
-    spec!(
-        ["migrate"],
-        "create the tables and functions, or complete those of an older version",
-        MigrateArgs,
-        Command::Migrate,
-    ),
-    spec!(
-        ["status"],
-        "show how the daemon, its workers and its work stand",
-        StatusArgs,
-        Command::Status,
-    ),
-    spec!(
-        ["dead-events", "list"],
-        "list dead events, newest first",
-        ListArgs,
-        |args| Command::DeadEvents(DeadEvents::List(args)),
-    ),
-    spec!(
-        ["dead-events", "show"],
-        "show one dead event with its payload and last error",
-        ShowArgs,
-        |args| Command::DeadEvents(DeadEvents::Show(args)),
-    ),
-    spec!(
-        ["dead-events", "retry"],
-        "make dead events due again, from the first attempt on",
-        RetryArgs,
-        |args| Command::DeadEvents(DeadEvents::Retry(args)),
-    ),
-    spec!(
-        ["dead-events", "retry-batch"],
-        "make many dead events due again: by filter, or by a file of ids",
-        RetryBatchArgs,
+commands! {
+    "run": RunArgs => Command::Run,
+        "deliver committed events to their handlers, until told to stop";
+    "migrate": MigrateArgs => Command::Migrate,
+        "create the tables and functions, or complete those of an older version";
+    "status": StatusArgs => Command::Status,
+        "show how the daemon, its workers and its work stand";
+    "dead-events" "list": ListArgs => |args| Command::DeadEvents(DeadEvents::List(args)),
+        "list dead events, newest first";
+    "dead-events" "show": ShowArgs => |args| Command::DeadEvents(DeadEvents::Show(args)),
+        "show one dead event with its payload and last error";
+    "dead-events" "retry": RetryArgs => |args| Command::DeadEvents(DeadEvents::Retry(args)),
+        "make dead events due again, from the first attempt on";
+    "dead-events" "retry-batch": RetryBatchArgs =>
         |args| Command::DeadEvents(DeadEvents::RetryBatch(args)),
-    ),
-    spec!(
-        ["dead-events", "stats"],
-        "count dead events by type",
-        StatsArgs,
-        |args| Command::DeadEvents(DeadEvents::Stats(args)),
-    ),
-    spec!(
-        ["dead-events", "export"],
-        "write dead events as JSON, JSON lines or CSV",
-        ExportArgs,
-        |args| Command::DeadEvents(DeadEvents::Export(args)),
-    ),
-    spec!(
-        ["dead-events", "discard"],
-        "move dead events to the archive, payload and error included",
-        DiscardArgs,
-        |args| Command::DeadEvents(DeadEvents::Discard(args)),
-    ),
-    spec!(
-        ["explain"],
-        "say why an event has not been delivered yet",
-        ExplainArgs,
-        Command::Explain,
-    ),
-    spec!(
-        ["publish"],
-        "write one event and print its id",
-        PublishArgs,
-        Command::Publish,
-    ),
-    spec!(
-        ["demo"],
-        "show everything at work on a throwaway PostgreSQL, which goes without a trace",
-        DemoArgs,
-        Command::Demo,
-    ),
-    spec!(
-        ["bench"],
-        "measure the whole pipeline beside the bare statements on this machine",
-        BenchArgs,
-        Command::Bench,
-    ),
-    spec!(
-        ["config", "check"],
-        "check the settings of `run` and show where each comes from",
-        RunArgs,
-        Command::ConfigCheck,
-    ),
-];
+        "make many dead events due again: by filter, or by a file of ids";
+    "dead-events" "stats": StatsArgs => |args| Command::DeadEvents(DeadEvents::Stats(args)),
+        "count dead events by type";
+    "dead-events" "export": ExportArgs => |args| Command::DeadEvents(DeadEvents::Export(args)),
+        "write dead events as JSON, JSON lines or CSV";
+    "dead-events" "discard": DiscardArgs => |args| Command::DeadEvents(DeadEvents::Discard(args)),
+        "move dead events to the archive, payload and error included";
+    "explain": ExplainArgs => Command::Explain,
+        "say why an event has not been delivered yet";
+    "publish": PublishArgs => Command::Publish,
+        "write one event and print its id";
+    "demo": DemoArgs => Command::Demo,
+        "show everything at work on a throwaway PostgreSQL, which goes without a trace";
+    "bench": BenchArgs => Command::Bench,
+        "measure the whole pipeline beside the bare statements on this machine";
+    "config" "check": RunArgs => Command::ConfigCheck,
+        "check the settings of `run` and show where each comes from";
+}

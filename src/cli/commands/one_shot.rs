@@ -46,11 +46,11 @@ macro_rules! one_shot_args {
             fn given(&self) -> crate::cli::settings::setting::Flags {
                 use crate::cli::settings::run::SETTINGS;
                 crate::cli::settings::setting::typed([
-                    (&SETTINGS.dsn, &self.dsn),
-                    (&SETTINGS.dsn_file, &self.dsn_file),
-                    (&SETTINGS.config, &self.config),
-                    (&SETTINGS.connect_timeout, &self.connect_timeout),
-                    (&SETTINGS.query_timeout, &self.query_timeout),
+                    (&SETTINGS.dsn, self.dsn.clone()),
+                    (&SETTINGS.dsn_file, self.dsn_file.clone()),
+                    (&SETTINGS.config, self.config.clone()),
+                    (&SETTINGS.connect_timeout, self.connect_timeout.clone()),
+                    (&SETTINGS.query_timeout, self.query_timeout.clone()),
                 ])
             }
         }

@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use serde::de::IgnoredAny;
 
 use crate::cli::commands::one_shot::{self, Failure, one_shot_args};
-use crate::cli::settings::run::RunArgs;
 use crate::cli::settings::{self, Env, values};
 use crate::cli::terminal::message::warn;
 use crate::cli::terminal::output::print;
@@ -75,14 +74,9 @@ pub fn run(args: &PublishArgs, env: &Env, handlers: &Handlers) -> ExitCode {
 /// or from the program itself. It is a warning because a daemon may have other routes on its
 /// command line. Where no route is known there is no warning.
 fn unrouted(args: &PublishArgs, env: &Env, handlers: &Handlers) -> Option<String> {
-    let as_run = RunArgs {
-        dsn: args.dsn.clone(),
-        dsn_file: args.dsn_file.clone(),
-        config: args.config.clone(),
-        ..RunArgs::default()
-    };
     // Errors in the settings of `run` are reported by `run`.
-    let (config, effective) = settings::read_patterns(&as_run, env, handlers).ok()?;
+    let file = args.config.clone();
+    let (config, effective) = settings::read_patterns(file, &[], env, handlers).ok()?;
     let in_file = config.routes.iter().map(|route| route.pattern.as_str());
     let patterns: Vec<&str> = handlers.patterns().chain(in_file).collect();
     let is_taken = |pattern: &&str| covers(pattern, &args.event_type);

@@ -19,6 +19,7 @@ use std::time::Duration;
 use crate::cli::settings::layers::Layers;
 use crate::cli::settings::routes::{RouteDefaults, SecretUrls};
 use crate::cli::settings::run::{RunArgs, SETTINGS};
+use crate::cli::settings::setting::typed;
 use crate::domain::config::{self, Config, HttpConfig, RouteSpec};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::usage::UsageError;
@@ -61,18 +62,19 @@ pub fn explain(
         .map_err(|error| error.hint("`dispatchbox help run` lists the options and their defaults"))
 }
 
-/// Reads which route takes which events, for commands that deliver no event: no database has to be
-/// named, and the secrets of `run` (the URLs in files and variables, the token of the API) need not
-/// be on this host.
+/// Reads which route takes which events, for commands that deliver no event: `file` and `routes` are
+/// their `--config` and `--route`. No database has to be named, and the secrets of `run` (the URLs
+/// in files and variables, the token of the API) need not be on this host.
 pub(in crate::cli) fn read_patterns(
-    args: &RunArgs,
+    file: Option<String>,
+    routes: &[String],
     env: &Env,
     handlers: &Handlers,
 ) -> Result<(Config, Vec<Effective>), UsageError> {
-    let mut layers = Layers::gather(args.given(), env)?;
+    let mut layers = Layers::gather(typed([(&SETTINGS.config, file)]), env)?;
     let mut config = scalars(&mut layers)?;
     let urls = SecretUrls::Unread;
-    config.routes = all_routes(&mut layers, &args.route, &config, handlers, urls)?;
+    config.routes = all_routes(&mut layers, routes, &config, handlers, urls)?;
     Ok((config, layers.effective))
 }
 

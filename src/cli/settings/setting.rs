@@ -111,37 +111,12 @@ impl<T> Entry for Setting<T> {
 /// What the command line gives, by the names of the settings.
 pub(in crate::cli) type Flags = BTreeMap<Name, String>;
 
-/// Collects the settings that were typed.
-pub(in crate::cli) fn typed<const N: usize>(options: [(&dyn Entry, &dyn Typed); N]) -> Flags {
+/// Collects the options that were typed.
+pub(in crate::cli) fn typed<const N: usize>(options: [(&dyn Entry, Option<String>); N]) -> Flags {
+    let options = options.into_iter();
     options
-        .into_iter()
-        .filter_map(|(entry, typed)| Some((entry.name(), typed.text()?)))
+        .filter_map(|(entry, text)| Some((entry.name(), text?)))
         .collect()
-}
-
-/// An option as argh has read it.
-pub(in crate::cli) trait Typed {
-    /// The text of the option, if it was typed.
-    fn text(&self) -> Option<String>;
-}
-
-impl Typed for Option<String> {
-    fn text(&self) -> Option<String> {
-        self.clone()
-    }
-}
-
-impl Typed for bool {
-    fn text(&self) -> Option<String> {
-        self.then(|| "true".to_owned())
-    }
-}
-
-/// Routes are no text: those of all places count together.
-impl Typed for Vec<String> {
-    fn text(&self) -> Option<String> {
-        None
-    }
 }
 
 /// Declares the table of settings: the structure that argh fills, and [`SETTINGS`].
@@ -168,7 +143,9 @@ macro_rules! settings {
         impl $args {
             /// The settings that were typed.
             pub(in crate::cli) fn given(&self) -> $crate::cli::settings::setting::Flags {
-                $crate::cli::settings::setting::typed([$((&SETTINGS.$field, &self.$field)),*])
+                $crate::cli::settings::setting::typed([$(
+                    (&SETTINGS.$field, settings!(@text $typed self.$field)),
+                )*])
             }
         }
 
@@ -206,6 +183,10 @@ macro_rules! settings {
             ),
         )* };
     };
+    // The text of an option as argh has read it. Routes have none: those of all places count.
+    (@text Option $typed:expr) => { $typed.clone() };
+    (@text bool $typed:expr) => { $typed.then(|| "true".to_owned()) };
+    (@text Vec $typed:expr) => { None };
     (@type) => { $crate::cli::settings::setting::Name };
     (@type $value:ty) => { $crate::cli::settings::setting::Setting<$value> };
     (@entry $name:expr) => { $name };

@@ -11,7 +11,6 @@ mod view;
 use std::process::ExitCode;
 
 use crate::cli::commands::one_shot::{self, Failure, one_shot_args};
-use crate::cli::settings::run::RunArgs;
 use crate::cli::settings::{self, Env, values};
 use crate::cli::terminal;
 use crate::cli::terminal::output::print;
@@ -40,7 +39,8 @@ one_shot_args! {
 pub fn run(args: &ExplainArgs, env: &Env, handlers: &Handlers) -> ExitCode {
     let read = || {
         let id = values::named("the id", &args.id, values::event_id)?;
-        let (config, _) = settings::read_patterns(&args.as_run(), env, handlers)?;
+        let file = args.config.clone();
+        let (config, _) = settings::read_patterns(file, &args.route, env, handlers)?;
         Ok((id, config))
     };
     one_shot::look("explain", args.given(), env, read, |session, wanted| {
@@ -55,19 +55,6 @@ pub fn run(args: &ExplainArgs, env: &Env, handlers: &Handlers) -> ExitCode {
         let is_found = story.event.is_some() || story.archived.is_some();
         Ok(ExitCode::from(if is_found { 0 } else { EXIT_FAILED }))
     })
-}
-
-impl ExplainArgs {
-    /// The options that `run` shares.
-    fn as_run(&self) -> RunArgs {
-        RunArgs {
-            dsn: self.dsn.clone(),
-            dsn_file: self.dsn_file.clone(),
-            config: self.config.clone(),
-            route: self.route.clone(),
-            ..RunArgs::default()
-        }
-    }
 }
 
 /// All that is known about an event.
