@@ -62,9 +62,9 @@ pub fn explain(
         .map_err(|error| error.hint("`dispatchbox help run` lists the options and their defaults"))
 }
 
-/// Reads which route takes which events, for commands that deliver no event: `file` and `routes` are
-/// their `--config` and `--route`. No database has to be named, and the secrets of `run` (the URLs
-/// in files and variables, the token of the API) need not be on this host.
+/// Reads which route takes which events, for commands that deliver no event: `file` and `routes`
+/// are their `--config` and `--route`. No database has to be named, and the secrets of `run` (the
+/// URLs in files and variables, the token of the API) need not be on this host.
 pub(in crate::cli) fn read_patterns(
     file: Option<String>,
     routes: &[String],

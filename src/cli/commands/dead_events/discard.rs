@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use crate::cli::commands::dead_events::batch;
 use crate::cli::commands::dead_events::filter::dead_set_args;
-use crate::cli::commands::dead_events::retry::{Wanted, change_if_confirmed, ids_typed};
+use crate::cli::commands::dead_events::wanted::{Manner, Wanted, ids_typed};
 use crate::cli::commands::one_shot;
 use crate::cli::settings::{Env, values};
 use crate::domain::usage::UsageError;
@@ -39,11 +38,12 @@ pub(super) fn run(args: &DiscardArgs, env: &Env) -> ExitCode {
     let command = "dead-events discard";
     let read = || wanted(args);
     one_shot::look(command, args.given(), env, read, |session, wanted| {
-        let set = wanted.resolve(session)?;
-        if args.dry_run {
-            return batch::rehearse(session, DeadChange::Discard, &set, args.json);
-        }
-        change_if_confirmed(session, DeadChange::Discard, set, args.yes, args.json)
+        let manner = Manner {
+            is_dry_run: args.dry_run,
+            is_confirmed: args.yes,
+            is_json: args.json,
+        };
+        wanted.change(session, DeadChange::Discard, manner)
     })
 }
 

@@ -14,6 +14,7 @@ mod list;
 mod retry;
 mod show;
 mod stats;
+mod wanted;
 
 use std::process::ExitCode;
 

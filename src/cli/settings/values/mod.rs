@@ -1,5 +1,5 @@
-//! Reads single values, and shows them. Every refusal says what is allowed, and its text follows the
-//! name of the option: ``must be at least 1, not `0` ``.
+//! Reads single values, and shows them. Every refusal says what is allowed, and its text follows
+//! the name of the option: ``must be at least 1, not `0` ``.
 
 mod host;
 mod number;
