@@ -3,12 +3,13 @@
 //! The command is for trials and scripts. An application inserts its events itself, in the
 //! transaction of its business data: that is the point of an outbox.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::process::ExitCode;
 
 use serde::de::IgnoredAny;
 
 use crate::cli::commands::one_shot::{self, Failure, one_shot_args};
+use crate::cli::settings::file::bounded;
 use crate::cli::settings::{self, Env, values};
 use crate::cli::terminal::message::warn;
 use crate::cli::terminal::output::print;
@@ -113,7 +114,11 @@ fn event(args: &PublishArgs) -> Result<NewEvent, UsageError> {
     }
     let payload = match args.payload.as_deref() {
         None => "{}".to_owned(),
-        Some("-") => standard_input()?,
+        Some("-") => bounded(io::stdin(), PAYLOAD_BYTES_MAX).map_err(|why| {
+            UsageError::new(format!(
+                "could not read --payload from standard input: {why}"
+            ))
+        })?,
         Some(text) => text.to_owned(),
     };
     check_json("--payload", &payload)?;
@@ -125,23 +130,6 @@ fn event(args: &PublishArgs) -> Result<NewEvent, UsageError> {
         headers: args.headers.clone(),
         after: after.unwrap_or_default(),
     })
-}
-
-fn standard_input() -> Result<String, UsageError> {
-    let failed = |why: &dyn std::fmt::Display| {
-        UsageError::new(format!(
-            "could not read --payload from standard input: {why}"
-        ))
-    };
-    let mut text = String::new();
-    let n_bytes = io::stdin()
-        .take(PAYLOAD_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| failed(&error))?;
-    if n_bytes as u64 > PAYLOAD_BYTES_MAX {
-        return Err(failed(&"it is larger than 1 GiB"));
-    }
-    Ok(text)
 }
 
 /// Checks that the text is JSON, because the server would not say where it is not. The text goes to

@@ -5,7 +5,7 @@
 //! shows a line of the file, since it may hold the DSN.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 
 use crate::cli::settings::run::SETTINGS;
 use crate::cli::settings::setting::{Flags, Source};
@@ -69,12 +69,18 @@ impl File {
 
 /// Reads a small text file.
 pub(in crate::cli) fn read_text(path: &str) -> io::Result<String> {
+    bounded(fs::File::open(path)?, FILE_BYTES_MAX)
+}
+
+/// Reads a text, and fails where it has more than `most` bytes.
+pub(in crate::cli) fn bounded(source: impl Read, most: u64) -> io::Result<String> {
     let mut text = String::new();
-    let n_bytes = fs::File::open(path)?
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)?;
-    if u64::try_from(n_bytes).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
-        return Err(io::Error::other("it is larger than 4 MiB"));
+    let n_bytes = source.take(most + 1).read_to_string(&mut text)?;
+    if n_bytes as u64 > most {
+        let size = values::size_text(most)
+            .replace('M', " M")
+            .replace('G', " G");
+        return Err(io::Error::other(format!("it is larger than {size}")));
     }
     Ok(text)
 }
@@ -104,4 +110,23 @@ fn syntax_error(path: &str, text: &str, error: &toml::de::Error) -> String {
     // masked as a secret.
     let cause = cause.replace("basic string", "string");
     format!("could not parse the configuration file `{path}`, line {line}: {cause}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_read_up_to_its_bound() {
+        let read = |source: &mut dyn Read, most| {
+            let read = bounded(source, most);
+            read.map(|text| text.len())
+                .map_err(|error| error.to_string())
+        };
+        let larger = |than: &str| Err(format!("it is larger than {than}"));
+
+        assert_eq!(read(&mut "abc".as_bytes(), 3), Ok(3));
+        assert_eq!(read(&mut "abc".as_bytes(), 2), larger("2"));
+        assert_eq!(read(&mut io::repeat(b'x'), 1 << 20), larger("1 MiB"));
+    }
 }

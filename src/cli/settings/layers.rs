@@ -3,7 +3,7 @@
 
 use crate::cli::settings::file::File;
 use crate::cli::settings::run::SETTINGS;
-use crate::cli::settings::setting::{ENV_PREFIX, Entry, Flags, Name, Setting, Source};
+use crate::cli::settings::setting::{ENV_PREFIX, Entry, Flags, Setting, Source};
 use crate::domain::nearest::nearest;
 use crate::domain::usage::UsageError;
 use crate::store::dsn::Env;
@@ -59,7 +59,8 @@ impl Layers {
             if !variable.starts_with(ENV_PREFIX) {
                 break;
             }
-            match names_in_environment().find(|name| name.variable() == *variable) {
+            let mut names = SETTINGS.names_in(Source::Environment);
+            match names.find(|name| name.variable() == *variable) {
                 Some(name) if !value.is_empty() => {
                     self.env.insert(name, value.clone());
                 }
@@ -142,11 +143,6 @@ impl Layers {
     }
 }
 
-/// The settings that the environment may hold.
-fn names_in_environment() -> impl Iterator<Item = Name> {
-    SETTINGS.names_in(Source::Environment)
-}
-
 /// Compares the part behind the prefix: with the prefix, all variables would be alike.
 fn unknown_variable(variable: &str) -> String {
     let word = variable.strip_prefix(ENV_PREFIX).unwrap_or(variable);
@@ -155,10 +151,9 @@ fn unknown_variable(variable: &str) -> String {
             "the variable {variable} has no effect: give routes by --route or in the file"
         );
     }
-    let known: Vec<String> = names_in_environment().map(Name::variable).collect();
-    let words = known
-        .iter()
-        .filter_map(|name| name.strip_prefix(ENV_PREFIX));
+    let known = SETTINGS.names_in(Source::Environment);
+    let known: Vec<String> = known.map(|name| name.key.to_ascii_uppercase()).collect();
+    let words = known.iter().map(String::as_str);
     let meant = nearest(word, words).map_or_else(String::new, |word| {
         format!("; did you mean `{ENV_PREFIX}{word}`?")
     });

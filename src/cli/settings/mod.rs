@@ -7,7 +7,7 @@
 mod advice;
 mod api_access;
 pub(in crate::cli) mod database;
-mod file;
+pub(in crate::cli) mod file;
 pub(in crate::cli) mod layers;
 mod routes;
 pub mod run;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::process::ExitCode;
 
 use crate::cli::commands::dead_events::batch::{self, Set};
 use crate::cli::commands::dead_events::filter::Chosen;
 use crate::cli::commands::one_shot::Failure;
+use crate::cli::settings::file::bounded;
 use crate::cli::settings::values;
 use crate::cli::terminal::message::say;
 use crate::cli::terminal::{self, events};
@@ -48,8 +49,8 @@ impl Wanted {
         }
     }
 
-    /// Changes the events, after a confirmation. An event that becomes dead later is not part of the
-    /// question, so where there is none, none is changed.
+    /// Changes the events, after a confirmation. Where no event is dead, none is changed: one that
+    /// becomes dead later was not part of the question.
     pub(super) fn change(
         self,
         session: &mut Session,
@@ -99,21 +100,12 @@ pub(super) fn ids_typed(texts: &[String]) -> Result<Vec<i64>, UsageError> {
 /// Reads ids from a file or from standard input: one a line; empty lines and lines that begin with
 /// `#` are skipped.
 pub(super) fn ids_in(path: &str) -> Result<Vec<i64>, UsageError> {
-    let failed = |error: &dyn std::fmt::Display| {
-        UsageError::new(format!("could not read --ids-file `{path}`: {error}"))
+    let text = match path {
+        "-" => bounded(io::stdin(), IDS_BYTES_MAX),
+        path => File::open(path).and_then(|file| bounded(file, IDS_BYTES_MAX)),
     };
-    let mut text = String::new();
-    let source: Box<dyn Read> = match path {
-        "-" => Box::new(io::stdin()),
-        path => Box::new(File::open(path).map_err(|error| failed(&error))?),
-    };
-    let n_bytes = source
-        .take(IDS_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| failed(&error))?;
-    if n_bytes as u64 > IDS_BYTES_MAX {
-        return Err(failed(&"it is larger than 256 MiB"));
-    }
+    let text = text
+        .map_err(|error| UsageError::new(format!("could not read --ids-file `{path}`: {error}")))?;
     let mut ids = BTreeSet::new();
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();
