@@ -7,7 +7,6 @@ use argh::{FlagInfo, FlagInfoKind, Optionality, PositionalInfo};
 
 use crate::cli::commands::{COMMANDS, Spec};
 use crate::cli::settings::run::SETTINGS;
-use crate::cli::settings::setting::Entry;
 
 /// Widest line: every terminal has this width.
 const WIDTH: usize = 80;
@@ -103,11 +102,10 @@ const DEFAULT_MARK: &str = "[default: …";
 
 /// The description of an option, with the default of its setting where it has the mark.
 fn described(flag: &FlagInfo) -> String {
-    let setting = SETTINGS
-        .all()
-        .find(|setting| flag.long.strip_prefix("--") == Some(&setting.name().option()));
-    match setting.and_then(Entry::default_text) {
-        Some(default) => {
+    let is_flag = |option: &str| flag.long.strip_prefix("--") == Some(option);
+    let mut settings = SETTINGS.all().into_iter();
+    match settings.find(|(name, _)| is_flag(&name.option())) {
+        Some((_, default)) => {
             let shown = DEFAULT_MARK.replace('…', &default);
             flag.description.replace(DEFAULT_MARK, &shown)
         }

@@ -8,7 +8,7 @@ use argh::{ArgsInfo, FromArgs};
 use crate::cli::commands::one_shot::Target;
 use crate::cli::settings::Env;
 use crate::cli::settings::run::SETTINGS;
-use crate::cli::settings::setting::{Flags, typed};
+use crate::cli::settings::setting::{Texts, typed};
 use crate::cli::terminal::message::{complain, database_failed, say, warn};
 use crate::cli::terminal::output::{self, Unwritten, finish};
 use crate::domain::usage::{EXIT_CONFIG, UsageError};
@@ -91,13 +91,13 @@ pub fn run(args: &MigrateArgs, env: &Env) -> ExitCode {
 }
 
 impl MigrateArgs {
-    fn given(&self) -> Flags {
+    fn given(&self) -> Texts {
         typed([
-            (&SETTINGS.dsn, self.dsn.clone()),
-            (&SETTINGS.dsn_file, self.dsn_file.clone()),
-            (&SETTINGS.config, self.config.clone()),
-            (&SETTINGS.connect_timeout, self.connect_timeout.clone()),
-            (&SETTINGS.log_level, self.log_level.clone()),
+            (SETTINGS.dsn.name, self.dsn.clone()),
+            (SETTINGS.dsn_file.name, self.dsn_file.clone()),
+            (SETTINGS.config.name, self.config.clone()),
+            (SETTINGS.connect_timeout.name, self.connect_timeout.clone()),
+            (SETTINGS.log_level.name, self.log_level.clone()),
         ])
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::cli::settings::layers::Layers;
 use crate::cli::settings::run::SETTINGS;
-use crate::cli::settings::setting::Flags;
+use crate::cli::settings::setting::Texts;
 use crate::cli::settings::{Env, database};
 use crate::cli::terminal::message::{complain, database_failed, say, warn, why_missing};
 use crate::cli::terminal::output::Unwritten;
@@ -43,14 +43,14 @@ macro_rules! one_shot_args {
 
         impl $name {
             /// The settings among the options, by their names.
-            fn given(&self) -> crate::cli::settings::setting::Flags {
+            fn given(&self) -> crate::cli::settings::setting::Texts {
                 use crate::cli::settings::run::SETTINGS;
                 crate::cli::settings::setting::typed([
-                    (&SETTINGS.dsn, self.dsn.clone()),
-                    (&SETTINGS.dsn_file, self.dsn_file.clone()),
-                    (&SETTINGS.config, self.config.clone()),
-                    (&SETTINGS.connect_timeout, self.connect_timeout.clone()),
-                    (&SETTINGS.query_timeout, self.query_timeout.clone()),
+                    (SETTINGS.dsn.name, self.dsn.clone()),
+                    (SETTINGS.dsn_file.name, self.dsn_file.clone()),
+                    (SETTINGS.config.name, self.config.clone()),
+                    (SETTINGS.connect_timeout.name, self.connect_timeout.clone()),
+                    (SETTINGS.query_timeout.name, self.query_timeout.clone()),
                 ])
             }
         }
@@ -68,7 +68,7 @@ pub(in crate::cli) struct Target {
 
 impl Target {
     /// Resolves the database from the options, the environment and the file.
-    pub(in crate::cli) fn resolve(given: Flags, env: &Env) -> Result<Target, UsageError> {
+    pub(in crate::cli) fn resolve(given: Texts, env: &Env) -> Result<Target, UsageError> {
         let mut layers = Layers::gather(given, env)?;
         let dsn = database::resolve(&mut layers, env)?;
         Target::with(dsn, &mut layers)
@@ -148,7 +148,7 @@ impl Failure {
 /// of them, since the server does not say so.
 pub(in crate::cli) fn look<T>(
     command: &str,
-    given: Flags,
+    given: Texts,
     env: &Env,
     read: impl FnOnce() -> Result<T, UsageError>,
     work: impl FnOnce(&mut Session, T) -> Result<ExitCode, Failure>,
@@ -165,7 +165,7 @@ pub(in crate::cli) fn look<T>(
 /// gives the exit code.
 pub(in crate::cli) fn run<T>(
     command: &str,
-    given: Flags,
+    given: Texts,
     env: &Env,
     read: impl FnOnce() -> Result<T, UsageError>,
     work: impl FnOnce(&mut Session, T) -> Result<ExitCode, Failure>,

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Read};
 
 use crate::cli::settings::run::SETTINGS;
-use crate::cli::settings::setting::{Flags, Source};
+use crate::cli::settings::setting::{Source, Texts};
 use crate::cli::settings::values::{self, quoted};
 use crate::domain::nearest::did_you_mean;
 use crate::domain::usage::UsageError;
@@ -20,7 +20,7 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(in crate::cli) struct File {
     pub(in crate::cli) path: String,
-    pub(in crate::cli) values: Flags,
+    pub(in crate::cli) values: Texts,
     pub(in crate::cli) routes: Vec<toml::Table>,
 }
 
@@ -42,10 +42,10 @@ impl File {
     }
 
     fn from_table(path: &str, table: &toml::Table) -> Result<File, String> {
-        let mut values = Flags::new();
+        let mut values = Texts::new();
         let mut routes = Vec::new();
         for (key, value) in table {
-            if key == SETTINGS.route.key {
+            if key == SETTINGS.route.name.key {
                 routes = tables(value).ok_or_else(|| {
                     format!("`route` in `{path}` must be written as tables: [[route]]")
                 })?;
@@ -87,7 +87,7 @@ pub(in crate::cli) fn bounded(source: impl Read, most: u64) -> io::Result<String
 
 fn unknown_key(path: &str, key: &str) -> String {
     let known = SETTINGS.names_in(Source::File).map(|name| name.key);
-    let nearest = did_you_mean(key, known.chain([SETTINGS.route.key]));
+    let nearest = did_you_mean(key, known.chain([SETTINGS.route.name.key]));
     format!("unknown key {} in `{path}`{nearest}", quoted(key))
 }
 

@@ -3,7 +3,7 @@
 
 use crate::cli::settings::file::File;
 use crate::cli::settings::run::SETTINGS;
-use crate::cli::settings::setting::{ENV_PREFIX, Entry, Flags, Setting, Source};
+use crate::cli::settings::setting::{ENV_PREFIX, Setting, Source, Texts};
 use crate::domain::nearest::nearest;
 use crate::domain::usage::UsageError;
 use crate::store::dsn::Env;
@@ -29,8 +29,8 @@ pub(in crate::cli) struct Given {
 /// The three places where a value may stand, and the errors and warnings from reading them.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Layers {
-    flags: Flags,
-    env: Flags,
+    flags: Texts,
+    env: Texts,
     pub(in crate::cli) file: Option<File>,
     pub(in crate::cli) effective: Vec<Effective>,
     pub(in crate::cli) warnings: Vec<String>,
@@ -38,7 +38,7 @@ pub(in crate::cli) struct Layers {
 
 impl Layers {
     /// Collects what was given, and reads the configuration file if one is named.
-    pub(in crate::cli) fn gather(flags: Flags, env: &Env) -> Result<Layers, UsageError> {
+    pub(in crate::cli) fn gather(flags: Texts, env: &Env) -> Result<Layers, UsageError> {
         let mut layers = Layers {
             flags,
             ..Layers::default()
@@ -72,7 +72,7 @@ impl Layers {
     }
 
     /// Finds a value in the layer that counts most.
-    pub(in crate::cli) fn given(&self, setting: &dyn Entry) -> Option<Given> {
+    pub(in crate::cli) fn given<T>(&self, setting: &Setting<T>) -> Option<Given> {
         [Source::Flag, Source::Environment, Source::File]
             .into_iter()
             .find_map(|source| {
@@ -84,19 +84,19 @@ impl Layers {
     }
 
     /// Takes a value from one place only.
-    pub(in crate::cli) fn given_by(&self, setting: &dyn Entry, source: Source) -> Option<&str> {
+    pub(in crate::cli) fn given_by<T>(&self, setting: &Setting<T>, source: Source) -> Option<&str> {
         let values = match source {
             Source::Flag => Some(&self.flags),
             Source::Environment => Some(&self.env),
             Source::File => self.file.as_ref().map(|file| &file.values),
             Source::Program | Source::Default => None,
         };
-        values?.get(&setting.name()).map(String::as_str)
+        values?.get(&setting.name).map(String::as_str)
     }
 
     /// Names a setting as its source does.
-    pub(in crate::cli) fn named(&self, setting: &dyn Entry, source: Source) -> String {
-        let name = setting.name();
+    pub(in crate::cli) fn named<T>(&self, setting: &Setting<T>, source: Source) -> String {
+        let name = setting.name;
         match (source, &self.file) {
             (Source::Environment, _) => name.variable(),
             (Source::File, Some(file)) => format!("`{}` in `{}`", name.key, file.path),
@@ -105,16 +105,16 @@ impl Layers {
     }
 
     /// Makes the error that a setting cannot be what it is, and blames its source.
-    pub(in crate::cli) fn refuse(&self, setting: &dyn Entry, refusal: &str) -> UsageError {
+    pub(in crate::cli) fn refuse<T>(&self, setting: &Setting<T>, refusal: &str) -> UsageError {
         let given = self.given(setting);
         let source = given.map_or(Source::Default, |given| given.source);
         source.blame(format!("{} {refusal}", self.named(setting, source)))
     }
 
     /// Notes the effective value of a setting.
-    pub(in crate::cli) fn show(&mut self, setting: &dyn Entry, value: String, source: Source) {
+    pub(in crate::cli) fn show<T>(&mut self, setting: &Setting<T>, value: String, source: Source) {
         self.effective.push(Effective {
-            name: setting.name().option(),
+            name: setting.name.option(),
             value,
             source,
         });

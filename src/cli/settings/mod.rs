@@ -71,7 +71,7 @@ pub(in crate::cli) fn read_patterns(
     env: &Env,
     handlers: &Handlers,
 ) -> Result<(Config, Vec<Effective>), UsageError> {
-    let mut layers = Layers::gather(typed([(&SETTINGS.config, file)]), env)?;
+    let mut layers = Layers::gather(typed([(SETTINGS.config.name, file)]), env)?;
     let mut config = scalars(&mut layers)?;
     let urls = SecretUrls::Unread;
     config.routes = all_routes(&mut layers, routes, &config, handlers, urls)?;

@@ -67,7 +67,8 @@ impl Name {
     }
 }
 
-/// A setting with a value of its own type.
+/// A setting with a value of its own type; the value is `()` where the text is read by rules of its
+/// own.
 pub(in crate::cli) struct Setting<T> {
     pub(in crate::cli) name: Name,
     /// The value where no place gives one.
@@ -78,44 +79,14 @@ pub(in crate::cli) struct Setting<T> {
     pub(in crate::cli) show: fn(&T) -> String,
 }
 
-/// An entry of the table: a [`Setting`], or only the [`Name`] of a text that is read by rules of
-/// its own.
-pub(in crate::cli) trait Entry {
-    /// The name of the setting.
-    fn name(&self) -> Name;
-
-    /// The default, as the help shows it.
-    fn default_text(&self) -> Option<String>;
-}
-
-impl Entry for Name {
-    fn name(&self) -> Name {
-        *self
-    }
-
-    fn default_text(&self) -> Option<String> {
-        None
-    }
-}
-
-impl<T> Entry for Setting<T> {
-    fn name(&self) -> Name {
-        self.name
-    }
-
-    fn default_text(&self) -> Option<String> {
-        Some((self.show)(&self.default))
-    }
-}
-
-/// What the command line gives, by the names of the settings.
-pub(in crate::cli) type Flags = BTreeMap<Name, String>;
+/// The texts that one place gives, by the names of the settings.
+pub(in crate::cli) type Texts = BTreeMap<Name, String>;
 
 /// Collects the options that were typed.
-pub(in crate::cli) fn typed<const N: usize>(options: [(&dyn Entry, Option<String>); N]) -> Flags {
+pub(in crate::cli) fn typed<const N: usize>(options: [(Name, Option<String>); N]) -> Texts {
     let options = options.into_iter();
     options
-        .filter_map(|(entry, text)| Some((entry.name(), text?)))
+        .filter_map(|(name, text)| Some((name, text?)))
         .collect()
 }
 
@@ -142,25 +113,23 @@ macro_rules! settings {
 
         impl $args {
             /// The settings that were typed.
-            pub(in crate::cli) fn given(&self) -> $crate::cli::settings::setting::Flags {
+            pub(in crate::cli) fn given(&self) -> $crate::cli::settings::setting::Texts {
                 $crate::cli::settings::setting::typed([$(
-                    (&SETTINGS.$field, settings!(@text $typed self.$field)),
+                    (SETTINGS.$field.name, settings!(@text $typed self.$field)),
                 )*])
             }
         }
 
         /// The settings, by their keys in the file.
         pub(in crate::cli) struct Settings { $(
-            pub(in crate::cli) $field: settings!(@type $($value)?),
+            pub(in crate::cli) $field:
+                $crate::cli::settings::setting::Setting<settings!(@type $($value)?)>,
         )* }
 
         impl Settings {
-            /// All entries, in the order of the help.
-            pub(in crate::cli) fn all(
-                &self,
-            ) -> impl Iterator<Item = &dyn $crate::cli::settings::setting::Entry> {
-                let all: Vec<&dyn $crate::cli::settings::setting::Entry> = vec![$(&self.$field),*];
-                all.into_iter()
+            /// The names in the order of the help, and the defaults as the help shows them.
+            pub(in crate::cli) fn all(&self) -> Vec<($crate::cli::settings::setting::Name, String)> {
+                vec![$((self.$field.name, (self.$field.show)(&self.$field.default))),*]
             }
 
             /// The names of the settings that may stand in this place.
@@ -168,18 +137,19 @@ macro_rules! settings {
                 &self,
                 place: $crate::cli::settings::setting::Source,
             ) -> impl Iterator<Item = $crate::cli::settings::setting::Name> {
-                self.all().map(|entry| entry.name()).filter(move |name| name.places.contains(&place))
+                let names = self.all().into_iter().map(|(name, _)| name);
+                names.filter(move |name| name.places.contains(&place))
             }
         }
 
         /// All settings.
         pub(in crate::cli) static SETTINGS: Settings = Settings { $(
             $field: settings!(
-                @entry $crate::cli::settings::setting::Name {
+                @setting $crate::cli::settings::setting::Name {
                     key: stringify!($field),
                     places: settings!(@places $($($place),+)?),
-                }
-                $(, $($parts)*)?
+                },
+                $($($parts)*)?
             ),
         )* };
     };
@@ -187,11 +157,13 @@ macro_rules! settings {
     (@text Option $typed:expr) => { $typed.clone() };
     (@text bool $typed:expr) => { $typed.then(|| "true".to_owned()) };
     (@text Vec $typed:expr) => { None };
-    (@type) => { $crate::cli::settings::setting::Name };
-    (@type $value:ty) => { $crate::cli::settings::setting::Setting<$value> };
-    (@entry $name:expr) => { $name };
-    (@entry $name:expr, $($parts:tt)*) => {
-        $crate::cli::settings::setting::Setting { name: $name, $($parts)* }
+    (@type) => { () };
+    (@type $value:ty) => { $value };
+    (@setting $name:expr,) => {
+        settings!(@setting $name, default: (), read: |_| Ok(()), show: |()| String::new())
+    };
+    (@setting $name:expr, $($parts:tt)+) => {
+        $crate::cli::settings::setting::Setting { name: $name, $($parts)+ }
     };
     (@places) => { settings!(@places Flag, Environment, File) };
     (@places $($place:ident),+) => { &[$($crate::cli::settings::setting::Source::$place),+] };

@@ -97,7 +97,7 @@ impl Watcher {
         }
         let mut given = args.given();
         if let Some(path) = &args.api_token_file {
-            given.insert(SETTINGS.api_token_file, path.clone());
+            given.insert(SETTINGS.api_token_file.name, path.clone());
         }
         let mut layers = Layers::gather(given, env)?;
         let daemon = DaemonClient::resolve(args.url.as_deref(), &mut layers)?;
