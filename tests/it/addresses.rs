@@ -276,9 +276,7 @@ fn after_a_failover_the_promoted_standby_is_found() {
     wait_until("the first events are done", || db.count("done") == 20);
 
     primary.stop(StopMode::Immediate).unwrap();
-    wait_until("the outage is told", || {
-        daemon.log().contains("database is away")
-    });
+    daemon.wait_log("database is away");
     execute(&standby, "select pg_promote()");
     let promoted = Instant::now();
     let mut client = standby.client(db.name()).unwrap();
@@ -294,7 +292,7 @@ fn after_a_failover_the_promoted_standby_is_found() {
         promoted.elapsed().as_millis()
     );
     daemon.signal(rustix::process::Signal::TERM);
-    assert_eq!(daemon.wait_exit(Duration::from_secs(20)).code(), Some(0));
+    daemon.assert_exits(0);
     assert_eq!(recorder.history().len(), 21);
 }
 

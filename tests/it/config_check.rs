@@ -1,7 +1,7 @@
 //! What `config check` prints: three columns that hold whatever stands in them, and what the
 //! settings mean together.
 
-use crate::support::{Cli, Daemon, TestDb, wait_until};
+use crate::support::{Cli, Daemon, TestDb};
 
 const LONG: &str = "order.created.by.a.customer.of.the.shop.*=https://crm.example/a/long/path/that/goes/on/and/on/and/on/and/on";
 
@@ -85,7 +85,7 @@ fn a_lease_that_is_shorter_than_a_timeout_is_said() {
     let daemon = Daemon::new(&db)
         .args(["--config", &path, "--drain-timeout=120"])
         .start();
-    wait_until("the start says it", || daemon.log().contains(HINT));
+    daemon.wait_log(HINT);
 
     // The one that counts is a route's, not the default that no route has.
     let said = check(&["--handler-timeout=60", "--drain-timeout=60"]).run();

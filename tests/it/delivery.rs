@@ -50,18 +50,11 @@ fn check_a_fleet_delivers_once(rows: u32, route: &str, history: impl Fn() -> His
 
     for daemon in &mut daemons {
         assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
-        assert!(
-            daemon.remaining_files().is_empty(),
-            "{:?}",
-            daemon.remaining_files()
-        );
+        daemon.assert_no_files();
         assert!(daemon.processes().is_empty());
     }
     history().assert_complete(ids, 0);
-    assert_eq!(
-        db.number("select count(*) from outbox_event where attempts <> 1", &[]),
-        0
-    );
+    assert_eq!(db.count_where("attempts <> 1"), 0);
     assert_eq!(db.leases(), 0);
     let seconds =
         "select extract(epoch from max(finished_at) - min(finished_at))::bigint from outbox_event";
@@ -98,10 +91,7 @@ fn a_failing_handler_is_tried_again_until_it_succeeds() {
     for id in ids {
         assert_eq!(history.count(id), 3);
     }
-    assert_eq!(
-        db.number("select count(*) from outbox_event where attempts = 3", &[]),
-        3
-    );
+    assert_eq!(db.count_where("attempts = 3"), 3);
 }
 
 #[test]
@@ -126,10 +116,8 @@ fn an_event_whose_attempts_run_out_is_dead_with_its_last_error() {
 fn the_sample_rows_end_as_in_the_predecessor() {
     let db = TestDb::new();
     db.execute(include_str!("../../sql/insert_outbox.sql"));
-    let n_orders = db.number(
-        "select count(*) from outbox_event where event_type = 'order.created' and status in ('pending', 'retry')",
-        &[],
-    );
+    let n_orders =
+        db.count_where("event_type = 'order.created' and status in ('pending', 'retry')");
     let others = "select count(*) from outbox_event where event_type <> 'order.created' and status in ('pending', 'retry') \
                   and next_run_at <= now()";
     assert!(n_orders > 0 && db.number(others, &[]) > 0);
@@ -143,18 +131,14 @@ fn the_sample_rows_end_as_in_the_predecessor() {
         ])
         .start();
     wait_until("nothing is due any more", || {
-        db.number(
-            "select count(*) from outbox_event where status in ('pending', 'retry')",
-            &[],
-        ) == 0
+        db.count_where("status in ('pending', 'retry')") == 0
     });
 
     let unexplained = "select count(*) from outbox_event where status = 'dead' and finished_at is not null \
                        and last_error is distinct from 'No handler for event_type=' || event_type";
     assert_eq!(db.number(unexplained, &[]), 0);
-    let done = db.number(
-        "select count(*) from outbox_event where event_type = 'order.created' and status = 'done' and finished_at is not null",
-        &[],
+    let done = db.count_where(
+        "event_type = 'order.created' and status = 'done' and finished_at is not null",
     );
     assert_eq!(done, n_orders);
     assert!(
@@ -221,7 +205,7 @@ fn a_full_route_holds_up_no_other() {
         .args(["--config", &slow_and_fast(&slow, &fast)])
         .args(["--poll-interval", "0.05"])
         .start();
-    wait_until("the slow route is full", || slow.history().len() == 2);
+    slow.wait_runs(2);
     let ids = db.insert_events("fast.one", 50);
     wait_until("the fast events are done", || db.count("done") == 50);
 

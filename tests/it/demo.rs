@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -60,14 +59,12 @@ impl Demo {
     }
 
     fn wait_exit(&mut self) -> ExitStatus {
-        let since = Instant::now();
-        while since.elapsed() < Duration::from_secs(30) {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            crate::support::wait::pause(Duration::from_millis(10));
-        }
-        panic!("the demo does not end:\n{}", self.output());
+        let mut status = None;
+        wait_until("the demo's end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
     }
 
     /// Counts of pending, retry, done and dead events in the line that begins so.

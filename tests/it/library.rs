@@ -108,10 +108,7 @@ fn a_worker_whose_runners_are_all_stuck_is_replaced() {
         daemon.metric("dispatchbox_worker_restarts_total", &[]) >= Some(1.0)
     });
     wait_until("the attempt was charged", || {
-        db.number(
-            "select count(*) from outbox_event where status = 'retry' and attempts >= 1",
-            &[],
-        ) == 1
+        db.count_where("status = 'retry' and attempts >= 1") == 1
     });
     assert!(daemon.log().contains("stuck"), "{}", daemon.log());
 

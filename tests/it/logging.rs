@@ -243,9 +243,7 @@ fn daemon_with_unread_log(db: &TestDb) -> RunningDaemon {
 /// Ends the daemon, and returns its log once that is read to the end.
 fn log_to_its_end(daemon: &mut RunningDaemon) -> String {
     assert_eq!(daemon.terminate(), 0);
-    wait_until("the last line is read", || {
-        daemon.log().contains("drained in")
-    });
+    daemon.wait_log("drained in");
     daemon.log()
 }
 
@@ -273,9 +271,7 @@ fn a_log_that_is_read_again_tells_how_many_lines_it_lacks() {
     let mut daemon = daemon_with_unread_log(&db);
 
     daemon.resume_log();
-    wait_until("the log tells of it", || {
-        daemon.log().contains("lines of the log were dropped")
-    });
+    daemon.wait_log("lines of the log were dropped");
     db.insert_events("order.later", 1);
     wait_until("the last one is delivered", || db.count("done") == 10_001);
 

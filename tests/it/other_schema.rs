@@ -1,10 +1,8 @@
 //! Tables in a schema that the search_path does not reach: every command names it, and none makes a
 //! second outbox.
 
-use std::time::Duration;
-
 use crate::support::cluster::schema_sql;
-use crate::support::{Cli, Daemon, TestDb, wait_until};
+use crate::support::{Cli, Daemon, TestDb};
 
 /// A database whose outbox stands in the schema `shop`, which no search_path reaches.
 fn with_shop() -> TestDb {
@@ -159,9 +157,9 @@ fn a_start_names_the_schema_and_the_database() {
 
     let mut daemon = Daemon::new(&db).route("*=log").start();
 
-    assert_eq!(daemon.wait_exit(Duration::from_secs(10)).code(), Some(78));
+    daemon.assert_exits(78);
     let told = format!("could not start: {REMEDY}: {FACT}; the database is ");
-    wait_until("the log names it", || daemon.log().contains(&told));
+    daemon.wait_log(&told);
     assert!(
         !daemon.log().contains("dispatchbox migrate"),
         "{}",
@@ -177,11 +175,7 @@ fn tables_that_move_under_a_running_daemon_are_named() {
 
     db.execute("ALTER SCHEMA public RENAME TO shop; CREATE SCHEMA public");
 
-    wait_until("the log names the schema", || {
-        daemon
-            .log()
-            .contains(&format!("not ready: schema not usable: {REMEDY}: {FACT}"))
-    });
+    daemon.wait_log(&format!("not ready: schema not usable: {REMEDY}: {FACT}"));
     let (status, answer) = daemon.get("/ready");
     assert_eq!(status, 503);
     assert!(answer.contains("schema not usable"), "{answer}");
@@ -203,12 +197,8 @@ fn a_table_of_that_name_that_is_no_outbox_does_not_hide_the_one_that_is() {
     let fact = r#"the table outbox_event stands in the schema shop; the search_path ("$user", public) reaches another table of that name, in public"#;
 
     let mut daemon = Daemon::new(&db).route("*=log").start();
-    assert_eq!(daemon.wait_exit(Duration::from_secs(10)).code(), Some(78));
-    wait_until("the log names it", || {
-        daemon
-            .log()
-            .contains(&format!("could not start: {REMEDY}: {fact}"))
-    });
+    daemon.assert_exits(78);
+    daemon.wait_log(&format!("could not start: {REMEDY}: {fact}"));
     let said = Cli::new(["migrate", "--dsn", &db.dsn()]).run();
     assert_eq!(said.status, 78);
     assert_eq!(

@@ -48,11 +48,7 @@ fn a_locked_table_is_no_lost_connection_and_the_log_tells_its_end() {
     lock.commit().unwrap();
 
     daemon.wait_ready();
-    wait_until("the log tells the end", || {
-        daemon
-            .log()
-            .contains("no call is refused any more (lock_timeout)")
-    });
+    daemon.wait_log("no call is refused any more (lock_timeout)");
     assert_eq!(
         daemon.log().matches("due to lock timeout").count(),
         1,
@@ -87,13 +83,11 @@ fn a_lock_is_noticed_while_workers_are_idle() {
 fn what_is_missing_is_told_though_nobody_asks_and_nothing_is_to_do() {
     let db = TestDb::new();
     let daemon = Daemon::new(&db).route("*=log").start();
-    wait_until("it has started", || {
-        daemon.log().contains("worker-00 started")
-    });
+    daemon.wait_log("worker-00 started");
 
     db.execute("alter function outbox_renew_1 rename to renamed_away");
     let complaint = "not ready: schema not usable: run `dispatchbox migrate`: the schema lacks the function outbox_renew_1";
-    wait_until("the log tells it", || daemon.log().contains(complaint));
+    daemon.wait_log(complaint);
 
     let (status, answer) = daemon.get("/ready");
     assert_eq!(status, 503);
@@ -110,16 +104,10 @@ fn what_is_missing_is_told_though_nobody_asks_and_nothing_is_to_do() {
     db.execute(
         "alter function renamed_away rename to outbox_renew_1; alter function outbox_settle_1 rename to renamed_away",
     );
-    wait_until("the log tells the other", || {
-        daemon
-            .log()
-            .contains("the schema lacks the function outbox_settle_1")
-    });
+    daemon.wait_log("the schema lacks the function outbox_settle_1");
 
     db.execute("alter function renamed_away rename to outbox_settle_1");
-    wait_until("the log tells its end", || {
-        daemon.log().contains("nothing is refused any more")
-    });
+    daemon.wait_log("nothing is refused any more");
     assert_eq!(daemon.log().matches("not ready:").count(), 2);
     assert_eq!(daemon.get("/ready").0, 200);
 }

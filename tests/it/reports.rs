@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Daemon, Recorder, TestDb, process, signal_pid, wait_until};
+use crate::support::{Daemon, Recorder, TestDb, outlast, process, signal_pid, wait_until};
 
 /// The standard output of the worker that runs a program.
 const WORKERS_OUTPUT: &str = "/proc/$PPID/fd/1";
@@ -23,10 +23,10 @@ fn what_a_handler_prints_spoils_no_report() {
     ));
     let daemon = Daemon::new(&db).route(recorder.route("*")).start();
     let worker = daemon.wait_workers(1)[0];
-    wait_until("the handler runs", || gate.history().len() == 1);
+    gate.wait_runs(1);
 
     signal_pid(worker, Signal::TERM);
-    wait_until("it drains", || daemon.log().contains("draining"));
+    daemon.wait_log("draining");
     gate.open_gate();
 
     wait_until("another worker is there", || {
@@ -72,7 +72,7 @@ fn the_last_report_of_a_worker_counts_even_when_its_end_is_seen_first() {
         .start();
     let workers = daemon.wait_workers(N_WORKERS);
     let ids = db.insert_events("order.created", u32::try_from(N_WORKERS).unwrap());
-    wait_until("all handlers run", || recorder.history().len() == N_WORKERS);
+    recorder.wait_runs(N_WORKERS);
 
     daemon.signal(Signal::STOP);
     let stopped = Instant::now();
@@ -84,9 +84,11 @@ fn the_last_report_of_a_worker_counts_even_when_its_end_is_seen_first() {
         !workers.iter().any(|&worker| process::is_alive(worker))
     });
     assert_eq!(db.count("done"), i64::try_from(ids.len()).unwrap());
-    wait_until("its look at the workers is overdue", || {
-        stopped.elapsed() > Duration::from_millis(500)
-    });
+    outlast(
+        stopped,
+        Duration::from_millis(500),
+        "its look at the workers is overdue",
+    );
     daemon.signal(Signal::CONT);
 
     wait_until("others are there", || {

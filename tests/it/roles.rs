@@ -183,7 +183,7 @@ fn the_daemons_role_is_enough_for_all_that_a_daemon_does() {
     });
 
     roles.produce("slow.one", 20);
-    wait_until("ten handlers run", || gated.history().len() == 10);
+    gated.wait_runs(10);
     let expiry = "select extract(epoch from min(expires_at))::bigint from outbox_lease";
     let before = db.number(expiry, &[]);
     wait_until("their leases are renewed", || {
@@ -366,7 +366,7 @@ fn a_role_that_lacks_privileges_does_not_start() {
         .route("*=log")
         .start();
 
-    assert_eq!(daemon.wait_exit(Duration::from_secs(10)).code(), Some(78));
+    daemon.assert_exits(78);
     wait_until("the log names what is missing and the remedy", || {
         let log = daemon.log();
         log.contains("sql/roles.sql")
@@ -580,11 +580,7 @@ fn row_level_security_that_hides_rows_is_named_with_its_remedy() {
     daemon.wait_ready();
     db.execute("alter table outbox_event enable row level security; alter table outbox_lease enable row level security");
     wait_until("/ready says 503", || daemon.get("/ready").0 == 503);
-    wait_until("the log names it", || {
-        daemon
-            .log()
-            .contains("row-level security hides rows of outbox_event")
-    });
+    daemon.wait_log("row-level security hides rows of outbox_event");
     db.insert_events("order.created", 3);
     let told = hidden().unwrap();
     assert_eq!(

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
 
 use dispatchbox::dev::cluster::Cluster;
 use dispatchbox::store::dsn::{Dsn, Env, Place, Source};
@@ -80,7 +79,7 @@ fn a_changed_password_in_the_dsn_file_is_picked_up_while_running() {
     guarded.rotate("second-secret");
     ids.extend(db.insert_events("order.created", 20));
     let refused = "password authentication failed";
-    wait_until("the login is refused", || daemon.log().contains(refused));
+    daemon.wait_log(refused);
     let away = |daemon: &crate::support::RunningDaemon| daemon.get("/ready").0 == 503;
     wait_until("it is not ready", || away(&daemon));
     let unusable = "could not be used again";
@@ -102,7 +101,7 @@ fn a_changed_password_in_the_dsn_file_is_picked_up_while_running() {
     assert!(lines_with(&log, "WARN") <= 9, "{log}");
     assert!(!log.contains("secret"), "{log}");
     daemon.signal(rustix::process::Signal::TERM);
-    assert_eq!(daemon.wait_exit(Duration::from_secs(20)).code(), Some(0));
+    daemon.assert_exits(0);
 }
 
 /// A description from a file, whose service file and passfile are in the directory.

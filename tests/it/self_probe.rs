@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
@@ -28,14 +27,10 @@ fn a_port_that_does_not_answer_is_told_once_and_so_is_its_end() {
     };
 
     let before = limit(Some(0));
-    wait_until("the log says so", || {
-        daemon.log().contains("the HTTP port does not answer")
-    });
+    daemon.wait_log("the HTTP port does not answer");
     limit(before.current);
 
-    wait_until("it is over", || {
-        daemon.log().contains("the HTTP port answers again")
-    });
+    daemon.wait_log("the HTTP port answers again");
     assert_eq!(daemon.metric("dispatchbox_http_up", &[]), Some(1.0));
     assert_eq!(daemon.log().matches("does not answer").count(), 1);
     db.insert_events("order.created", 1);
@@ -116,12 +111,12 @@ fn a_port_that_ipv6_does_not_give_is_opened_for_ipv4_and_nowhere_twice() {
     drop(other);
     let mut second = start();
 
-    assert_eq!(second.wait_exit(Duration::from_secs(10)).code(), Some(1));
+    second.assert_exits(1);
     let named = format!(
         "could not listen on `0.0.0.0:{port}`: Address already in use (os error 98); \
          is it another dispatchbox? --http-port chooses another port"
     );
-    wait_until("the second one says why", || second.log().contains(&named));
+    second.wait_log(&named);
 }
 
 /// What a daemon that listens on this address answers.

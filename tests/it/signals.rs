@@ -5,7 +5,6 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -20,7 +19,7 @@ fn a_drain_finishes_what_runs_and_gives_back_what_does_not() {
         .route(recorder.route("*"))
         .args(["--max-parallel", "4"])
         .start();
-    wait_until("four handlers run", || recorder.history().len() == 4);
+    recorder.wait_runs(4);
 
     daemon.signal(Signal::TERM);
     wait_until("it is draining", || {
@@ -30,30 +29,16 @@ fn a_drain_finishes_what_runs_and_gives_back_what_does_not() {
     assert_eq!(daemon.get("/health").0, 200);
     recorder.open_gate();
 
-    assert_eq!(
-        daemon.wait_exit(Duration::from_secs(20)).code(),
-        Some(0),
-        "{}",
-        daemon.log()
-    );
+    daemon.assert_exits(0);
     assert_eq!(db.count("done"), 4);
+    assert_eq!(db.count_where("status = 'pending' and attempts = 0"), 96);
     assert_eq!(
-        db.number(
-            "select count(*) from outbox_event where status = 'pending' and attempts = 0",
-            &[]
-        ),
-        96
-    );
-    assert_eq!(
-        db.number(
-            "select count(*) from outbox_event where status = 'pending' and next_run_at <= now()",
-            &[]
-        ),
+        db.count_where("status = 'pending' and next_run_at <= now()"),
         96
     );
     assert_eq!(db.leases(), 0);
     assert_eq!(recorder.history().len(), 4);
-    assert!(daemon.remaining_files().is_empty());
+    daemon.assert_no_files();
 }
 
 #[test]
@@ -72,12 +57,7 @@ fn an_idle_daemon_leaves_at_once_whatever_its_poll_interval() {
     daemon.signal(Signal::TERM);
 
     // An hour of waiting would not end within the limit.
-    assert_eq!(
-        daemon.wait_exit(Duration::from_secs(10)).code(),
-        Some(0),
-        "{}",
-        daemon.log()
-    );
+    daemon.assert_exits(0);
 }
 
 #[test]
@@ -90,7 +70,7 @@ fn a_second_signal_ends_everything_at_once() {
         .args(["--max-parallel", "2", "--retry-backoff-seconds", "3600"])
         .start();
     let worker = daemon.wait_workers(1)[0];
-    wait_until("two handlers run", || recorder.history().len() == 2);
+    recorder.wait_runs(2);
     let programs = process::children(worker);
 
     daemon.signal(Signal::INT);
@@ -99,12 +79,7 @@ fn a_second_signal_ends_everything_at_once() {
     });
     daemon.signal(Signal::INT);
 
-    assert_eq!(
-        daemon.wait_exit(Duration::from_secs(5)).code(),
-        Some(1),
-        "{}",
-        daemon.log()
-    );
+    daemon.assert_exits(1);
     wait_until("nothing runs any more", || daemon.processes().is_empty());
     assert!(programs.iter().all(|&pid| !process::is_alive(pid)));
     recorder.open_gate();
@@ -126,28 +101,16 @@ fn a_drain_that_takes_too_long_is_ended_and_what_ran_is_charged() {
             "3600",
         ])
         .start();
-    wait_until("two handlers run", || recorder.history().len() == 2);
+    recorder.wait_runs(2);
 
     assert_eq!(daemon.terminate(), 1);
 
     assert!(daemon.log().contains("timed out"), "{}", daemon.log());
     wait_until("nothing runs any more", || daemon.processes().is_empty());
-    assert_eq!(
-        db.number(
-            "select count(*) from outbox_event where status = 'retry' and attempts = 1",
-            &[]
-        ),
-        2
-    );
+    assert_eq!(db.count_where("status = 'retry' and attempts = 1"), 2);
     let told = "select count(*) from outbox_event where last_error ~ '^worker .* ended while it handled the event: .*, (while draining|drain timed out)$'";
     assert_eq!(db.number(told, &[]), 2, "a handler is blamed for a drain");
-    assert_eq!(
-        db.number(
-            "select count(*) from outbox_event where status = 'pending' and attempts = 0",
-            &[]
-        ),
-        8
-    );
+    assert_eq!(db.count_where("status = 'pending' and attempts = 0"), 8);
     assert_eq!(db.leases(), 0);
     recorder.open_gate();
 }
@@ -159,7 +122,7 @@ fn a_worker_that_is_told_to_leave_drains_and_is_replaced() {
     let recorder = Recorder::new().gated();
     let daemon = Daemon::new(&db).route(recorder.route("*")).start();
     let worker = daemon.wait_workers(1)[0];
-    wait_until("ten handlers run", || recorder.history().len() == 10);
+    recorder.wait_runs(10);
 
     signal_pid(worker, Signal::TERM);
     recorder.open_gate();
@@ -169,10 +132,7 @@ fn a_worker_that_is_told_to_leave_drains_and_is_replaced() {
     wait_until("all events are done", || db.count("done") == 30);
 
     recorder.history().assert_complete(ids, 0);
-    assert_eq!(
-        db.number("select count(*) from outbox_event where attempts <> 1", &[]),
-        0
-    );
+    assert_eq!(db.count_where("attempts <> 1"), 0);
 }
 
 /// Goal: whoever signals every process of ours (`killall`, a unit with `KillMode=control-group`)
@@ -185,7 +145,7 @@ fn a_signal_behind_the_end_of_its_input_is_no_second_order_to_a_worker() {
     let recorder = Recorder::new().gated();
     let mut daemon = Daemon::new(&db).route(recorder.route("*")).start();
     let worker = daemon.wait_workers(1)[0];
-    wait_until("four handlers run", || recorder.history().len() == 4);
+    recorder.wait_runs(4);
 
     daemon.signal(Signal::TERM);
     wait_until("the worker drains", || {
@@ -201,8 +161,7 @@ fn a_signal_behind_the_end_of_its_input_is_no_second_order_to_a_worker() {
     });
     recorder.open_gate();
 
-    let status = daemon.wait_exit(Duration::from_secs(20));
-    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    daemon.assert_exits(0);
     assert_eq!(db.count("done"), 4);
     recorder.history().assert_complete(ids, 0);
 }
@@ -217,17 +176,15 @@ fn a_second_signal_to_a_worker_ends_it_at_once() {
         .args(["--retry-backoff-seconds", "3600"])
         .start();
     let worker = daemon.wait_workers(1)[0];
-    wait_until("four handlers run", || recorder.history().len() == 4);
+    recorder.wait_runs(4);
 
     signal_pid(worker, Signal::TERM);
-    wait_until("it drains", || {
-        daemon.log().contains("SIGTERM received: draining")
-    });
+    daemon.wait_log("SIGTERM received: draining");
     signal_pid(worker, Signal::TERM);
 
     wait_until("it is gone", || !process::is_alive(worker));
     wait_until("what it had in hand is charged", || {
-        db.number("select count(*) from outbox_event where attempts = 1", &[]) == 4
+        db.count_where("attempts = 1") == 4
     });
     assert_eq!(db.count("retry"), 4);
     recorder.open_gate();
@@ -242,22 +199,15 @@ fn ctrl_c_in_a_shell_reaches_the_supervisor_alone() {
         .route(recorder.route("*"))
         .args(["--max-parallel", "2"])
         .start();
-    wait_until("two handlers run", || recorder.history().len() == 2);
+    recorder.wait_runs(2);
 
     // What a terminal does: the signal goes to every process of the daemon's group.
     let group = rustix::process::Pid::from_raw(i32::try_from(daemon.pid()).unwrap()).unwrap();
     rustix::process::kill_process_group(group, Signal::INT).unwrap();
-    wait_until("it is draining", || {
-        daemon.log().contains("SIGINT received: draining")
-    });
+    daemon.wait_log("SIGINT received: draining");
     recorder.open_gate();
 
-    assert_eq!(
-        daemon.wait_exit(Duration::from_secs(20)).code(),
-        Some(0),
-        "{}",
-        daemon.log()
-    );
+    daemon.assert_exits(0);
     assert_eq!(db.count("done"), 2);
     assert_eq!(recorder.history().len(), 2);
 }
@@ -281,8 +231,7 @@ fn a_hangup_drains() {
 
     daemon.signal(Signal::HUP);
 
-    let status = daemon.wait_exit(Duration::from_secs(20));
-    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    daemon.assert_exits(0);
     assert!(daemon.log().contains("SIGHUP received: draining"));
 }
 

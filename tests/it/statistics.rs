@@ -216,11 +216,7 @@ fn statistics_that_are_refused_are_told_and_keep_nothing_from_being_delivered() 
     );
     let daemon = Daemon::new(&db).route("*=log").start();
 
-    wait_until("the log tells it", || {
-        daemon
-            .log()
-            .contains("the metrics say nothing about backlog and dead events")
-    });
+    daemon.wait_log("the metrics say nothing about backlog and dead events");
     wait_until("all is done", || db.count("done") == 3);
     daemon.wait_ready();
     assert_eq!(daemon.metric("dispatchbox_backlog_events", &[]), None);

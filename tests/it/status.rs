@@ -29,7 +29,7 @@ fn known_work_gives_known_numbers() {
         db.count("done") == 20 && db.count("dead") == 3
     });
     db.insert_events("slow.one", 2);
-    wait_until("two handlers run", || gated.history().len() == 2);
+    gated.wait_runs(2);
 
     wait_until("the totals are told", || {
         let totals = &status(&daemon)["totals"];
@@ -94,7 +94,7 @@ fn workers_that_come_and_go_are_told() {
         worker["state"] == "running" && worker["restarts"] == 1 && worker["pid"] != killed
     });
     db.insert_events("order.created", 1);
-    wait_until("its handler runs", || recorder.history().len() == 1);
+    recorder.wait_runs(1);
     daemon.signal(Signal::TERM);
     wait_until("it is draining", || {
         let status = status(&daemon);
@@ -103,10 +103,7 @@ fn workers_that_come_and_go_are_told() {
             && status["workers"][0]["state"] == "draining"
     });
     recorder.open_gate();
-    assert_eq!(
-        daemon.wait_exit(std::time::Duration::from_secs(30)).code(),
-        Some(0)
-    );
+    daemon.assert_exits(0);
 }
 
 /// Goal: the status is there when it is needed most, and says what is wrong.

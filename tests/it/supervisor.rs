@@ -5,7 +5,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::Command;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -21,7 +20,7 @@ fn a_killed_worker_is_replaced_and_only_what_was_in_hand_is_charged() {
         .args(["--max-parallel", "3", "--retry-backoff-seconds", "3600"])
         .start();
     let killed = daemon.wait_workers(1)[0];
-    wait_until("three handlers run", || recorder.history().len() == 3);
+    recorder.wait_runs(3);
     let in_hand: BTreeSet<i64> = recorder.history().counts().into_keys().collect();
 
     signal_pid(killed, Signal::KILL);
@@ -96,13 +95,7 @@ fn an_event_that_kills_its_worker_is_dead_after_its_attempts_and_its_neighbours_
     assert_eq!(db.number(named, &[&poison]), 1);
     // Each kill may repeat what was finished and not yet settled.
     recorder.history().assert_complete(healthy, 2 * 30);
-    assert_eq!(
-        db.number(
-            "select count(*) from outbox_event where status = 'done' and attempts <> 1",
-            &[]
-        ),
-        0
-    );
+    assert_eq!(db.count_where("status = 'done' and attempts <> 1"), 0);
 }
 
 #[test]
@@ -115,7 +108,7 @@ fn a_killed_workers_programs_are_ended() {
         .args(["--retry-backoff-seconds", "3600"])
         .start();
     let worker = daemon.wait_workers(1)[0];
-    wait_until("the handler runs", || recorder.history().len() == 1);
+    recorder.wait_runs(1);
     let program = process::children(worker)[0];
 
     signal_pid(worker, Signal::KILL);
@@ -129,7 +122,7 @@ fn workers_drain_and_go_when_their_supervisor_is_killed_and_the_next_one_goes_on
     let ids = db.insert_events("order.created", 30);
     let recorder = Recorder::new().gated();
     let mut first = Daemon::new(&db).route(recorder.route("*")).start();
-    wait_until("ten handlers run", || recorder.history().len() == 10);
+    recorder.wait_runs(10);
 
     first.kill();
     let mut second = Daemon::new(&db).route(recorder.route("*")).start();
@@ -141,10 +134,7 @@ fn workers_drain_and_go_when_their_supervisor_is_killed_and_the_next_one_goes_on
     });
 
     recorder.history().assert_complete(ids, 0);
-    assert_eq!(
-        db.number("select count(*) from outbox_event where attempts <> 1", &[]),
-        0
-    );
+    assert_eq!(db.count_where("attempts <> 1"), 0);
     // Only a supervisor removes the directory; the files in it are the workers' own.
     let files: Vec<_> = first
         .remaining_files()
@@ -177,7 +167,7 @@ fn the_next_supervisor_recovers_at_once_what_a_killed_tree_left() {
     };
     let mut first = start();
     let worker = first.wait_workers(1)[0];
-    wait_until("two handlers run", || recorder.history().len() == 2);
+    recorder.wait_runs(2);
     let programs = process::children(worker);
     first.kill_tree();
     assert!(db.leases() > 0);
@@ -189,13 +179,7 @@ fn the_next_supervisor_recovers_at_once_what_a_killed_tree_left() {
     recorder.open_gate();
     wait_until("all the others are done", || db.count("done") == 18);
 
-    assert_eq!(
-        db.number(
-            "select count(*) from outbox_event where status = 'retry' and attempts = 1",
-            &[]
-        ),
-        2
-    );
+    assert_eq!(db.count_where("status = 'retry' and attempts = 1"), 2);
     assert_eq!(second.terminate(), 0, "{}", second.log());
     assert_eq!(db.leases(), 0);
     assert!(runtime.entries().is_empty(), "{:?}", runtime.entries());
@@ -231,12 +215,8 @@ fn the_port_in_use_is_told_before_anything_starts() {
         .port(&port)
         .start();
 
-    assert_eq!(second.wait_exit(Duration::from_secs(10)).code(), Some(1));
-    wait_until("it names the address", || {
-        second
-            .log()
-            .contains(&format!("could not listen on `127.0.0.1:{port}`"))
-    });
+    second.assert_exits(1);
+    second.wait_log(&format!("could not listen on `127.0.0.1:{port}`"));
     assert_eq!(db.count("done"), 0);
 }
 
@@ -250,9 +230,7 @@ fn the_daemon_waits_for_a_database_that_is_not_there_yet() {
         .unwrap();
 
     let daemon = Daemon::new(&db).route("*=log").start();
-    wait_until("it says that it waits", || {
-        daemon.log().contains("waiting for the database")
-    });
+    daemon.wait_log("waiting for the database");
     assert_eq!(daemon.get("/health").0, 200);
     let (status, body) = daemon.get("/ready");
     assert_eq!(
@@ -297,7 +275,7 @@ fn a_missing_schema_is_told_with_the_remedy() {
 
     let mut daemon = Daemon::new(&db).route("*=log").start();
 
-    assert_eq!(daemon.wait_exit(Duration::from_secs(10)).code(), Some(78));
+    daemon.assert_exits(78);
     let log = daemon.log();
     assert!(
         log.contains("dispatchbox migrate")

@@ -56,9 +56,7 @@ fn a_daemon_that_finds_no_free_connection_waits_for_one() {
     let taken = take_all_slots(&db);
 
     let mut daemon = Daemon::new(&db).route(recorder.route("*")).start();
-    wait_until("it says that it waits", || {
-        daemon.log().contains("waiting for the database")
-    });
+    daemon.wait_log("waiting for the database");
     assert_up_and_not_ready(&daemon);
     assert_eq!(recorder.history().len(), 0);
     drop(taken);
@@ -80,7 +78,7 @@ fn a_daemon_whose_connections_went_to_others_goes_on_when_one_is_free() {
         .route(recorder.route("*"))
         .args(["--max-parallel", "5"])
         .start();
-    wait_until("five handlers run", || recorder.history().len() == 5);
+    recorder.wait_runs(5);
 
     let mut control = db.client();
     let mut taken = Vec::new();

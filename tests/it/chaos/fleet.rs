@@ -55,13 +55,9 @@ fn daemons_may_share_a_runtime_directory() {
     };
 
     let mut daemons = vec![start()];
-    wait_until("the first one's handlers run", || {
-        recorder.history().len() == 4
-    });
+    recorder.wait_runs(4);
     daemons.push(start());
-    wait_until("the second one's handlers run", || {
-        recorder.history().len() == 8
-    });
+    recorder.wait_runs(8);
     recorder.open_gate();
 
     assert_done_at_first_attempt(&db, &mut daemons, &ids);
@@ -92,9 +88,7 @@ fn a_daemon_recovers_what_another_one_left_that_was_killed_with_its_workers() {
     let mut killed = start();
     killed.wait_ready();
     let ids = db.insert_events("order.created", 12);
-    wait_until("both have as much as they can run", || {
-        recorder.history().len() == 4
-    });
+    recorder.wait_runs(4);
 
     killed.kill_tree();
     let charged = "select count(*) from outbox_event where status = 'retry' and attempts = 1 and next_run_at > now()";

@@ -6,7 +6,7 @@ use dispatchbox::dev::cluster::StopMode;
 use rustix::process::Signal;
 
 use super::{assert_done_at_first_attempt, lines_with};
-use crate::support::{Daemon, Recorder, TestDb, cluster, signal_pid, wait_until};
+use crate::support::{Daemon, Recorder, TestDb, cluster, outlast, signal_pid, wait_until};
 
 /// A short lease: renewed every second.
 const LEASE: [&str; 2] = ["--lease-seconds", "4"];
@@ -24,7 +24,7 @@ fn a_worker_that_slept_through_its_lease_overwrites_nothing() {
     let (first, second) = (Recorder::new().gated(), Recorder::exiting(65));
     let sleeper = Daemon::new(&db).route(first.route("*")).args(LEASE).start();
     let worker = sleeper.wait_workers(1)[0];
-    wait_until("the handler runs", || first.history().len() == 1);
+    first.wait_runs(1);
 
     signal_pid(worker, Signal::STOP);
     db.expire_leases();
@@ -80,7 +80,7 @@ fn a_handler_longer_than_several_leases_runs_once() {
             .start()
     };
     let mut daemons = vec![start("1")];
-    wait_until("three handlers run", || recorder.history().len() == 3);
+    recorder.wait_runs(3);
     daemons.push(start("3"));
     daemons[1].wait_workers(3);
     daemons[1].wait_ready();
@@ -115,13 +115,15 @@ fn an_outage_longer_than_a_lease_costs_no_living_worker_its_events() {
             .start()
     };
     let mut daemons = [start(), start()];
-    wait_until("eight handlers run", || recorder.history().len() == 8);
+    recorder.wait_runs(8);
 
     server.stop(StopMode::Fast).unwrap();
     let away = Instant::now();
-    wait_until("the outage is longer than a lease", || {
-        away.elapsed() > Duration::from_secs(5)
-    });
+    outlast(
+        away,
+        Duration::from_secs(5),
+        "the outage is longer than a lease",
+    );
     server.start_again().unwrap();
     assert!(db.leases() >= 2 && db.number(EXPIRED, &[]) > 0);
     wait_until("all leases are renewed", || db.number(EXPIRED, &[]) == 0);
@@ -148,16 +150,12 @@ fn an_expired_lease_is_left_alone_where_a_call_has_failed_since_it_was_seen() {
     };
     let mut daemons = vec![start()];
     let worker = daemons[0].wait_workers(1)[0];
-    wait_until("the first one's handler runs", || {
-        recorder.history().len() == 1
-    });
+    recorder.wait_runs(1);
     signal_pid(worker, Signal::STOP);
     daemons.push(start());
     // Only a keeper that has something to renew can fail to.
     ids.extend(db.insert_events("order.created", 1));
-    wait_until("the second one's handler runs", || {
-        recorder.history().len() == 2
-    });
+    recorder.wait_runs(2);
 
     let expire = "update outbox_lease set expires_at = clock_timestamp() - interval '1 hour' \
                   where token = (select min(token) from outbox_lease) returning token";

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{assert_done_at_first_attempt, lines_with, wait_all_done};
-use crate::support::{Daemon, Recorder, TestDb, signal_pid, wait_until};
+use crate::support::{Daemon, Recorder, TestDb, outlast, signal_pid, wait_until};
 
 /// When the first of the standing leases ends, in microseconds.
 const EXPIRY: &str =
@@ -23,7 +23,7 @@ fn a_table_that_is_locked_for_long_charges_and_loses_no_event() {
         .args(["--query-timeout", "1", "--lease-seconds", "4"])
         .args(["--max-parallel", "5", "--poll-interval", "0.05"])
         .start();
-    wait_until("five handlers run", || recorder.history().len() == 5);
+    recorder.wait_runs(5);
 
     let mut other = db.client();
     let mut lock = other.transaction().unwrap();
@@ -38,9 +38,11 @@ fn a_table_that_is_locked_for_long_charges_and_loses_no_event() {
     wait_until("the leases are renewed nevertheless", || {
         db.number(EXPIRY, &[]) > first_expiry
     });
-    wait_until("the lock outlasts several statements", || {
-        locked.elapsed() > Duration::from_secs(3)
-    });
+    outlast(
+        locked,
+        Duration::from_secs(3),
+        "the lock outlasts several statements",
+    );
     assert_eq!(daemon.get("/health").0, 200);
     lock.commit().unwrap();
 
@@ -59,7 +61,7 @@ fn a_row_that_is_locked_for_long_holds_up_only_itself() {
         .route(recorder.route("*"))
         .args(["--lease-seconds", "4", "--max-parallel", "10"])
         .start();
-    wait_until("ten handlers run", || recorder.history().len() == 10);
+    recorder.wait_runs(10);
     let held = recorder.history().runs()[0].0;
 
     let mut other = db.client();
@@ -124,9 +126,9 @@ fn a_locked_row_of_a_dead_worker_holds_up_only_itself() {
         .args(["--query-timeout", "1"])
         .start();
     let worker = daemon.wait_workers(1)[0];
-    wait_until("its handler runs", || recorder.history().len() == 1);
+    recorder.wait_runs(1);
     ids.extend(db.insert_events("order.created", 29));
-    wait_until("three handlers run", || recorder.history().len() == 3);
+    recorder.wait_runs(3);
     assert!(db.leases() > 1, "the first event has a lease of its own");
     let mut other = db.client();
     let mut lock = other.transaction().unwrap();
@@ -193,10 +195,7 @@ fn a_locked_row_of_an_expired_lease_holds_up_only_itself() {
     lock.commit().unwrap();
 
     wait_all_done(&db, &ids);
-    assert_eq!(
-        db.number("select count(*) from outbox_event where attempts <> 2", &[]),
-        0
-    );
+    assert_eq!(db.count_where("attempts <> 2"), 0);
 }
 
 /// Goal: sweeping the lease of a lost host, however long that takes, never keeps a living worker
@@ -212,7 +211,7 @@ fn a_long_sweep_delays_no_renewal() {
         .args(["--query-timeout", "1", "--lease-seconds", "4"])
         .start();
     let ids = db.insert_events("order.created", 1);
-    wait_until("its handler runs", || recorder.history().len() == 1);
+    recorder.wait_runs(1);
     db.execute(
         "insert into outbox_event (aggregate_type, aggregate_id, event_type, payload, next_run_at) \
          select 'order', i::text, 'later', '{}', now() + interval '1 day' from generate_series(1, 900) i; \

@@ -55,11 +55,7 @@ fn assert_all_left<'a>(db: &TestDb, daemons: impl IntoIterator<Item = &'a mut Ru
         daemon.wait_ready();
         assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
         assert!(daemon.processes().is_empty(), "{:?}", daemon.processes());
-        assert!(
-            daemon.remaining_files().is_empty(),
-            "{:?}",
-            daemon.remaining_files()
-        );
+        daemon.assert_no_files();
     }
     assert_eq!(db.leases(), 0);
 }

@@ -73,19 +73,10 @@ fn a_drain_gives_back_a_claim_whose_answer_was_lost() {
     daemon.signal(Signal::TERM);
     // Not sooner: the claim would be given back, and made again, before the worker has heard of the
     // drain.
-    wait_until("the worker leaves", || {
-        daemon
-            .log()
-            .contains("the answer of a claim was lost: trying")
-    });
+    daemon.wait_log("the answer of a claim was lost: trying");
     proxy.heal();
 
-    assert_eq!(
-        daemon.wait_exit(Duration::from_mins(1)).code(),
-        Some(0),
-        "{}",
-        daemon.log()
-    );
+    daemon.assert_exits(0);
     assert_eq!(db.leases(), 0);
     let due = "select count(*) from outbox_event where status = 'pending' and attempts = 0";
     assert_eq!(db.number(due, &[]), 5);
@@ -122,8 +113,7 @@ fn a_drain_leaves_a_claim_in_doubt_to_the_next_start_where_the_database_stays_aw
     assert_eq!(db.leases(), 1);
     first.signal(Signal::TERM);
 
-    let status = first.wait_exit(Duration::from_mins(1));
-    assert_eq!(status.code(), Some(0), "{}", first.log());
+    first.assert_exits(0);
     for told in ["the answer of a claim was lost", "a claim may stand"] {
         wait_until("the log says so", || lines_with(&first, told) == 1);
     }
@@ -165,14 +155,9 @@ fn an_idle_daemon_leaves_at_once_while_the_database_is_away() {
     });
     daemon.signal(Signal::TERM);
 
-    let status = daemon.wait_exit(Duration::from_mins(1));
-    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    daemon.assert_exits(0);
     assert_eq!(lines_with(&daemon, "claim"), 0, "{}", daemon.log());
-    assert!(
-        daemon.remaining_files().is_empty(),
-        "{:?}",
-        daemon.remaining_files()
-    );
+    daemon.assert_no_files();
 }
 
 /// Goal: a worker that never had a connection has claimed nothing, and leaves at once.
@@ -202,13 +187,8 @@ fn a_worker_that_never_had_a_connection_leaves_at_once() {
     wait_until("another one finds no database", is_away);
     daemon.signal(Signal::TERM);
 
-    let status = daemon.wait_exit(Duration::from_mins(1));
-    assert_eq!(status.code(), Some(0), "{}", daemon.log());
-    assert!(
-        daemon.remaining_files().is_empty(),
-        "{:?}",
-        daemon.remaining_files()
-    );
+    daemon.assert_exits(0);
+    daemon.assert_no_files();
 }
 
 /// Goal: an outcome that was written although nobody heard of it is sent again, recognized, and
@@ -223,7 +203,7 @@ fn a_settle_whose_answer_is_lost_is_recognized_as_written() {
         .dsn(proxy.dsn(&db))
         .route(recorder.route("*"))
         .start();
-    wait_until("five handlers run", || recorder.history().len() == 5);
+    recorder.wait_runs(5);
 
     // Only a settle says this in what it sends.
     proxy.lose_answer_to("done");
@@ -328,9 +308,7 @@ fn a_handshake_that_is_never_answered_ends_and_work_goes_on_once_it_is() {
         .args(["--connect-timeout", "1"])
         .start();
 
-    wait_until("it says that it waits", || {
-        daemon.log().contains("waiting for the database")
-    });
+    daemon.wait_log("waiting for the database");
     assert_up_and_not_ready(&daemon);
     proxy.heal();
     let healed = Instant::now();
@@ -403,7 +381,7 @@ fn an_outage_that_only_some_connections_meet_is_told_once() {
         .args(["--lease-seconds", "4", "--poll-interval", "0.05"])
         .start();
     let ids = db.insert_events("order.created", 1);
-    wait_until("the handler runs", || recorder.history().len() == 1);
+    recorder.wait_runs(1);
     wait_renewals(&db, 1);
 
     proxy.refuse();
@@ -418,9 +396,7 @@ fn an_outage_that_only_some_connections_meet_is_told_once() {
     wait_renewals(&db, 2);
     proxy.heal();
     recorder.open_gate();
-    wait_until("the fetcher is through again", || {
-        daemon.log().contains("database is back")
-    });
+    daemon.wait_log("database is back");
 
     assert_done_at_first_attempt(&db, [&mut daemon], &ids);
     assert_eq!(
@@ -464,7 +440,7 @@ fn a_call_that_is_never_answered_is_ended_and_costs_no_handler() {
     let mut ids = db.insert_events("warm.up", 1);
     wait_until("the first event is done", || db.count("done") == 1);
     ids.extend(db.insert_events("order.created", 12));
-    wait_until("three handlers run", || recorder.history().len() == 3);
+    recorder.wait_runs(3);
 
     proxy.freeze();
     let frozen = Instant::now();

@@ -9,7 +9,7 @@ fn an_event_that_a_person_removed_or_ended_meanwhile_is_left_as_it_is_and_counte
     let ids = db.insert_events("order.created", 3);
     let recorder = Recorder::new().gated();
     let mut daemon = Daemon::new(&db).route(recorder.route("*")).start();
-    wait_until("three handlers run", || recorder.history().len() == 3);
+    recorder.wait_runs(3);
 
     db.client()
         .execute("delete from outbox_event where id = $1", &[&ids[0]])
@@ -50,7 +50,7 @@ fn new_events_under_the_ids_of_truncated_ones_are_all_delivered() {
         .route(fresh.route("fresh.*"))
         .args(["--max-parallel", "6", "--poll-interval", "0.05"])
         .start();
-    wait_until("six handlers run", || recorder.history().len() == 6);
+    recorder.wait_runs(6);
 
     wait_until("the table is emptied", || {
         // It may lose a deadlock against a claim, as any statement of a person may.

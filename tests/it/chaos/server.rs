@@ -8,7 +8,9 @@ use super::{
     assert_done_at_first_attempt, assert_no_outcome_missed, assert_up_and_not_ready, lines_with,
     wait_all_done, wait_runs,
 };
-use crate::support::{Daemon, Front, Receiver, Recorder, TestDb, cluster, process, wait_until};
+use crate::support::{
+    Daemon, Front, Receiver, Recorder, TestDb, cluster, outlast, process, wait_until,
+};
 
 /// Goal: a restart, orderly or as after a power failure, costs no run and loses none, and every
 /// worker tells it once. Method: restarts while posts are under way; the receiver's history against
@@ -108,7 +110,7 @@ fn handlers_that_finish_while_the_server_is_away_are_settled_when_it_is_back() {
     let mut ids = db.insert_events("warm.up", 1);
     wait_until("the first event is done", || db.count("done") == 1);
     ids.extend(db.insert_events("order.created", 20));
-    wait_until("ten handlers run", || recorder.history().len() == 10);
+    recorder.wait_runs(10);
     let errors = |daemon: &crate::support::RunningDaemon| {
         daemon
             .metric("dispatchbox_db_errors_total", &[])
@@ -122,9 +124,7 @@ fn handlers_that_finish_while_the_server_is_away_are_settled_when_it_is_back() {
         process::children(worker).is_empty() && recorder.history().len() >= 10
     });
     assert_up_and_not_ready(&daemon);
-    wait_until("the outage lasts", || {
-        away.elapsed() > Duration::from_secs(4)
-    });
+    outlast(away, Duration::from_secs(4), "the outage lasts");
     let (n_errors, n_lines) = (errors(&daemon), daemon.log().lines().count());
     server.start_again().unwrap();
     let back = Instant::now();
@@ -134,9 +134,7 @@ fn handlers_that_finish_while_the_server_is_away_are_settled_when_it_is_back() {
         back.elapsed().as_millis()
     );
     ids.extend(db.insert_events("order.created", 5));
-    wait_until("every stage is through again", || {
-        daemon.log().contains("database is back")
-    });
+    daemon.wait_log("database is back");
 
     assert_done_at_first_attempt(&db, [&mut daemon], &ids);
     recorder
@@ -166,7 +164,7 @@ fn a_drain_during_an_outage_settles_what_ran_before_it_leaves() {
         .args(["--max-parallel", "4"])
         .start();
     let worker = daemon.wait_workers(1)[0];
-    wait_until("four handlers run", || recorder.history().len() == 4);
+    recorder.wait_runs(4);
 
     server.stop(StopMode::Immediate).unwrap();
     daemon.signal(rustix::process::Signal::TERM);
@@ -179,12 +177,7 @@ fn a_drain_during_an_outage_settles_what_ran_before_it_leaves() {
     });
     server.start_again().unwrap();
 
-    assert_eq!(
-        daemon.wait_exit(Duration::from_mins(1)).code(),
-        Some(0),
-        "{}",
-        daemon.log()
-    );
+    daemon.assert_exits(0);
     assert_eq!(db.count("done"), 4);
     let untouched = "select count(*) from outbox_event where status = 'pending' and attempts = 0";
     assert_eq!(db.number(untouched, &[]), 6);
@@ -204,7 +197,7 @@ fn a_server_that_only_reads_is_waited_for() {
         .args(["--max-parallel", "4", "--poll-interval", "0.05"])
         .start();
     let ids = db.insert_events("order.created", 12);
-    wait_until("four handlers run", || recorder.history().len() == 4);
+    recorder.wait_runs(4);
 
     db.set_read_only(true);
     recorder.open_gate();
@@ -232,7 +225,7 @@ fn a_schema_that_vanishes_for_a_while_costs_no_event() {
         .args(["--max-parallel", "4", "--poll-interval", "0.05"])
         .start();
     let ids = db.insert_events("order.created", 12);
-    wait_until("four handlers run", || recorder.history().len() == 4);
+    recorder.wait_runs(4);
 
     db.execute("alter function outbox_claim_2 rename to gone_1; alter function outbox_settle_1 rename to gone_2");
     recorder.open_gate();
@@ -280,9 +273,11 @@ fn a_server_that_is_frozen_costs_no_worker_and_no_handler() {
     server.pause().unwrap();
     let frozen = Instant::now();
     recorder.open_gate();
-    wait_until("it is frozen for longer than a worker may be stuck", || {
-        frozen.elapsed() > Duration::from_secs(12)
-    });
+    outlast(
+        frozen,
+        Duration::from_secs(12),
+        "it is frozen for longer than a worker may be stuck",
+    );
     server.resume().unwrap();
     let resumed = Instant::now();
     wait_all_done(&db, &ids);

@@ -7,7 +7,8 @@ use rustix::process::Signal;
 
 use super::{assert_all_left, assert_done_at_first_attempt, wait_all_done, wait_runs};
 use crate::support::{
-    Daemon, Proxy, Receiver, Recorder, TestDb, TestDir, cluster, n_events, signal_pid, wait_until,
+    Daemon, Proxy, Receiver, Recorder, TestDb, TestDir, cluster, n_events, outlast, signal_pid,
+    wait_until,
 };
 
 /// Runners of each worker.
@@ -75,14 +76,12 @@ fn a_worker_killed_while_the_server_is_away_is_swept_when_it_is_back() {
         .args(["--max-parallel", "3", "--retry-backoff-seconds", "0.05"])
         .start();
     let worker = daemon.wait_workers(1)[0];
-    wait_until("three handlers run", || recorder.history().len() == 3);
+    recorder.wait_runs(3);
     let in_hand: Vec<i64> = recorder.history().counts().into_keys().collect();
 
     server.stop(StopMode::Immediate).unwrap();
     signal_pid(worker, Signal::KILL);
-    wait_until("the sweeper has met the outage", || {
-        daemon.log().contains("could not sweep the leases")
-    });
+    daemon.wait_log("could not sweep the leases");
     recorder.open_gate();
     server.start_again().unwrap();
     wait_all_done(&db, &ids);
@@ -165,20 +164,13 @@ fn a_claim_that_is_committed_after_a_clean_drain_is_released_by_the_next_daemon(
     wait_until("a claim hangs", || claims_waiting(&db) == 1);
     proxy.refuse();
     proxy.cut_all();
-    wait_until("the worker has given it up", || {
-        first.log().contains("database is away")
-    });
+    first.wait_log("database is away");
     first.signal(Signal::TERM);
     wait_until("it is draining", || {
         first.get("/ready").1.contains("draining")
     });
     proxy.heal();
-    assert_eq!(
-        first.wait_exit(Duration::from_mins(1)).code(),
-        Some(0),
-        "{}",
-        first.log()
-    );
+    first.assert_exits(0);
     assert_eq!(db.leases(), 0);
     drop(other);
     wait_until("the claim is committed", || db.leases() == 1);
@@ -217,13 +209,14 @@ fn a_supervisor_that_was_stopped_leaves_its_workers_alone() {
         .args(["--processes", "4"])
         .start();
     let workers = daemon.wait_workers(4);
-    wait_until("four handlers run", || recorder.history().len() == 4);
+    recorder.wait_runs(4);
 
     daemon.signal(Signal::STOP);
     let stopped = Instant::now();
-    wait_until(
+    outlast(
+        stopped,
+        Duration::from_secs(7),
         "it was stopped for longer than a wedged worker may be silent",
-        || stopped.elapsed() > Duration::from_secs(7),
     );
     daemon.signal(Signal::CONT);
     wait_until("it answers again", || daemon.get("/health").0 == 200);

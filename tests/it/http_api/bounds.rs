@@ -187,9 +187,7 @@ fn a_locked_table_holds_four_calls_and_nobody_else() {
     lock.rollback().unwrap();
 
     assert_eq!(holding.listed(""), [1]);
-    wait_until("the log says so", || {
-        daemon.log().contains("API calls succeed again")
-    });
+    daemon.wait_log("API calls succeed again");
     let log = daemon.log();
     assert_eq!(log.matches("an API call failed").count(), 1, "{log}");
 }

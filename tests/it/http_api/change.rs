@@ -294,7 +294,7 @@ fn what_a_person_did_stays_when_a_stale_worker_wakes_up() {
     let lease = ["--lease-seconds", "4"];
     let sleeper = Daemon::new(&db).route(stale.route("*")).args(lease).start();
     let worker = sleeper.wait_workers(1)[0];
-    wait_until("both handlers run", || stale.history().len() == 2);
+    stale.wait_runs(2);
     signal_pid(worker, Signal::STOP);
     db.expire_leases();
     let daemon = Daemon::new(&db)
@@ -306,7 +306,7 @@ fn what_a_person_did_stays_when_a_stale_worker_wakes_up() {
 
     assert_eq!(daemon.post("/api/dead-events/1/retry", "").0, 200);
     assert_eq!(daemon.post("/api/dead-events/2/discard", "").0, 200);
-    wait_until("the requeued one runs again", || other.history().len() == 3);
+    other.wait_runs(3);
     stale.open_gate();
     signal_pid(worker, Signal::CONT);
     wait_until("what the stale worker says is counted as lost", || {

@@ -182,7 +182,7 @@ fn an_event_that_becomes_dead_by_the_death_of_its_worker_is_counted_and_told() {
         .route(recorder.route("order.*"))
         .args(["--max-attempts", "1"])
         .start();
-    wait_until("the handler runs", || recorder.history().len() == 1);
+    recorder.wait_runs(1);
 
     signal_pid(daemon.wait_workers(1)[0], Signal::KILL);
     wait_until("the event is dead", || db.count("dead") == 1);

@@ -358,21 +358,31 @@ impl RunningDaemon {
         self.kill();
     }
 
+    /// Waits until the log holds this text.
+    #[track_caller]
+    pub fn wait_log(&self, text: &str) {
+        wait_until(&format!("`{text}` in the log"), || {
+            self.log().contains(text)
+        });
+    }
+
     /// Waits for the supervisor's end.
     #[track_caller]
-    pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
-        let since = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                self.read_log_to_its_end();
-                return status;
-            }
-            assert!(
-                since.elapsed() < limit,
-                "the daemon still runs after {limit:?}"
-            );
-            super::wait::pause(Duration::from_millis(5));
-        }
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the daemon's end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        self.read_log_to_its_end();
+        status.unwrap()
+    }
+
+    /// Waits for the supervisor's end, and for this exit code.
+    #[track_caller]
+    pub fn assert_exits(&mut self, code: i32) {
+        let status = self.wait_exit();
+        assert_eq!(status.code(), Some(code), "{}", self.log());
     }
 
     /// Waits until all that the ended supervisor wrote is in the log; a worker that outlives it may
@@ -391,7 +401,7 @@ impl RunningDaemon {
     #[track_caller]
     pub fn terminate(&mut self) -> i32 {
         self.signal(Signal::TERM);
-        let status = self.wait_exit(Duration::from_mins(1));
+        let status = self.wait_exit();
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
         status.code().unwrap_or_else(|| -signal.unwrap())
     }
@@ -421,6 +431,13 @@ impl RunningDaemon {
     /// What lies in its temporary directory.
     pub fn remaining_files(&self) -> Vec<PathBuf> {
         self.directory.entries()
+    }
+
+    /// Nothing lies in its temporary directory.
+    #[track_caller]
+    pub fn assert_no_files(&self) {
+        let files = self.remaining_files();
+        assert!(files.is_empty(), "{files:?}");
     }
 }
 

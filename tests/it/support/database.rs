@@ -6,7 +6,6 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dispatchbox::dev::cluster::Cluster;
-use dispatchbox::store::schema::SCHEMA;
 use postgres::types::ToSql;
 
 use super::cluster::{TEMPLATE, shared};
@@ -146,6 +145,14 @@ impl TestDb {
     pub fn count(&self, status: &str) -> i64 {
         let sql = "SELECT count(*) FROM outbox_event WHERE status = $1";
         self.number(sql, &[&status])
+    }
+
+    /// Counts the events for which this condition holds.
+    pub fn count_where(&self, condition: &str) -> i64 {
+        self.number(
+            &format!("SELECT count(*) FROM outbox_event WHERE {condition}"),
+            &[],
+        )
     }
 
     /// Counts the lease rows.

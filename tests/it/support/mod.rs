@@ -1,12 +1,6 @@
 //! The common parts of the tests. One noun per file; everything that a test starts is gone when its
 //! value is dropped.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "a helper may wait for its first test, and a test for another branch's helper"
-)]
-
 pub mod browser;
 pub mod cli;
 pub mod cluster;
@@ -36,7 +30,7 @@ pub use proxy::Proxy;
 pub use psql::psql;
 pub use receiver::Receiver;
 pub use recorder::Recorder;
-pub use wait::{wait_until, wait_until_within};
+pub use wait::{outlast, wait_until, wait_until_within};
 
 /// How many events a test of the whole fleet delivers: as many as the suite has time for, or what
 /// `DISPATCHBOX_TEST_EVENTS` says.

@@ -154,11 +154,6 @@ impl Proxy {
         self.state().mode = Mode::Open;
     }
 
-    /// Connections asked for so far.
-    pub fn n_connections(&self) -> usize {
-        self.state().n_connections
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state()
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::directory::TestDir;
 use super::history::History;
+use super::wait::wait_until;
 
 /// A handler program of a test's own. Each run appends `id attempt` before anything else; the file
 /// is opened for appending, so runs of several workers never tear a line.
@@ -61,6 +62,14 @@ impl Recorder {
     /// The value for `--route` that sends event types of this pattern here.
     pub fn route(&self, pattern: &str) -> String {
         format!("{pattern}=exec:{}", self.program())
+    }
+
+    /// Waits until exactly `n` runs have begun.
+    #[track_caller]
+    pub fn wait_runs(&self, n: usize) {
+        wait_until(&format!("{n} runs have begun"), || {
+            self.history().len() == n
+        });
     }
 
     /// The runs so far; a run that has begun is in it.

@@ -28,6 +28,14 @@ pub fn wait_until_within(limit: Duration, what: &str, mut holds: impl FnMut() ->
     }
 }
 
+/// Lets `duration` pass from `since` on, where the time itself is what a test is about: an outage
+/// longer than a lease, a lock that outlasts several statements. `what` says so. Never a way to wait
+/// for something to happen.
+pub fn outlast(since: Instant, duration: Duration, what: &str) {
+    eprintln!("{what}: {duration:?}");
+    std::thread::sleep(duration.saturating_sub(since.elapsed()));
+}
+
 /// Takes time on purpose, in a test's own receiver or handler: a slow peer, never a way to
 /// synchronize.
 pub fn pause(duration: Duration) {

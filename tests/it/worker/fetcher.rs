@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{config, exec, limited, log};
-use crate::support::{Daemon, Receiver, Recorder, TestDb, TestDir, signal_pid, wait_until};
+use crate::support::{
+    Daemon, Receiver, Recorder, TestDb, TestDir, outlast, signal_pid, wait_until,
+};
 
 /// Goal: when a handler returns, the next event is claimed for its runner, although a look for
 /// another route took long. Method: a look for nothing but the limited route waits for a lock; the
@@ -26,7 +28,7 @@ fn a_long_look_for_one_route_holds_up_no_other_route() {
         .args(["--config", &config(&directory, &routes)])
         .args(["--max-parallel", "2", "--poll-interval", "3600"])
         .start();
-    wait_until("both runners are busy", || recorder.history().len() == 2);
+    recorder.wait_runs(2);
 
     let mut client = db.client();
     client.batch_execute("select pg_advisory_lock(1)").unwrap();
@@ -36,7 +38,7 @@ fn a_long_look_for_one_route_holds_up_no_other_route() {
         db.number(waiting, &[]) == 1
     });
     let since = Instant::now();
-    wait_until("it has taken long", || since.elapsed() >= HELD);
+    outlast(since, HELD, "it has taken long");
     client
         .batch_execute(
             "create table released as select clock_timestamp() as at; select pg_advisory_unlock(1)",
@@ -213,9 +215,11 @@ fn events_that_are_given_back_are_looked_for_at_once() {
     signal_pid(worker, Signal::STOP);
     db.execute("update outbox_lease set expires_at = expires_at");
     let since = Instant::now();
-    wait_until("the lease is over for its worker", || {
-        since.elapsed() > Duration::from_secs(4)
-    });
+    outlast(
+        since,
+        Duration::from_secs(4),
+        "the lease is over for its worker",
+    );
     signal_pid(worker, Signal::CONT);
     recorder.open_gate();
 

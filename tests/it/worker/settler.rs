@@ -1,7 +1,5 @@
 //! Outcomes whose rows are locked or refused.
 
-use std::time::Duration;
-
 use rustix::process::Signal;
 
 use super::{config, exec};
@@ -28,7 +26,7 @@ fn an_outcome_set_aside_is_written_while_others_pour_in() {
         .args(["--query-timeout", "1"])
         .args(["--batch-size", "500", "--lease-seconds", "60"])
         .start();
-    wait_until("its handler runs", || recorder.history().len() == 1);
+    recorder.wait_runs(1);
     let mut other = db.client();
     let mut lock = other.transaction().unwrap();
     lock.execute(
@@ -124,11 +122,7 @@ fn of_many_refused_outcomes_only_some_are_named() {
     db.insert_events("order.created", 100);
 
     let daemon = Daemon::new(&db).route("*=log").start();
-    wait_until("it says that there are more", || {
-        daemon
-            .log()
-            .contains("outcomes of further events are refused")
-    });
+    daemon.wait_log("outcomes of further events are refused");
     let tries = daemon.metric("dispatchbox_db_errors_total", &[("reason", "other")]);
     wait_until("all were tried again", || {
         daemon.metric("dispatchbox_db_errors_total", &[("reason", "other")])
@@ -180,8 +174,7 @@ fn a_drain_gives_back_an_event_whose_outcome_is_refused_once_more() {
 
     daemon.signal(Signal::TERM);
 
-    let status = daemon.wait_exit(Duration::from_mins(1));
-    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    daemon.assert_exits(0);
     assert_eq!(n_untouched(&db, "refund.due"), 2);
     assert_eq!(db.leases(), 0);
     for id in refused {
@@ -192,7 +185,7 @@ fn a_drain_gives_back_an_event_whose_outcome_is_refused_once_more() {
             daemon.log().matches(&named).count() == 1
         });
     }
-    assert!(daemon.remaining_files().is_empty());
+    daemon.assert_no_files();
     assert_eq!(recorder.history().len(), 6);
 }
 
@@ -218,7 +211,7 @@ fn an_event_whose_outcome_is_refused_is_not_charged_where_another_handler_outlas
     wait_until("one outcome is set aside", || {
         daemon.metric("dispatchbox_events_set_aside", &[("reason", "refused")]) == Some(1.0)
     });
-    wait_until("one handler runs", || held.history().len() == 1);
+    held.wait_runs(1);
 
     assert_eq!(daemon.terminate(), 1, "{}", daemon.log());
 

@@ -55,10 +55,7 @@ fn rows_that_are_slow_to_write_hold_up_no_other() {
     });
     let more = db.insert_events("order.created", 20);
     wait_until("later ones are done, too", || db.count("done") == 136);
-    assert_eq!(
-        db.number("select count(*) from outbox_event where attempts <> 1", &[]),
-        4
-    );
+    assert_eq!(db.count_where("attempts <> 1"), 4);
     db.execute("delete from lag");
     wait_until("they are done", || db.count("done") == 140);
 
@@ -203,10 +200,7 @@ fn an_outcome_that_is_swallowed_is_kept_and_its_handler_runs_once() {
         wait_until("they are done", || db.count("done") == 22);
 
         assert_eq!(recorder.history().len(), 22, "return {kept}");
-        assert_eq!(
-            db.number("select count(*) from outbox_event where attempts <> 1", &[]),
-            0
-        );
+        assert_eq!(db.count_where("attempts <> 1"), 0);
         wait_until("none is set aside", || {
             daemon.metric(SET_ASIDE, &[("reason", "swallowed")]) == Some(0.0)
         });
@@ -270,10 +264,7 @@ fn a_constraint_that_is_checked_at_the_commit_holds_up_only_its_row() {
         log.contains("event 30 (order.created): could not settle events: not at the end either"),
         "{log}"
     );
-    assert_eq!(
-        db.number("select count(*) from outbox_event where attempts <> 1", &[]),
-        1
-    );
+    assert_eq!(db.count_where("attempts <> 1"), 1);
 }
 
 /// Goal: a column of the application's own that takes no text of ours does not keep the event.
@@ -314,11 +305,5 @@ fn an_event_whose_attempts_have_no_room_left_is_dead() {
 
     let dead = "select id from outbox_event where status = 'dead' and attempts = 32767";
     assert_eq!(db.number(dead, &[]), 7);
-    assert_eq!(
-        db.number(
-            "select count(*) from outbox_event where status = 'retry' and attempts = 1",
-            &[]
-        ),
-        19
-    );
+    assert_eq!(db.count_where("status = 'retry' and attempts = 1"), 19);
 }
