@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
 
-use crate::support::daemon::metric_in;
+use crate::support::exchange::metric_in;
 use crate::support::{Browser, History, Receiver, Recorder, TestDb, process, wait_until};
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use crate::support::daemon::metric_in;
+use crate::support::exchange::metric_in;
 use crate::support::{Daemon, TestDb, wait_until};
 
 /// Goal: whoever reads the log learns that nobody can reach the port, once, and when it is over.

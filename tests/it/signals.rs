@@ -8,18 +8,15 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::support::{Daemon, Recorder, TestDb, TestDir, process, signal_pid, wait_until};
+use crate::support::{Daemon, TestDb, TestDir, process, signal_pid, wait_until};
 
 #[test]
 fn a_drain_finishes_what_runs_and_gives_back_what_does_not() {
     let db = TestDb::new();
     db.insert_events("order.created", 100);
-    let recorder = Recorder::new().gated();
-    let mut daemon = Daemon::new(&db)
-        .route(recorder.route("*"))
+    let (recorder, mut daemon) = Daemon::new(&db)
         .args(["--max-parallel", "4"])
-        .start();
-    recorder.wait_runs(4);
+        .start_gated(4);
 
     daemon.signal(Signal::TERM);
     wait_until("it is draining", || {
@@ -64,13 +61,10 @@ fn an_idle_daemon_leaves_at_once_whatever_its_poll_interval() {
 fn a_second_signal_ends_everything_at_once() {
     let db = TestDb::new();
     db.insert_events("order.created", 10);
-    let recorder = Recorder::new().gated();
-    let mut daemon = Daemon::new(&db)
-        .route(recorder.route("*"))
+    let (recorder, mut daemon) = Daemon::new(&db)
         .args(["--max-parallel", "2", "--retry-backoff-seconds", "3600"])
-        .start();
+        .start_gated(2);
     let worker = daemon.wait_workers(1)[0];
-    recorder.wait_runs(2);
     let programs = process::children(worker);
 
     daemon.signal(Signal::INT);
@@ -89,9 +83,7 @@ fn a_second_signal_ends_everything_at_once() {
 fn a_drain_that_takes_too_long_is_ended_and_what_ran_is_charged() {
     let db = TestDb::new();
     db.insert_events("order.created", 10);
-    let recorder = Recorder::new().gated();
-    let mut daemon = Daemon::new(&db)
-        .route(recorder.route("*"))
+    let (recorder, mut daemon) = Daemon::new(&db)
         .args([
             "--max-parallel",
             "2",
@@ -100,8 +92,7 @@ fn a_drain_that_takes_too_long_is_ended_and_what_ran_is_charged() {
             "--retry-backoff-seconds",
             "3600",
         ])
-        .start();
-    recorder.wait_runs(2);
+        .start_gated(2);
 
     assert_eq!(daemon.terminate(), 1);
 
@@ -119,10 +110,8 @@ fn a_drain_that_takes_too_long_is_ended_and_what_ran_is_charged() {
 fn a_worker_that_is_told_to_leave_drains_and_is_replaced() {
     let db = TestDb::new();
     let ids = db.insert_events("order.created", 30);
-    let recorder = Recorder::new().gated();
-    let daemon = Daemon::new(&db).route(recorder.route("*")).start();
+    let (recorder, daemon) = Daemon::new(&db).start_gated(10);
     let worker = daemon.wait_workers(1)[0];
-    recorder.wait_runs(10);
 
     signal_pid(worker, Signal::TERM);
     recorder.open_gate();
@@ -142,10 +131,8 @@ fn a_worker_that_is_told_to_leave_drains_and_is_replaced() {
 fn a_signal_behind_the_end_of_its_input_is_no_second_order_to_a_worker() {
     let db = TestDb::new();
     let ids = db.insert_events("order.created", 4);
-    let recorder = Recorder::new().gated();
-    let mut daemon = Daemon::new(&db).route(recorder.route("*")).start();
+    let (recorder, mut daemon) = Daemon::new(&db).start_gated(4);
     let worker = daemon.wait_workers(1)[0];
-    recorder.wait_runs(4);
 
     daemon.signal(Signal::TERM);
     wait_until("the worker drains", || {
@@ -170,13 +157,10 @@ fn a_signal_behind_the_end_of_its_input_is_no_second_order_to_a_worker() {
 fn a_second_signal_to_a_worker_ends_it_at_once() {
     let db = TestDb::new();
     db.insert_events("order.created", 4);
-    let recorder = Recorder::new().gated();
-    let daemon = Daemon::new(&db)
-        .route(recorder.route("*"))
+    let (recorder, daemon) = Daemon::new(&db)
         .args(["--retry-backoff-seconds", "3600"])
-        .start();
+        .start_gated(4);
     let worker = daemon.wait_workers(1)[0];
-    recorder.wait_runs(4);
 
     signal_pid(worker, Signal::TERM);
     daemon.wait_log("SIGTERM received: draining");
@@ -194,12 +178,9 @@ fn a_second_signal_to_a_worker_ends_it_at_once() {
 fn ctrl_c_in_a_shell_reaches_the_supervisor_alone() {
     let db = TestDb::new();
     db.insert_events("order.created", 4);
-    let recorder = Recorder::new().gated();
-    let mut daemon = Daemon::new(&db)
-        .route(recorder.route("*"))
+    let (recorder, mut daemon) = Daemon::new(&db)
         .args(["--max-parallel", "2"])
-        .start();
-    recorder.wait_runs(2);
+        .start_gated(2);
 
     // What a terminal does: the signal goes to every process of the daemon's group.
     let group = rustix::process::Pid::from_raw(i32::try_from(daemon.pid()).unwrap()).unwrap();

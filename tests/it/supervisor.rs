@@ -102,13 +102,10 @@ fn an_event_that_kills_its_worker_is_dead_after_its_attempts_and_its_neighbours_
 fn a_killed_workers_programs_are_ended() {
     let db = TestDb::new();
     db.insert_events("order.created", 1);
-    let recorder = Recorder::new().gated();
-    let daemon = Daemon::new(&db)
-        .route(recorder.route("*"))
+    let (_recorder, daemon) = Daemon::new(&db)
         .args(["--retry-backoff-seconds", "3600"])
-        .start();
+        .start_gated(1);
     let worker = daemon.wait_workers(1)[0];
-    recorder.wait_runs(1);
     let program = process::children(worker)[0];
 
     signal_pid(worker, Signal::KILL);

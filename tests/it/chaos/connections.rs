@@ -73,12 +73,9 @@ fn a_daemon_whose_connections_went_to_others_goes_on_when_one_is_free() {
     let server = few_slots();
     let db = TestDb::on(&server);
     let ids = db.insert_events("order.created", 20);
-    let recorder = Recorder::new().gated();
-    let mut daemon = Daemon::new(&db)
-        .route(recorder.route("*"))
+    let (recorder, mut daemon) = Daemon::new(&db)
         .args(["--max-parallel", "5"])
-        .start();
-    recorder.wait_runs(5);
+        .start_gated(5);
 
     let mut control = db.client();
     let mut taken = Vec::new();

@@ -17,13 +17,10 @@ const EXPIRY: &str =
 fn a_table_that_is_locked_for_long_charges_and_loses_no_event() {
     let db = TestDb::new();
     let ids = db.insert_events("order.created", 12);
-    let recorder = Recorder::new().gated();
-    let mut daemon = Daemon::new(&db)
-        .route(recorder.route("*"))
+    let (recorder, mut daemon) = Daemon::new(&db)
         .args(["--query-timeout", "1", "--lease-seconds", "4"])
         .args(["--max-parallel", "5", "--poll-interval", "0.05"])
-        .start();
-    recorder.wait_runs(5);
+        .start_gated(5);
 
     let mut other = db.client();
     let mut lock = other.transaction().unwrap();
@@ -56,12 +53,9 @@ fn a_table_that_is_locked_for_long_charges_and_loses_no_event() {
 fn a_row_that_is_locked_for_long_holds_up_only_itself() {
     let db = TestDb::new();
     let ids = db.insert_events("order.created", 60);
-    let recorder = Recorder::new().gated();
-    let mut daemon = Daemon::new(&db)
-        .route(recorder.route("*"))
+    let (recorder, mut daemon) = Daemon::new(&db)
         .args(["--lease-seconds", "4", "--max-parallel", "10"])
-        .start();
-    recorder.wait_runs(10);
+        .start_gated(10);
     let held = recorder.history().runs()[0].0;
 
     let mut other = db.client();
@@ -119,14 +113,11 @@ fn a_locked_row_of_a_dead_worker_holds_up_only_itself() {
     let db = TestDb::new();
     let mut ids = db.insert_events("order.created", 1);
     let held = ids[0];
-    let recorder = Recorder::new().gated();
-    let daemon = Daemon::new(&db)
-        .route(recorder.route("*"))
+    let (recorder, daemon) = Daemon::new(&db)
         .args(["--max-parallel", "3", "--retry-backoff-seconds", "0.05"])
         .args(["--query-timeout", "1"])
-        .start();
+        .start_gated(1);
     let worker = daemon.wait_workers(1)[0];
-    recorder.wait_runs(1);
     ids.extend(db.insert_events("order.created", 29));
     recorder.wait_runs(3);
     assert!(db.leases() > 1, "the first event has a lease of its own");

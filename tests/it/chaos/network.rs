@@ -198,12 +198,7 @@ fn a_settle_whose_answer_is_lost_is_recognized_as_written() {
     let db = TestDb::new();
     let ids = db.insert_events("order.created", 5);
     let proxy = Proxy::to(&db);
-    let recorder = Recorder::new().gated();
-    let mut daemon = Daemon::new(&db)
-        .dsn(proxy.dsn(&db))
-        .route(recorder.route("*"))
-        .start();
-    recorder.wait_runs(5);
+    let (recorder, mut daemon) = Daemon::new(&db).dsn(proxy.dsn(&db)).start_gated(5);
 
     // Only a settle says this in what it sends.
     proxy.lose_answer_to("done");

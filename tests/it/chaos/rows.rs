@@ -7,9 +7,7 @@ use crate::support::{Daemon, Recorder, TestDb, wait_until};
 fn an_event_that_a_person_removed_or_ended_meanwhile_is_left_as_it_is_and_counted() {
     let db = TestDb::new();
     let ids = db.insert_events("order.created", 3);
-    let recorder = Recorder::new().gated();
-    let mut daemon = Daemon::new(&db).route(recorder.route("*")).start();
-    recorder.wait_runs(3);
+    let (recorder, mut daemon) = Daemon::new(&db).start_gated(3);
 
     db.client()
         .execute("delete from outbox_event where id = $1", &[&ids[0]])

@@ -158,13 +158,10 @@ fn a_drain_during_an_outage_settles_what_ran_before_it_leaves() {
     let mut server = cluster::private();
     let db = TestDb::on(&server);
     db.insert_events("order.created", 10);
-    let recorder = Recorder::new().gated();
-    let mut daemon = Daemon::new(&db)
-        .route(recorder.route("*"))
+    let (recorder, mut daemon) = Daemon::new(&db)
         .args(["--max-parallel", "4"])
-        .start();
+        .start_gated(4);
     let worker = daemon.wait_workers(1)[0];
-    recorder.wait_runs(4);
 
     server.stop(StopMode::Immediate).unwrap();
     daemon.signal(rustix::process::Signal::TERM);

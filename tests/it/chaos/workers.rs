@@ -70,13 +70,10 @@ fn a_worker_killed_while_the_server_is_away_is_swept_when_it_is_back() {
     let mut server = cluster::private();
     let db = TestDb::on(&server);
     let ids = db.insert_events("order.created", 40);
-    let recorder = Recorder::new().gated();
-    let mut daemon = Daemon::new(&db)
-        .route(recorder.route("*"))
+    let (recorder, mut daemon) = Daemon::new(&db)
         .args(["--max-parallel", "3", "--retry-backoff-seconds", "0.05"])
-        .start();
+        .start_gated(3);
     let worker = daemon.wait_workers(1)[0];
-    recorder.wait_runs(3);
     let in_hand: Vec<i64> = recorder.history().counts().into_keys().collect();
 
     server.stop(StopMode::Immediate).unwrap();

@@ -1,8 +1,7 @@
 //! The real program, started as an operator starts it.
 
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,6 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::database::TestDb;
 use super::directory::TestDir;
+use super::exchange::{self, Answer, metric_in};
+use super::recorder::Recorder;
 use super::{process, wait_until};
 
 /// What stands before the address in the log.
@@ -105,6 +106,16 @@ impl Daemon {
         self
     }
 
+    /// Starts it with one route, to handlers that wait until the recorder's gate is opened, and
+    /// waits until `n` of them run.
+    #[track_caller]
+    pub fn start_gated(self, n: usize) -> (Recorder, RunningDaemon) {
+        let recorder = Recorder::new().gated();
+        let daemon = self.route(recorder.route("*")).start();
+        recorder.wait_runs(n);
+        (recorder, daemon)
+    }
+
     /// Starts the program; does not wait for anything.
     pub fn start(self) -> RunningDaemon {
         let directory = TestDir::new();
@@ -145,25 +156,6 @@ impl Daemon {
             pause,
             logger: Some(logger),
         }
-    }
-}
-
-/// A complete answer.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    head: String,
-    pub body: String,
-}
-
-impl Answer {
-    /// The value of the first header of this name.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.head
-            .split("\r\n")
-            .filter_map(|line| line.split_once(": "))
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
     }
 }
 
@@ -298,24 +290,7 @@ impl RunningDaemon {
         headers: &str,
         body: &str,
     ) -> Option<Answer> {
-        let mut stream = TcpStream::connect((address, self.http_port())).ok()?;
-        stream
-            // Longer than any answer may take.
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .ok()?;
-        let length = body.len();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
-        );
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some(Answer {
-            status: head.split(' ').nth(1)?.parse().ok()?,
-            head: head.to_owned(),
-            body: body.to_owned(),
-        })
+        exchange::ask((address, self.http_port()), method, path, headers, body)
     }
 
     /// The sum of the metric's time series that have all these labels; `None` when there is none.
@@ -464,23 +439,4 @@ impl Drop for RunningDaemon {
 pub fn signal_pid(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     let _ = kill_process(pid, signal);
-}
-
-/// Sums the time series of a metric in Prometheus' text form that have all these labels.
-pub fn metric_in(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-    let mut found = None;
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let Some((series, value)) = line.rsplit_once(' ') else {
-            continue;
-        };
-        let (known, rest) = series.split_once('{').unwrap_or((series, "}"));
-        let has = |&(label, value): &(&str, &str)| {
-            let pair = format!("{label}=\"{value}\"");
-            rest.trim_end_matches('}').split(',').any(|one| one == pair)
-        };
-        if known == name && labels.iter().all(has) {
-            *found.get_or_insert(0.0) += value.parse::<f64>().unwrap();
-        }
-    }
-    found
 }
