@@ -29,12 +29,12 @@
 //! be the credential as well, as that of a chat room's hook. So a reason names scheme, host and
 //! port alone. A URL that comes from a file is read again when the file changes.
 
-use std::fmt::Write as _;
 use std::io::Read as _;
 use std::num::NonZeroU16;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use ureq::http::uri::Scheme;
 use ureq::http::{HeaderMap, Response, StatusCode, header};
 use ureq::{Agent, Body, Error, Timeout};
@@ -314,16 +314,8 @@ fn read(body: &mut Body) -> Vec<u8> {
 /// An event type as a header can carry it: what is not visible ASCII, and `%` itself, is
 /// percent-encoded.
 fn header_text(event_type: &str) -> String {
-    let mut text = String::with_capacity(event_type.len());
-    for byte in event_type.bytes() {
-        if byte.is_ascii_graphic() && byte != b'%' {
-            text.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "%{byte:02X}");
-        }
-    }
-    text
+    const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+    utf8_percent_encode(event_type, ENCODED).to_string()
 }
 
 /// How long the receiver wants to be left alone: a number of seconds, or a date.

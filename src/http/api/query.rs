@@ -6,7 +6,7 @@
 //! always were, unless they look like a slip: a request whose filter is ignored shows, or counts,
 //! all events.
 
-use std::borrow::Cow;
+use percent_encoding::percent_decode_str;
 
 use crate::domain::event;
 use crate::domain::nearest::slip_of;
@@ -198,39 +198,16 @@ impl<'a> Parameters<'a> {
             if found.is_some() {
                 return Err(format!("{name} must be given only once"));
             }
-            let value = String::from_utf8(decoded(value).into_owned());
+            let value = String::from_utf8(decoded(value));
             found = Some(value.map_err(|_| format!("{name} must be valid UTF-8"))?);
         }
         Ok(found)
     }
 }
 
-fn decoded(text: &str) -> Cow<'_, [u8]> {
-    if !text.contains(['%', '+']) {
-        return Cow::Borrowed(text.as_bytes());
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, behind)) = rest.split_first() {
-        rest = behind;
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => match behind.split_first_chunk() {
-                Some((&[high, low], after)) if let Some(byte) = hexadecimal(high, low) => {
-                    rest = after;
-                    byte
-                }
-                _ => b'%',
-            },
-            byte => byte,
-        });
-    }
-    Cow::Owned(bytes)
-}
-
-fn hexadecimal(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte| char::from(byte).to_digit(16);
-    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+/// Decodes a name or a value. The plus signs of the text come first: an encoded one is a plus sign.
+fn decoded(text: &str) -> Vec<u8> {
+    percent_decode_str(&text.replace('+', " ")).collect()
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("env_logger", &["system/logging"]),
     // The API's requests are parsed by it, and receivers' answers.
     ("httparse", &["http", "handlers"]),
+    ("percent_encoding", &["handlers", "http"]),
     ("postgres", &["store", "dev/cluster"]),
     ("prometheus", &["status/metrics", "http"]),
     ("r2d2", &["store"]),
