@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use crate::cli::args;
 use crate::cli::args::front::{self, Parsed};
 use crate::cli::commands::{self, Command};
+use crate::cli::settings::run::RunArgs;
 use crate::cli::settings::{self, Env, RunSettings};
 use crate::cli::terminal::message::complain;
 use crate::cli::terminal::output;
@@ -30,7 +31,6 @@ use crate::worker;
 /// }
 /// ```
 pub fn main_with(handlers: Handlers) -> ExitCode {
-    let handlers = bench::with_noop(handlers);
     let parsed = front::parse(std::env::args_os().skip(1))
         .and_then(|parsed| Ok((parsed, args::environment(std::env::vars_os())?)));
     let code = match parsed {
@@ -44,10 +44,7 @@ pub fn main_with(handlers: Handlers) -> ExitCode {
 
 fn dispatch(command: Command, env: &Env, handlers: Handlers) -> ExitCode {
     match command {
-        Command::Run(args) => match settings::resolve(&args, env, &handlers) {
-            Ok(settings) => supervise(settings, &handlers),
-            Err(error) => complain(&error),
-        },
+        Command::Run(args) => run(&args, env, &handlers),
         Command::Migrate(args) => commands::migrate::run(&args, env),
         Command::ConfigCheck(args) => commands::config::check(&args, env, &handlers),
         Command::Status(args) => commands::status::run(&args, env),
@@ -56,7 +53,15 @@ fn dispatch(command: Command, env: &Env, handlers: Handlers) -> ExitCode {
         Command::Publish(args) => commands::publish::run(&args, env, &handlers),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
-        Command::Worker => worker::main(&handlers),
+        Command::BenchDaemon(args) => run(&args, env, &bench::with_noop(handlers)),
+        Command::Worker => worker::main(&bench::with_noop(handlers)),
+    }
+}
+
+fn run(args: &RunArgs, env: &Env, handlers: &Handlers) -> ExitCode {
+    match settings::resolve(args, env, handlers) {
+        Ok(settings) => supervise(settings, handlers),
+        Err(error) => complain(&error),
     }
 }
 

@@ -128,6 +128,7 @@ fn show(options: &DemoOptions) -> Result<(), DemoError> {
     let args = [ARGS, &["--http-port", &port]].concat();
     let log = cluster.directory().join(LOG);
     let daemon = Daemon::start(&Launch {
+        command: "run",
         dsn: &cluster.dsn(DBNAME),
         libpq: &BTreeMap::new(),
         args: &args,

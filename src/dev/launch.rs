@@ -46,17 +46,19 @@ const LISTENING: &str = "listening on ";
 /// How to start the daemon.
 #[derive(Debug)]
 pub struct Launch<'a> {
+    /// `run`, or a command with the same options.
+    pub command: &'a str,
     /// The DSN. It travels in the environment, which only the same user can read.
     pub dsn: &'a str,
     /// The only variables of libpq that the daemon gets to see.
     pub libpq: &'a BTreeMap<String, String>,
-    /// Further arguments of `run`.
+    /// Options of the command.
     pub args: &'a [&'a str],
     /// The file that gets its log; without a file it goes to our standard error.
     pub log: Option<&'a Path>,
 }
 
-/// A running `dispatchbox run`. Dropping it lets it drain, and waits for that.
+/// A running daemon. Dropping it lets it drain, and waits for that.
 #[derive(Debug)]
 pub struct Daemon {
     shell: Child,
@@ -66,7 +68,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the same program with `run`.
+    /// Starts the same program.
     pub fn start(launch: &Launch<'_>) -> io::Result<Daemon> {
         let log: Box<dyn Write + Send> = match launch.log {
             Some(path) => Box::new(File::create(path)?),
@@ -77,7 +79,7 @@ impl Daemon {
         let program = format!("/proc/{}/exe", std::process::id());
         let mut command = Command::new("/bin/sh");
         command
-            .args(["-c", SHELL, "dispatchbox-daemon", &program, "run"])
+            .args(["-c", SHELL, "dispatchbox-daemon", &program, launch.command])
             .args(launch.args);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();

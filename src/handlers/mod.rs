@@ -124,8 +124,6 @@ impl HandlerError {
 pub struct Handlers {
     on: Vec<(String, Arc<dyn Handler>)>,
     registered: Vec<(String, Arc<dyn Handler>)>,
-    /// Registered for our own use: no message names them.
-    hidden: Vec<(String, Arc<dyn Handler>)>,
 }
 
 impl Handlers {
@@ -150,17 +148,6 @@ impl Handlers {
         self
     }
 
-    /// Registers a handler that only the program itself knows.
-    #[must_use]
-    pub(crate) fn register_hidden(
-        mut self,
-        name: impl Into<String>,
-        handler: impl Handler + 'static,
-    ) -> Handlers {
-        self.hidden.push((name.into(), Arc::new(handler)));
-        self
-    }
-
     /// Says whether there is a route made with [`Handlers::on`].
     pub fn has_routes(&self) -> bool {
         !self.on.is_empty()
@@ -181,17 +168,10 @@ impl Handlers {
         self.registered(name).is_some()
     }
 
-    fn all_names(&self) -> impl Iterator<Item = &str> {
-        let hidden = self.hidden.iter().map(|(name, _)| name.as_str());
-        hidden.chain(self.names())
-    }
-
     fn registered(&self, name: &str) -> Option<&Arc<dyn Handler>> {
-        self.registered
-            .iter()
-            .chain(&self.hidden)
-            .find(|(existing, _)| existing == name)
-            .map(|(_, handler)| handler)
+        let mut registered = self.registered.iter();
+        let found = registered.find(|(existing, _)| existing == name);
+        found.map(|(_, handler)| handler)
     }
 }
 

@@ -281,12 +281,12 @@ fn is_name(text: &str) -> bool {
 }
 
 fn check_names(handlers: &Handlers) -> Result<(), RouteError> {
-    for (i, name) in handlers.all_names().enumerate() {
+    for (i, name) in handlers.names().enumerate() {
         let problem = if !is_name(name) {
             "a handler's name consists of letters, digits, `_`, `-` and `.`"
         } else if BUILT_IN.contains(&name) {
             "this is the name of a handler that ships with the program"
-        } else if handlers.all_names().take(i).any(|earlier| earlier == name) {
+        } else if handlers.names().take(i).any(|earlier| earlier == name) {
             "two handlers are registered under this name"
         } else {
             continue;

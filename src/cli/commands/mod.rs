@@ -44,6 +44,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Measure the pipeline against the bare statements.
     Bench(BenchArgs),
+    /// Be the daemon that the bench measures.
+    BenchDaemon(RunArgs),
     /// Be a worker of the supervisor that started this process.
     Worker,
 }
@@ -108,3 +110,11 @@ commands! {
     "config" "check": RunArgs => Command::ConfigCheck,
         "check the settings of `run` and show where each comes from";
 }
+
+/// The daemon that the bench measures. It is not among [`COMMANDS`]: no help shows it.
+pub(in crate::cli) const BENCH_DAEMON: Spec = Spec {
+    words: &[crate::dev::bench::BENCH_DAEMON],
+    summary: "deliver the events of a bench",
+    info: RunArgs::get_args_info,
+    parse: |name, args| RunArgs::from_args(name, args).map(Command::BenchDaemon),
+};

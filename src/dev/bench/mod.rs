@@ -33,8 +33,12 @@ use crate::system::signal::SignalThread;
 use environment::Environment;
 use summary::{Pair, Summary};
 
-/// Name of the handler that does nothing. Only the bench's own daemon is sent to it.
+/// Name of the handler that does nothing. `run` does not know it, so that no route of a user's can
+/// mark events as done that went nowhere.
 pub(crate) const NOOP: &str = "bench-noop";
+
+/// The command that is `run` with [`NOOP`] among the handlers. No help shows it.
+pub(crate) const BENCH_DAEMON: &str = "bench-daemon";
 
 /// The options of a bench.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,10 +84,15 @@ pub(crate) enum BenchError {
     Interrupted,
 }
 
-/// Registers the handler of the bench's daemon.
+/// Adds the handler that does nothing, for the daemon of the bench and for workers, which are sent
+/// only to handlers that their supervisor knows. A handler that the program has registered under
+/// the name keeps it.
 #[must_use]
 pub fn with_noop(handlers: Handlers) -> Handlers {
-    handlers.register_hidden(NOOP, |_: &Event| Ok(()))
+    if handlers.knows(NOOP) {
+        return handlers;
+    }
+    handlers.register(NOOP, |_: &Event| Ok(()))
 }
 
 /// The result of a bench.

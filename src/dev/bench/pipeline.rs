@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, after, select};
 
 use crate::dev::bench::environment::{Environment, TableResult};
-use crate::dev::bench::{BenchError, BenchOptions, NOOP, cpu, rate};
+use crate::dev::bench::{BENCH_DAEMON, BenchError, BenchOptions, NOOP, cpu, rate};
 use crate::dev::launch::{Daemon, Launch};
 use crate::store::StoreError;
 
@@ -77,6 +77,7 @@ fn start(environment: &Environment, options: &BenchOptions) -> Result<Daemon, Be
     );
     let route = format!("*={NOOP}");
     Daemon::start(&Launch {
+        command: BENCH_DAEMON,
         dsn,
         libpq,
         args: &[
