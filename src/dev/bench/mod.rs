@@ -178,3 +178,21 @@ fn progress(what: &str) {
         let _ = stderr.flush();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handlers::HandlerError;
+
+    #[test]
+    fn a_handler_that_has_the_name_keeps_it() {
+        let refuses = |_: &Event| Err(HandlerError::retry("no"));
+        for handlers in [
+            Handlers::default(),
+            Handlers::default().register(NOOP, refuses),
+        ] {
+            let names: Vec<String> = with_noop(handlers).names().map(str::to_owned).collect();
+            assert_eq!(names, [NOOP]);
+        }
+    }
+}
