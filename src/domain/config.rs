@@ -11,6 +11,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::domain::retry::RetryPolicy;
 
@@ -42,9 +43,6 @@ pub const RETRY_JITTER: RangeInclusive<f64> = 0.0..=1.0;
 
 /// Seconds that a handler may take, at most a day; leases are renewed meanwhile.
 pub const HANDLER_SECONDS: RangeInclusive<f64> = 0.001..=86_400.0;
-
-/// Statuses of an HTTP receiver that may be named as making an event dead at once: 2xx means done.
-pub const DEAD_STATUS: RangeInclusive<u16> = 300..=599;
 
 /// Routes in all: each event type is compared with one after the other.
 pub const ROUTES_MAX: usize = 1000;
@@ -153,49 +151,21 @@ pub struct RouteSpec {
     pub retry: RetryPolicy,
 }
 
-/// What delivers the events of a route.
+/// What delivers the events of a route. Which kinds there are is known to `handlers` alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HandlerSpec {
-    /// One INFO line per event.
-    Log,
-    /// A program that gets the event on its standard input.
-    Exec {
-        /// Program and arguments; never a shell line. At least one element.
-        command: Vec<String>,
-    },
-    /// A POST to a URL.
-    Http {
-        /// Where to: http or https.
-        url: String,
-        /// Where the URL stands.
-        url_source: UrlSource,
-        /// Statuses that make an event dead at once.
-        dead_statuses: Vec<u16>,
-    },
-    /// A handler that the program's author registered by name (`Handlers::register`).
-    Library {
-        /// The registered name.
-        name: String,
-    },
+pub struct HandlerSpec {
+    /// The name of a kind of handler, or the name under which a handler is registered.
+    pub kind: String,
+    /// What the kind has read of its route, in a form that only the kind knows.
+    pub settings: Value,
 }
 
-/// Where the URL of an `http` route stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UrlSource {
-    /// In the route itself.
-    #[default]
-    Route,
-    /// In a variable of the environment: the URL is secret.
-    Environment,
-    /// In a file, which is read again when it changes: the URL is secret.
-    File(String),
-}
-
-impl UrlSource {
-    /// Says whether path and query of the URL are shown nowhere.
-    pub fn is_secret(&self) -> bool {
-        *self != UrlSource::Route
+impl HandlerSpec {
+    /// A handler that has no settings.
+    pub fn named(kind: impl Into<String>) -> HandlerSpec {
+        HandlerSpec {
+            kind: kind.into(),
+            settings: Value::Null,
+        }
     }
 }

@@ -24,9 +24,12 @@ use std::process::{Command, ExitStatus};
 
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{Event, REASON_BYTES_MAX, one_line};
 use crate::domain::text::{ellipsis, last_bytes};
+use crate::handlers::keys::{Key, Keys};
+use crate::handlers::kind::{Build, Deliver, Kind, Secrets, Settings};
 use crate::handlers::process::{End, Process};
 use crate::handlers::{HandlerError, Run, in_words};
 use crate::system::process::MARK;
@@ -52,14 +55,74 @@ pub const KEPT: [&str; 10] = [
 /// Used when the daemon itself has no `PATH`.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The settings: which program, with which arguments.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ExecSettings {
+    /// Program and arguments; never a shell line. At least one element.
+    command: Vec<String>,
+}
+
+impl Kind for ExecSettings {
+    const NAME: &'static str = "exec";
+    const SUMMARY: &'static str =
+        "a program for each event, which gets the event as JSON on its standard input";
+    const FORMS: &'static [&'static str] = &["exec:COMMAND"];
+    const KEYS: &'static [Key] = &[Key {
+        name: "command",
+        help: "[\"PROGRAM\", \"ARGUMENT\"]: the program, by an absolute path or a name in PATH, \
+               and its arguments; no shell reads them",
+    }];
+
+    /// Reads `exec:/usr/bin/send-mail --fast`. The words are split as a shell would split and
+    /// unquote them, and nothing else of a shell happens to them.
+    fn from_flag(text: &str) -> Option<Result<ExecSettings, String>> {
+        Some(match shlex::split(text.strip_prefix("exec:")?) {
+            Some(command) if !command.is_empty() => Ok(ExecSettings { command }),
+            Some(_) => {
+                Err("`exec:` needs a program, for example `exec:/usr/bin/send-mail`".to_owned())
+            }
+            None => Err("the command after `exec:` ends inside a quotation".to_owned()),
+        })
+    }
+
+    fn from_table(keys: Keys<'_>, _: Secrets<'_>) -> Result<ExecSettings, String> {
+        keys.texts("command")
+            .filter(|command| !command.is_empty())
+            .map(|command| ExecSettings { command })
+            .ok_or_else(|| r#"needs `command = ["PROGRAM", "ARGUMENT"]`"#.to_owned())
+    }
+}
+
+impl Settings for ExecSettings {
+    fn build(&self, _: Build<'_>) -> Result<Box<dyn Deliver>, String> {
+        Ok(Box::new(Exec::new(&self.command)?))
+    }
+
+    /// Shows the program without its arguments, since they may hold secrets.
+    fn shown(&self) -> String {
+        let program = self.command.first().map_or("", String::as_str);
+        match self.command.len().saturating_sub(1) {
+            0 => format!("exec:{program}"),
+            1 => format!("exec:{program} and 1 argument"),
+            n_arguments => format!("exec:{program} and {n_arguments} arguments"),
+        }
+    }
+
+    fn warning(&self) -> Option<String> {
+        let program = self.command.first()?;
+        (!is_executable(program))
+            .then(|| format!("the program `{program}` is not there, or may not be executed"))
+    }
+}
+
 /// A program with its arguments.
-pub(super) struct Exec {
+struct Exec {
     program: String,
     arguments: Vec<String>,
 }
 
 impl Exec {
-    pub(super) fn new(command: &[String]) -> Result<Exec, String> {
+    fn new(command: &[String]) -> Result<Exec, String> {
         let Some((program, arguments)) = command.split_first() else {
             return Err("the command is empty; it needs at least a program".to_owned());
         };
@@ -79,9 +142,11 @@ impl Exec {
             arguments: arguments.to_vec(),
         })
     }
+}
 
+impl Deliver for Exec {
     /// Runs the program once.
-    pub(super) fn run(&self, event: &Event, run: &Run<'_>) -> Result<(), HandlerError> {
+    fn deliver(&self, event: &Event, run: &Run<'_>) -> Result<(), HandlerError> {
         let process = self
             .path()
             .and_then(|path| Process::start(self.command(&path, event, run.worker)))
@@ -112,7 +177,9 @@ impl Exec {
             ))),
         }
     }
+}
 
+impl Exec {
     /// Finds the program, anew for each run because it may be installed or replaced meanwhile.
     ///
     /// Not left to the standard library: given a name and an environment of its own it forks, which
@@ -145,7 +212,7 @@ impl Exec {
 }
 
 /// Says whether a program could be started now: it is there, and may be executed.
-pub fn is_executable(program: &str) -> bool {
+fn is_executable(program: &str) -> bool {
     if program.contains('/') {
         return can_execute(Path::new(program));
     }

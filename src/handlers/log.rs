@@ -5,12 +5,48 @@
 //! written.
 
 use ::log::info;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::event::Event;
+use crate::handlers::keys::{Key, Keys};
+use crate::handlers::kind::{Build, Deliver, Kind, Secrets, Settings};
+use crate::handlers::{HandlerError, Run};
 
-/// Logs `event`; this cannot fail.
-pub(super) fn run(event: &Event) {
-    info!("{}", line(event));
+/// The handler itself: it has no settings.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Log;
+
+impl Kind for Log {
+    const NAME: &'static str = "log";
+    const SUMMARY: &'static str = "one line in the log for each event, never its payload";
+    const FORMS: &'static [&'static str] = &["log"];
+    const KEYS: &'static [Key] = &[];
+
+    fn from_flag(text: &str) -> Option<Result<Log, String>> {
+        (text == Log::NAME).then_some(Ok(Log))
+    }
+
+    fn from_table(_: Keys<'_>, _: Secrets<'_>) -> Result<Log, String> {
+        Ok(Log)
+    }
+}
+
+impl Settings for Log {
+    fn build(&self, _: Build<'_>) -> Result<Box<dyn Deliver>, String> {
+        Ok(Box::new(Log))
+    }
+
+    fn shown(&self) -> String {
+        Log::NAME.to_owned()
+    }
+}
+
+impl Deliver for Log {
+    /// Logs `event`; this cannot fail.
+    fn deliver(&self, event: &Event, _: &Run<'_>) -> Result<(), HandlerError> {
+        info!("{}", line(event));
+        Ok(())
+    }
 }
 
 fn line(event: &Event) -> String {

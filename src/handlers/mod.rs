@@ -43,11 +43,15 @@
 //! # drop(handlers);
 //! ```
 
+mod custom;
 pub mod exec;
 pub mod http;
+pub(crate) mod keys;
+pub(crate) mod kind;
 pub mod log;
 mod lookup;
 mod outcome;
+mod post;
 mod process;
 mod receiver;
 mod route;
@@ -56,16 +60,29 @@ mod segments;
 pub mod transport;
 mod url_file;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::event::Event;
 
+use exec::ExecSettings;
+use http::HttpSettings;
+use kind::KindEntry;
+use log::Log;
+
+pub use custom::Handlers;
 pub use outcome::{no_route_reason, outcome_of};
-pub use receiver::shown_url;
-pub use route::{Route, RouteError, Routes, check_pattern, covers, parse_route};
+pub(crate) use route::settings_of;
+pub use route::{Route, RouteError, Routes, check_pattern, covers};
 pub use segments::Segments;
+
+/// The kinds of handlers that ship with the program, in the order in which messages and help name
+/// them. To add one: its file, declared above, and a line here.
+pub(crate) const KINDS: &[KindEntry] = &[
+    KindEntry::of::<Log>(),
+    KindEntry::of::<ExecSettings>(),
+    KindEntry::of::<HttpSettings>(),
+];
 
 /// Delivers one event. Called from several threads at once.
 pub trait Handler: Send + Sync {
@@ -113,74 +130,6 @@ impl HandlerError {
             reason: reason.into(),
             after: None,
         }
-    }
-}
-
-/// The handlers that a program brings along; empty in `dispatchbox` itself.
-///
-/// Mistakes in it (a pattern that cannot match, a name given twice) are reported when the routes
-/// are built at the start, with those of the configuration.
-#[derive(Clone, Default)]
-pub struct Handlers {
-    on: Vec<(String, Arc<dyn Handler>)>,
-    registered: Vec<(String, Arc<dyn Handler>)>,
-}
-
-impl Handlers {
-    /// Adds a route that stands before all configured ones: events whose type matches `pattern`
-    /// (exact, `prefix.*` or `*`) go to `handler`, with the timeout and the retry policy of the
-    /// configuration.
-    #[must_use]
-    pub fn on(mut self, pattern: impl Into<String>, handler: impl Handler + 'static) -> Handlers {
-        self.on.push((pattern.into(), Arc::new(handler)));
-        self
-    }
-
-    /// Lets configured routes name `handler`: `handler = "name"` in the file, `--route '*=name'` on
-    /// the command line.
-    #[must_use]
-    pub fn register(
-        mut self,
-        name: impl Into<String>,
-        handler: impl Handler + 'static,
-    ) -> Handlers {
-        self.registered.push((name.into(), Arc::new(handler)));
-        self
-    }
-
-    /// Says whether there is a route made with [`Handlers::on`].
-    pub fn has_routes(&self) -> bool {
-        !self.on.is_empty()
-    }
-
-    /// Lists the patterns of the routes made with [`Handlers::on`], in their order.
-    pub fn patterns(&self) -> impl Iterator<Item = &str> {
-        self.on.iter().map(|(pattern, _)| pattern.as_str())
-    }
-
-    /// Lists the names that configured routes may use, in the order in which they were registered.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.registered.iter().map(|(name, _)| name.as_str())
-    }
-
-    /// Says whether configured routes may name this handler.
-    pub fn knows(&self, name: &str) -> bool {
-        self.registered(name).is_some()
-    }
-
-    fn registered(&self, name: &str) -> Option<&Arc<dyn Handler>> {
-        let mut registered = self.registered.iter();
-        let found = registered.find(|(existing, _)| existing == name);
-        found.map(|(_, handler)| handler)
-    }
-}
-
-impl fmt::Debug for Handlers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handlers")
-            .field("on", &self.patterns().collect::<Vec<_>>())
-            .field("registered", &self.names().collect::<Vec<_>>())
-            .finish()
     }
 }
 

@@ -107,7 +107,7 @@ fn secrets_of(
 }
 
 /// Shows a URL without what may be secret in it: user, password, path and query.
-pub fn shown_url(url: &str) -> String {
+pub(super) fn shown_url(url: &str) -> String {
     Receiver::parse(url).map_or_else(|_| "…".to_owned(), |receiver| receiver.shown)
 }
 

@@ -5,19 +5,15 @@
 //! less than any table would.
 
 use std::num::NonZeroU16;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::config::{Config, HandlerSpec, RouteSpec, UrlSource};
+use crate::domain::config::{Config, HandlerSpec, RouteSpec};
 use crate::domain::event::Event;
 use crate::domain::nearest::did_you_mean;
 use crate::domain::retry::RetryPolicy;
-use crate::handlers::exec::Exec;
-use crate::handlers::http::{DEAD_STATUSES, Http, Roots};
-use crate::handlers::{Handler, HandlerError, Handlers, Run, log, sample};
-
-/// The names of the handlers that ship with the program. A registered handler may not take them.
-const BUILT_IN: [&str; 3] = ["log", "exec", "http"];
+use crate::handlers::kind::{self, Build, Deliver, Settings};
+use crate::handlers::transport::Roots;
+use crate::handlers::{HandlerError, Handlers, KINDS, Run, sample};
 
 /// What is wrong with a route.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +24,7 @@ pub struct RouteError {
 }
 
 impl RouteError {
-    fn new(pattern: &str, problem: impl Into<String>) -> RouteError {
+    pub(crate) fn new(pattern: &str, problem: impl Into<String>) -> RouteError {
         RouteError {
             pattern: pattern.to_owned(),
             problem: problem.into(),
@@ -56,14 +52,14 @@ impl Routes {
             Vec::new()
         };
         let mut roots = Roots::default();
-        let own = handlers.on.iter().map(|(pattern, handler)| {
+        let own = handlers.routes().map(|(pattern, handler)| {
             check_pattern(pattern)?;
             Ok(Route {
-                pattern: pattern.clone(),
+                pattern: pattern.to_owned(),
                 timeout: config.handler_timeout,
                 max_parallel: None,
                 retry: config.retry,
-                target: Target::Library(Arc::clone(handler)),
+                handler,
             })
         });
         let configured = config
@@ -122,14 +118,7 @@ pub struct Route {
     pub max_parallel: Option<NonZeroU16>,
     /// When failed events are tried again, and how often.
     pub retry: RetryPolicy,
-    target: Target,
-}
-
-enum Target {
-    Log,
-    Exec(Exec),
-    Http(Box<Http>),
-    Library(Arc<dyn Handler>),
+    handler: Box<dyn Deliver>,
 }
 
 impl Route {
@@ -140,52 +129,46 @@ impl Route {
         roots: &mut Roots,
     ) -> Result<Route, RouteError> {
         check_pattern(&spec.pattern)?;
-        let wrong = |problem: String| RouteError::new(&spec.pattern, problem);
-        let target = match &spec.handler {
-            HandlerSpec::Log => Target::Log,
-            HandlerSpec::Exec { command } => Target::Exec(Exec::new(command).map_err(wrong)?),
-            HandlerSpec::Http {
-                url,
-                url_source,
-                dead_statuses,
-            } => {
-                let runners = spec.max_parallel.unwrap_or(config.max_parallel);
-                let http = Http::new(url, url_source, dead_statuses, spec.timeout, runners, roots);
-                Target::Http(Box::new(http.map_err(wrong)?))
-            }
-            HandlerSpec::Library { name } => {
-                let handler = handlers.registered(name);
-                Target::Library(Arc::clone(
-                    handler.ok_or_else(|| wrong(unknown(name, handlers)))?,
-                ))
-            }
+        let build = Build {
+            timeout: spec.timeout,
+            runners: spec.max_parallel.unwrap_or(config.max_parallel),
+            roots,
         };
+        let handler = settings_of(&spec.handler, handlers)
+            .and_then(|settings| settings.build(build))
+            .map_err(|problem| RouteError::new(&spec.pattern, problem))?;
         Ok(Route {
             pattern: spec.pattern.clone(),
             timeout: spec.timeout,
             max_parallel: spec.max_parallel,
             retry: spec.retry,
-            target,
+            handler,
         })
     }
 
     /// Hands `event` to the handler and waits for its result. A handler of a library user may panic
     /// in here.
     pub fn run(&self, event: &Event, run: &Run<'_>) -> Result<(), HandlerError> {
-        match &self.target {
-            Target::Log => {
-                log::run(event);
-                Ok(())
-            }
-            Target::Exec(exec) => exec.run(event, run),
-            Target::Http(http) => http.run(event, run),
-            Target::Library(handler) => handler.handle(event),
-        }
+        self.handler.deliver(event, run)
     }
 
     /// Says whether the handler runs inside this process, where nothing can interrupt it.
     pub fn is_library(&self) -> bool {
-        matches!(self.target, Target::Library(_))
+        self.handler.is_library()
+    }
+}
+
+/// The settings of a route's handler, of whatever kind it is, or registered under its name.
+pub(crate) fn settings_of<'a>(
+    spec: &HandlerSpec,
+    handlers: &'a Handlers,
+) -> Result<Box<dyn Settings + 'a>, String> {
+    if let Some(settings) = kind::settings(spec) {
+        return settings;
+    }
+    match handlers.registered(&spec.kind) {
+        Some(registered) => Ok(Box::new(registered)),
+        None => Err(unknown(&spec.kind, handlers)),
     }
 }
 
@@ -231,60 +214,11 @@ pub fn covers(earlier: &str, later: &str) -> bool {
     matches(earlier, later)
 }
 
-/// Parses the command line's form of a route, such as `order.*=https://crm.example/hooks`, `*=log`,
-/// `mail.*=exec:/usr/bin/send-mail --fast` or `audit.*=NAME` with the name of a registered handler.
-///
-/// The words after `exec:` are split as a shell would split and unquote them, and nothing else of a
-/// shell happens to them.
-pub fn parse_route(text: &str) -> Result<(String, HandlerSpec), RouteError> {
-    let (pattern, handler) = text.split_once('=').unwrap_or((text, ""));
-    check_pattern(pattern)?;
-    let wrong = |problem: &str| Err(RouteError::new(pattern, problem));
-    let spec = if handler == "log" {
-        HandlerSpec::Log
-    } else if let Some(line) = handler.strip_prefix("exec:") {
-        match shlex::split(line) {
-            Some(command) if !command.is_empty() => HandlerSpec::Exec { command },
-            Some(_) => {
-                return wrong("`exec:` needs a program, for example `exec:/usr/bin/send-mail`");
-            }
-            None => return wrong("the command after `exec:` ends inside a quotation"),
-        }
-    } else if handler.starts_with("https://") || handler.starts_with("http://") {
-        HandlerSpec::Http {
-            url: handler.to_owned(),
-            url_source: UrlSource::Route,
-            dead_statuses: DEAD_STATUSES.to_vec(),
-        }
-    } else if is_name(handler) && !BUILT_IN.contains(&handler) {
-        HandlerSpec::Library {
-            name: handler.to_owned(),
-        }
-    } else {
-        // Only what stands before the colon is compared: the rest may be a secret.
-        let scheme = handler.split_once(':').map_or("", |(scheme, _)| scheme);
-        let meant = did_you_mean(scheme, ["exec", "http", "https"]);
-        return wrong(&format!(
-            "the handler must be `log`, `exec:COMMAND`, `http://…`, `https://…` or the name of a registered handler, \
-             as in `order.*=https://crm.example/hooks`{meant}"
-        ));
-    };
-    Ok((pattern.to_owned(), spec))
-}
-
-/// Names stand on the command line and in the file without quotation.
-fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
-}
-
 fn check_names(handlers: &Handlers) -> Result<(), RouteError> {
     for (i, name) in handlers.names().enumerate() {
-        let problem = if !is_name(name) {
+        let problem = if !kind::is_name(name) {
             "a handler's name consists of letters, digits, `_`, `-` and `.`"
-        } else if BUILT_IN.contains(&name) {
+        } else if kind::find(name).is_some() {
             "this is the name of a handler that ships with the program"
         } else if handlers.names().take(i).any(|earlier| earlier == name) {
             "two handlers are registered under this name"
@@ -297,16 +231,12 @@ fn check_names(handlers: &Handlers) -> Result<(), RouteError> {
 }
 
 fn unknown(name: &str, handlers: &Handlers) -> String {
-    let built_in_names: Vec<String> = BUILT_IN
-        .iter()
-        .copied()
-        .chain(handlers.names())
-        .map(|name| format!("`{name}`"))
-        .collect();
+    let names = || KINDS.iter().map(|kind| kind.name).chain(handlers.names());
+    let shown: Vec<String> = names().map(|name| format!("`{name}`")).collect();
     format!(
         "there is no handler `{name}`{}; there are {}",
-        did_you_mean(name, BUILT_IN.iter().copied().chain(handlers.names())),
-        built_in_names.join(", ")
+        did_you_mean(name, names()),
+        shown.join(", ")
     )
 }
 
@@ -361,57 +291,5 @@ mod tests {
             problem_of(check_pattern("order*")),
             "route `order*`: `*` may only stand alone, or at the end after a dot, as in `order.*`"
         );
-    }
-
-    #[test]
-    fn each_form_of_a_route_is_parsed() {
-        let check = |text, pattern: &str, spec| {
-            assert_eq!(parse_route(text), Ok((pattern.to_owned(), spec)));
-        };
-        let exec = |words: &[&str]| HandlerSpec::Exec {
-            command: words.iter().map(|&word| word.to_owned()).collect(),
-        };
-
-        check("*=log", "*", HandlerSpec::Log);
-        check(
-            "order.*=https://host/hook?a=b",
-            "order.*",
-            HandlerSpec::Http {
-                url: "https://host/hook?a=b".to_owned(),
-                url_source: UrlSource::Route,
-                dead_statuses: vec![400, 410, 413, 415, 422],
-            },
-        );
-        check(
-            "mail.*=exec:/usr/bin/send-mail --fast",
-            "mail.*",
-            exec(&["/usr/bin/send-mail", "--fast"]),
-        );
-        check(
-            r#"a=exec:x 'b c' "d=$e" f\ g '' $(h)"#,
-            "a",
-            exec(&["x", "b c", "d=$e", "f g", "", "$(h)"]),
-        );
-        let name = "audit-2".to_owned();
-        check("*=audit-2", "*", HandlerSpec::Library { name });
-    }
-
-    #[test]
-    fn a_route_that_says_nothing_is_refused_with_what_is_allowed() {
-        let check = |text, part: &str| {
-            let problem = problem_of(parse_route(text));
-            assert!(problem.contains(part), "{problem}");
-        };
-
-        check("order.*", "the handler must be `log`");
-        check("order.*=", "the handler must be `log`");
-        check("order.*=exec", "the handler must be `log`");
-        check("order.*=http", "the handler must be `log`");
-        check("order.*=ftp://host/", "the handler must be `log`");
-        check("order.*=exec:", "`exec:` needs a program");
-        check("order.*=exec:  ", "`exec:` needs a program");
-        check("order.*=exec:a 'b", "ends inside a quotation");
-        check("https://host/", "this is a URL");
-        check("=log", "the event type is empty");
     }
 }

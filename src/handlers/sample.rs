@@ -5,6 +5,8 @@
 //! turns real events into log lines.
 
 use crate::domain::config::{Config, HandlerSpec, RouteSpec};
+use crate::handlers::kind::Kind as _;
+use crate::handlers::log::Log;
 
 /// The event types that are logged and done when there is no route anywhere.
 pub const EVENT_TYPES: [&str; 3] = [
@@ -19,7 +21,7 @@ pub(super) fn routes(config: &Config) -> Vec<RouteSpec> {
         .iter()
         .map(|event_type| RouteSpec {
             pattern: (*event_type).to_owned(),
-            handler: HandlerSpec::Log,
+            handler: HandlerSpec::named(Log::NAME),
             timeout: config.handler_timeout,
             max_parallel: None,
             retry: config.retry,

@@ -284,7 +284,7 @@ mod tests {
         config.routes = [("few.*", 1), ("*", 0)]
             .map(|(pattern, limit)| RouteSpec {
                 pattern: pattern.to_owned(),
-                handler: HandlerSpec::Log,
+                handler: HandlerSpec::named("log"),
                 timeout: config.handler_timeout,
                 max_parallel: NonZeroU16::new(limit),
                 retry: config.retry,

@@ -29,6 +29,7 @@ fn check_run_refused(args: &[&str], error: &str) {
 fn the_help_is_what_it_was() {
     Cli::new(["--help"]).snapshot("help").check();
     Cli::new(["help", "run"]).snapshot("help_run").check();
+    Cli::new(["help", "routes"]).snapshot("help_routes").check();
     Cli::new(["help", "migrate"])
         .snapshot("help_migrate")
         .check();
@@ -86,6 +87,7 @@ fn no_line_of_the_help_is_wider_than_a_terminal() {
     for topic in [
         "",
         "run",
+        "routes",
         "migrate",
         "config check",
         "dead-events",

@@ -27,6 +27,9 @@ pub enum Parsed {
 /// The word that makes this process a worker. No help shows it: only the supervisor uses it.
 pub const WORKER: &str = "worker";
 
+/// A topic of the help that is no command.
+const ROUTES: &str = "routes";
+
 /// Longest mistyped word that an error repeats.
 const SHOWN_CHARS_MAX: usize = 40;
 
@@ -66,15 +69,12 @@ fn help_on(words: &[&str]) -> Result<Parsed, UsageError> {
         .copied()
         .filter(|word| !word.starts_with('-'))
         .collect();
-    if words.is_empty() {
-        return Ok(Parsed::Text(help::overview()));
+    match words.as_slice() {
+        [] => Ok(Parsed::Text(help::overview())),
+        [ROUTES] => Ok(Parsed::Text(help::routes())),
+        [word] if is_group(word) => Ok(Parsed::Text(help::group(word))),
+        words => find(words).map(|(spec, _)| Parsed::Text(help::command(spec))),
     }
-    if let [word] = words.as_slice()
-        && is_group(word)
-    {
-        return Ok(Parsed::Text(help::group(word)));
-    }
-    find(&words).map(|(spec, _)| Parsed::Text(help::command(spec)))
 }
 
 /// Says whether commands of two words begin with this one.

@@ -6,7 +6,10 @@ use std::fmt::Write as _;
 use argh::{FlagInfo, FlagInfoKind, Optionality, PositionalInfo};
 
 use crate::cli::commands::{COMMANDS, Spec};
+use crate::cli::settings::routes::{LIMIT_KEYS, RETRY_KEYS, TARGET_KEYS};
 use crate::cli::settings::run::SETTINGS;
+use crate::handlers::KINDS;
+use crate::handlers::keys::Key;
 
 /// Widest line: every terminal has this width.
 const WIDTH: usize = 80;
@@ -80,6 +83,40 @@ pub(super) fn command(spec: &Spec) -> String {
         let _ = write!(text, "\n{note}\n");
     }
     text
+}
+
+/// Renders what routes can have, from the tables by which they are read.
+pub(super) fn routes() -> String {
+    let mut text = String::from(
+        "A route says which handler delivers which event types; the first match wins.\n\n\
+         Usage: dispatchbox run --route <pattern=handler> --route …\n       \
+         dispatchbox run --config <file>, with a [[route]] table for each route\n\n\
+         Handlers:\n",
+    );
+    for kind in KINDS {
+        entry(&mut text, kind.name, kind.summary);
+        for form in kind.forms {
+            entry(&mut text, "", &format!("--route 'PATTERN={form}'"));
+        }
+    }
+    let own = "a handler that the program has registered under this name";
+    entry(&mut text, "NAME", own);
+    entry(&mut text, "", "--route 'PATTERN=NAME'");
+    let of_all = [TARGET_KEYS, LIMIT_KEYS].concat();
+    keys(&mut text, "Keys of a [[route]] table", &of_all);
+    for kind in KINDS.iter().filter(|kind| !kind.keys.is_empty()) {
+        let title = format!("Further keys with handler = \"{}\"", kind.name);
+        keys(&mut text, &title, kind.keys);
+    }
+    keys(&mut text, "Keys of a [route.retry] table", RETRY_KEYS);
+    text
+}
+
+fn keys(text: &mut String, title: &str, keys: &[Key]) {
+    let _ = writeln!(text, "\n{title}:");
+    for key in keys {
+        entry(text, key.name, key.help);
+    }
 }
 
 fn argument(positional: &PositionalInfo) -> String {

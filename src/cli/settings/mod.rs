@@ -9,7 +9,7 @@ mod api_access;
 pub(in crate::cli) mod database;
 pub(in crate::cli) mod file;
 pub(in crate::cli) mod layers;
-mod routes;
+pub(in crate::cli) mod routes;
 pub mod run;
 pub(in crate::cli) mod setting;
 pub(in crate::cli) mod values;
@@ -17,12 +17,13 @@ pub(in crate::cli) mod values;
 use std::time::Duration;
 
 use crate::cli::settings::layers::Layers;
-use crate::cli::settings::routes::{RouteDefaults, SecretUrls};
+use crate::cli::settings::routes::RouteDefaults;
 use crate::cli::settings::run::{RunArgs, SETTINGS};
 use crate::cli::settings::setting::typed;
 use crate::domain::config::{self, Config, HttpConfig, RouteSpec};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::usage::UsageError;
+use crate::handlers::kind::Secrets;
 use crate::handlers::{Handlers, RouteError, Routes};
 use crate::http::Access;
 use crate::store::dsn::Dsn;
@@ -73,8 +74,8 @@ pub(in crate::cli) fn read_patterns(
 ) -> Result<(Config, Vec<Effective>), UsageError> {
     let mut layers = Layers::gather(typed([(SETTINGS.config.name, file)]), env)?;
     let mut config = scalars(&mut layers)?;
-    let urls = SecretUrls::Unread;
-    config.routes = all_routes(&mut layers, routes, &config, handlers, urls)?;
+    let secrets = Secrets::Unread;
+    config.routes = all_routes(&mut layers, routes, &config, handlers, secrets)?;
     Ok((config, layers.effective))
 }
 
@@ -88,13 +89,12 @@ fn read_all(
     let dsn = database::resolve(&mut layers, env);
     let mut config = scalars(&mut layers)?;
     let access = api_access::resolve(&mut layers)?;
-    let urls = SecretUrls::Read(env);
-    config.routes = all_routes(&mut layers, &args.route, &config, handlers, urls)?;
+    let secrets = Secrets::Read(env);
+    config.routes = all_routes(&mut layers, &args.route, &config, handlers, secrets)?;
     let dsn = dsn?;
     let mut warnings = std::mem::take(&mut layers.warnings);
     warnings.extend(advice::warnings(&layers, &config, &dsn));
-    warnings.extend(routes::warnings(handlers.patterns(), &config.routes));
-    warnings.extend(routes::proxy_warning(&config.routes, env));
+    warnings.extend(routes::warnings(&config.routes, handlers, env));
     let hint = advice::hint_of_long_handlers(&config, handlers);
     let settings = RunSettings {
         config,
@@ -189,7 +189,7 @@ fn all_routes(
     flags: &[String],
     config: &Config,
     handlers: &Handlers,
-    urls: SecretUrls<'_>,
+    secrets: Secrets<'_>,
 ) -> Result<Vec<RouteSpec>, UsageError> {
     let defaults = RouteDefaults {
         timeout: config.handler_timeout,
@@ -208,7 +208,7 @@ fn all_routes(
                 .hint("\"Routes and handlers\" in README.md shows what a [[route]] table can have")
         };
         for (at, table) in file.routes.iter().enumerate() {
-            let spec = routes::from_table(table, &defaults, handlers, urls)
+            let spec = routes::from_table(table, &defaults, handlers, secrets)
                 .map_err(|refusal| in_file(format!("route {} {refusal}", at + 1)))?;
             specs.push(spec);
         }
@@ -236,7 +236,11 @@ fn all_routes(
         } else {
             Source::File
         };
-        layers.show(&SETTINGS.route, routes::shown(spec, config), source);
+        layers.show(
+            &SETTINGS.route,
+            routes::shown(spec, config, handlers),
+            source,
+        );
     }
     Ok(specs)
 }

@@ -1,16 +1,17 @@
 //! Reads routes: `--route 'order.*=https://host/hook'` and the `[[route]]` tables of the
 //! configuration file.
 //!
-//! Only the form is checked here. The contents (patterns, URLs, names of handlers) are checked
-//! where routes are built, in `handler`.
+//! Only the form is checked here. What a kind of handler takes is known to that kind alone, and the
+//! contents (patterns, URLs, names of handlers) are checked where routes are built, in `handlers`.
 
 use std::time::Duration;
 
-use crate::cli::settings::values::{self, quoted};
-use crate::domain::config::{self, Config, HandlerSpec, RouteSpec, UrlSource};
-use crate::domain::nearest::did_you_mean;
+use crate::cli::settings::values;
+use crate::domain::config::{self, Config, HandlerSpec, RouteSpec};
 use crate::domain::retry::RetryPolicy;
-use crate::handlers::{self, Handlers, exec, http};
+use crate::handlers::keys::{Key, Keys};
+use crate::handlers::kind::{self, KindEntry, Secrets};
+use crate::handlers::{self, Handlers, KINDS, RouteError};
 use crate::store::dsn::Env;
 use crate::system::logging;
 
@@ -31,8 +32,7 @@ pub(in crate::cli) fn from_flag(text: &str, defaults: &RouteDefaults) -> Result<
     {
         return Err("needs a pattern before the url, as in `order.*=https://host/hook`".to_owned());
     }
-    let (pattern, handler) =
-        handlers::parse_route(text).map_err(|error| format!("has the {error}"))?;
+    let (pattern, handler) = parse(text).map_err(|error| format!("has the {error}"))?;
     Ok(RouteSpec {
         pattern,
         handler,
@@ -42,27 +42,66 @@ pub(in crate::cli) fn from_flag(text: &str, defaults: &RouteDefaults) -> Result<
     })
 }
 
-/// Keys of a `[[route]]` table.
-const ROUTE_KEYS: [&str; 10] = [
-    "event_type",
-    "handler",
-    "url",
-    "url_file",
-    "url_env",
-    "dead_statuses",
-    "command",
-    "timeout_seconds",
-    "max_parallel",
-    "retry",
+/// Parses `PATTERN=HANDLER`, where each kind of handler has forms of its own.
+fn parse(text: &str) -> Result<(String, HandlerSpec), RouteError> {
+    let (pattern, handler) = text.split_once('=').unwrap_or((text, ""));
+    handlers::check_pattern(pattern)?;
+    let handler = kind::from_flag(handler).map_err(|problem| RouteError::new(pattern, problem))?;
+    Ok((pattern.to_owned(), handler))
+}
+
+/// Keys of a `[[route]]` table that say which handler gets which events. Those of the kinds of
+/// handlers follow them, and then [`LIMIT_KEYS`].
+pub(in crate::cli) const TARGET_KEYS: &[Key] = &[
+    Key {
+        name: "event_type",
+        help: "exact event type, `prefix.*` or `*`; the first route that matches wins",
+    },
+    Key {
+        name: "handler",
+        help: "one of the names above",
+    },
 ];
 
-/// Keys of its `[route.retry]` table.
-const RETRY_KEYS: [&str; 5] = [
-    "max_attempts",
-    "backoff_seconds",
-    "multiplier",
-    "max_seconds",
-    "jitter",
+/// Keys of a `[[route]]` table that limit the route.
+pub(in crate::cli) const LIMIT_KEYS: &[Key] = &[
+    Key {
+        name: "timeout_seconds",
+        help: "bound of one run of the handler [default: --handler-timeout]",
+    },
+    Key {
+        name: "max_parallel",
+        help: "most events of the route in flight in each worker process \
+               [default: all its runners]",
+    },
+    Key {
+        name: "retry",
+        help: "table [route.retry], with the keys below",
+    },
+];
+
+/// Keys of a `[route.retry]` table.
+pub(in crate::cli) const RETRY_KEYS: &[Key] = &[
+    Key {
+        name: "max_attempts",
+        help: "attempts before an event is dead [default: --max-attempts]",
+    },
+    Key {
+        name: "backoff_seconds",
+        help: "delay after the first failed attempt [default: --retry-backoff-seconds]",
+    },
+    Key {
+        name: "multiplier",
+        help: "growth of the delay with each further attempt [default: --retry-multiplier]",
+    },
+    Key {
+        name: "max_seconds",
+        help: "longest delay [default: --retry-max-seconds]",
+    },
+    Key {
+        name: "jitter",
+        help: "part of each delay that chance may take off [default: --retry-jitter]",
+    },
 ];
 
 /// Reads a `[[route]]` table; a refusal follows the name of the route.
@@ -70,155 +109,58 @@ pub(in crate::cli) fn from_table(
     table: &toml::Table,
     defaults: &RouteDefaults,
     handlers: &Handlers,
-    urls: SecretUrls<'_>,
+    secrets: Secrets<'_>,
 ) -> Result<RouteSpec, String> {
-    check_keys(table, &ROUTE_KEYS)?;
-    let pattern = required(table, "event_type")?;
-    let handler = required(table, "handler")?;
-    let handler = match handler {
-        "log" => HandlerSpec::Log,
-        "exec" => HandlerSpec::Exec {
-            command: command_of(table)?,
-        },
-        "http" => {
-            let (url, url_source) = url_of(table, urls)?;
-            HandlerSpec::Http {
-                url,
-                url_source,
-                dead_statuses: dead_statuses_of(table)?,
-            }
-        }
-        name => HandlerSpec::Library {
-            name: name.to_owned(),
-        },
-    };
-    // Whether an unknown handler takes a key is not known: that there is no such handler is
-    // reported when the route is built.
-    let is_known = match &handler {
-        HandlerSpec::Library { name } => handlers.knows(name),
-        HandlerSpec::Log | HandlerSpec::Exec { .. } | HandlerSpec::Http { .. } => true,
-    };
-    if is_known {
-        check_keys_fit(table, &handler)?;
-    }
+    let keys = Keys(table);
+    let names = |keys: &'static [Key]| keys.iter().map(|key| key.name);
+    let of_kinds = kind::keys();
+    let known: Vec<&str> = names(TARGET_KEYS)
+        .chain(of_kinds)
+        .chain(names(LIMIT_KEYS))
+        .collect();
+    keys.check(&known)?;
+    let pattern = keys.text("event_type")?;
+    let handler = keys.text("handler")?;
+    let handler = kind::from_table(handler, keys, secrets, handlers.knows(handler))?;
     Ok(RouteSpec {
         pattern: pattern.to_owned(),
-        timeout: scalar(table, "timeout_seconds")?.map_or(Ok(defaults.timeout), |text| {
+        timeout: scalar(keys, "timeout_seconds")?.map_or(Ok(defaults.timeout), |text| {
             values::seconds(&text, &config::HANDLER_SECONDS).map_err(naming("timeout_seconds"))
         })?,
-        max_parallel: scalar(table, "max_parallel")?
+        max_parallel: scalar(keys, "max_parallel")?
             .map(|text| {
                 values::positive(&text, &config::MAX_PARALLEL).map_err(naming("max_parallel"))
             })
             .transpose()?,
-        retry: retry_of(table, &defaults.retry)?,
+        retry: retry_of(keys, &defaults.retry)?,
         handler,
     })
 }
 
-/// Keys that only `http` takes.
-const HTTP_KEYS: [&str; 4] = ["url", "url_file", "url_env", "dead_statuses"];
-
-/// Keys of the handlers that have settings.
-const NOT_OF_LOG: [&str; 5] = ["url", "url_file", "url_env", "dead_statuses", "command"];
-
-/// Refuses a key of another kind of handler: it is a mistake, since the receiver that it names
-/// would get no event.
-fn check_keys_fit(table: &toml::Table, handler: &HandlerSpec) -> Result<(), String> {
-    let (kind, foreign): (&str, &[&str]) = match handler {
-        HandlerSpec::Http { .. } => ("http", &["command"]),
-        HandlerSpec::Exec { .. } => ("exec", &HTTP_KEYS),
-        HandlerSpec::Log => ("log", &NOT_OF_LOG),
-        HandlerSpec::Library { name } => (name, &NOT_OF_LOG),
-    };
-    match foreign.iter().find(|key| table.contains_key(**key)) {
-        Some(key) => Err(format!(
-            "has `{key}`, which the handler `{kind}` does not take"
-        )),
-        None => Ok(()),
-    }
-}
-
-/// How to treat URLs that stand in a file or a variable.
-#[derive(Clone, Copy)]
-pub(in crate::cli) enum SecretUrls<'a> {
-    /// Read them; variables are those of this environment.
-    Read(&'a Env),
-    /// Leave them unread: only the pattern of the route matters.
-    Unread,
-}
-
-/// Stands in place of a URL that was not read; no name under this domain resolves.
-const UNREAD_URL: &str = "http://unread.invalid/";
-
-/// Finds the URL by the one key that says where it stands. No refusal repeats it.
-fn url_of(table: &toml::Table, urls: SecretUrls<'_>) -> Result<(String, UrlSource), String> {
-    let given: Vec<&str> = ["url", "url_file", "url_env"]
-        .into_iter()
-        .filter(|key| table.contains_key(*key))
-        .collect();
-    match given.as_slice() {
-        [] => Err(
-            "needs `url = \"…\"`, or `url_file` or `url_env` where the URL is a secret".to_owned(),
-        ),
-        ["url"] => Ok((required(table, "url")?.to_owned(), UrlSource::Route)),
-        ["url_env"] => {
-            let name = required(table, "url_env")?;
-            let SecretUrls::Read(env) = urls else {
-                return Ok((UNREAD_URL.to_owned(), UrlSource::Environment));
-            };
-            let url = env.get(name).map(|url| url.trim());
-            url.filter(|url| !url.is_empty())
-                .map(|url| (url.to_owned(), UrlSource::Environment))
-                .ok_or_else(|| {
-                    format!(
-                        "has `url_env`, but the variable {} is not set",
-                        quoted(name)
-                    )
-                })
-        }
-        [one, other, ..] => Err(format!(
-            "has `{one}` and `{other}`, of which one alone may say where to"
-        )),
-        [_] => {
-            let path = required(table, "url_file")?;
-            if matches!(urls, SecretUrls::Unread) {
-                return Ok((UNREAD_URL.to_owned(), UrlSource::File(path.to_owned())));
-            }
-            let url = http::read_url(path).map_err(|error| {
-                format!(
-                    "has `url_file`, but {} cannot be used: {error}",
-                    quoted(path)
-                )
-            })?;
-            Ok((url, UrlSource::File(path.to_owned())))
-        }
-    }
-}
-
-fn retry_of(table: &toml::Table, inherited: &RetryPolicy) -> Result<RetryPolicy, String> {
-    let table = match table.get("retry") {
+fn retry_of(keys: Keys<'_>, inherited: &RetryPolicy) -> Result<RetryPolicy, String> {
+    let keys = match keys.get("retry") {
         None => return Ok(*inherited),
         Some(value) => value
             .as_table()
+            .map(Keys)
             .ok_or_else(|| "needs a table [route.retry]".to_owned())?,
     };
-    check_keys(table, &RETRY_KEYS)?;
+    let known: Vec<&str> = RETRY_KEYS.iter().map(|key| key.name).collect();
+    keys.check(&known)?;
     let seconds = |key: &'static str, inherited: Duration| {
-        scalar(table, key)?.map_or(Ok(inherited), |text| {
+        scalar(keys, key)?.map_or(Ok(inherited), |text| {
             values::seconds(&text, &config::RETRY_SECONDS).map_err(naming(key))
         })
     };
     let number = |key: &'static str, allowed, inherited: f64| {
-        scalar(table, key)?.map_or(Ok(inherited), |text| {
+        scalar(keys, key)?.map_or(Ok(inherited), |text| {
             values::decimal(&text, &allowed, "").map_err(naming(key))
         })
     };
     Ok(RetryPolicy {
-        max_attempts: scalar(table, "max_attempts")?
-            .map_or(Ok(inherited.max_attempts), |text| {
-                values::count(&text, &config::MAX_ATTEMPTS).map_err(naming("max_attempts"))
-            })?,
+        max_attempts: scalar(keys, "max_attempts")?.map_or(Ok(inherited.max_attempts), |text| {
+            values::count(&text, &config::MAX_ATTEMPTS).map_err(naming("max_attempts"))
+        })?,
         backoff: seconds("backoff_seconds", inherited.backoff)?,
         multiplier: number("multiplier", config::RETRY_MULTIPLIER, inherited.multiplier)?,
         max: seconds("max_seconds", inherited.max)?,
@@ -226,55 +168,8 @@ fn retry_of(table: &toml::Table, inherited: &RetryPolicy) -> Result<RetryPolicy,
     })
 }
 
-fn command_of(table: &toml::Table) -> Result<Vec<String>, String> {
-    let words = table.get("command").and_then(toml::Value::as_array);
-    let command: Option<Vec<String>> = words.and_then(|words| {
-        words
-            .iter()
-            .map(|word| word.as_str().map(str::to_owned))
-            .collect()
-    });
-    command
-        .filter(|command| !command.is_empty())
-        .ok_or_else(|| r#"needs `command = ["PROGRAM", "ARGUMENT"]`"#.to_owned())
-}
-
-fn dead_statuses_of(table: &toml::Table) -> Result<Vec<u16>, String> {
-    let Some(value) = table.get("dead_statuses") else {
-        return Ok(http::DEAD_STATUSES.to_vec());
-    };
-    let statuses: Option<Vec<u16>> = value.as_array().and_then(|statuses| {
-        statuses
-            .iter()
-            .map(|status| {
-                let status = u16::try_from(status.as_integer()?).ok()?;
-                config::DEAD_STATUS.contains(&status).then_some(status)
-            })
-            .collect()
-    });
-    statuses.ok_or_else(|| {
-        format!(
-            "needs a list of statuses from {} to {} in dead_statuses",
-            config::DEAD_STATUS.start(),
-            config::DEAD_STATUS.end()
-        )
-    })
-}
-
-fn required<'a>(table: &'a toml::Table, key: &str) -> Result<&'a str, String> {
-    match table.get(key) {
-        None => Err(format!("needs `{key} = \"…\"`")),
-        Some(toml::Value::String(text)) => Ok(text),
-        Some(value) => Err(format!(
-            "has `{key}`, which must be one text in quotes, not of the type {}",
-            value.type_str()
-        )),
-    }
-}
-
-fn scalar(table: &toml::Table, key: &str) -> Result<Option<String>, String> {
-    table
-        .get(key)
+fn scalar(keys: Keys<'_>, key: &str) -> Result<Option<String>, String> {
+    keys.get(key)
         .map(|value| values::from_toml(value).map_err(naming(key)))
         .transpose()
 }
@@ -284,26 +179,11 @@ fn naming(key: &str) -> impl Fn(String) -> String {
     move |refusal| format!("has `{key}`, which {refusal}")
 }
 
-fn check_keys(table: &toml::Table, known: &[&str]) -> Result<(), String> {
-    match table.keys().find(|key| !known.contains(&key.as_str())) {
-        Some(key) => Err(format!(
-            "has the unknown key {}{}; known are {}",
-            quoted(key),
-            did_you_mean(key, known.iter().copied()),
-            known.join(", ")
-        )),
-        None => Ok(()),
-    }
-}
-
-/// Warns of what is allowed and yet can hardly be meant: a route that no event reaches, a program
-/// that does not exist. `own` are the patterns of the program's own routes, which come first.
-pub(in crate::cli) fn warnings<'a>(
-    own: impl Iterator<Item = &'a str>,
-    specs: &'a [RouteSpec],
-) -> Vec<String> {
+/// Warns of what is allowed and yet can hardly be meant: a route that no event reaches, and what
+/// the kinds of handlers warn of. The program's own routes come first.
+pub(in crate::cli) fn warnings(specs: &[RouteSpec], handlers: &Handlers, env: &Env) -> Vec<String> {
     let mut warnings = Vec::new();
-    let mut earlier: Vec<&str> = own.collect();
+    let mut earlier: Vec<&str> = handlers.patterns().collect();
     for spec in specs {
         let pattern = spec.pattern.as_str();
         if let Some(by) = earlier.iter().find(|by| handlers::covers(by, pattern)) {
@@ -312,74 +192,28 @@ pub(in crate::cli) fn warnings<'a>(
             ));
         }
         earlier.push(pattern);
-        if let HandlerSpec::Exec { command } = &spec.handler
-            && let Some(program) = command.first()
-            && !exec::is_executable(program)
-        {
-            warnings.push(format!(
-                "route `{pattern}`: the program `{program}` is not there, or may not be executed"
-            ));
+        let settings = handlers::settings_of(&spec.handler, handlers).ok();
+        if let Some(warning) = settings.and_then(|settings| settings.warning()) {
+            warnings.push(format!("route `{pattern}`: {warning}"));
         }
     }
+    let is_used = |kind: &&KindEntry| specs.iter().any(|spec| spec.handler.kind == kind.name);
+    let of_kinds = KINDS.iter().filter(is_used);
+    warnings.extend(of_kinds.filter_map(|kind| (kind.warning_of)(env)));
     warnings
 }
 
-/// Variables that name a proxy for programs.
-const PROXY_VARIABLES: [&str; 6] = [
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
-
-/// Warns that a proxy is not used, where one is set and a route could mean it. The values may hold
-/// a password.
-pub(in crate::cli) fn proxy_warning(specs: &[RouteSpec], env: &Env) -> Option<String> {
-    let has_http = specs
-        .iter()
-        .any(|spec| matches!(spec.handler, HandlerSpec::Http { .. }));
-    let set: Vec<&str> = PROXY_VARIABLES
-        .into_iter()
-        .filter(|name| env.get(*name).is_some_and(|value| !value.is_empty()))
-        .collect();
-    (has_http && !set.is_empty()).then(|| {
-        format!(
-            "{} in the environment has no effect: http routes connect to their receivers themselves, and use no proxy",
-            set.join(", ")
-        )
-    })
-}
-
-/// Shows a route as `config check` prints it, with the limits that are not those of `usual`: a url
-/// without its user part and query, and without its path where it is secret; a program without its
-/// arguments, since they may hold secrets.
-pub(in crate::cli) fn shown(spec: &RouteSpec, usual: &Config) -> String {
-    let target = match &spec.handler {
-        HandlerSpec::Log => "log".to_owned(),
-        HandlerSpec::Exec { command } => {
-            let program = command.first().map_or("", String::as_str);
-            match command.len().saturating_sub(1) {
-                0 => format!("exec:{program}"),
-                1 => format!("exec:{program} and 1 argument"),
-                n_arguments => format!("exec:{program} and {n_arguments} arguments"),
-            }
-        }
-        HandlerSpec::Http {
-            url, url_source, ..
-        } if url_source.is_secret() => handlers::shown_url(url),
-        HandlerSpec::Http { url, .. } => {
-            let end = url.find(['?', '#']).unwrap_or(url.len());
-            logging::redact(&url[..end]).into_owned()
-        }
-        HandlerSpec::Library { name } => name.clone(),
-    };
+/// Shows a route as `config check` prints it, with the limits that are not those of `usual`.
+pub(in crate::cli) fn shown(spec: &RouteSpec, usual: &Config, handlers: &Handlers) -> String {
+    let settings = handlers::settings_of(&spec.handler, handlers).ok();
+    let target = settings.as_ref().map(|settings| settings.shown());
+    let target = target.unwrap_or_else(|| spec.handler.kind.clone());
+    let unusual = settings.and_then(|settings| settings.unusual());
     let target = logging::escape(&target).into_owned();
-    format!("{}={target}{}", spec.pattern, limits(spec, usual))
+    format!("{}={target}{}", spec.pattern, limits(spec, unusual, usual))
 }
 
-fn limits(spec: &RouteSpec, usual: &Config) -> String {
+fn limits(spec: &RouteSpec, of_handler: Option<String>, usual: &Config) -> String {
     let seconds = values::seconds_text;
     let (retry, all) = (&spec.retry, &usual.retry);
     let mut limits = Vec::new();
@@ -395,11 +229,8 @@ fn limits(spec: &RouteSpec, usual: &Config) -> String {
     if let Some(most) = spec.max_parallel {
         limit(true, format!("max_parallel {most}"));
     }
-    if let HandlerSpec::Http { dead_statuses, .. } = &spec.handler {
-        limit(
-            dead_statuses[..] != http::DEAD_STATUSES,
-            format!("dead_statuses {dead_statuses:?}"),
-        );
+    if let Some(of_handler) = of_handler {
+        limit(true, of_handler);
     }
     limit(
         retry.max_attempts != all.max_attempts,
@@ -425,4 +256,67 @@ fn limits(spec: &RouteSpec, usual: &Config) -> String {
         return String::new();
     }
     format!(" ({})", limits.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_form_of_a_route_is_parsed() {
+        let check = |text, pattern: &str, spec| {
+            assert_eq!(parse(text), Ok((pattern.to_owned(), spec)));
+        };
+        let of = |kind: &str, settings| HandlerSpec {
+            kind: kind.to_owned(),
+            settings,
+        };
+        let exec = |words: &[&str]| of("exec", json!({ "command": words }));
+
+        check("*=log", "*", HandlerSpec::named("log"));
+        check(
+            "order.*=https://host/hook?a=b",
+            "order.*",
+            of(
+                "http",
+                json!({
+                    "url": "https://host/hook?a=b",
+                    "url_source": "route",
+                    "dead_statuses": [400, 410, 413, 415, 422],
+                }),
+            ),
+        );
+        check(
+            "mail.*=exec:/usr/bin/send-mail --fast",
+            "mail.*",
+            exec(&["/usr/bin/send-mail", "--fast"]),
+        );
+        check(
+            r#"a=exec:x 'b c' "d=$e" f\ g '' $(h)"#,
+            "a",
+            exec(&["x", "b c", "d=$e", "f g", "", "$(h)"]),
+        );
+        check("*=audit-2", "*", HandlerSpec::named("audit-2"));
+    }
+
+    #[test]
+    fn a_route_that_says_nothing_is_refused_with_what_is_allowed() {
+        let check = |text, part: &str| {
+            let problem = parse(text).expect_err("this is refused").to_string();
+            assert!(problem.contains(part), "{problem}");
+        };
+
+        check("order.*", "the handler must be `log`");
+        check("order.*=", "the handler must be `log`");
+        check("order.*=exec", "the handler must be `log`");
+        check("order.*=http", "the handler must be `log`");
+        check("order.*=ftp://host/", "the handler must be `log`");
+        check("order.*=exec:", "`exec:` needs a program");
+        check("order.*=exec:  ", "`exec:` needs a program");
+        check("order.*=exec:a 'b", "ends inside a quotation");
+        check("https://host/", "this is a URL");
+        check("=log", "the event type is empty");
+    }
 }

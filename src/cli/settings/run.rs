@@ -32,13 +32,15 @@ settings! {
 
         // A file cannot name another file.
         #[argh(option, arg_name = "file")]
-        /// configuration file (TOML): routes, and any option below
+        /// configuration file (TOML): routes (`dispatchbox help routes` lists their keys), and any
+        /// option below
         pub config: Option<String> => Flag | Environment,
 
         // In the file, routes are tables, and they follow those of the command line.
         #[argh(option, arg_name = "pattern=handler")]
         /// what delivers which events, the first match wins: '*=log', 'order.*=https://host/hook',
-        /// 'mail.*=exec:/usr/bin/send-mail --fast'; give it again for more
+        /// 'mail.*=exec:/usr/bin/send-mail --fast'; give it again for more; `dispatchbox help
+        /// routes` lists the handlers
         pub route: Vec<String> => Flag,
 
         // Each process has `pool_size` connections and one more, and PostgreSQL has 100 unless told

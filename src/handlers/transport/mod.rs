@@ -31,6 +31,7 @@ use wait::Deadline;
 use wire::Wire;
 
 pub use mend::{Mend, Stale};
+pub(super) use trust::Roots;
 pub use trust::Trust;
 
 /// How long a connection is used. A name may move to another address while a busy route never lets

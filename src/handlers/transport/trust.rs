@@ -19,6 +19,23 @@ use rustls::{
     SignatureScheme,
 };
 
+/// The certificates that receivers are checked against, read once and only when an https route is
+/// there.
+#[derive(Default)]
+pub(in crate::handlers) struct Roots(Option<Arc<Trust>>);
+
+impl Roots {
+    /// Reads the certificates unless they have been read.
+    pub(in crate::handlers) fn get(&mut self) -> Result<Arc<Trust>, String> {
+        if let Some(trust) = &self.0 {
+            return Ok(Arc::clone(trust));
+        }
+        let trust = Arc::new(Trust::load()?);
+        self.0 = Some(Arc::clone(&trust));
+        Ok(trust)
+    }
+}
+
 /// What receivers' certificates are checked against, and how TLS is spoken. One for all routes.
 #[derive(Debug)]
 pub struct Trust {

@@ -26,6 +26,7 @@ use crate::domain::config::LogLevel;
 use crate::domain::text::{ellipsis, first_bytes};
 pub use escape::escape;
 pub(crate) use escape::is_harmful;
+pub(crate) use redact::quoted;
 pub use redact::redact;
 use writer::Writer;
 

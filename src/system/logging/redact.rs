@@ -2,6 +2,11 @@
 
 use std::borrow::Cow;
 
+use crate::system::logging::escape::escape;
+
+/// Longest part of a refused value that is shown.
+const SHOWN_CHARS_MAX: usize = 40;
+
 /// The replacement of a secret.
 const REDACTED: &str = "***";
 
@@ -37,6 +42,19 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     }
     redacted.push_str(&text[copied..]);
     Cow::Owned(redacted)
+}
+
+/// Shows a refused value in backticks: on one line, short, and not at all if it looks like a DSN
+/// with a password in the wrong place.
+pub(crate) fn quoted(text: &str) -> String {
+    if *redact(text) != *text {
+        return "`***`".to_owned();
+    }
+    let harmless = escape(text);
+    match harmless.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("`{}…`", &harmless[..end]),
+        None => format!("`{harmless}`"),
+    }
 }
 
 /// Finds the values of `password=…`, `password = '…'` and `"password": "…"`. (Lowering ASCII
@@ -167,5 +185,12 @@ mod tests {
         ] {
             assert_eq!(redact(text), text);
         }
+    }
+
+    #[test]
+    fn a_refused_value_shows_no_secret_and_no_control_character() {
+        assert_eq!(quoted("postgres://u:hunter2@h/"), "`***`");
+        assert_eq!(quoted("password=my hunter2"), "`***`");
+        assert_eq!(quoted("\u{1b}[31m"), "`\\x1b[31m`");
     }
 }

@@ -50,7 +50,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("signal_hook", &["system/signal"]),
     ("tiny_http", &["http"]),
     ("tokio", &["store"]),
-    ("toml", &["cli"]),
+    // The kinds of handlers read their keys through one reader.
+    ("toml", &["cli", "handlers/keys"]),
     // Handlers deliver by it; `status` asks a daemon.
     ("ureq", &["handlers", "cli"]),
     ("webpki", &["handlers"]),

@@ -4,13 +4,21 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use dispatchbox::cli::settings::{self, Env};
-use dispatchbox::domain::config::{Config, HandlerSpec, UrlSource};
+use dispatchbox::domain::config::{Config, HandlerSpec};
 use dispatchbox::domain::event::Event;
 use dispatchbox::domain::retry::RetryPolicy;
 use dispatchbox::handlers::Handlers;
+use serde_json::{Value, json};
 
 use super::{ROUTE, check_refused, config_of, from_file, resolve, run_args};
 use crate::support::TestDir;
+
+fn handler(kind: &str, settings: Value) -> HandlerSpec {
+    HandlerSpec {
+        kind: kind.to_owned(),
+        settings,
+    }
+}
 
 /// The file's refusals name its path, which the test does not know beforehand.
 #[track_caller]
@@ -139,11 +147,14 @@ fn the_routes_of_a_file_are_read_with_their_limits() {
     assert_eq!(http.pattern, "order.*");
     assert_eq!(
         http.handler,
-        HandlerSpec::Http {
-            url: "https://crm.example/hooks".to_owned(),
-            url_source: UrlSource::Route,
-            dead_statuses: vec![404, 410]
-        }
+        handler(
+            "http",
+            json!({
+                "url": "https://crm.example/hooks",
+                "url_source": "route",
+                "dead_statuses": [404, 410],
+            })
+        )
     );
     assert_eq!(http.timeout.as_secs(), 15);
     assert_eq!(http.max_parallel.unwrap().get(), 4);
@@ -159,13 +170,13 @@ fn the_routes_of_a_file_are_read_with_their_limits() {
             ..inherited
         }
     );
-    let command = ["/usr/bin/send-mail", "--fast"].map(str::to_owned).to_vec();
-    assert_eq!(exec.handler, HandlerSpec::Exec { command });
+    let command = json!({ "command": ["/usr/bin/send-mail", "--fast"] });
+    assert_eq!(exec.handler, handler("exec", command));
     assert_eq!(
         (exec.timeout.as_secs(), exec.max_parallel, exec.retry),
         (20, None, inherited)
     );
-    assert_eq!(log.handler, HandlerSpec::Log);
+    assert_eq!(log.handler, HandlerSpec::named("log"));
 }
 
 #[test]
@@ -186,15 +197,15 @@ fn a_url_may_stand_in_a_file_or_a_variable_and_is_shown_nowhere_then() {
     let file = |name: &str| format!("url_file = '{}'", directory.file(name));
 
     for (key, source) in [
-        ("url_env = 'HOOK'".to_owned(), UrlSource::Environment),
-        (file("url"), UrlSource::File(directory.file("url"))),
+        ("url_env = 'HOOK'".to_owned(), json!("environment")),
+        (file("url"), json!({ "file": directory.file("url") })),
     ] {
         let (settings, effective) = explain(&key).unwrap();
-        let expected = HandlerSpec::Http {
-            url: url.to_owned(),
-            url_source: source,
-            dead_statuses: vec![400, 410, 413, 415, 422],
-        };
+        let dead_statuses = [400, 410, 413, 415, 422];
+        let expected = handler(
+            "http",
+            json!({ "url": url, "url_source": source, "dead_statuses": dead_statuses }),
+        );
         assert_eq!(settings.config.routes[0].handler, expected);
         let route = effective.iter().find(|one| one.name == "route").unwrap();
         assert_eq!(route.value, "*=https://hooks.example/…");
@@ -247,8 +258,8 @@ fn the_routes_of_flags_stand_before_those_of_the_file() {
         .map(|route| route.pattern.as_str())
         .collect();
     assert_eq!(patterns, ["a", "b.*", "*"]);
-    let command = vec!["/bin/true".to_owned(), "x y".to_owned()];
-    assert_eq!(config.routes[1].handler, HandlerSpec::Exec { command });
+    let command = json!({ "command": ["/bin/true", "x y"] });
+    assert_eq!(config.routes[1].handler, handler("exec", command));
 }
 
 #[test]

@@ -4,6 +4,8 @@
 mod access;
 /// The file's form, its routes, and what is wrong with either.
 mod file;
+/// What the help says of routes.
+mod route_help;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

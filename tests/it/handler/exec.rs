@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use dispatchbox::domain::config::HandlerSpec;
 use dispatchbox::handlers::HandlerError;
 use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::json;
 
 use super::{Only, event, retry_reason};
 use crate::support::process::is_alive;
@@ -22,8 +23,9 @@ const SHORT: Duration = Duration::from_secs(1);
 const PROMPT: Duration = Duration::from_secs(20);
 
 fn command(words: &[&str]) -> HandlerSpec {
-    HandlerSpec::Exec {
-        command: words.iter().map(|&word| word.to_owned()).collect(),
+    HandlerSpec {
+        kind: "exec".to_owned(),
+        settings: json!({ "command": words }),
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use dispatchbox::domain::config::HandlerSpec;
 use dispatchbox::handlers::{HandlerError, Handlers, Routes, Run};
+use serde_json::json;
 
 use super::server::{Connection, Server, post_to};
 use super::{Only, config, event, retry_reason, spec};
@@ -147,10 +147,7 @@ fn a_route_may_have_dead_statuses_of_its_own() {
     let check = |head, is_dead| {
         let server = Server::answering(head, "");
         let mut handler = server.handler();
-        let HandlerSpec::Http { dead_statuses, .. } = &mut handler else {
-            panic!("it posts")
-        };
-        *dead_statuses = vec![404, 500];
+        handler.settings["dead_statuses"] = json!([404, 500]);
         let result = Only::new(handler).run(&event("a"));
         assert_eq!(
             matches!(result, Err(HandlerError::Permanent(_))),

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dispatchbox::domain::config::{HandlerSpec, RouteSpec, UrlSource};
+use dispatchbox::domain::config::{HandlerSpec, RouteSpec};
 use dispatchbox::domain::event::{Event, Outcome};
 use dispatchbox::handlers::{
     Handler, HandlerError, Handlers, Route, Routes, Run, no_route_reason, outcome_of,
 };
+use serde_json::json;
 
 use super::{LONG, RETRY, config, event, spec};
 
 fn library(name: &str) -> HandlerSpec {
-    HandlerSpec::Library {
-        name: name.to_owned(),
-    }
+    HandlerSpec::named(name)
+}
+
+fn log() -> HandlerSpec {
+    HandlerSpec::named("log")
 }
 
 /// Fails with its own name, so that it can be told who was asked.
@@ -72,7 +75,7 @@ fn a_route_keeps_its_limits_and_a_programs_own_takes_the_configurations() {
     let limited = RouteSpec {
         timeout: Duration::from_secs(7),
         max_parallel: NonZeroU16::new(2),
-        ..spec("a", HandlerSpec::Log)
+        ..spec("a", log())
     };
     let handlers = Handlers::default().on("b", names("b"));
 
@@ -119,11 +122,7 @@ fn one_route_of_the_program_is_enough_to_do_without_the_samples() {
 
 #[test]
 fn an_event_that_no_route_matches_is_dead_only_after_its_attempts() {
-    let routes = Routes::new(
-        &config(vec![spec("a", HandlerSpec::Log)]),
-        &Handlers::default(),
-    )
-    .unwrap();
+    let routes = Routes::new(&config(vec![spec("a", log())]), &Handlers::default()).unwrap();
     assert_eq!(routes.find("b"), None);
     let outcome = |attempt| {
         let missing = Err(HandlerError::retry(no_route_reason("b")));
@@ -196,10 +195,13 @@ fn what_is_wrong_with_a_route_is_told_with_its_pattern() {
         let error = Routes::new(&config(routes), &handlers).err().unwrap();
         assert_eq!(error.to_string(), expected);
     };
-    let http = |url: &str, status| HandlerSpec::Http {
-        url: url.to_owned(),
-        url_source: UrlSource::Route,
-        dead_statuses: vec![status],
+    let of = |kind: &str, settings| HandlerSpec {
+        kind: kind.to_owned(),
+        settings,
+    };
+    let http = |url: &str, status: u16| {
+        let settings = json!({ "url": url, "url_source": "route", "dead_statuses": [status] });
+        of("http", settings)
     };
     let none = Handlers::default;
     let audit = || none().register("audit", names("audit"));
@@ -210,7 +212,7 @@ fn what_is_wrong_with_a_route_is_told_with_its_pattern() {
         "route `a.*`: there is no handler `audti`; did you mean `audit`?; there are `log`, `exec`, `http`, `audit`",
     );
     check(
-        vec![spec("order*", HandlerSpec::Log)],
+        vec![spec("order*", log())],
         none(),
         "route `order*`: `*` may only stand alone, or at the end after a dot, as in `order.*`",
     );
@@ -220,9 +222,14 @@ fn what_is_wrong_with_a_route_is_told_with_its_pattern() {
         "route ``: the event type is empty",
     );
     check(
-        vec![spec("a", HandlerSpec::Exec { command: vec![] })],
+        vec![spec("a", of("exec", json!({ "command": [] })))],
         none(),
         "route `a`: the command is empty; it needs at least a program",
+    );
+    check(
+        vec![spec("a", of("exec", json!("secret")))],
+        none(),
+        "route `a`: the settings of the handler `exec` are not those of this version",
     );
     check(
         vec![spec("a", http("ftp://me:secret@host/", 400))],

@@ -5,8 +5,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use dispatchbox::domain::config::{HandlerSpec, UrlSource};
+use dispatchbox::domain::config::HandlerSpec;
 use dispatchbox::handlers::http::DEAD_STATUSES;
+use serde_json::{Value, json};
 
 use crate::support::wait_until;
 
@@ -264,10 +265,14 @@ impl Drop for Server {
 
 /// A handler that posts to a URL.
 pub fn post_to(url: &str) -> HandlerSpec {
-    HandlerSpec::Http {
-        url: url.to_owned(),
-        url_source: UrlSource::Route,
-        dead_statuses: DEAD_STATUSES.to_vec(),
+    post_by(url, json!("route"))
+}
+
+/// A handler that posts to a URL which stands there.
+pub fn post_by(url: &str, source: Value) -> HandlerSpec {
+    HandlerSpec {
+        kind: "http".to_owned(),
+        settings: json!({ "url": url, "url_source": source, "dead_statuses": DEAD_STATUSES }),
     }
 }
 

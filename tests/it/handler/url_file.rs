@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use dispatchbox::domain::config::{HandlerSpec, UrlSource};
-use dispatchbox::handlers::http::DEAD_STATUSES;
+use serde_json::json;
 
-use super::server::Server;
+use super::server::{Server, post_by};
 use super::{Only, event, retry_reason};
 use crate::support::{TestDir, wait_until};
 
@@ -22,11 +21,7 @@ fn a_changed_url_file_is_followed_and_a_broken_one_is_not() {
     let path = directory.file("url");
     let [first, second] = [(); 2].map(|()| Server::answering("500 Oops", ""));
     fs::write(&path, url_of(&first)).unwrap();
-    let only = Only::new(HandlerSpec::Http {
-        url: url_of(&first),
-        url_source: UrlSource::File(path.clone()),
-        dead_statuses: DEAD_STATUSES.to_vec(),
-    });
+    let only = Only::new(post_by(&url_of(&first), json!({ "file": path })));
     let post = || {
         let reason = retry_reason(only.run(&event("a")));
         assert!(!reason.contains("s3cr3t"), "{reason}");

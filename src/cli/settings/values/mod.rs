@@ -10,7 +10,7 @@ use std::fmt::Display;
 
 use crate::domain::config::LogLevel;
 use crate::domain::usage::UsageError;
-use crate::system::logging;
+pub(in crate::cli) use crate::system::logging::quoted;
 
 pub(in crate::cli) use crate::cli::settings::values::host::{host, host_names};
 pub(in crate::cli) use crate::cli::settings::values::number::{
@@ -81,38 +81,10 @@ pub(in crate::cli) fn from_toml(value: &toml::Value) -> Result<String, String> {
     }
 }
 
-/// Longest part of a refused value that is shown.
-const SHOWN_CHARS_MAX: usize = 40;
-
-/// Shows a refused value in backticks: on one line, short, and not at all if it looks like a DSN
-/// with a password in the wrong place.
-pub(in crate::cli) fn quoted(text: &str) -> String {
-    if *logging::redact(text) != *text {
-        return "`***`".to_owned();
-    }
-    let harmless = logging::escape(text);
-    match harmless.char_indices().nth(SHOWN_CHARS_MAX) {
-        Some((end, _)) => format!("`{}…`", &harmless[..end]),
-        None => format!("`{harmless}`"),
-    }
-}
-
 fn too_small(least: impl Display, text: &str) -> String {
     format!("must be at least {least}, not {}", quoted(text))
 }
 
 fn too_large(most: impl Display, text: &str) -> String {
     format!("must be at most {most}, not {}", quoted(text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_value_shows_no_secret_and_no_control_character() {
-        assert_eq!(quoted("postgres://u:hunter2@h/"), "`***`");
-        assert_eq!(quoted("password=my hunter2"), "`***`");
-        assert_eq!(quoted("\u{1b}[31m"), "`\\x1b[31m`");
-    }
 }
