@@ -232,3 +232,24 @@ pub(super) fn is_name(text: &str) -> bool {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_a_name_of_its_own_and_reads_its_forms() {
+        for kind in KINDS {
+            let namesakes = KINDS.iter().filter(|other| other.name == kind.name);
+            assert!(
+                is_name(kind.name) && namesakes.count() == 1,
+                "{}",
+                kind.name
+            );
+            for form in kind.forms {
+                let spec = from_flag(form).expect("a form of the help is read");
+                assert_eq!(spec.kind, kind.name, "{form}");
+            }
+        }
+    }
+}

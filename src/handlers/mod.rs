@@ -65,10 +65,7 @@ use std::time::Duration;
 
 use crate::domain::event::Event;
 
-use exec::ExecSettings;
-use http::HttpSettings;
 use kind::KindEntry;
-use log::Log;
 
 pub use custom::Handlers;
 pub use outcome::{no_route_reason, outcome_of};
@@ -79,9 +76,9 @@ pub use segments::Segments;
 /// The kinds of handlers that ship with the program, in the order in which messages and help name
 /// them. To add one: its file, declared above, and a line here.
 pub(crate) const KINDS: &[KindEntry] = &[
-    KindEntry::of::<Log>(),
-    KindEntry::of::<ExecSettings>(),
-    KindEntry::of::<HttpSettings>(),
+    KindEntry::of::<log::Log>(),
+    KindEntry::of::<exec::ExecSettings>(),
+    KindEntry::of::<http::HttpSettings>(),
 ];
 
 /// Delivers one event. Called from several threads at once.
