@@ -7,6 +7,7 @@
 //! longer than its limit. A thread that exceeds the limit ends when its socket is shut down
 //! (`line.rs`). The number of attempts under way is capped.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,8 @@ use crate::store::addresses::{Failures, Resolver, Trial, Tried, system_resolver,
 use crate::store::dsn::Dsn;
 use crate::store::error::{DOING_CONNECT, StoreError};
 use crate::store::ping::ping;
-
 use crate::store::session::{Session, Timeouts};
+use crate::store::tls::Tls;
 use crate::system::threads::{self, Unfinished};
 
 /// Connection attempts under way in this process, given up or not. Each holds a thread and a
@@ -90,10 +91,16 @@ fn connect_once(
             resolver(&name, port).map_err(|error| StoreError::of_ping(&error, limit))
         })
     };
+    if dsn.lacks_name_to_check() {
+        return Err(StoreError::of_tls(
+            "sslmode=verify-full needs the host's name in `host`, since the certificate is checked for it".to_owned(),
+        ));
+    }
     let timeouts = *timeouts;
+    let tls = Arc::new(Tls::load(dsn.tls()));
     let attempt = |trial: Trial| {
-        let options = dsn.options().to_owned();
-        within(trial.limit, move || open(&trial, &options, &timeouts))
+        let (options, tls) = (dsn.options().to_owned(), Arc::clone(&tls));
+        within(trial.limit, move || open(&trial, &tls, &options, &timeouts))
     };
     Ok(try_each(dsn, hosts, timeouts.connect, find, attempt))
 }
@@ -183,7 +190,12 @@ fn full_name(given: &str, ours: &str) -> String {
 }
 
 /// Opens a session at one address, and looks whether it can be written to where that matters.
-fn open(trial: &Trial, options: &str, timeouts: &Timeouts) -> Result<Tried<Session>, StoreError> {
+fn open(
+    trial: &Trial,
+    tls: &Tls,
+    options: &str,
+    timeouts: &Timeouts,
+) -> Result<Tried<Session>, StoreError> {
     let since = Instant::now();
     ping(&trial.address, trial.ping_limit)
         .map_err(|error| StoreError::of_ping(&error, trial.ping_limit))?;
@@ -191,7 +203,7 @@ fn open(trial: &Trial, options: &str, timeouts: &Timeouts) -> Result<Tried<Sessi
         // The caller has stopped waiting, so the driver need not connect.
         return Err(StoreError::no_answer(trial.limit));
     }
-    let mut session = Session::open(&trial.config, options, timeouts)?;
+    let mut session = Session::open(&trial.config, tls, options, timeouts)?;
     if trial.is_choosy && session.only_reads()? {
         return Ok(Tried::OnlyReads(session));
     }

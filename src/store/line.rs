@@ -29,7 +29,7 @@
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs;
-use std::future::{Ready, ready};
+use std::future::{Future, ready};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -47,6 +47,7 @@ use postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use rustix::net::{Shutdown, SocketAddrUnix, getpeername, shutdown};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// The longest wait for the turn to open a Unix socket. Other threads need their turns for a moment
 /// each.
@@ -56,6 +57,8 @@ const TURN_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Line {
     is_cut: AtomicBool,
+    /// The handshake of TLS was completed.
+    is_encrypted: AtomicBool,
     /// Milliseconds after the epoch at which the call under way is overdue, 0 while there is none.
     due_ms: AtomicU64,
     /// The thread that waits for the wire.
@@ -78,6 +81,11 @@ impl Line {
     /// Says whether the line was cut, so that no call on it can succeed any more.
     pub(super) fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Acquire)
+    }
+
+    /// Says whether the handshake of TLS was completed.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.is_encrypted.load(Ordering::Acquire)
     }
 
     /// Cuts the line if its call is overdue.
@@ -125,14 +133,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Clone)]
 pub(super) struct Tap {
     line: Arc<Line>,
+    tls: Option<MakeRustlsConnect>,
     search: Arc<Mutex<Option<Search>>>,
 }
 
 impl Tap {
-    /// Makes a tap for a connection by TCP.
-    pub(super) fn of_tcp(line: &Arc<Line>) -> Tap {
+    /// Makes a tap for a connection by TCP, with TLS on top of the wire or without.
+    pub(super) fn of_tcp(line: &Arc<Line>, tls: Option<MakeRustlsConnect>) -> Tap {
         Tap {
             line: Arc::clone(line),
+            tls,
             search: Arc::default(),
         }
     }
@@ -142,34 +152,133 @@ impl Tap {
     pub(super) fn of_unix(line: &Arc<Line>, directory: &Path, port: u16) -> Tap {
         Tap {
             line: Arc::clone(line),
+            tls: None,
             search: Arc::new(Mutex::new(Search::begin(directory, port))),
         }
     }
 }
 
 impl MakeTlsConnect<Socket> for Tap {
-    type Stream = Wire<Socket>;
-    type TlsConnect = Tap;
+    type Stream = Stream;
+    type TlsConnect = Connect;
     type Error = Infallible;
 
-    fn make_tls_connect(&mut self, _: &str) -> Result<Tap, Infallible> {
+    fn make_tls_connect(&mut self, host: &str) -> Result<Connect, Infallible> {
         if let Some(search) = lock(&self.search).take() {
             *lock(&self.line.socket) = search.end();
         }
-        Ok(self.clone())
+        let tls = match &mut self.tls {
+            None => None,
+            Some(tls) => Some(MakeTlsConnect::<Wire<Socket>>::make_tls_connect(tls, host)?),
+        };
+        Ok(Connect {
+            line: Arc::clone(&self.line),
+            tls,
+        })
     }
 }
 
-impl TlsConnect<Socket> for Tap {
-    type Stream = Wire<Socket>;
-    type Error = Infallible;
-    type Future = Ready<Result<Wire<Socket>, Infallible>>;
+type Handshake = <MakeRustlsConnect as MakeTlsConnect<Wire<Socket>>>::TlsConnect;
+type Encrypted = <MakeRustlsConnect as MakeTlsConnect<Wire<Socket>>>::Stream;
+
+/// Puts a line, and TLS where that is wanted, under a socket that has just been opened.
+pub(super) struct Connect {
+    line: Arc<Line>,
+    tls: Option<Handshake>,
+}
+
+impl TlsConnect<Socket> for Connect {
+    type Stream = Stream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
-        ready(Ok(Wire {
+        let wire = Wire {
             inner: socket,
-            line: self.line,
-        }))
+            line: Arc::clone(&self.line),
+        };
+        match self.tls {
+            None => Box::pin(ready(Ok(Stream::Plain(wire)))),
+            Some(tls) => Box::pin(Encrypting {
+                handshake: Box::pin(tls.connect(wire)),
+                line: self.line,
+            }),
+        }
+    }
+}
+
+/// A handshake under way.
+struct Encrypting {
+    handshake: Pin<Box<<Handshake as TlsConnect<Wire<Socket>>>::Future>>,
+    line: Arc<Line>,
+}
+
+impl Future for Encrypting {
+    type Output = io::Result<Stream>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let poll = self.handshake.as_mut().poll(context);
+        poll.map_ok(|stream| {
+            self.line.is_encrypted.store(true, Ordering::Release);
+            Stream::Encrypted(Box::new(stream))
+        })
+    }
+}
+
+/// What the driver reads and writes.
+pub(super) enum Stream {
+    /// The wire itself.
+    Plain(Wire<Socket>),
+    /// TLS on top of a wire.
+    Encrypted(Box<Encrypted>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(context, bytes),
+            Stream::Encrypted(stream) => Pin::new(stream.as_mut()).poll_read(context, bytes),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Encrypted(stream) => Pin::new(stream.as_mut()).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Encrypted(stream) => Pin::new(stream.as_mut()).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Encrypted(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
+        }
+    }
+}
+
+impl TlsStream for Stream {
+    fn channel_binding(&self) -> ChannelBinding {
+        match self {
+            Stream::Plain(_) => ChannelBinding::none(),
+            Stream::Encrypted(stream) => stream.channel_binding(),
+        }
     }
 }
 
@@ -217,12 +326,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let poll = Pin::new(&mut self.inner).poll_shutdown(context);
         self.or_cut(poll, context)
-    }
-}
-
-impl TlsStream for Wire<Socket> {
-    fn channel_binding(&self) -> ChannelBinding {
-        ChannelBinding::none()
     }
 }
 

@@ -38,6 +38,7 @@ pub mod stats;
 pub mod sweep;
 mod text;
 mod time;
+mod tls;
 pub mod unreadable;
 mod watch;
 

@@ -416,7 +416,7 @@ fn no_failing_start_shows_a_password() {
     let config = |name: &str, text: &str| file(name, &format!("{text}\n{with_route}"));
     let dsns = [
         "host=h password=hunter2 hst=x",
-        "host=h password=hunter2 sslmode=require",
+        "host=h password=hunter2 sslmode=maybe",
         "host=h password=my hunter2 sslmode=disable",
         "host=h password=my hunter2=x",
         "host=h password='hunter2",

@@ -132,6 +132,7 @@ mod status_cli;
 /// Workers that die, are killed, or never get on; what a supervisor leaves to the next one.
 mod supervisor;
 /// Tables that are not quite as we would have made them.
+mod tls;
 mod unfit;
 /// Events that cannot be read: passed over, named, looked at again.
 mod unreadable;

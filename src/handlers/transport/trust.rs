@@ -9,15 +9,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
-    SignatureScheme,
-};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use crate::system::certificate::{self, Peer, blames_the_issuer};
 
 /// The certificates that receivers are checked against, read once and only when an https route is
 /// there.
@@ -86,59 +84,16 @@ impl Trust {
 
     /// Says what is wrong, and which file, name or key would set it right.
     pub(super) fn in_words(&self, error: &Error) -> String {
-        if let Error::InvalidCertificate(error) = error {
-            self.certificate_in_words(error)
-        } else if let Error::InvalidMessage(_) = error {
-            format!("the receiver does not speak TLS on this port ({error})")
-        } else if let Error::AlertReceived(AlertDescription::CertificateRequired) = error {
-            "the receiver wants a client certificate, which http routes do not have".to_owned()
-        } else {
-            error.to_string()
-        }
-    }
-
-    fn certificate_in_words(&self, error: &CertificateError) -> String {
-        let source = &self.source;
-        if let CertificateError::UnknownIssuer = error {
-            format!(
-                "the receiver's certificate is signed by no authority that is trusted here (trusted: {source}); \
-                 name a file with the authority's certificate, or the receiver's own, in SSL_CERT_FILE, or let the receiver \
-                 send its intermediate certificates along"
-            )
-        } else if let CertificateError::BadSignature = error {
-            format!(
-                "the receiver's certificate is not signed by the trusted authority whose name it bears (trusted: {source}); \
-                 where that has been renewed, name a file with the new one in SSL_CERT_FILE"
-            )
-        } else if let CertificateError::NotValidForNameContext {
-            expected,
-            presented,
-        } = error
-        {
-            wrong_name(&expected.to_str(), presented)
-        } else if let CertificateError::ExpiredContext { not_after, .. } = error {
-            format!(
-                "the receiver's certificate has expired on {}; it needs a new one",
-                date(*not_after)
-            )
-        } else if let CertificateError::NotValidYetContext { not_before, .. } = error {
-            format!(
-                "the receiver's certificate is valid from {} on; the clock of one of the hosts may be wrong",
-                date(*not_before)
-            )
-        } else if is_authority_as_leaf(error) {
-            format!(
-                "the receiver's certificate is that of an authority (basic constraints CA:TRUE), and it is not \
-                 itself among the trusted ones ({source}); name a file with it in SSL_CERT_FILE, or reissue it with CA:FALSE"
-            )
-        } else if matches!(
-            webpki_error(error),
-            Some(webpki::Error::UnsupportedCertVersion)
-        ) {
-            "the receiver's certificate is of X.509 version 1; reissue it as version 3, with a subjectAltName".to_owned()
-        } else {
-            format!("the receiver's certificate is not valid: {error}")
-        }
+        certificate::in_words(
+            error,
+            &Peer {
+                name: "the receiver",
+                trusted: &self.source,
+                file: "name a file with the authority's certificate, or the receiver's own, in SSL_CERT_FILE",
+                another_name: "use such a name in the url",
+                no_client_certificate: "the receiver wants a client certificate, which http routes do not have",
+            },
+        )
     }
 }
 
@@ -155,58 +110,6 @@ fn source_of_roots() -> String {
         "the system's certificates".to_owned()
     } else {
         named.join(" and ")
-    }
-}
-
-/// The names come as `DnsName("crm.example")` and `IpAddress(127.0.0.1)`.
-fn wrong_name(expected: &str, presented: &[String]) -> String {
-    let bare = |name: &String| {
-        let inner = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest);
-        inner.trim_matches(['"', '(', ')']).to_owned()
-    };
-    let kind = if expected.parse::<std::net::IpAddr>().is_ok() {
-        "IP"
-    } else {
-        "DNS"
-    };
-    let names: Vec<String> = presented.iter().map(bare).collect();
-    let of = if names.is_empty() {
-        "no name (it has no subjectAltName)".to_owned()
-    } else {
-        format!("`{}`", names.join("`, `"))
-    };
-    format!(
-        "the receiver's certificate is for {of}, not for `{expected}`; use such a name in the url, \
-         or reissue it with subjectAltName={kind}:{expected}"
-    )
-}
-
-fn date(time: UnixTime) -> String {
-    i64::try_from(time.as_secs())
-        .ok()
-        .and_then(|seconds| Timestamp::from_second(seconds).ok())
-        .map_or_else(|| "an unknown day".to_owned(), |time| time.to_string())
-}
-
-/// Says whether only the way from an authority to the certificate is what fails. This is said of a
-/// certificate after its dates have been checked and before its name is (a test holds that).
-fn blames_the_issuer(error: &CertificateError) -> bool {
-    matches!(
-        error,
-        CertificateError::UnknownIssuer | CertificateError::BadSignature
-    ) || is_authority_as_leaf(error)
-}
-
-fn is_authority_as_leaf(error: &CertificateError) -> bool {
-    matches!(webpki_error(error), Some(webpki::Error::CaUsedAsEndEntity))
-}
-
-/// The error of the library under rustls, for which rustls has no name.
-fn webpki_error(error: &CertificateError) -> Option<&webpki::Error> {
-    if let CertificateError::Other(other) = error {
-        other.0.downcast_ref()
-    } else {
-        None
     }
 }
 
@@ -265,25 +168,5 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.usual.supported_verify_schemes()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wrong_name_is_told_with_the_right_ones() {
-        let names = ["DnsName(\"crm.example\")", "IpAddress(127.0.0.1)"].map(str::to_owned);
-        assert_eq!(
-            wrong_name("localhost", &names),
-            "the receiver's certificate is for `crm.example`, `127.0.0.1`, not for `localhost`; use such a name in the url, \
-             or reissue it with subjectAltName=DNS:localhost"
-        );
-        assert_eq!(
-            wrong_name("::1", &[]),
-            "the receiver's certificate is for no name (it has no subjectAltName), not for `::1`; use such a name in the url, \
-             or reissue it with subjectAltName=IP:::1"
-        );
     }
 }

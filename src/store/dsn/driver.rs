@@ -29,6 +29,9 @@ const SSL_MODES: [&str; 6] = [
     "verify-ca",
     "verify-full",
 ];
+/// The versions of TLS that libpq knows, in their order.
+pub(super) const TLS_VERSIONS: [&str; 4] = ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
+
 const TARGETS: [&str; 6] = [
     "any",
     "read-write",
@@ -58,6 +61,9 @@ pub(super) fn check(name: &str, value: &str, shown: &str) -> Result<(), DsnError
         "connect_timeout" | "keepalives" | "keepalives_idle" | "keepalives_interval" | "keepalives_count"
         | "tcp_user_timeout" => number(value, shown).map(drop),
         "sslmode" => one_of(&SSL_MODES),
+        "sslcertmode" => one_of(&["disable", "allow", "require"]),
+        "sslnegotiation" => one_of(&["postgres", "direct"]),
+        "ssl_min_protocol_version" | "ssl_max_protocol_version" => one_of(&TLS_VERSIONS),
         "channel_binding" => one_of(&["disable", "prefer", "require"]),
         "load_balance_hosts" => one_of(&["disable", "random"]),
         "target_session_attrs" => one_of(&TARGETS).and_then(|()| match value {

@@ -174,7 +174,7 @@ pub(super) fn read(path: &Path) -> std::io::Result<String> {
     fs::read_to_string(path)
 }
 
-fn home(env: &Env) -> Option<PathBuf> {
+pub(super) fn home(env: &Env) -> Option<PathBuf> {
     variable(env, "HOME").map(PathBuf::from)
 }
 

@@ -1,7 +1,7 @@
 //! Every keyword that libpq knows, up to PostgreSQL 18, and what becomes of it here.
 //!
 //! Nothing that restricts a connection is ever ignored: what the driver cannot do is refused by
-//! name. What only tunes something that is not used here (certificates without TLS) is accepted and
+//! name. What only tunes something that is not used here (compression in TLS) is accepted and
 //! ignored, so that a connection description works unchanged.
 
 use crate::domain::nearest::did_you_mean;
@@ -62,34 +62,27 @@ pub(super) const KEYWORDS: &[Keyword] = &[
     keyword("keepalives_count", None, Used),
     keyword("tcp_user_timeout", None, Used),
     keyword("sslmode", Some("PGSSLMODE"), Used),
-    keyword(
-        "sslnegotiation",
-        Some("PGSSLNEGOTIATION"),
-        Refused(&["postgres"]),
-    ),
+    keyword("sslnegotiation", Some("PGSSLNEGOTIATION"), Used),
     keyword("sslcompression", Some("PGSSLCOMPRESSION"), Ignored),
-    keyword("sslcert", Some("PGSSLCERT"), Ignored),
-    keyword("sslkey", Some("PGSSLKEY"), Ignored),
-    keyword(
-        "sslcertmode",
-        Some("PGSSLCERTMODE"),
-        Refused(&["disable", "allow"]),
-    ),
+    keyword("sslcert", Some("PGSSLCERT"), Used),
+    keyword("sslkey", Some("PGSSLKEY"), Used),
+    keyword("sslcertmode", Some("PGSSLCERTMODE"), Used),
+    // For an encrypted key, which is refused.
     keyword("sslpassword", None, Ignored),
     keyword("sslrootcert", Some("PGSSLROOTCERT"), Used),
-    keyword("sslcrl", Some("PGSSLCRL"), Ignored),
-    keyword("sslcrldir", Some("PGSSLCRLDIR"), Ignored),
-    keyword("sslsni", Some("PGSSLSNI"), Ignored),
+    keyword("sslcrl", Some("PGSSLCRL"), Used),
+    keyword("sslcrldir", Some("PGSSLCRLDIR"), Used),
+    keyword("sslsni", Some("PGSSLSNI"), Used),
     keyword("sslkeylogfile", None, Ignored),
     keyword(
         "ssl_min_protocol_version",
         Some("PGSSLMINPROTOCOLVERSION"),
-        Ignored,
+        Used,
     ),
     keyword(
         "ssl_max_protocol_version",
         Some("PGSSLMAXPROTOCOLVERSION"),
-        Ignored,
+        Used,
     ),
     keyword(
         "min_protocol_version",

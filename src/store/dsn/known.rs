@@ -15,6 +15,9 @@ const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// PostgreSQL's port unless something else is said.
 const DEFAULT_PORT: &str = "5432";
 
+/// The keyword, of ours alone, under which the directory of libpq's files is kept.
+pub(super) const TLS_DIRECTORY: &str = "ssl files";
+
 /// What is known so far, by keyword: the value, and how errors name the place where it stands. A
 /// keyword that was given an empty value is known, too: it keeps the environment out, and its
 /// default applies.
@@ -30,7 +33,7 @@ impl Known {
         self.words.insert(name, (value, shown));
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.words
             .get(name)
             .map(|(value, _)| value.as_str())
@@ -38,7 +41,7 @@ impl Known {
     }
 
     /// Names a keyword as the place does where it stands.
-    fn shown<'a>(&'a self, name: &'a str) -> &'a str {
+    pub(super) fn shown<'a>(&'a self, name: &'a str) -> &'a str {
         self.words.get(name).map_or(name, |(_, shown)| shown)
     }
 
@@ -137,22 +140,6 @@ impl Known {
         self.check_tls()
     }
 
-    /// Checks `sslmode`. libpq ignores it over a Unix socket. Here it is refused there, because
-    /// removing it is easy, and an ignored setting could be mistaken for one in effect.
-    fn check_tls(&self) -> Result<(), DsnError> {
-        let asks = match self.get("sslmode") {
-            Some("require" | "verify-ca" | "verify-full") => "sslmode",
-            _ if self.get("channel_binding") == Some("require") => "channel_binding",
-            _ if self.get("sslrootcert") == Some("system") => "sslrootcert",
-            _ => return Ok(()),
-        };
-        let (value, shown) = (self.get(asks).unwrap_or_default(), self.shown(asks));
-        Err(DsnError::new(format!(
-            "{shown}={value} asks for TLS, which this version does not have, and it does not go on without; where a unix socket or \
-             a trusted network makes that right, use sslmode=prefer"
-        )))
-    }
-
     pub(super) fn add_password(&mut self, env: &Env, warnings: &mut Vec<String>) {
         if self.get("password").is_some() {
             return;
@@ -193,16 +180,10 @@ impl Known {
         let params = KEYWORDS
             .iter()
             .filter(|keyword| matches!(keyword.meaning, keywords::Meaning::Used))
-            .filter(|keyword| {
-                !matches!(
-                    keyword.name,
-                    "service" | "servicefile" | "passfile" | "sslrootcert"
-                )
-            })
-            .filter_map(|keyword| {
-                let value = self.get(keyword.name)?;
-                Some((keyword.name.to_owned(), value.to_owned()))
-            })
+            .filter(|keyword| !matches!(keyword.name, "service" | "servicefile" | "passfile"))
+            .map(|keyword| keyword.name)
+            .chain([TLS_DIRECTORY])
+            .filter_map(|name| Some((name.to_owned(), self.get(name)?.to_owned())))
             .collect();
         Dsn::new(params, self.passwords)
     }

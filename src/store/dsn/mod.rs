@@ -6,9 +6,7 @@
 //! (keywords or URL), then the service, then the environment, then defaults; then the passfile.
 //! [`Dsn::to_postgres`] makes the driver's configuration by its setters, never from a text.
 //!
-//! TLS is not built in yet. What asks for it (`sslmode=require` and above,
-//! `channel_binding=require`) is refused by name and never quietly served without; `prefer` and
-//! below mean plaintext.
+//! What is said about TLS is checked here and carried out in `store/tls`.
 //!
 //! No error shows a value: any of them may be a password in the wrong place.
 
@@ -18,6 +16,7 @@ mod keywords;
 mod known;
 mod source;
 mod text;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use known::Known;
 use source::Learned;
 pub use source::{Place, Source};
+pub use tls::{RevocationList, TlsWords};
 
 /// The environment of the process.
 pub type Env = BTreeMap<String, String>;
@@ -100,6 +100,7 @@ impl Dsn {
         known.add_service(env)?;
         known.add_environment(env);
         known.add_defaults()?;
+        known.add_tls_defaults(env);
         known.check_meanings()?;
         known.add_password(env, warnings);
         let dsn = known.into_dsn();

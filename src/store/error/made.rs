@@ -2,6 +2,7 @@
 //! itself. `doing` completes "could not".
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use crate::store::ping::is_time_out;
 /// Code given to what the driver refuses by itself while connecting: a missing password, TLS that
 /// it cannot do, bad settings.
 const REFUSED_BY_DRIVER: &str = "28000";
+
+/// The driver's words for a server without TLS.
+const NO_TLS: &str = "server does not support TLS";
 
 impl StoreError {
     /// Classifies the error of a statement; `doing` completes "could not".
@@ -105,6 +109,24 @@ impl StoreError {
             code: None,
             cause: error.to_string(),
         }
+    }
+
+    /// TLS cannot be made as the description asks for it.
+    pub(in crate::store) fn of_tls(cause: String) -> StoreError {
+        StoreError {
+            doing: DOING_CONNECT,
+            kind: StoreErrorKind::Rejected(REFUSED_BY_DRIVER.to_owned()),
+            code: None,
+            cause,
+        }
+    }
+
+    /// Tells another failure beside this one, unless it says the same or only that there is no TLS.
+    pub(in crate::store) fn beside(mut self, when: &str, other: &StoreError) -> StoreError {
+        if other.cause != self.cause && !other.cause.ends_with(NO_TLS) {
+            let _ = write!(self.cause, " ({when}: {})", other.cause);
+        }
+        self
     }
 
     /// No schema of the search_path exists.

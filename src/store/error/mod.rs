@@ -43,6 +43,11 @@ impl StoreError {
         &self.kind
     }
 
+    /// Says whether the server itself has said so.
+    pub(super) fn is_from_server(&self) -> bool {
+        self.code.is_some()
+    }
+
     /// Says whether trying again later can succeed without a change by a person.
     pub fn is_transient(&self) -> bool {
         match &self.kind {
@@ -228,7 +233,7 @@ impl StoreError {
         }
     }
 
-    fn has_code(&self, code: &SqlState) -> bool {
+    pub(super) fn has_code(&self, code: &SqlState) -> bool {
         self.code.as_ref() == Some(code)
     }
 }

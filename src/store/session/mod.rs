@@ -39,9 +39,10 @@ use crate::store::error::StoreError;
 use crate::store::line::{Line, Tap};
 use crate::store::options;
 use crate::store::repertoire::Repertoire;
+use crate::store::tls::Tls;
 use crate::store::watch::watch;
 pub use limits::{Limits, Timeouts};
-use open::{MARK, connect_marked};
+use open::{MARK, open_marked};
 use settings::{READ_COMMITTED, plain_encoding};
 
 /// A connection that has brought a larger answer, in bytes, is not kept in a pool for rare calls.
@@ -100,6 +101,7 @@ impl Session {
     /// `options` of its description.
     pub(super) fn open(
         config: &Config,
+        tls: &Tls,
         options: &str,
         timeouts: &Timeouts,
     ) -> Result<Session, StoreError> {
@@ -108,9 +110,14 @@ impl Session {
         // The caller has stopped waiting by then.
         line.begin(timeouts.connect);
         let mark = format!("{:016x}", fastrand::u64(..));
-        let (manager, opened) =
-            connect_marked(config, &line, &format!("{options} -c {MARK}={mark}"));
-        let client = opened.map_err(|error| StoreError::of_connect(&error))?;
+        let marked = format!("{options} -c {MARK}={mark}");
+        let (manager, client) = open_marked(config, tls, &line, &marked).map_err(|error| {
+            if line.is_cut() {
+                StoreError::no_answer(timeouts.connect)
+            } else {
+                error
+            }
+        })?;
         let mut session = Session {
             client,
             manager,

@@ -1,67 +1,126 @@
-//! Opening the connection of a session, with a mark that shows whether a pooler stands in between.
+//! Opening the connection of a session, in each of the ways that its description allows, with a mark
+//! that shows whether a pooler stands in between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use postgres::config::{Host, SslMode, SslNegotiation};
 use postgres::error::SqlState;
-use postgres::{Client, Config, Error};
+use postgres::{Client, Config};
 use r2d2::ManageConnection as _;
 use r2d2_postgres::PostgresConnectionManager;
 
+use crate::store::error::{DOING_CONNECT, StoreError};
 use crate::store::line::{Line, Tap};
+use crate::store::tls::{Tls, Way};
 
 /// The setting that shows whether the session is shared.
 pub(super) const MARK: &str = "dispatchbox.session";
 
-/// The driver's default.
-const DEFAULT_PORT: u16 = 5432;
+/// A connection, and what has made it.
+pub(super) type Opened = (PostgresConnectionManager<Tap>, Client);
 
 /// Whether a pooler has refused the mark. Each further try would add a line to its log. If
 /// connections reach the server itself later, it is treated as a pooler, too, which costs only some
 /// time.
 static IS_MARK_REFUSED: AtomicBool = AtomicBool::new(false);
 
-pub(super) fn connect_marked(
+/// Opens a connection whose startup packet holds these options, or none where a pooler refuses
+/// them.
+pub(super) fn open_marked(
     config: &Config,
+    tls: &Tls,
     line: &Arc<Line>,
     options: &str,
-) -> (PostgresConnectionManager<Tap>, Result<Client, Error>) {
+) -> Result<Opened, StoreError> {
     if !IS_MARK_REFUSED.load(Ordering::Relaxed) {
         let mut marked = config.clone();
         marked.options(options);
-        let tried = connect(marked, line);
-        let is_refused = |error: &Error| error.code() == Some(&SqlState::PROTOCOL_VIOLATION);
-        if !tried.1.as_ref().is_err_and(is_refused) {
-            return tried;
+        match open(&marked, tls, line) {
+            Err(error) if error.has_code(&SqlState::PROTOCOL_VIOLATION) => {}
+            tried => return tried,
         }
     }
-    let tried = connect(config.clone(), line);
-    if tried.1.is_ok() {
-        IS_MARK_REFUSED.store(true, Ordering::Relaxed);
-    }
-    tried
+    let opened = open(config, tls, line)?;
+    IS_MARK_REFUSED.store(true, Ordering::Relaxed);
+    Ok(opened)
 }
 
-fn connect(
-    mut config: Config,
-    line: &Arc<Line>,
-) -> (PostgresConnectionManager<Tap>, Result<Client, Error>) {
-    let tap = if let [Host::Unix(directory)] = config.get_hosts() {
+/// Tries one way, and the other where that may help. Of two failures the first counts if it is the
+/// server's word, else the second; the other one is told beside it.
+fn open(config: &Config, tls: &Tls, line: &Arc<Line>) -> Result<Opened, StoreError> {
+    if let [Host::Unix(directory)] = config.get_hosts() {
+        let mut config = config.clone();
         let port = config.get_ports().first().copied();
         let tap = Tap::of_unix(line, directory, port.unwrap_or(DEFAULT_PORT));
         config.ssl_mode(SslMode::Disable);
-        tap
-    } else {
-        if let ([], &[address, ..]) = (config.get_hosts(), config.get_hostaddrs()) {
-            // The driver calls the tap only if there is a host name.
-            config.host(&address.to_string());
-        }
-        config.ssl_mode(SslMode::Require);
-        config.ssl_negotiation(SslNegotiation::Direct);
-        Tap::of_tcp(line)
+        return connect(config, tap, tls);
+    }
+    let (first, other) = tls.ways();
+    let tried = open_by(first, config.clone(), tls, line);
+    let (failed, way) = match (tried, other) {
+        (Err(failed), Some(way)) if may_be_tried_otherwise(first, &failed, line) => (failed, way),
+        (tried, _) => return tried,
     };
-    let manager = PostgresConnectionManager::new(config, tap);
-    let client = manager.connect();
-    (manager, client)
+    open_by(way, config.clone(), tls, line).map_err(|error| {
+        let (of_first, of_second) = match first {
+            Way::Plain => ("without TLS", "with TLS"),
+            Way::Encrypted => ("with TLS", "without TLS"),
+        };
+        if failed.is_from_server() {
+            failed.beside(of_second, &error)
+        } else {
+            error.beside(of_first, &failed)
+        }
+    })
 }
+
+/// Says whether another way may be tried after a failure, as in libpq: when the server refuses the
+/// login, and when TLS cannot be established. A connection that breaks once it is encrypted is not
+/// tried without TLS.
+fn may_be_tried_otherwise(way: Way, failed: &StoreError, line: &Line) -> bool {
+    !line.is_cut() && (failed.is_from_server() || (way == Way::Encrypted && !line.is_encrypted()))
+}
+
+fn open_by(
+    way: Way,
+    mut config: Config,
+    tls: &Tls,
+    line: &Arc<Line>,
+) -> Result<Opened, StoreError> {
+    if let ([], &[address, ..]) = (config.get_hosts(), config.get_hostaddrs()) {
+        // The driver calls the tap only if there is a host name.
+        config.host(&address.to_string());
+    }
+    config.ssl_mode(SslMode::Require);
+    // Without TLS the tap hands the socket back as it is, and no question may go before.
+    config.ssl_negotiation(if way == Way::Plain || tls.is_direct() {
+        SslNegotiation::Direct
+    } else {
+        SslNegotiation::Postgres
+    });
+    let connector = match way {
+        Way::Plain => None,
+        Way::Encrypted => Some(tls.connector().map_err(StoreError::of_tls)?),
+    };
+    let is_encrypted = connector.is_some();
+    let opened = connect(config, Tap::of_tcp(line, connector), tls)?;
+    if is_encrypted {
+        tls.check_opened().map_err(StoreError::of_tls)?;
+    }
+    Ok(opened)
+}
+
+fn connect(config: Config, tap: Tap, tls: &Tls) -> Result<Opened, StoreError> {
+    let manager = PostgresConnectionManager::new(config, tap);
+    let client = manager
+        .connect()
+        .map_err(|error| match tls.in_words(&error) {
+            Some(cause) => StoreError::unavailable(DOING_CONNECT, cause),
+            None => StoreError::of_connect(&error),
+        })?;
+    Ok((manager, client))
+}
+
+/// The driver's default.
+const DEFAULT_PORT: u16 = 5432;

@@ -42,20 +42,22 @@ const CRATES: &[(&str, &[&str])] = &[
     ("prometheus", &["status/metrics", "http"]),
     ("r2d2", &["store"]),
     ("r2d2_postgres", &["store"]),
-    // Receivers are spoken to in TLS by it.
-    ("rustls", &["handlers"]),
-    ("rustls_native_certs", &["handlers"]),
+    // Receivers and the database are spoken to in TLS by it.
+    ("rustls", &["handlers", "store", "system/certificate"]),
+    ("rustls_native_certs", &["handlers", "store"]),
     ("scheduled_thread_pool", &["store"]),
     ("sha2", &["http"]),
     ("signal_hook", &["system/signal"]),
     ("tiny_http", &["http"]),
     ("tokio", &["store"]),
+    ("tokio_postgres_rustls", &["store"]),
     // The kinds of handlers read their keys through one reader.
     ("toml", &["cli", "handlers/keys"]),
     // Handlers deliver by it; `status` asks a daemon.
     ("ureq", &["handlers", "cli"]),
-    ("webpki", &["handlers"]),
-    ("webpki_roots", &["handlers"]),
+    ("webpki", &["system/certificate"]),
+    ("webpki_roots", &["handlers", "store"]),
+    ("x509_cert", &["store"]),
 ];
 
 /// Paths that no file may use, with the reason.

@@ -1,0 +1,135 @@
+//! The certificate files: authorities, the client's certificate and its key. They are read at each
+//! connect, so a renewed one needs no restart.
+
+use std::fs::{self, Metadata};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::store::error::io_cause;
+
+/// Largest file that is read: the certificates of all public authorities take 250 KiB.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// The word that stands in place of a root file for the authorities that the host trusts.
+pub(super) const SYSTEM: &str = "system";
+
+/// Trusted certificates.
+pub(super) struct Roots {
+    /// For the check of a chain.
+    pub(super) store: RootCertStore,
+    /// All of them, for the comparison with a server's own certificate.
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Roots {
+    /// Reads a root file, or the host's authorities for [`SYSTEM`]; `None` when there is no such
+    /// file.
+    pub(super) fn read(path: &str) -> Result<Option<Roots>, String> {
+        let certificates = if path == SYSTEM {
+            rustls_native_certs::load_native_certs().certs
+        } else {
+            match read(path) {
+                Ok(pem) => certificates(&pem)
+                    .map_err(|cause| format!("the root file `{path}` cannot be used: {cause}"))?,
+                Err(error) if is_missing(&error) => return Ok(None),
+                Err(error) => {
+                    return Err(format!(
+                        "could not read the root file `{path}`: {}",
+                        io_cause(&error)
+                    ));
+                }
+            }
+        };
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(certificates.iter().cloned());
+        if store.is_empty() && path == SYSTEM {
+            store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        if store.is_empty() {
+            return Err(format!(
+                "the root file `{path}` holds no certificate that can be used"
+            ));
+        }
+        Ok(Some(Roots {
+            store,
+            certificates,
+        }))
+    }
+}
+
+/// The client's certificate with its chain, and its key.
+pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// Reads the client's certificate and key; `None` where there is no certificate, as in libpq.
+pub(super) fn identity(cert: &str, key: &str) -> Result<Option<Identity>, String> {
+    let pem = match read(cert) {
+        Ok(pem) => pem,
+        Err(error) if cert.is_empty() || is_missing(&error) => return Ok(None),
+        Err(error) => {
+            return Err(format!(
+                "could not read the certificate file `{cert}` (sslcert): {}",
+                io_cause(&error)
+            ));
+        }
+    };
+    let chain = certificates(&pem).map_err(|cause| {
+        format!("the certificate file `{cert}` (sslcert) cannot be used: {cause}")
+    })?;
+    let unusable = |cause: &str| format!("the key file `{key}` (sslkey) {cause}");
+    let metadata = fs::metadata(key).map_err(|error| {
+        if is_missing(&error) {
+            format!("there is the certificate `{cert}`, but not its key file `{key}` (sslkey)")
+        } else {
+            unusable(&format!("cannot be read: {}", io_cause(&error)))
+        }
+    })?;
+    if !is_private(&metadata) {
+        return Err(unusable(
+            "may be read by others; it must have permissions u=rw (0600) or less if it belongs to this user, \
+             or u=rw,g=r (0640) or less if it belongs to root",
+        ));
+    }
+    let pem =
+        read(key).map_err(|error| unusable(&format!("cannot be read: {}", io_cause(&error))))?;
+    if pem.windows(9).any(|word| word == b"ENCRYPTED") {
+        return Err(unusable(
+            "is encrypted, which this version cannot read; `openssl pkey` writes it without a passphrase",
+        ));
+    }
+    let key =
+        PrivateKeyDer::from_pem_slice(&pem).map_err(|_| unusable("holds no private key in PEM"))?;
+    Ok(Some((chain, key)))
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())?;
+    if certificates.is_empty() {
+        return Err("it holds no certificate in PEM".to_owned());
+    }
+    Ok(certificates)
+}
+
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?
+        .take(FILE_BYTES_MAX)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A path through something that is no directory leads to no file either.
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// libpq's rule: only the owner may read a key, or root's group where it belongs to root.
+fn is_private(metadata: &Metadata) -> bool {
+    let others = if metadata.uid() == 0 { 0o037 } else { 0o077 };
+    metadata.permissions().mode() & others == 0
+}
