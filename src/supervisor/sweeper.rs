@@ -35,6 +35,10 @@ use crate::system::threads::{self, Thread};
 /// How often a dead worker is looked at until nothing of it is left.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// The same when this process is about to leave. A back end needs a moment to notice that its worker
+/// is gone.
+const LAST_LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// Dead workers watched at once. Those of a crash loop hold no lease, so what does not fit is left
 /// to a later look for in-hand files, or to the expiry of its leases.
 const WATCHED_MAX: usize = 256;
@@ -149,7 +153,7 @@ impl Sweep {
                 }
             }
             if !is_open && !watched.is_empty() {
-                pause(next_look.saturating_duration_since(Instant::now()));
+                pause(LAST_LOOK_EVERY);
             }
         }
     }
@@ -204,7 +208,11 @@ impl Sweep {
             // The other leases are ended; this one is tried again in a second.
             return Err(error);
         }
-        Ok(!has_backend && leases.is_empty())
+        // A lease that was ended just now is gone; one whose rows are locked is not.
+        Ok(
+            !has_backend
+                && (leases.is_empty() || session.leases_of(&dead.owner.worker)?.is_empty()),
+        )
     }
 }
 

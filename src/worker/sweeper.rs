@@ -131,16 +131,17 @@ impl Sweeper<'_> {
         let written = self.link.call_with(patience, |session| {
             session.settle(&lease.batch(&outcomes, true, true))
         })?;
-        self.count(&sweep::written(charges, &written));
+        let standing = sweep::written(charges, &written);
+        self.count(&standing);
         if let Some(kept) = written.iter().find(|written| written.kept) {
             return self.postpone(lease, kept.event_id, &StoreError::kept("charge an attempt"));
         }
         if !written.is_empty() || lease.event_ids.is_empty() {
             self.shared.metrics.lease_sweeps.inc();
             info!(
-                "swept the expired lease of worker {}: {} charged, to be tried again later",
+                "swept the expired lease of worker {}: {} charged an attempt",
                 lease.worker,
-                counted(written.len(), "event")
+                counted(standing.len(), "event")
             );
         }
         Ok(())

@@ -76,6 +76,9 @@ fn a_second_signal_ends_everything_at_once() {
     daemon.assert_exits(1);
     wait_until("nothing runs any more", || daemon.processes().is_empty());
     assert!(programs.iter().all(|&pid| !process::is_alive(pid)));
+    assert_eq!(db.leases(), 0);
+    daemon.assert_no_files();
+    assert!(!daemon.log().contains("leaving before"), "{}", daemon.log());
     recorder.open_gate();
 }
 
