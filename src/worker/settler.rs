@@ -334,7 +334,7 @@ impl Settler<'_> {
                 Some(false) => {
                     self.shared.metrics.events_missing.inc();
                     warn!(
-                        "event {id} was removed or finished by somebody else while it was handled; its outcome `{}` was not \
+                        "event {id} was removed or finished elsewhere while it was handled; its outcome `{}` was not \
                          written",
                         finished.outcome.name()
                     );

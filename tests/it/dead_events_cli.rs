@@ -377,7 +377,7 @@ fn a_person_is_asked_and_a_script_must_say_yes() {
 
     cli(&db, &all)
         .stderr(format!(
-            "error: to discard 3 events of the database {} needs --yes where nobody can be asked\n\
+            "error: to discard 3 events of the database {} needs --yes where no question can be asked\n\
              hint: `dispatchbox help dead-events discard` lists its options\n",
             db.name()
         ))

@@ -213,7 +213,7 @@ settings! {
         pub api_token_file: Option<String>,
 
         #[argh(switch)]
-        /// let everybody who reaches the port use /api, other sites' web pages included
+        /// let every client that reaches the port use /api, other sites' web pages included
         pub http_open_api: bool as bool {
             default: false,
             read: switch,

@@ -63,7 +63,7 @@ pub(in crate::cli) fn is_confirmed(is_yes: bool, what: &str) -> Result<bool, Usa
     }
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Err(UsageError::new(format!(
-            "to {what} needs --yes where nobody can be asked"
+            "to {what} needs --yes where no question can be asked"
         )));
     }
     let _ = write!(io::stderr(), "{what}? [y/N] ");

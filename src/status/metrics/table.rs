@@ -91,7 +91,7 @@ impl TableStatistics {
         vec![
             gauge(
                 "dispatchbox_backlog_events",
-                "Due events in the table that nobody has claimed, counted up to 100000; missing when not counted for a minute.",
+                "Due events in the table that are not claimed, counted up to 100000; missing when not counted for a minute.",
                 to_f64(self.backlog),
             ),
             gauge(

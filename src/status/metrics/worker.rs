@@ -79,7 +79,7 @@ pub(super) const WORKER_METRICS: &[Described] = &[
     (
         "dispatchbox_events_missing_total",
         Kind::Counter,
-        "Outcomes that were not written because the event's row was gone or already finished by somebody else.",
+        "Outcomes that were not written because the event's row was gone or already finished elsewhere.",
     ),
     (
         "dispatchbox_events_set_aside",

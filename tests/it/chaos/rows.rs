@@ -27,10 +27,7 @@ fn an_event_that_a_person_removed_or_ended_meanwhile_is_left_as_it_is_and_counte
     let kept = "select count(*) from outbox_event where id = $1 and status = 'dead' and attempts = 0 and last_error = 'by hand'";
     assert_eq!(db.number(kept, &[&ids[1]]), 1);
     assert_eq!(db.number("select count(*) from outbox_event", &[]), 2);
-    assert_eq!(
-        lines_with(&daemon, "removed or finished by somebody else"),
-        2
-    );
+    assert_eq!(lines_with(&daemon, "removed or finished elsewhere"), 2);
     assert_eq!(recorder.history().len(), 3);
     assert_all_left(&db, [&mut daemon]);
 }

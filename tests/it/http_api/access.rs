@@ -203,7 +203,7 @@ fn an_open_api_lets_everybody_in_and_says_so_at_the_start() {
     assert!(
         daemon
             .log()
-            .contains("--http-open-api: whoever reaches http://127.0.0.1:")
+            .contains("--http-open-api: every client that reaches http://127.0.0.1:")
     );
 }
 

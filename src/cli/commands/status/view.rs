@@ -69,7 +69,8 @@ impl StatusView<'_> {
         }
         if status["set_aside"].as_u64() > Some(0) {
             let events = count(&status["set_aside"]);
-            let why = "the database does not take their outcome; the log names them";
+            let why =
+                "the database does not take their outcome; the log names those that it refuses";
             lines.push(("set aside", format!("{events} of them: {why}")));
         }
         lines.extend(levels(status, !is_told_below));

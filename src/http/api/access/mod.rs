@@ -52,7 +52,7 @@ impl Access {
         let is_public = !address.ip().to_canonical().is_loopback();
         match self {
             Access::Open => Some(format!(
-                "--http-open-api: whoever reaches http://{address} can read, requeue and discard dead events"
+                "--http-open-api: every client that reaches http://{address} can read, requeue and discard dead events"
             )),
             Access::Local { .. } if is_public => Some(format!(
                 "without --api-token-file the API at http://{address} answers only clients on this host"
