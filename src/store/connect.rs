@@ -97,7 +97,8 @@ fn connect_once(
         ));
     }
     let timeouts = *timeouts;
-    let tls = Arc::new(Tls::load(dsn.tls()));
+    let words = dsn.tls();
+    let tls = Arc::new(within(timeouts.connect, move || Ok(Tls::load(words)))?);
     let attempt = |trial: Trial| {
         let (options, tls) = (dsn.options().to_owned(), Arc::clone(&tls));
         within(trial.limit, move || open(&trial, &tls, &options, &timeouts))

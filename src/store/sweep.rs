@@ -107,7 +107,8 @@ pub struct Swept<'a> {
     pub written: Vec<&'a Charge>,
     /// The events that the database does not take now, with the reason. The lease still names them.
     pub refused: Vec<(i64, StoreError)>,
-    /// A call failed. The charges in it and those behind it were not written.
+    /// The last call that failed; its charges were not written, nor were those behind it where the
+    /// connection was lost.
     pub failed: Option<StoreError>,
 }
 
@@ -128,16 +129,27 @@ pub fn charge_each(
 ) -> Swept<'_> {
     let mut swept = Swept::default();
     let mut rest: Vec<&Charge> = charges.iter().collect();
+    let mut part_max = EACH_MAX;
     while !rest.is_empty() && may_go_on(&swept) {
-        let later = rest.split_off(rest.len().min(EACH_MAX));
+        let later = rest.split_off(rest.len().min(part_max));
         let part = std::mem::replace(&mut rest, later);
         let outcomes: Vec<Settlement> = part.iter().map(|one| one.settlement.clone()).collect();
-        let is_last = rest.is_empty() && swept.refused.is_empty();
+        let is_last = rest.is_empty() && swept.refused.is_empty() && swept.failed.is_none();
         let results = match write(&outcomes, is_last) {
             Ok(results) => results,
-            Err(error) => {
+            Err(error) if error.is_connection_lost() => {
                 swept.failed = Some(error);
                 break;
+            }
+            // One row may have failed all the others with it.
+            Err(_) if part.len() > 1 => {
+                part_max = 1;
+                rest.splice(0..0, part);
+                continue;
+            }
+            Err(error) => {
+                swept.failed = Some(error);
+                continue;
             }
         };
         let mut answered = Vec::new();
@@ -284,5 +296,27 @@ mod tests {
 
         assert_eq!(swept.written.len(), EACH_MAX);
         assert!(swept.failed.is_some());
+    }
+
+    #[test]
+    fn a_row_that_fails_its_call_keeps_no_other_from_being_charged() {
+        let charges = charges(EACH_MAX + 1);
+        let mut may_end = Vec::new();
+        let swept = charge_each(
+            &charges,
+            |_| true,
+            |outcomes, is_last| {
+                may_end.push(is_last);
+                if outcomes.iter().any(|one| one.event_id == 3) {
+                    let error = StoreError::of_row("settle events", "53100", "full".to_owned());
+                    return Err(error);
+                }
+                Ok(outcomes.iter().map(|one| known(one.event_id)).collect())
+            },
+        );
+
+        assert_eq!(swept.written.len(), EACH_MAX);
+        assert!(swept.failed.is_some());
+        assert!(!may_end.contains(&true));
     }
 }

@@ -154,7 +154,7 @@ impl Sweeper<'_> {
         let Sweeper { link, expired, .. } = self;
         let swept = charge_each(
             charges,
-            |swept| swept.n_locked() < LOCKED_MAX && !is_stopped(expired),
+            |swept| swept.failed.is_none() && swept.n_locked() < LOCKED_MAX && !is_stopped(expired),
             |outcomes, _| {
                 link.call_with(Patience::Part(PART_LIMIT), |session| {
                     session.settle_each(&lease.batch(outcomes, false, true))

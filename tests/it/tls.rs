@@ -606,6 +606,14 @@ fn a_failure_names_its_remedy() {
             "the list of revoked certificates `/list` (sslcrl) cannot be kept to",
         ),
         (
+            format!("host=db1 sslrootcert={root} sslcrl=/list"),
+            "the list of revoked certificates `/list` (sslcrl) cannot be kept to",
+        ),
+        (
+            format!("host=db1 sslcert={root} sslkey={encrypted}"),
+            "is encrypted, which this version cannot read",
+        ),
+        (
             "host=db1 sslrootcert=system".to_owned(),
             "is signed by no authority that is trusted here (trusted: the system's certificates)",
         ),
@@ -632,6 +640,15 @@ fn a_failure_names_its_remedy() {
     }
 
     let demanding = format!("{host} host=db1 sslmode=require sslcertmode=require");
+    let error = open(&demanding, &Env::new()).err().unwrap();
+    assert!(
+        error.contains("took the connection without a client certificate"),
+        "{error}"
+    );
+    let (cert, key) = wanted.signed_by(&authority);
+    let cert = files.put("client.crt", &cert, 0o644);
+    let key = files.put("client.key", &key, 0o600);
+    let demanding = format!("{demanding} sslcert={cert} sslkey={key}");
     open(&demanding, &Env::new()).unwrap();
     let mut client = server.client("postgres").unwrap();
     client

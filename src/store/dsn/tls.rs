@@ -74,10 +74,18 @@ impl Dsn {
             is_direct: self.get("sslnegotiation") == "direct",
             min_version: word("ssl_min_protocol_version").map(str::to_owned),
             max_version: word("ssl_max_protocol_version").map(str::to_owned),
-            revocation_lists: [list("sslcrl", Some("root.crl")), list("sslcrldir", None)]
-                .into_iter()
-                .flatten()
-                .collect(),
+            revocation_lists: [
+                // libpq's own file counts where nothing else is named.
+                if word("sslcrldir").is_some() || word("sslrootcert") == Some("system") {
+                    list("sslcrl", None)
+                } else {
+                    list("sslcrl", Some("root.crl"))
+                },
+                list("sslcrldir", None),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
         }
     }
 

@@ -123,10 +123,15 @@ impl StoreError {
 
     /// Tells another failure beside this one, unless it says the same or only that there is no TLS.
     pub(in crate::store) fn beside(mut self, when: &str, other: &StoreError) -> StoreError {
-        if other.cause != self.cause && !other.cause.ends_with(NO_TLS) {
+        if other.cause != self.cause && !other.lacks_tls() {
             let _ = write!(self.cause, " ({when}: {})", other.cause);
         }
         self
+    }
+
+    /// Says whether all that failed is that the server has no TLS.
+    pub(in crate::store) fn lacks_tls(&self) -> bool {
+        self.cause.ends_with(NO_TLS)
     }
 
     /// No schema of the search_path exists.

@@ -43,6 +43,12 @@ impl StoreError {
         &self.kind
     }
 
+    /// Says whether the server has refused the login, by its own word.
+    pub(super) fn is_login_refused_by_server(&self) -> bool {
+        let code = self.code.as_ref();
+        code.is_some_and(|code| code.code().starts_with("28"))
+    }
+
     /// Says whether the server itself has said so.
     pub(super) fn is_from_server(&self) -> bool {
         self.code.is_some()

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use log::warn;
 use postgres::config::{Host, SslMode, SslNegotiation};
 use postgres::error::SqlState;
 use postgres::{Client, Config};
@@ -56,13 +57,20 @@ fn open(config: &Config, tls: &Tls, line: &Arc<Line>) -> Result<Opened, StoreErr
         config.ssl_mode(SslMode::Disable);
         return connect(config, tap, tls);
     }
+    if let Some(cause) = tls.refusal() {
+        return Err(StoreError::of_tls(cause.to_owned()));
+    }
     let (first, other) = tls.ways();
     let tried = open_by(first, config.clone(), tls, line);
     let (failed, way) = match (tried, other) {
         (Err(failed), Some(way)) if may_be_tried_otherwise(first, &failed, line) => (failed, way),
         (tried, _) => return tried,
     };
-    open_by(way, config.clone(), tls, line).map_err(|error| {
+    let opened = open_by(way, config.clone(), tls, line);
+    if opened.is_ok() && way == Way::Plain {
+        tell_of_plain(&failed);
+    }
+    opened.map_err(|error| {
         let (of_first, of_second) = match first {
             Way::Plain => ("without TLS", "with TLS"),
             Way::Encrypted => ("with TLS", "without TLS"),
@@ -77,9 +85,19 @@ fn open(config: &Config, tls: &Tls, line: &Arc<Line>) -> Result<Opened, StoreErr
 
 /// Says whether another way may be tried after a failure, as in libpq: when the server refuses the
 /// login, and when TLS cannot be established. A connection that breaks once it is encrypted is not
-/// tried without TLS.
+/// tried without TLS, nor is one that fails after the login.
 fn may_be_tried_otherwise(way: Way, failed: &StoreError, line: &Line) -> bool {
-    !line.is_cut() && (failed.is_from_server() || (way == Way::Encrypted && !line.is_encrypted()))
+    !line.is_cut()
+        && (failed.is_login_refused_by_server()
+            || (way == Way::Encrypted && !failed.is_from_server() && !line.is_encrypted()))
+}
+
+/// Says once in a process that a server which has TLS is spoken to without.
+fn tell_of_plain(failed: &StoreError) {
+    static IS_TOLD: AtomicBool = AtomicBool::new(false);
+    if !failed.lacks_tls() && !IS_TOLD.swap(true, Ordering::Relaxed) {
+        warn!("a connection to the database is not encrypted, since TLS failed: {failed}");
+    }
 }
 
 fn open_by(
@@ -103,12 +121,7 @@ fn open_by(
         Way::Plain => None,
         Way::Encrypted => Some(tls.connector().map_err(StoreError::of_tls)?),
     };
-    let is_encrypted = connector.is_some();
-    let opened = connect(config, Tap::of_tcp(line, connector), tls)?;
-    if is_encrypted {
-        tls.check_opened().map_err(StoreError::of_tls)?;
-    }
-    Ok(opened)
+    connect(config, Tap::of_tcp(line, connector), tls)
 }
 
 fn connect(config: Config, tap: Tap, tls: &Tls) -> Result<Opened, StoreError> {
@@ -119,6 +132,7 @@ fn connect(config: Config, tap: Tap, tls: &Tls) -> Result<Opened, StoreError> {
             Some(cause) => StoreError::unavailable(DOING_CONNECT, cause),
             None => StoreError::of_connect(&error),
         })?;
+    tls.check_opened().map_err(StoreError::of_tls)?;
     Ok((manager, client))
 }
 

@@ -29,26 +29,31 @@ impl Roots {
     /// Reads a root file, or the host's authorities for [`SYSTEM`]; `None` when there is no such
     /// file.
     pub(super) fn read(path: &str) -> Result<Option<Roots>, String> {
+        if path != SYSTEM && fs::metadata(path).is_err() {
+            return Ok(None);
+        }
         let certificates = if path == SYSTEM {
-            rustls_native_certs::load_native_certs().certs
-        } else {
-            match read(path) {
-                Ok(pem) => certificates(&pem)
-                    .map_err(|cause| format!("the root file `{path}` cannot be used: {cause}"))?,
-                Err(error) if is_missing(&error) => return Ok(None),
-                Err(error) => {
-                    return Err(format!(
-                        "could not read the root file `{path}`: {}",
-                        io_cause(&error)
-                    ));
-                }
+            let loaded = rustls_native_certs::load_native_certs();
+            if loaded.certs.is_empty() {
+                let errors = loaded.errors.iter().map(ToString::to_string);
+                return Err(format!(
+                    "this host has no trusted certificates, which sslrootcert=system means: {}",
+                    errors.collect::<Vec<_>>().join("; ")
+                ));
             }
+            loaded.certs
+        } else {
+            let pem = read(path).map_err(|error| {
+                format!(
+                    "could not read the root file `{path}`: {}",
+                    io_cause(&error)
+                )
+            })?;
+            certificates(&pem)
+                .map_err(|cause| format!("the root file `{path}` cannot be used: {cause}"))?
         };
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(certificates.iter().cloned());
-        if store.is_empty() && path == SYSTEM {
-            store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        }
         if store.is_empty() {
             return Err(format!(
                 "the root file `{path}` holds no certificate that can be used"
@@ -95,14 +100,27 @@ pub(super) fn identity(cert: &str, key: &str) -> Result<Option<Identity>, String
     }
     let pem =
         read(key).map_err(|error| unusable(&format!("cannot be read: {}", io_cause(&error))))?;
-    if pem.windows(9).any(|word| word == b"ENCRYPTED") {
-        return Err(unusable(
-            "is encrypted, which this version cannot read; `openssl pkey` writes it without a passphrase",
-        ));
+    if is_encrypted(&pem) {
+        return Err(unusable(ENCRYPTED));
     }
     let key =
         PrivateKeyDer::from_pem_slice(&pem).map_err(|_| unusable("holds no private key in PEM"))?;
     Ok(Some((chain, key)))
+}
+
+/// Why an encrypted key cannot be used.
+const ENCRYPTED: &str =
+    "is encrypted, which this version cannot read; `openssl pkey` writes it without a passphrase";
+
+/// Says why a key is refused whatever else could be tried: it is encrypted.
+pub(super) fn refusal_of_key(cert: &str, key: &str) -> Option<String> {
+    let is_used = fs::metadata(cert).is_ok();
+    (is_used && read(key).is_ok_and(|pem| is_encrypted(&pem)))
+        .then(|| format!("the key file `{key}` (sslkey) {ENCRYPTED}"))
+}
+
+fn is_encrypted(pem: &[u8]) -> bool {
+    pem.windows(9).any(|word| word == b"ENCRYPTED")
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

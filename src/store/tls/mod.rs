@@ -22,13 +22,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustls::client::ResolvesClientCert;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, SignatureScheme, SupportedProtocolVersion, version};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::dsn::TlsWords;
-use crate::store::tls::files::{Roots, SYSTEM, identity};
+use crate::store::tls::files::{Roots, SYSTEM, identity, refusal_of_key};
 use crate::store::tls::verifier::Verifier;
 use crate::system::certificate::{self, Peer};
 
@@ -49,20 +49,35 @@ pub(super) struct Tls {
     words: TlsWords,
     /// What TLS is made with, or why it cannot be made; `None` where it is never used.
     client: Option<Result<ClientConfig, String>>,
-    /// The server has asked for the client's certificate.
-    asked: Arc<AtomicBool>,
+    /// What the description demands and this version does not have.
+    refusal: Option<String>,
+    certificate: Arc<Asked>,
+}
+
+/// Whether the server has asked for the client's certificate, and got one.
+#[derive(Debug, Default)]
+struct Asked {
+    is_asked: AtomicBool,
+    is_sent: AtomicBool,
 }
 
 impl Tls {
     /// Reads the certificates that the description names.
     pub(super) fn load(words: TlsWords) -> Tls {
-        let asked = Arc::default();
-        let client = (words.mode != "disable").then(|| client(&words, &asked));
+        let certificate = Arc::default();
+        let is_used = words.mode != "disable";
         Tls {
+            client: is_used.then(|| client(&words, &certificate)),
+            refusal: if is_used { refusal(&words) } else { None },
             words,
-            client,
-            asked,
+            certificate,
         }
+    }
+
+    /// Why no connection by TCP is made, with TLS or without: the description demands what this
+    /// version does not have.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
     }
 
     /// The way to try first, and the one to try where that fails.
@@ -82,7 +97,8 @@ impl Tls {
 
     /// Makes the TLS of one connection.
     pub(super) fn connector(&self) -> Result<MakeRustlsConnect, String> {
-        self.asked.store(false, Ordering::Relaxed);
+        self.certificate.is_asked.store(false, Ordering::Relaxed);
+        self.certificate.is_sent.store(false, Ordering::Relaxed);
         match &self.client {
             Some(Ok(client)) => Ok(MakeRustlsConnect::new(client.clone())),
             Some(Err(cause)) => Err(cause.clone()),
@@ -92,9 +108,18 @@ impl Tls {
 
     /// Checks what can be checked only when the connection stands.
     pub(super) fn check_opened(&self) -> Result<(), String> {
-        if self.words.cert_mode == "require" && !self.asked.load(Ordering::Relaxed) {
+        if self.words.cert_mode != "require" {
+            return Ok(());
+        }
+        if !self.certificate.is_asked.load(Ordering::Relaxed) {
             return Err(
                 "the server did not ask for a client certificate, as sslcertmode=require demands"
+                    .to_owned(),
+            );
+        }
+        if !self.certificate.is_sent.load(Ordering::Relaxed) {
+            return Err(
+                "the server took the connection without a client certificate, which sslcertmode=require demands"
                     .to_owned(),
             );
         }
@@ -135,7 +160,7 @@ impl Tls {
     }
 }
 
-fn client(words: &TlsWords, asked: &Arc<AtomicBool>) -> Result<ClientConfig, String> {
+fn client(words: &TlsWords, asked: &Arc<Asked>) -> Result<ClientConfig, String> {
     let roots = if words.root.is_empty() {
         None
     } else {
@@ -143,9 +168,6 @@ fn client(words: &TlsWords, asked: &Arc<AtomicBool>) -> Result<ClientConfig, Str
     };
     if roots.is_none() && words.mode.starts_with("verify") {
         return Err(missing_root(words));
-    }
-    if roots.is_some() {
-        refuse_revocation_lists(words)?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier::new(roots, words.mode == "verify-full", &provider)?;
@@ -173,6 +195,8 @@ fn client(words: &TlsWords, asked: &Arc<AtomicBool>) -> Result<ClientConfig, Str
         asked: Arc::clone(asked),
     }));
     client.enable_sni = words.has_sni;
+    // A resumed session asks for no certificate.
+    client.resumption = Resumption::disabled();
     if words.is_direct {
         client.alpn_protocols = vec![ALPN.to_vec()];
     }
@@ -193,19 +217,27 @@ fn missing_root(words: &TlsWords) -> String {
     )
 }
 
-/// A list of revoked certificates forbids some that the chain allows, so it is never passed over.
-fn refuse_revocation_lists(words: &TlsWords) -> Result<(), String> {
+/// What the description demands and this version does not have. A list of revoked certificates
+/// forbids some that the chain allows, where a chain is checked, so it is never passed over.
+fn refusal(words: &TlsWords) -> Option<String> {
+    let checks_chain = words.root == SYSTEM || Path::new(&words.root).exists();
     let list = words
         .revocation_lists
         .iter()
+        .filter(|_| checks_chain)
         .find(|list| list.is_explicit || Path::new(&list.path).exists());
-    match list {
-        Some(list) => Err(format!(
+    if let Some(list) = list {
+        return Some(format!(
             "the list of revoked certificates `{}` ({}) cannot be kept to by this version, so no connection is made",
             list.path, list.keyword
-        )),
-        None => Ok(()),
+        ));
     }
+    if words.cert_mode != "disable"
+        && let Some(refusal) = refusal_of_key(&words.cert, &words.key)
+    {
+        return Some(refusal);
+    }
+    versions(words).err()
 }
 
 /// Versions below 1.2 are older than what TLS is made with here, and not spoken.
@@ -233,12 +265,14 @@ fn versions(words: &TlsWords) -> Result<Vec<&'static SupportedProtocolVersion>, 
 #[derive(Debug)]
 struct ClientCertificate {
     key: Option<Arc<CertifiedKey>>,
-    asked: Arc<AtomicBool>,
+    asked: Arc<Asked>,
 }
 
 impl ResolvesClientCert for ClientCertificate {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.asked.store(true, Ordering::Relaxed);
+        self.asked.is_asked.store(true, Ordering::Relaxed);
+        let is_sent = self.key.is_some();
+        self.asked.is_sent.store(is_sent, Ordering::Relaxed);
         self.key.clone()
     }
 

@@ -23,7 +23,7 @@ pub(super) struct Names {
     dns: Vec<String>,
     /// Addresses of the subjectAltName.
     addresses: Vec<IpAddr>,
-    /// The last common name of the subject.
+    /// The first common name of the subject.
     common: Option<String>,
 }
 
@@ -38,8 +38,9 @@ impl Names {
                 .iter()
                 .flat_map(|part| part.0.iter())
                 .filter(|attribute| attribute.oid == COMMON_NAME)
-                .filter_map(|attribute| text_of(&attribute.value))
-                .next_back(),
+                .map(|attribute| text_of(&attribute.value))
+                .next()
+                .flatten(),
             ..Names::default()
         };
         if let Ok(Some((_, alternatives))) = certificate.get::<SubjectAltName>() {
@@ -79,6 +80,13 @@ impl Names {
         }
         shown
     }
+}
+
+/// Says whether a certificate names itself as its issuer.
+pub(super) fn is_self_issued(certificate: &[u8]) -> bool {
+    Certificate::from_der(certificate).is_ok_and(|certificate| {
+        certificate.tbs_certificate.issuer == certificate.tbs_certificate.subject
+    })
 }
 
 /// The text of an attribute, in the encodings that certificates use today.

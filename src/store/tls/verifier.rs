@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
 use crate::store::tls::files::Roots;
-use crate::store::tls::name::Names;
+use crate::store::tls::name::{Names, is_self_issued};
 use crate::system::certificate::blames_the_issuer;
 
 /// Checks the chain of a server's certificate, and its name where that is asked for.
@@ -24,7 +24,7 @@ pub(super) struct Verifier {
 #[derive(Debug)]
 struct Chain {
     usual: Arc<WebPkiServerVerifier>,
-    /// A server's certificate that is itself among these is accepted, as libpq does.
+    /// A self-signed certificate of a server that is among these is accepted, as in libpq.
     trusted: Vec<CertificateDer<'static>>,
 }
 
@@ -86,7 +86,9 @@ impl Chain {
         matches!(
             error,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-        ) || (blames_the_issuer(error) && self.trusted.iter().any(|it| it == end_entity))
+        ) || (blames_the_issuer(error)
+            && is_self_issued(end_entity)
+            && self.trusted.iter().any(|it| it == end_entity))
     }
 }
 
