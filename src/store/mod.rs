@@ -23,6 +23,7 @@ pub mod error;
 pub mod inspect;
 pub mod lease;
 mod line;
+mod new_socket;
 mod options;
 pub mod out_of_reach;
 mod ping;

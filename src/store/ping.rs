@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::store::line::Turn;
+use crate::store::new_socket::Turn;
 
 /// The SSLRequest message: its length, then its code.
 const QUESTION: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
@@ -65,7 +65,7 @@ fn ask_tcp(address: SocketAddr, limit: Duration) -> io::Result<()> {
 fn ask_unix(path: &Path, limit: Duration) -> io::Result<()> {
     let limit = limit.max(Duration::from_millis(1));
     // No other thread may be looking for its own socket among those of this process meanwhile
-    // (`line.rs`).
+    // (`new_socket.rs`).
     let turn = Turn::take();
     let mut stream = UnixStream::connect(path)?;
     drop(turn);
