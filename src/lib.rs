@@ -28,6 +28,20 @@
 //!       └─ reporter  one line a second
 //! ```
 //!
+//! # Where things stand
+//!
+//! | room | what is in it | layer |
+//! |---|---|---|
+//! | [`domain`] | events, settings, retry policy, the protocol between supervisor and worker; no I/O | 0 |
+//! | [`system`] | threads, processes, signals, in-hand files, incidents, the log, words about certificates | 1 |
+//! | [`store`] | the database: sessions, TLS, and every statement as a typed call; `sql/` has the texts | 2 |
+//! | [`handlers`] | kinds of handlers, routes, the client for receivers | 2 |
+//! | [`status`] | what the daemon knows of itself: state, readiness, metrics, history | 2 |
+//! | [`worker`], [`supervisor`], [`http`] | the two kinds of process, and the port | 3 |
+//! | [`cli`] | arguments, settings, terminal, commands | 4 |
+//! | [`dev`] | demo, bench, their throwaway PostgreSQL | 4 |
+//! | `app` | composition | 4 |
+//!
 //! # A row's way
 //!
 //! 1. *Claim.* One call of `outbox_claim_2` reads a bounded stretch of what is due and names up to
