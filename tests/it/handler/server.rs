@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use dispatchbox::domain::config::HandlerSpec;
 use dispatchbox::handlers::http::DEAD_STATUSES;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
 use crate::support::wait_until;
@@ -168,9 +169,12 @@ impl Connection {
     }
 
     /// Waits until the client has closed, reading nothing of what it sends and writing nothing.
-    pub fn wait_reset(&self) {
+    pub fn wait_hung_up(&self) {
+        let closed = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         wait_until("the client has closed", || {
-            self.socket.take_error().unwrap().is_some()
+            let mut socket = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+            poll(&mut socket, Some(&Timespec::default())).unwrap();
+            socket[0].revents().intersects(closed)
         });
     }
 

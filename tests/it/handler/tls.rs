@@ -240,7 +240,7 @@ fn an_early_answer_over_tls_decides_and_a_large_event_arrives_whole() {
     let refused = send(|mut connection| {
         connection.read_head();
         connection.answer("413 Too Large", "at most 1 MB");
-        connection.wait_reset();
+        connection.wait_hung_up();
     });
     let taken = send(|mut connection| {
         let request = connection.read_request().unwrap();
