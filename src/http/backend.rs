@@ -5,7 +5,7 @@
 //! connect reports that, and another server takes its place.
 //!
 //! One thread takes the requests. It answers itself the requests that need no look at anything. The
-//! others go to lanes, and when a lane is full the answer is 503. So /health never waits for
+//! others go to pools, and when a pool is full the answer is 503. So /health never waits for
 //! another request.
 
 use std::io::{self, ErrorKind};
@@ -24,34 +24,34 @@ use crate::http::api::endpoints::Endpoints;
 use crate::http::api::exchange::{Incoming, PEER, Reply};
 use crate::http::api::route::{self, Priority};
 use crate::http::guard::places;
-use crate::http::priority::Lane;
 use crate::http::socket::Socket;
+use crate::http::thread_pool::ThreadPool;
 use crate::system::directory::PrivateDirectory;
 use crate::system::incident::Incident;
 use crate::system::threads::{self, Thread};
 
-/// Threads of the lane for looks: enough for a scraper and a person at once, since a look waits for
+/// Threads of the pool for looks: enough for a scraper and a person at once, since a look waits for
 /// nothing.
 const LOOKS: usize = 2;
 
-/// Threads of the lane for probes: enough for a few load balancers. A database that does not answer
+/// Threads of the pool for probes: enough for a few load balancers. A database that does not answer
 /// holds each of these threads for some seconds. The metrics are looked at in such an outage, so
 /// looks have other threads.
 const PROBES: usize = 4;
 
-/// Threads of the lane for calls: as many as may be in a call, and two more. While all calls are
+/// Threads of the pool for calls: as many as may be in a call, and two more. While all calls are
 /// stuck, these two refuse one request after the other, each as soon as it has waited long enough
 /// for a place.
 const CALLS: usize = calls::CALLS_MAX + 2;
 
-/// Most requests that wait for a thread of their lane: those of a burst of fifty. Each takes its
+/// Most requests that wait for a thread of their pool: those of a burst of fifty. Each takes its
 /// turn in no time while nothing is stuck.
 const WAITING_MAX: usize = 50;
 
-/// Requests that may wait for a thread of their lane in any case, however few places the guard has.
+/// Requests that may wait for a thread of their pool in any case, however few places the guard has.
 const WAITING_MIN: usize = 16;
 
-/// Places of the guard that remain for other requests when the lanes for calls and for probes are
+/// Places of the guard that remain for other requests when the pools for calls and for probes are
 /// stuck together with the database, and are as full as they can be: no other request is refused
 /// then, and none is cut off.
 const REMAINING: usize = 16;
@@ -100,15 +100,15 @@ impl Backend {
             listening: Mutex::new(Arc::new(Listening::start()?)),
         });
         let n_waiting = waiting(places::affordable());
-        let lane = |name, n_threads| {
+        let pool = |name, n_threads| {
             let endpoints = endpoints.clone();
-            Lane::start(name, n_threads, n_waiting, move |(request, arrived)| {
+            ThreadPool::start(name, n_threads, n_waiting, move |(request, arrived)| {
                 answer(request, arrived, &endpoints);
             })
         };
-        let looks = lane("http-look", LOOKS)?;
-        let probes = lane("http-probe", PROBES)?;
-        let calls = lane("http-call", CALLS)?;
+        let looks = pool("http-look", LOOKS)?;
+        let probes = pool("http-probe", PROBES)?;
+        let calls = pool("http-call", CALLS)?;
         let (stop, stopped) = bounded(0);
         let dispatcher = Dispatcher {
             backend: Arc::clone(&backend),
@@ -157,9 +157,9 @@ impl Running {
 struct Dispatcher {
     backend: Arc<Backend>,
     endpoints: Endpoints,
-    looks: Lane<(Request, Instant)>,
-    probes: Lane<(Request, Instant)>,
-    calls: Lane<(Request, Instant)>,
+    looks: ThreadPool<(Request, Instant)>,
+    probes: ThreadPool<(Request, Instant)>,
+    calls: ThreadPool<(Request, Instant)>,
     stopped: Receiver<()>,
 }
 
@@ -204,20 +204,20 @@ impl Dispatcher {
     fn dispatch(&self, request: Request) {
         let arrived = Instant::now();
         let method = request.method().to_string();
-        let lane = match route::find(&method, request.url()).priority() {
+        let pool = match route::find(&method, request.url()).priority() {
             Priority::AtOnce => return answer(request, arrived, &self.endpoints),
             Priority::Look => &self.looks,
             Priority::Probe => &self.probes,
             Priority::Call => &self.calls,
         };
-        if let Err((request, _)) = lane.offer((request, arrived)) {
+        if let Err((request, _)) = pool.offer((request, arrived)) {
             let busy = Reply::error(503, "too many requests at once");
             send(request, busy.with("Retry-After", "1"));
         }
     }
 }
 
-/// How many requests may wait for each lane, when the guard has this many places.
+/// How many requests may wait for each pool, when the guard has this many places.
 fn waiting(n_places: usize) -> usize {
     let n_waiting = n_places.saturating_sub(CALLS + PROBES + REMAINING) / 2;
     n_waiting.clamp(WAITING_MIN, WAITING_MAX)

@@ -1,7 +1,7 @@
 //! The HTTP endpoints: the page, /health, /ready, /metrics and the API.
 //!
 //! ```text
-//! client ── guard ── private unix socket ── tiny_http ── lanes ── endpoints
+//! client ── guard ── private unix socket ── tiny_http ── pools ── endpoints
 //!           whole, bounded, canonical       backend.rs            method, path, body → reply
 //! ```
 //!
@@ -14,8 +14,8 @@ mod backend;
 mod guard;
 mod listener;
 mod page;
-mod priority;
 mod socket;
+mod thread_pool;
 
 use std::io;
 use std::net::TcpListener;

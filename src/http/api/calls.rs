@@ -63,7 +63,7 @@ pub(in crate::http) struct Calls {
     /// When the request arrived that the call is for.
     arrived: Instant,
     /// Why the last call failed, so that an outage is logged once.
-    trouble: Arc<Mutex<Incident<&'static str>>>,
+    incident: Arc<Mutex<Incident<&'static str>>>,
 }
 
 impl Calls {
@@ -74,7 +74,7 @@ impl Calls {
             pool: Pool::for_seldom(dsn, TIMEOUTS, size, "dispatchbox api", IDLE_MAX),
             places: Places::new(),
             arrived: Instant::now(),
-            trouble: Arc::default(),
+            incident: Arc::default(),
         }
     }
 
@@ -139,13 +139,13 @@ impl Calls {
         }
     }
 
-    /// Logs when trouble begins, changes and ends.
+    /// Logs when an incident begins, changes and ends.
     fn tell(&self, now: Option<(&'static str, &str)>) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut incident = self.incident.lock().unwrap_or_else(PoisonError::into_inner);
         match now {
-            Some((reason, text)) if trouble.met(reason) => warn!("an API call failed: {text}"),
+            Some((reason, text)) if incident.met(reason) => warn!("an API call failed: {text}"),
             Some((_, text)) => debug!("an API call failed: {text}"),
-            None if trouble.over().is_some() => info!("API calls succeed again"),
+            None if incident.over().is_some() => info!("API calls succeed again"),
             None => {}
         }
     }

@@ -3,24 +3,24 @@
 
 use std::io;
 
-use crate::system::threads;
-
 use crossbeam_channel::{Sender, TrySendError, bounded};
+
+use crate::system::threads;
 
 /// Hands jobs to the threads. They end when this value is dropped and all jobs that were handed
 /// over are done.
-pub(super) struct Lane<T> {
+pub(super) struct ThreadPool<T> {
     jobs: Sender<T>,
 }
 
-impl<T: Send + 'static> Lane<T> {
+impl<T: Send + 'static> ThreadPool<T> {
     /// Starts `n_threads` threads, which do `work`; at most `n_waiting` jobs wait for them.
     pub(super) fn start(
         name: &str,
         n_threads: usize,
         n_waiting: usize,
         work: impl Fn(T) + Clone + Send + 'static,
-    ) -> io::Result<Lane<T>> {
+    ) -> io::Result<ThreadPool<T>> {
         let (jobs, taken) = bounded(n_waiting);
         for number in 0..n_threads {
             let (taken, work) = (taken.clone(), work.clone());
@@ -28,7 +28,7 @@ impl<T: Send + 'static> Lane<T> {
                 taken.into_iter().for_each(work);
             })?;
         }
-        Ok(Lane { jobs })
+        Ok(ThreadPool { jobs })
     }
 
     /// Hands a job over, or gives it back when all threads are busy.
