@@ -3,13 +3,15 @@
 //! The HTTP client keeps its pool, its protocol and its deadlines; this module decides how bytes
 //! get to the receiver and which part of an answer the client sees: `addresses` connects, `tls`
 //! encrypts as `trust` says, `wire` moves bytes without waiting, and `mend` makes up for the
-//! peculiarities of receivers, with the answers' heads read by `head`.
+//! peculiarities of receivers: `head` reads the head of an answer for it, `framing` finds the end of
+//! its body.
 //!
 //! Why not the client's own transport: it sends to the end before it reads, and it takes neither a
 //! verifier of ours nor a connection's age. Why not another client: reqwest loses the early answer
 //! and the same events at closing connections, and it brings a runtime.
 
 mod addresses;
+mod framing;
 mod head;
 mod mend;
 mod tls;
