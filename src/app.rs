@@ -24,7 +24,7 @@ use crate::worker;
 /// program, and returns the exit code. Two lines make a program of one's own the whole daemon:
 ///
 /// ```no_run
-/// use dispatchbox::handlers::Handlers;
+/// use dispatchbox::handler::Handlers;
 ///
 /// fn main() -> std::process::ExitCode {
 ///     dispatchbox::main_with(Handlers::default())

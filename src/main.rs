@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use dispatchbox::handlers::Handlers;
+use dispatchbox::handler::Handlers;
 
 fn main() -> ExitCode {
     dispatchbox::main_with(Handlers::default())

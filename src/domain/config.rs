@@ -1,8 +1,7 @@
 //! Validated settings: values that the rest of the program may rely on without checking again.
 //!
 //! `cli` builds them once from flags, environment and file, by its table of settings, which has the
-//! defaults and the limits of the options; only limits that routes have, too, stand here. The
-//! settings travel to the workers as JSON on their stdin. The DSN is in `store::dsn::Dsn`, because
+//! defaults and limits; limits that other modules need, too, stand here. The settings travel to the workers as JSON on their stdin. The DSN is in `store::dsn::Dsn`, because
 //! it holds the password.
 
 use std::fmt;
@@ -72,7 +71,7 @@ pub struct Config {
     pub handler_timeout: Duration,
     /// Connections per worker, the keeper's own not counted.
     pub pool_size: NonZeroU16,
-    /// Payload bytes that one claim may bring.
+    /// Bytes of payloads and headers that one claim may bring, and that the queue holds.
     pub max_batch_bytes: u64,
     /// The routes in their order; empty means the sample routes.
     pub routes: Vec<RouteSpec>,
@@ -145,7 +144,8 @@ pub struct RouteSpec {
     pub handler: HandlerSpec,
     /// Bound of one run.
     pub timeout: Duration,
-    /// Most events of this route in flight per worker; `None`: as many as there are runners.
+    /// Most events of this route that one worker has claimed and not yet run to the end; `None`: as
+    /// many as there are runners.
     pub max_parallel: Option<NonZeroU16>,
     /// Retry policy of this route.
     pub retry: RetryPolicy,

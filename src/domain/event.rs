@@ -1,6 +1,4 @@
-//! The words of the domain: an event, the lease that holds it, and what its handling came to.
-//!
-//! Nothing here does I/O or reads a clock; `Instant`s are handed in.
+//! The event, as a handler gets it, and what its handling came to. No I/O and no clock.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -53,9 +53,8 @@ pub struct Report {
     pub in_flight: u64,
     /// The results of its recent database calls.
     pub access: DatabaseAccess,
-    /// Milliseconds since the slowest of fetcher, settler, keeper and sweeper last completed a
-    /// turn; a large number means a stuck server.
-    pub turned_ms: u64,
+    /// Milliseconds that the oldest database call under way has taken; 0 while there is none.
+    pub longest_call_ms: u64,
     /// Everything it has counted since it started.
     pub metrics: Snapshot,
 }
@@ -209,7 +208,7 @@ mod tests {
                 failure_kind: FailureKind::TableLocked,
                 for_ms: 2100,
             },
-            turned_ms: 3,
+            longest_call_ms: 3,
             metrics: Snapshot {
                 series: vec![
                     Series {

@@ -1,7 +1,7 @@
 //! What a kind of handler is: its name, its keys, how its settings are read, built and shown.
 //!
-//! A kind is one file: the struct of its settings, which implements [`Kind`] and [`Settings`], and
-//! what delivers, which implements [`Deliver`]. Its line in [`KINDS`] makes it known to the command
+//! A kind is a module: the struct of its settings, which implements [`Kind`] and [`Settings`], and
+//! what delivers, which implements [`Deliver`]. A key of a new type needs a reader in `keys`. Its line in [`KINDS`] makes it known to the command
 //! line, the file, the help and the workers. Settings travel to the workers as JSON, which only the
 //! kind itself reads.
 
@@ -70,7 +70,8 @@ pub(crate) trait Deliver: Send + Sync {
     /// Delivers `event`. A handler of a library user may panic in here.
     fn deliver(&self, event: &Event, run: &Run<'_>) -> Result<(), HandlerError>;
 
-    /// Says whether it runs inside this process, where nothing can interrupt it.
+    /// Says whether this is a handler of a library user: it does not keep the timeout by itself, so
+    /// the watchdog watches it.
     fn is_library(&self) -> bool {
         false
     }

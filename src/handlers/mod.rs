@@ -1,8 +1,8 @@
 //! Handlers: the code that delivers one event, and what its result means.
 //!
 //! A handler of your own needs [`Handler`], [`HandlerError`], [`Handlers`] and [`Event`]; these
-//! four stay as they are. The handlers that ship with the program are one file each ([`log`],
-//! [`exec`], [`http`], [`sample`]) and keep the same contract:
+//! four stay as they are. The kinds that ship with the program ([`log`], [`exec`], [`http`]) keep
+//! the same contract ([`sample`] has the routes that stand in when none is configured):
 //!
 //! | the handler says | what comes of the event |
 //! |---|---|

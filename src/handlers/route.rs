@@ -1,4 +1,5 @@
-//! Routes: event type → handler, with the limits of each; built once in each worker.
+//! Routes: event type → handler, with the limits of each. Built in each worker to deliver, and in
+//! the supervisor to label metrics and to choose retry policies.
 //!
 //! The first match wins, so the order in which routes are given is their order of precedence.
 //! Lookup walks the list: there are a handful of routes, and comparing a few short strings costs
@@ -152,7 +153,8 @@ impl Route {
         self.handler.deliver(event, run)
     }
 
-    /// Says whether the handler runs inside this process, where nothing can interrupt it.
+    /// Says whether this is a handler of a library user: it does not keep the timeout by itself, so
+    /// the watchdog watches it.
     pub fn is_library(&self) -> bool {
         self.handler.is_library()
     }

@@ -31,7 +31,7 @@ impl<T: Send + 'static> ThreadPool<T> {
         Ok(ThreadPool { jobs })
     }
 
-    /// Hands a job over, or gives it back when all threads are busy.
+    /// Hands a job over, or gives it back when all threads are busy and the queue is full.
     pub(super) fn offer(&self, job: T) -> Result<(), T> {
         self.jobs.try_send(job).map_err(TrySendError::into_inner)
     }

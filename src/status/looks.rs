@@ -1,7 +1,8 @@
 //! Looks at the database: requests ask for them, and the supervisor's observer makes them.
 //!
 //! While requests ask, there is at most one look per second, whose result all of them share. While
-//! no request asks and the daemon runs, a look is due every `UNASKED`: so the log tells what is
+//! no request asks and the daemon runs, a look is due every `UNASKED`, and each second while a
+//! failure is not reported yet: so the log tells what is
 //! wrong, and the first request after a pause gets a current answer at once.
 //!
 //! This is where both sides meet, and it holds no connection. The observer has a thread for looks
@@ -67,7 +68,7 @@ impl Looks {
                 self.publish(&progress);
                 return;
             }
-            if !self.look_unless_fresh(&mut progress, now) {
+            if !self.begin_unless_fresh(&mut progress, now) {
                 return;
             }
             progress = self.wait(progress, deadline - now);
@@ -76,11 +77,11 @@ impl Looks {
 
     /// Begins a look unless there was one within the last second, and does not wait for it.
     pub fn glance(&self) {
-        self.look_unless_fresh(&mut lock(&self.progress), Instant::now());
+        self.begin_unless_fresh(&mut lock(&self.progress), Instant::now());
     }
 
-    /// Says whether a look is under way.
-    fn look_unless_fresh(&self, progress: &mut LookProgress, now: Instant) -> bool {
+    /// Asks for a look unless there was one lately; says whether one is under way.
+    fn begin_unless_fresh(&self, progress: &mut LookProgress, now: Instant) -> bool {
         let is_fresh = |at| now.duration_since(at) < FRESH;
         if progress.looked_at.is_some_and(is_fresh) {
             return false;

@@ -1,5 +1,6 @@
 //! How the daemon and its work stand: the state that the supervisor publishes, readiness, counters
-//! and the last minutes. `supervisor` writes it, `http` renders it.
+//! and the last minutes. `supervisor` and the looks write it, `http`
+//! renders it.
 
 mod findings;
 pub mod history;

@@ -16,7 +16,7 @@ use crate::domain::failure::FailureKind;
 use crate::domain::protocol::DatabaseAccess;
 use crate::status::state::{DaemonPhase, State, WorkerPhase, WorkerState};
 
-/// FailureKind that is over sooner is no reason to send traffic elsewhere. A report may be a second
+/// A failure that is over sooner is no reason to send traffic elsewhere. A report may be a second
 /// old, so what is over within two seconds is never reported.
 pub const FAILING_MIN: Duration = Duration::from_secs(3);
 

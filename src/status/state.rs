@@ -112,7 +112,7 @@ impl WorkerPhase {
     }
 }
 
-/// The shared state: the supervisor writes it, and the HTTP threads read it.
+/// The shared state: the supervisor's threads and the looks write it, the HTTP threads read it.
 #[derive(Debug, Clone)]
 pub struct Health {
     state: Arc<Mutex<State>>,

@@ -40,8 +40,8 @@ pub struct ClaimQuery<'a> {
     pub lease: Duration,
     /// The position at which the look starts.
     pub after: &'a Position,
-    /// Most entries of the due index that are read, whatever is taken of them; `None`: no bound,
-    /// which a selection with limits needs.
+    /// Most due events that are read, whatever is taken of them; entries of finished events do not
+    /// count. `None`: no bound; not allowed with a selection.
     pub stretch: Option<i32>,
     /// The event types that may be claimed; `None`: all.
     pub selection: Option<Selection<'a>>,

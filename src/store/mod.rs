@@ -1,12 +1,13 @@
-//! The database: the only place that opens connections or names `postgres`.
+//! The database: the only place of the daemon that opens connections or names `postgres` (the
+//! throwaway server of `dev` has a client of its own).
 //!
 //! A [`Session`] is one connection whose calls are bounded and whose failures are [`StoreError`]s;
 //! a [`Pool`] lends a few of them. What can be asked of the database stands as typed calls on
 //! `Session`, a file each: [`claim`], [`settle`], [`lease`], [`sweep`], [`dead`], [`publish`],
-//! [`inspect`], [`schema`], [`readiness`], [`stats`] and others. The statements themselves stand
+//! [`inspect`], [`schema`], [`readiness`], [`stats`] and others. The longer statements stand
 //! under `sql/`, where psql can run and explain them.
 //!
-//! Every call is one statement in its own transaction, or, behind a pooler and in a rehearsal, a
+//! Every statement is a transaction of its own, or, behind a pooler and in a rehearsal, a
 //! transaction around it that ends with the call: nothing is left open between two calls, so a lost
 //! connection never leaves half of something behind.
 

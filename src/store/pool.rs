@@ -31,7 +31,7 @@ use crate::store::connect::connect;
 use crate::store::dsn::Dsn;
 use crate::store::error::{DOING_CONNECT, StoreError};
 use crate::store::session::{IDLE, Session, Timeouts};
-use crate::system::pause::pause;
+use crate::system::pause::sleep_uninterruptibly;
 
 /// The interval at which a waiting caller looks for a free place: a place that becomes free by the
 /// loss of its connection wakes no caller.
@@ -206,7 +206,7 @@ impl Pool {
         }
         let place = self.places.try_get();
         if place.is_none() {
-            pause(left.min(CONNECT_LOOK));
+            sleep_uninterruptibly(left.min(CONNECT_LOOK));
         }
         place
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use log::warn;
 
 use crate::store::line::Line;
-use crate::system::pause::pause;
+use crate::system::pause::sleep_uninterruptibly;
 use crate::system::threads;
 
 /// The interval at which calls are looked at. A call ends at most this much late.
@@ -53,6 +53,6 @@ fn look_again_and_again() {
         for line in lines {
             line.cut_if_overdue();
         }
-        pause(LOOK_EVERY);
+        sleep_uninterruptibly(LOOK_EVERY);
     }
 }

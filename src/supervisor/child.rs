@@ -142,7 +142,7 @@ impl WorkerProcess {
     /// Notes a report.
     pub(super) fn reported(&mut self, report: &Report) {
         self.last_report = Instant::now();
-        self.longest_call = Duration::from_millis(report.turned_ms);
+        self.longest_call = Duration::from_millis(report.longest_call_ms);
     }
 
     /// Forgets how long it has been silent.

@@ -72,7 +72,7 @@ pub struct Supervisor {
     /// Held so that the channel outlives its other senders.
     sender: Sender<FleetEvent>,
     slots: Vec<Slot>,
-    /// When a worker that has not turned counts as wedged.
+    /// A worker whose last report, or whose longest call, is older than this is wedged.
     wedged_after: Duration,
     phase: Phase,
     /// When the main loop last did what is due with time.

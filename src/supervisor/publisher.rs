@@ -7,7 +7,9 @@ use rustix::param::{clock_ticks_per_second, page_size};
 
 use crate::domain::protocol::{Phase, Report};
 use crate::status::history::{Levels, Totals};
-use crate::status::metrics::{Usage, WorkerMetrics};
+use crate::status::metrics::{
+    EVENTS_CLAIMED, EVENTS_SET_ASIDE, EVENTS_SETTLED, HANDLERS_STUCK, Usage, WorkerMetrics,
+};
 use crate::status::published::Published;
 use crate::status::state::{DaemonPhase, WorkerPhase, WorkerState};
 use crate::supervisor::summary::Summary;
@@ -59,8 +61,8 @@ impl Publisher {
 
     /// A worker has reported.
     pub(super) fn reported(&self, number: u16, pid: u32, report: Report) {
-        let stuck = report.metrics.sum("dispatchbox_handlers_stuck", &[]);
-        let set_aside = report.metrics.sum("dispatchbox_events_set_aside", &[]);
+        let stuck = report.metrics.sum(HANDLERS_STUCK, &[]);
+        let set_aside = report.metrics.sum(EVENTS_SET_ASIDE, &[]);
         self.worker(number, |worker| {
             worker.phase = match report.phase {
                 Phase::Running => WorkerPhase::Running,
@@ -112,10 +114,9 @@ impl Publisher {
 
     fn totals(&self) -> Totals {
         let fleet = self.published.fleet();
-        let settled =
-            |outcome| fleet.count("dispatchbox_events_settled_total", &[("outcome", outcome)]);
+        let settled = |outcome| fleet.count(EVENTS_SETTLED, &[("outcome", outcome)]);
         Totals {
-            claimed: fleet.count("dispatchbox_events_claimed_total", &[]),
+            claimed: fleet.count(EVENTS_CLAIMED, &[]),
             done: settled("done"),
             retry: settled("retry"),
             dead: settled("dead"),

@@ -43,7 +43,7 @@ impl SelfProbe {
         let addresses = reachable(listening_on);
         tell(&published, false);
         threads::detach("self-probe", move || {
-            let mut incident = Incident::from(FAILURES);
+            let mut incident = Incident::beginning_after(FAILURES);
             loop {
                 match ask_any(&addresses) {
                     Ok(()) => {

@@ -57,7 +57,7 @@ impl Slot {
     }
 
     /// Notes that the worker has ended after so long a life, none if it could not be started;
-    /// returns when its successor is due.
+    /// returns how long its successor waits.
     pub(super) fn ended(&mut self, lived: Duration) -> Duration {
         let wait = next_wait(self.last_wait, lived);
         self.last_wait = Some(wait);

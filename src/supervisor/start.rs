@@ -49,16 +49,7 @@ impl Supervisor {
             counted(config.processes.get(), "worker process"),
             dsn.identity()
         );
-        let routes = Routes::new(&config, handlers).map_err(|error| StartFailure {
-            reason: error.to_string(),
-            code: EXIT_CONFIG,
-        })?;
-        if routes.is_sample() {
-            warn!(
-                "no route is configured: order.created, order.created.analytics and order.created.crm are only logged; \
-                 give routes by --route, in the file of --config, or in code by Handlers::on"
-            );
-        }
+        let routes = Arc::new(build_routes(&config, handlers)?);
         let signals = SignalThread::start().map_err(|error| {
             StartFailure::failed(format!("could not listen to signals: {error}"))
         })?;
@@ -74,7 +65,6 @@ impl Supervisor {
             connect: config.connect_timeout,
             query: config.query_timeout,
         };
-        let routes = Arc::new(routes);
         let patterns = (0..routes.len()).map(|index| routes.get(index).pattern.as_str());
         let swept = WorkerMetrics::new(patterns).map_err(|error| {
             StartFailure::failed(format!("could not set up the metrics: {error}"))
@@ -113,4 +103,20 @@ impl Supervisor {
             has_failed: false,
         })
     }
+}
+
+/// Builds the routes as the workers will, for the labels of metrics and the retry policies of
+/// sweeps.
+fn build_routes(config: &Config, handlers: &Handlers) -> Result<Routes, StartFailure> {
+    let routes = Routes::new(config, handlers).map_err(|error| StartFailure {
+        reason: error.to_string(),
+        code: EXIT_CONFIG,
+    })?;
+    if routes.is_sample() {
+        warn!(
+            "no route is configured: order.created, order.created.analytics and order.created.crm are only logged; \
+             give routes by --route, in the file of --config, or in code by Handlers::on"
+        );
+    }
+    Ok(routes)
 }

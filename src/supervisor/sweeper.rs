@@ -29,7 +29,7 @@ use crate::store::sweep::{Charge, EventBrief, charge_each};
 use crate::store::{Limits, Pool, Session, StoreError, Timeouts};
 use crate::system::in_hand::{InHand, Remains};
 use crate::system::incident::Incident;
-use crate::system::pause::pause;
+use crate::system::pause::sleep_uninterruptibly;
 use crate::system::threads::{self, Thread};
 
 /// How often a dead worker is looked at until nothing of it is left.
@@ -153,7 +153,7 @@ impl Sweep {
                 }
             }
             if !is_open && !watched.is_empty() {
-                pause(LAST_LOOK_EVERY);
+                sleep_uninterruptibly(LAST_LOOK_EVERY);
             }
         }
     }

@@ -5,8 +5,8 @@
 //! neighbours in the same lease. A dead process cannot be asked, so each runner writes what it
 //! starts into its slot of a small file: one `write_at` of 24 bytes when a handler starts, and one
 //! when the runner finds nothing to handle after it. So under load a handler's end costs no write:
-//! the note of the next start replaces it. An event that has finished is in no slot, whether it is
-//! settled or not. The page cache keeps the bytes when the process dies. The death of the host
+//! the note of the next start replaces it. (A handler that starts a program adds two notes.) An event
+//! that has finished is in no slot a moment later, whether it is settled or not. The page cache keeps the bytes when the process dies. The death of the host
 //! loses them, which is accepted, since then no process on it survives that could read them.
 //!
 //! The worker holds a lock on the file while it lives. A process that gets the lock may act for the
@@ -24,17 +24,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::domain::protocol::Owner;
-use crate::system::pause::pause;
+use crate::system::pause::sleep_uninterruptibly;
 use crate::system::process::{self, Stat};
 
 /// The header's room in the file; slots start behind it.
 const HEADER_BYTES: u64 = 2048;
 
 /// One slot: event id, lease token, process group and the start time of its leader.
-const SLOT_BYTES: u64 = 24;
+const SLOT_BYTES: usize = 24;
 
 /// Largest file that is read back: more slots than any worker has runners.
-const FILE_BYTES_MAX: u64 = HEADER_BYTES + SLOT_BYTES * 65_536;
+const FILE_BYTES_MAX: u64 = HEADER_BYTES + SLOT_BYTES as u64 * 65_536;
 
 /// How a file's name ends once it is locked.
 const SUFFIX: &str = "in-hand";
@@ -164,13 +164,13 @@ impl InHandFile {
     }
 
     fn write(&self, slot: usize, in_hand: InHand) -> io::Result<()> {
-        let mut bytes = [0; 24];
+        let mut bytes = [0; SLOT_BYTES];
         bytes[..8].copy_from_slice(&in_hand.event_id.to_ne_bytes());
         bytes[8..16].copy_from_slice(&in_hand.token.to_ne_bytes());
         bytes[16..20].copy_from_slice(&in_hand.group.to_ne_bytes());
         bytes[20..].copy_from_slice(&in_hand.started_ticks.to_ne_bytes());
         self.file
-            .write_all_at(&bytes, HEADER_BYTES + SLOT_BYTES * slot as u64)
+            .write_all_at(&bytes, HEADER_BYTES + (SLOT_BYTES * slot) as u64)
     }
 
     /// Kills the programs that handle events now; a worker does this when its drain runs out of
@@ -234,7 +234,7 @@ impl Remains {
             if remains.is_some() || !path.exists() || Instant::now() >= deadline {
                 return remains;
             }
-            pause(Duration::from_millis(2));
+            sleep_uninterruptibly(Duration::from_millis(2));
         }
     }
 
@@ -352,7 +352,7 @@ fn read_slots(file: &File) -> io::Result<Vec<InHand>> {
     let mut reader = file;
     io::Seek::seek(&mut reader, io::SeekFrom::Start(HEADER_BYTES))?;
     reader.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-    let (slots, _torn) = bytes.as_chunks::<24>();
+    let (slots, _torn) = bytes.as_chunks::<SLOT_BYTES>();
     Ok(slots
         .iter()
         .map(|slot| InHand {
@@ -365,7 +365,7 @@ fn read_slots(file: &File) -> io::Result<Vec<InHand>> {
         .collect())
 }
 
-fn part<const N: usize>(slot: &[u8; 24], at: usize) -> [u8; N] {
+fn part<const N: usize>(slot: &[u8; SLOT_BYTES], at: usize) -> [u8; N] {
     let mut part = [0; N];
     part.copy_from_slice(&slot[at..at + N]);
     part

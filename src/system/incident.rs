@@ -58,7 +58,7 @@ impl<C: PartialEq> Incident<C> {
     }
 
     /// An incident that begins when it was met this often in a row.
-    pub fn from(n_meetings: u32) -> Incident<C> {
+    pub fn beginning_after(n_meetings: u32) -> Incident<C> {
         Incident {
             patience: n_meetings,
             ..Incident::default()
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_single_meeting_is_none_where_some_are_no_accident() {
-        let mut incident = Incident::from(3);
+        let mut incident = Incident::beginning_after(3);
         assert!(!incident.met(()) && !incident.met(()));
         assert!(incident.over().is_none());
         let news = [(); 4].map(|()| incident.met(()));

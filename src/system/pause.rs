@@ -1,12 +1,11 @@
-//! Waits without an input, and waits that grow after each failure.
+//! Waits between the tries of a call, which nothing interrupts, and which grow after each failure.
 
 use std::time::Duration;
 
-use crossbeam_channel::never;
-
-/// Waits for this time; only the end of the process ends it earlier.
-pub fn pause(wait: Duration) {
-    let _ = never::<()>().recv_timeout(wait);
+/// Waits for this time; only the end of the process ends it earlier. Everything else waits for an
+/// event.
+pub fn sleep_uninterruptibly(wait: Duration) {
+    std::thread::sleep(wait);
 }
 
 /// Takes up to a fifth off at random, so that threads that began to wait together do not return

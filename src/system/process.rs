@@ -1,5 +1,5 @@
-//! Processes as /proc shows them, and actions on processes that are not our workers: the groups
-//! that exec handlers run in, and orphans that the kernel gave to this process.
+//! Processes as /proc shows them; the ends of our children; and the groups and orphans that handlers
+//! leave behind.
 //!
 //! Groups and sessions are read from /proc and not asked of the kernel: a session that began
 //! outside this process's namespace (a shell that entered a container) has the number 0, which

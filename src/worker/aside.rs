@@ -248,8 +248,8 @@ impl<'a> Aside<'a> {
     }
 
     /// Forgets an outcome that is settled.
-    pub(super) fn is_over(&mut self, finished: &Finished) {
-        self.refusals.is_over(finished);
+    pub(super) fn settled(&mut self, finished: &Finished) {
+        self.refusals.settled(finished);
         let is_taken = matches!(
             finished.last_refusal,
             Some(Reason::Refused | Reason::Swallowed)

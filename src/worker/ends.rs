@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, never, select};
 
-use crate::domain::event::Outcome;
+use crate::domain::event::{Event, Outcome};
 use crate::store::ClaimedEvents;
 use crate::worker::claim::{Claim, Finished};
 use crate::worker::ledger::Room;
@@ -63,7 +63,7 @@ impl Ends {
         }
     }
 
-    /// Waits until the queue runs low.
+    /// Waits until there may be room again, or the worker drains.
     pub(super) fn wait_for_room(&self) {
         select! {
             recv(self.stop) -> _ => {}
@@ -109,7 +109,7 @@ impl Ends {
             let refused = if is_stopped || !claim.ticket.has_place() {
                 Some(claim)
             } else {
-                claim.ticket.enter_queue(claim.event.payload.len() as u64);
+                claim.ticket.enter_queue(bytes_of(&claim.event));
                 let sent = self.claims.try_send(claim);
                 sent.err().map(TrySendError::into_inner)
             };
@@ -124,4 +124,10 @@ impl Ends {
         }
         n_queued
     }
+}
+
+/// What an event counts for in the queue's limit of bytes, as in that of a claim.
+fn bytes_of(event: &Event) -> u64 {
+    let headers = event.headers.as_ref().map_or(0, String::len);
+    (event.payload.len() + headers) as u64
 }

@@ -21,11 +21,11 @@ use crate::domain::figure::counted;
 use crate::store::claim::{ClaimQuery, Looked, Selection};
 use crate::store::skip::Reach;
 use crate::store::{StoreError, Unreadable, look_waits};
-use crate::system::pause::{Waits, jittered, pause};
+use crate::system::pause::{Waits, jittered, sleep_uninterruptibly};
 use crate::worker::claim_size::ClaimSize;
 use crate::worker::cursor::{Cursors, Look, REST};
 use crate::worker::ends::{Ends, Wanted};
-use crate::worker::groups::{self, Groups};
+use crate::worker::groups::{self, Groups, from_database};
 use crate::worker::link::{Link, Patience};
 use crate::worker::orphans::Orphans;
 use crate::worker::shared::Shared;
@@ -65,7 +65,7 @@ const PASS_OVER_STRETCH: i32 = 1_000;
 enum Turn {
     /// Nothing may be claimed now.
     NoRoom,
-    /// No event was found up to the end of the due events.
+    /// Nothing was claimed: nothing more is due, or all cursors pause.
     Empty,
     /// Events were found, and the end of the due events was reached.
     Found,
@@ -227,19 +227,22 @@ impl<'a> Fetcher<'a> {
             session.look(&query)
         });
         self.last_cost = sent.elapsed();
-        let seconds = &self.shared.metrics.claim_seconds;
-        seconds.observe(self.last_cost.as_secs_f64());
+        if is_sent {
+            let seconds = &self.shared.metrics.claim_seconds;
+            seconds.observe(self.last_cost.as_secs_f64());
+        }
         let looked = match result {
             Ok(looked) => looked,
+            // There was no session, so nothing was read or claimed.
+            Err(error) if !is_sent => return Err(error),
             Err(error) => {
-                // Only a call that was cut shows that the look was too long. A lock or an outage
-                // does not.
-                let is_cut_off = is_sent && error.is_connection_lost() && self.last_cost > CUT_OFF;
+                // What was cut or refused may have been too much at once. A lock or an outage was
+                // not.
+                let is_cut_off = error.is_connection_lost() && self.last_cost > CUT_OFF;
                 if error.is_statement_timeout() || error.is_refusal() || is_cut_off {
                     self.cursors.failed(look, self.last_cost);
                 }
-                // Without a connection nothing was claimed.
-                if is_sent && error.is_unanswered() {
+                if error.is_unanswered() {
                     self.orphans.expect(self.shared, &error);
                 }
                 if error.is_connection_lost() {
@@ -308,9 +311,7 @@ impl<'a> Fetcher<'a> {
     /// were.
     fn found(&mut self, look: &Look, mut looked: Looked, limit: usize, sent: Instant) -> usize {
         for (group, _) in &mut looked.full {
-            // Group numbers in the database begin with 1, because 0 is the group of segments that a
-            // look leaves out.
-            *group = group.saturating_sub(1);
+            *group = from_database(*group);
         }
         let n_events = looked
             .claimed
@@ -375,7 +376,7 @@ impl<'a> Fetcher<'a> {
                     limit.as_secs_f64()
                 );
             }
-            pause(waits.take().min(left));
+            sleep_uninterruptibly(waits.take().min(left));
         }
         self.shared
             .may_claim_late

@@ -66,7 +66,7 @@ impl Groups {
         let number = |&route: &Option<usize>| {
             let group = self.group_of(route);
             let is_wanted = look.groups.contains(&group);
-            i32::try_from(group + 1).map_or(0, |number| if is_wanted { number } else { 0 })
+            if is_wanted { to_database(group) } else { 0 }
         };
         self.segments.routes().iter().map(number).collect()
     }
@@ -91,4 +91,15 @@ pub(super) fn takes(look: &Look, rooms: &[usize]) -> Option<Vec<Option<i32>>> {
     }
     let take = |&room: &usize| Some(i32::try_from(room).unwrap_or(i32::MAX));
     Some(rooms.iter().map(take).collect())
+}
+
+/// The number of a group in the database, which begin with 1: 0 is the group of segments that a look
+/// leaves out.
+fn to_database(group: usize) -> i32 {
+    i32::try_from(group + 1).unwrap_or(0)
+}
+
+/// The group of a number of the database.
+pub(super) fn from_database(number: usize) -> usize {
+    number.saturating_sub(1)
 }

@@ -1,8 +1,8 @@
-//! The keeper renews the leases in hand, and looks for expired leases of other workers.
+//! The keeper renews the leases in hand, and looks for expired leases.
 //!
 //! Nothing holds up a renewal: the keeper has a connection of its own, so what blocks a claim or a
-//! settle, a locked row for instance, does not block it; each of its calls ends long before a lease
-//! does; and the sweeper ([`super::sweeper`]) ends the expired leases, since a sweep waits for the
+//! settle, a locked row for instance, does not block it; each of its calls is bounded by a sixth of
+//! the lease, at least 1 s; and the sweeper ([`super::sweeper`]) ends the expired leases, since a sweep waits for the
 //! rows of up to 900 events.
 //!
 //! An expired lease is swept only after it was seen expired twice, with the same expiry, a third of

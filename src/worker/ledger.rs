@@ -2,8 +2,9 @@
 //!
 //! Each claimed event carries a [`Ticket`] until its outcome is written. While the ticket lives the
 //! event counts as in flight; on its way it also holds room in the queue, with the bytes of its
-//! payload, and a place in its route. A ticket that is dropped gives back what it still holds,
-//! wherever that happens, so no way out of a stage can forget it. The metrics show these numbers.
+//! payload and headers, and a place in its route. A ticket that is dropped gives back what it still
+//! holds, wherever that happens, so no way out of a stage can forget it. The metrics show how many
+//! are in flight.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub(super) struct Ledger {
     set_aside: AtomicUsize,
     queued: AtomicUsize,
     queue_max: usize,
-    /// Payload bytes in the queue: a few large events fill it as many small ones do.
+    /// Bytes of payloads and headers in the queue: a few large events fill it as many small ones do.
     queued_bytes: AtomicU64,
     bytes_max: u64,
     /// Runs that have ended, and events that a runner gave back unstarted.
@@ -55,7 +56,8 @@ pub(super) struct Room {
 /// The places of one route.
 #[derive(Debug)]
 struct Places {
-    /// Most events of the route in flight, where that is less than all runners could handle.
+    /// Most events of the route that are claimed and not yet run to the end, where that is less
+    /// than all runners could handle.
     limit: Option<usize>,
     taken: AtomicUsize,
 }

@@ -247,19 +247,53 @@ impl Worker {
 
     /// Stops claiming, gives back the events that were not started, lets the handlers finish, and
     /// settles everything. `is_signalled` says whether a signal was the order.
-    fn drain(mut self, mut is_signalled: bool) -> ExitCode {
+    fn drain(mut self, is_signalled: bool) -> ExitCode {
         let began = Instant::now();
         let n_in_flight = self.shared.ledger.in_flight();
         let deadline = after(self.shared.config.drain_timeout);
+        self.stop_claiming();
+        self.wait_for_stages(&deadline, is_signalled);
+        let n_died = self
+            .stages
+            .drain(..)
+            .chain(self.keepers.drain(..))
+            .map(Thread::join)
+            .filter(Result::is_err)
+            .count();
+        info!(
+            "drained {} in flight in {} ms",
+            counted(n_in_flight, "event"),
+            began.elapsed().as_millis()
+        );
+        self.reporter = None;
+        let _ = self.reporter_ended.recv_timeout(LAST_REPORT_WAIT);
+        if n_died > 0 || self.shared.ledger.in_flight() > 0 {
+            error!(
+                "ended with {} in flight",
+                counted(self.shared.ledger.in_flight(), "event")
+            );
+            return ExitCode::FAILURE;
+        }
+        if !self.shared.may_claim_late.load(Ordering::Relaxed) {
+            self.shared.in_hand.remove();
+        }
+        ExitCode::SUCCESS
+    }
+
+    /// Ends the fetcher, at once or when its call does, and with it the queue's only sender.
+    fn stop_claiming(&mut self) {
         self.shared.is_draining.store(true, Ordering::Relaxed);
         // A full channel means that a report is due anyway.
         let _ = self.reporter.as_ref().map(|reporter| reporter.try_send(()));
-        // The fetcher returns, at once or when its call does, and with it the queue's only sender.
         self.fetcher_stop = None;
         self.release_queued();
         self.finished = None;
         // The channel is disconnected, and the loop would select it again and again.
         self.input_ended = never();
+    }
+
+    /// Waits until all stages have ended, and then the keeper and the sweeper, or gives up.
+    fn wait_for_stages(&mut self, deadline: &Receiver<Instant>, mut is_signalled: bool) {
         let mut n_left = self.stages.len();
         let mut n_keepers = self.keepers.len();
         while n_left > 0 || n_keepers > 0 {
@@ -267,7 +301,7 @@ impl Worker {
                 // There are no leases left to renew.
                 self.keeper_stop = None;
             }
-            match self.next_event(&never(), &deadline) {
+            match self.next_event(&never(), deadline) {
                 WorkerEvent::StageEnded(name) => {
                     debug!("the {name} thread has ended");
                     match name.as_str() {
@@ -300,31 +334,6 @@ impl Worker {
                 WorkerEvent::InputEnded | WorkerEvent::Look => {}
             }
         }
-        let n_died = self
-            .stages
-            .drain(..)
-            .chain(self.keepers.drain(..))
-            .map(Thread::join)
-            .filter(Result::is_err)
-            .count();
-        info!(
-            "drained {} in flight in {} ms",
-            counted(n_in_flight, "event"),
-            began.elapsed().as_millis()
-        );
-        self.reporter = None;
-        let _ = self.reporter_ended.recv_timeout(LAST_REPORT_WAIT);
-        if n_died > 0 || self.shared.ledger.in_flight() > 0 {
-            error!(
-                "ended with {} in flight",
-                counted(self.shared.ledger.in_flight(), "event")
-            );
-            return ExitCode::FAILURE;
-        }
-        if !self.shared.may_claim_late.load(Ordering::Relaxed) {
-            self.shared.in_hand.remove();
-        }
-        ExitCode::SUCCESS
     }
 
     /// Gives back what waits in the queue. Runners that are free do the same with what they take

@@ -91,8 +91,8 @@ impl Outage {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.stages[stage as usize].fails(stage, error.failure_kind(), now);
         if error.is_connection_lost() || error.is_connecting() && error.is_transient() {
-            calls.is_away(stage, error, since, now);
-        } else if calls.is_refused(stage, error.reason(), now) {
+            calls.note_away(stage, error, since, now);
+        } else if calls.note_refusal(stage, error.reason(), now) {
             warn!("{error}; trying again");
         }
     }
@@ -112,7 +112,7 @@ impl Outage {
     /// succeeds.
     pub(super) fn set_aside(&self, reasons: HashSet<&'static str>) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        calls.is_set_aside(reasons, Instant::now());
+        calls.note_set_aside(reasons, Instant::now());
     }
 
     /// The access to the database as reports show it; `longest_call` is the age of the oldest call
@@ -143,7 +143,7 @@ impl Outage {
 }
 
 impl Calls {
-    fn is_away(&mut self, stage: Stage, error: &StoreError, since: Instant, now: Instant) {
+    fn note_away(&mut self, stage: Stage, error: &StoreError, since: Instant, now: Instant) {
         let stage = &mut self.stages[stage as usize];
         let is_of_last = self.last.is_some_and(|last| {
             let is_older = if error.is_connecting() {
@@ -165,7 +165,7 @@ impl Calls {
     }
 
     /// Notes a refusal; says whether it is to be logged.
-    fn is_refused(&mut self, stage: Stage, reason: &'static str, now: Instant) -> bool {
+    fn note_refusal(&mut self, stage: Stage, reason: &'static str, now: Instant) -> bool {
         let refusal = self.refused.entry(reason).or_insert_with(|| Refusal {
             incident: Incident::repeated_after(REPEAT_AFTER),
             last: now,
@@ -177,7 +177,7 @@ impl Calls {
     }
 
     /// Notes the refusals that last because outcomes are set aside.
-    fn is_set_aside(&mut self, reasons: HashSet<&'static str>, now: Instant) {
+    fn note_set_aside(&mut self, reasons: HashSet<&'static str>, now: Instant) {
         for reason in &reasons {
             if let Some(refusal) = self.refused.get_mut(reason) {
                 refusal.last = now;
@@ -294,15 +294,15 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut calls = Calls::default();
 
-        assert!(calls.is_refused(Stage::Fetcher, "timeout", at(0)));
-        assert!(!calls.is_refused(Stage::Fetcher, "timeout", at(30)));
+        assert!(calls.note_refusal(Stage::Fetcher, "timeout", at(0)));
+        assert!(!calls.note_refusal(Stage::Fetcher, "timeout", at(30)));
         calls.look_for_ends(Stage::Keeper, at(50));
         assert!(
             calls.refused.contains_key("timeout"),
             "the fetcher still waits"
         );
 
-        assert!(!calls.is_refused(Stage::Fetcher, "timeout", at(55)));
+        assert!(!calls.note_refusal(Stage::Fetcher, "timeout", at(55)));
         calls.look_for_ends(Stage::Fetcher, at(58));
         assert!(calls.refused.contains_key("timeout"), "it was met just now");
         calls.look_for_ends(Stage::Keeper, at(61));
@@ -314,13 +314,13 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut calls = Calls::default();
-        calls.is_refused(Stage::Settler, "schema", at(0));
-        calls.is_set_aside(HashSet::from(["schema"]), at(1));
+        calls.note_refusal(Stage::Settler, "schema", at(0));
+        calls.note_set_aside(HashSet::from(["schema"]), at(1));
         calls.look_for_ends(Stage::Settler, at(60));
         assert!(calls.refused.contains_key("schema"), "it is set aside");
 
-        calls.is_set_aside(HashSet::from(["schema"]), at(61));
-        calls.is_set_aside(HashSet::new(), at(62));
+        calls.note_set_aside(HashSet::from(["schema"]), at(61));
+        calls.note_set_aside(HashSet::new(), at(62));
         calls.look_for_ends(Stage::Settler, at(63));
         assert!(calls.refused.contains_key("schema"), "it was met just now");
         calls.look_for_ends(Stage::Settler, at(67));
@@ -333,7 +333,7 @@ mod tests {
         let mut calls = Calls::default();
 
         let logged_at = (0..=180).filter(|&second| {
-            calls.is_refused(
+            calls.note_refusal(
                 Stage::Settler,
                 "lock_timeout",
                 start + Duration::from_secs(second),

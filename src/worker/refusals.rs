@@ -79,7 +79,7 @@ impl Refusals {
     }
 
     /// Notes that this outcome is settled.
-    pub(super) fn is_over(&mut self, finished: &Finished) {
+    pub(super) fn settled(&mut self, finished: &Finished) {
         let Some(mut refusal) = self.named.remove(&finished.event_id) else {
             return;
         };

@@ -48,7 +48,8 @@ fn report(phase: Phase, shared: &Shared) -> Report {
         phase,
         in_flight: in_flight as u64,
         access: shared.outage.access(shared.watchdog.longest_call()),
-        turned_ms: u64::try_from(shared.watchdog.longest_call().as_millis()).unwrap_or(u64::MAX),
+        longest_call_ms: u64::try_from(shared.watchdog.longest_call().as_millis())
+            .unwrap_or(u64::MAX),
         metrics: shared.metrics.snapshot(),
     }
 }

@@ -4,9 +4,9 @@
 //! of its handler. It starts an event only while the event's lease is surely ours; otherwise it
 //! gives the event back unstarted.
 //!
-//! The in-hand file names the event while its handler runs, and no longer: an outcome may wait for
-//! the settler for long, while the database does not take it, and if the worker is killed then its
-//! event was not to blame.
+//! The in-hand file names the event until the runner takes its next one, or finds none: an outcome
+//! may wait for the settler for long, while the database does not take it, and if the worker is
+//! killed then its event was not to blame.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;

@@ -1,4 +1,5 @@
-//! The settler gathers outcomes and writes them in batches; the only writer of results.
+//! The settler gathers outcomes and writes them in batches; the only writer of what this worker's
+//! handlers came to.
 //!
 //! The outcome of a handler that has finished is kept until the database has answered whether it
 //! was written or fenced off because the event's lease is gone. A batch without an answer is sent
@@ -25,7 +26,7 @@ use log::warn;
 use crate::domain::event::{Outcome, dead_letter_message};
 use crate::store::settle::{EACH_MAX, SettleBatch, SettleResult, Written};
 use crate::store::{Session, StoreError};
-use crate::system::pause::{Waits, pause};
+use crate::system::pause::{Waits, sleep_uninterruptibly};
 use crate::worker::aside::Aside;
 use crate::worker::batch;
 use crate::worker::claim::Finished;
@@ -85,7 +86,7 @@ pub(super) fn run(finished: Receiver<Finished>, shared: &Shared) {
     settler.aside.begin_last_tries();
     settler.settle_given_up();
     while !settler.aside.is_empty() {
-        pause(ASIDE_EVERY);
+        sleep_uninterruptibly(ASIDE_EVERY);
         settler.aside.hurry();
         settler.retry_aside();
         settler.settle_given_up();
@@ -136,7 +137,7 @@ impl Settler<'_> {
             if batch.len() >= batch_max || is_alone || Instant::now() >= deadline {
                 return Some(batch);
             }
-            pause(BATCH_STEP);
+            sleep_uninterruptibly(BATCH_STEP);
         }
     }
 
@@ -173,16 +174,16 @@ impl Settler<'_> {
         loop {
             match self.write(batch, patience, &settle) {
                 Ok(answer) => return Ok(answer),
-                Err(error) if error.is_connecting() => pause(waits.take()),
+                Err(error) if error.is_connecting() => sleep_uninterruptibly(waits.take()),
                 Err(error) if error.is_connection_lost() => {
                     for finished in &mut *batch {
                         finished.is_in_doubt = true;
                     }
-                    pause(waits.take());
+                    sleep_uninterruptibly(waits.take());
                 }
                 Err(error) if error.is_conflict() && n_conflicts < CONFLICT_TRIES => {
                     n_conflicts += 1;
-                    pause(CONFLICT_WAIT.mul_f64(fastrand::f64()));
+                    sleep_uninterruptibly(CONFLICT_WAIT.mul_f64(fastrand::f64()));
                 }
                 // The error is the same whether a trigger of some rows misses an object or the
                 // outbox schema does.
@@ -193,7 +194,7 @@ impl Settler<'_> {
                 {
                     return Err(error);
                 }
-                Err(_) => pause(waits.take()),
+                Err(_) => sleep_uninterruptibly(waits.take()),
             }
         }
     }
@@ -327,7 +328,7 @@ impl Settler<'_> {
         let written_before = self.read_back(&doubted);
         for finished in &batch {
             let id = finished.event_id;
-            self.aside.is_over(finished);
+            self.aside.settled(finished);
             match written.get(&id) {
                 Some(true) => self.count(finished),
                 _ if written_before.contains(&id) => self.count(finished),
@@ -360,7 +361,7 @@ impl Settler<'_> {
         let states = loop {
             match self.link.call(|session| session.read_back(&ids)) {
                 Ok(states) => break states,
-                Err(_) => pause(Waits::MAX),
+                Err(_) => sleep_uninterruptibly(Waits::MAX),
             }
         };
         batch::written_before(doubted, states)

@@ -1,4 +1,6 @@
-//! The sweeper ends expired leases of other workers, most likely those of a lost host.
+//! The sweeper ends expired leases: those of lost workers, charging every event; those of this
+//! worker's claims whose answer was lost, uncharged; and it looks again at events that could not be
+//! read.
 //!
 //! The keeper finds the leases and goes on renewing meanwhile, because a sweep waits for every
 //! locked row of a lease. It is unknown which events of the lease were being handled when its

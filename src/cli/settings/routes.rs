@@ -71,7 +71,7 @@ pub(in crate::cli) const LIMIT_KEYS: &[Key] = &[
     },
     Key {
         name: "max_parallel",
-        help: "most events of the route in flight in each worker process \
+        help: "most events of the route that a worker process queues and runs at once \
                [default: all its runners]",
     },
     Key {

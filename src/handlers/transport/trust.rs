@@ -17,8 +17,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 
 use crate::system::certificate::{self, Peer, blames_the_issuer};
 
-/// The certificates that receivers are checked against, read once and only when an https route is
-/// there.
+/// The certificates that receivers are checked against, read once for a table of routes, where a
+/// route goes to https or may come to.
 #[derive(Default)]
 pub(in crate::handlers) struct Roots(Option<Arc<Trust>>);
 

@@ -15,7 +15,9 @@ mod worker;
 
 pub use fleet::{Fleet, Usage};
 pub use table::TableStatistics;
-pub use worker::{RouteMetrics, WorkerMetrics};
+pub use worker::{
+    EVENTS_CLAIMED, EVENTS_SET_ASIDE, EVENTS_SETTLED, HANDLERS_STUCK, RouteMetrics, WorkerMetrics,
+};
 
 /// The label of events that no route takes.
 pub const OTHER: &str = "other";

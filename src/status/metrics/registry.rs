@@ -82,7 +82,9 @@ impl Catalog {
 
     fn help(&self, name: &str) -> &'static str {
         let found = self.described.iter().find(|(known, _, _)| *known == name);
-        found.map_or("", |(_, _, help)| help)
+        found
+            .expect("a metric that is registered stands in its list")
+            .2
     }
 }
 

@@ -29,15 +29,23 @@ const CLAIM_EVENTS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 50
 /// Attempts when an event died.
 const ATTEMPTS: &[f64] = &[1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0];
 
+/// The counter of claimed events.
+pub const EVENTS_CLAIMED: &str = "dispatchbox_events_claimed_total";
+
+/// The counter of written outcomes.
+pub const EVENTS_SETTLED: &str = "dispatchbox_events_settled_total";
+
+/// The gauge of outcomes that the database refuses.
+pub const EVENTS_SET_ASIDE: &str = "dispatchbox_events_set_aside";
+
+/// The gauge of handlers that run for longer than they may.
+pub const HANDLERS_STUCK: &str = "dispatchbox_handlers_stuck";
+
 /// Name, kind and help of every metric that workers send.
 pub(super) const WORKER_METRICS: &[Described] = &[
+    (EVENTS_CLAIMED, Kind::Counter, "Events claimed."),
     (
-        "dispatchbox_events_claimed_total",
-        Kind::Counter,
-        "Events claimed.",
-    ),
-    (
-        "dispatchbox_events_settled_total",
+        EVENTS_SETTLED,
         Kind::Counter,
         "Outcomes written, by outcome and route, those of a sweep included.",
     ),
@@ -82,7 +90,7 @@ pub(super) const WORKER_METRICS: &[Described] = &[
         "Outcomes that were not written because the event's row was gone or already finished elsewhere.",
     ),
     (
-        "dispatchbox_events_set_aside",
+        EVENTS_SET_ASIDE,
         Kind::Gauge,
         "Events whose outcome the database does not take now, by reason: it is kept and tried again.",
     ),
@@ -92,7 +100,7 @@ pub(super) const WORKER_METRICS: &[Described] = &[
         "Leases that were ended on behalf of a worker that is gone.",
     ),
     (
-        "dispatchbox_handlers_stuck",
+        HANDLERS_STUCK,
         Kind::Gauge,
         "Handlers that run longer than their timeout.",
     ),
@@ -170,10 +178,7 @@ impl WorkerMetrics {
         patterns: impl Iterator<Item = &'a str>,
     ) -> Result<WorkerMetrics, prometheus::Error> {
         let catalog = Catalog::new(WORKER_METRICS);
-        let settled = catalog.counter_vec(
-            "dispatchbox_events_settled_total",
-            &["outcome", "event_type"],
-        )?;
+        let settled = catalog.counter_vec(EVENTS_SETTLED, &["outcome", "event_type"])?;
         let became_dead = catalog.counter_vec("dispatchbox_dead_events_total", &["event_type"])?;
         let seconds = catalog.histogram_vec(
             "dispatchbox_handler_duration_seconds",
@@ -203,10 +208,10 @@ impl WorkerMetrics {
         // A rate over a series that appears with its first error would miss that error, so the
         // series exists from the start.
         let _ = db_errors.with_label_values(&["connection"]);
-        let set_aside = catalog.gauge_vec("dispatchbox_events_set_aside", &["reason"])?;
+        let set_aside = catalog.gauge_vec(EVENTS_SET_ASIDE, &["reason"])?;
         let _ = set_aside.with_label_values(&["refused"]);
         Ok(WorkerMetrics {
-            claimed: catalog.counter("dispatchbox_events_claimed_total")?,
+            claimed: catalog.counter(EVENTS_CLAIMED)?,
             in_flight: catalog.gauge("dispatchbox_events_in_flight")?,
             claim_batch_size: catalog.histogram("dispatchbox_claim_batch_size", CLAIM_EVENTS)?,
             delivery_latency: catalog
@@ -216,7 +221,7 @@ impl WorkerMetrics {
             leases_lost: catalog.counter("dispatchbox_leases_lost_total")?,
             events_missing: catalog.counter("dispatchbox_events_missing_total")?,
             lease_sweeps: catalog.counter("dispatchbox_lease_sweeps_total")?,
-            handlers_stuck: catalog.gauge("dispatchbox_handlers_stuck")?,
+            handlers_stuck: catalog.gauge(HANDLERS_STUCK)?,
             claim_seconds: calls.with_label_values(&["claim"]),
             settle_seconds: calls.with_label_values(&["settle"]),
             renew_seconds: calls.with_label_values(&["renew"]),

@@ -11,7 +11,7 @@ use crate::store::error::StoreError;
 use crate::store::schema::steps::{Step, steps};
 use crate::store::schema::{MigrateReport, advice, choose, flaws, inventory, outdated_functions};
 use crate::store::session::Session;
-use crate::system::pause::pause;
+use crate::system::pause::sleep_uninterruptibly;
 
 /// Longest wait for a lock, in SQL: what a producer notices at most. With the pause behind it,
 /// producers wait for less than a quarter of the time that another session has locked the table.
@@ -141,7 +141,7 @@ impl<'a> Migration<'a> {
                     "another migration is running{by}: waiting for its end"
                 ));
             }
-            pause(PAUSE);
+            sleep_uninterruptibly(PAUSE);
         }
         Err(StoreError::timed_out(
             DOING,
@@ -227,7 +227,7 @@ impl<'a> Migration<'a> {
                             "another transaction holds the table{holders}: waiting for its end"
                         ));
                     }
-                    pause(PAUSE);
+                    sleep_uninterruptibly(PAUSE);
                 }
                 result => return result,
             }

@@ -142,7 +142,7 @@ impl Cursors {
 mod tests {
     use super::*;
     use crate::worker::skip::DEAR;
-    use crate::worker::stretch::{ENTRIES_FIRST, ENTRIES_MAX};
+    use crate::worker::stretch::{EVENTS_FIRST, EVENTS_MAX};
 
     const DEAR_LOOK: Duration = Duration::from_hours(1);
 
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(first.stretch, None);
 
         cursors.failed(&first, Duration::ZERO);
-        assert_eq!(next(&mut cursors, &[REST]).stretch, Some(ENTRIES_FIRST));
+        assert_eq!(next(&mut cursors, &[REST]).stretch, Some(EVENTS_FIRST));
     }
 
     #[test]
@@ -374,13 +374,13 @@ mod tests {
         }
         assert_eq!(
             stretches,
-            [1_000, 4_000, 16_000, 64_000, ENTRIES_MAX, ENTRIES_MAX]
+            [1_000, 4_000, 16_000, 64_000, EVENTS_MAX, EVENTS_MAX]
         );
 
         let look = next(&mut cursors, &[1]);
         cursors.looked(&look, &reaching(20), &[], false, DEAR);
         let look = next(&mut cursors, &[1]);
         cursors.looked(&look, &reaching(21), &[], false, 2 * DEAR);
-        assert_eq!(next(&mut cursors, &[1]).stretch, Some(ENTRIES_MAX / 2));
+        assert_eq!(next(&mut cursors, &[1]).stretch, Some(EVENTS_MAX / 2));
     }
 }

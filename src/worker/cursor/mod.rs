@@ -82,7 +82,7 @@ pub(super) struct Look {
     pub(super) after: Position,
     /// The groups of routes whose events it may claim.
     pub(super) groups: Vec<usize>,
-    /// How many entries it reads; `None`: where everything may run, a look ends with the first
+    /// How many due events it reads; `None`: where everything may run, a look ends with the first
     /// events that it finds.
     pub(super) stretch: Option<i32>,
     /// It only skips finished events, this far, and claims nothing.
@@ -231,7 +231,7 @@ impl Cursors {
             purpose,
             after,
             groups,
-            stretch: (self.groups.len() > 1 || self.is_careful).then_some(stretch.entries),
+            stretch: (self.groups.len() > 1 || self.is_careful).then_some(stretch.events),
             skip: stretch.skip.is_skipped.then_some(stretch.skip.reach),
             is_recent,
         }

@@ -62,10 +62,7 @@ const CRATES: &[(&str, &[&str])] = &[
 
 /// Paths that no file may use, with the reason.
 const FORBIDDEN: &[(&str, &str)] = &[
-    (
-        "thread::sleep",
-        "waits are interruptible: `recv_timeout`, `select!`",
-    ),
+    (SLEEP, "waits are interruptible: `recv_timeout`, `select!`"),
     (
         "thread::spawn",
         "it panics when there is no thread to have: `threads::start` or `threads::detach`",
@@ -86,10 +83,14 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("crossbeam_channel::unbounded", "channels are bounded"),
 ];
 
-/// Macros that no file may use: standard output belongs to the reports, and both panic when nobody
-/// reads. Forbidden but in system/threads.rs.
+/// Forbidden but in `system/threads.rs`.
 const THREAD_BUILDER: &str = "thread::Builder::new";
 
+/// Forbidden but in `system/pause.rs`.
+const SLEEP: &str = "thread::sleep";
+
+/// Macros that no file may use: standard output belongs to the reports, and both panic when it is
+/// closed.
 const FORBIDDEN_MACROS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 
 /// What layer 0 may not touch: it does no I/O, reads no clock and no environment, starts no thread.
@@ -356,7 +357,11 @@ fn misuses(name: &str, layer: usize, source: &Source) -> Vec<String> {
             }
         }
         for (forbidden, reason) in FORBIDDEN {
-            let is_owner = *forbidden == THREAD_BUILDER && name == "system/threads.rs";
+            let owners = [
+                (THREAD_BUILDER, "system/threads.rs"),
+                (SLEEP, "system/pause.rs"),
+            ];
+            let is_owner = owners.contains(&(*forbidden, name));
             if ends_with(path, forbidden) && !is_owner {
                 complaints.insert(format!("{name} uses {forbidden}: {reason}"));
             }

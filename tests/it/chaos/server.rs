@@ -9,7 +9,7 @@ use super::{
     wait_all_done, wait_runs,
 };
 use crate::support::{
-    Daemon, Front, Receiver, Recorder, TestDb, cluster, outlast, process, wait_until,
+    Daemon, Front, Receiver, Recorder, RunningDaemon, TestDb, cluster, outlast, process, wait_until,
 };
 
 /// Goal: a restart, orderly or as after a power failure, costs no run and loses none, and every
@@ -111,10 +111,12 @@ fn handlers_that_finish_while_the_server_is_away_are_settled_when_it_is_back() {
     wait_until("the first event is done", || db.count("done") == 1);
     ids.extend(db.insert_events("order.created", 20));
     recorder.wait_runs(10);
-    let errors = |daemon: &crate::support::RunningDaemon| {
-        daemon
-            .metric("dispatchbox_db_errors_total", &[])
-            .unwrap_or(0.0)
+    let counted =
+        |daemon: &RunningDaemon, name, labels: &[_]| daemon.metric(name, labels).unwrap_or(0.0);
+    let errors = |daemon: &_| counted(daemon, "dispatchbox_db_errors_total", &[]);
+    let claims = |daemon: &_| {
+        let name = "dispatchbox_db_call_duration_seconds_count";
+        counted(daemon, name, &[("call", "claim")])
     };
 
     server.stop(StopMode::Immediate).unwrap();
@@ -124,7 +126,11 @@ fn handlers_that_finish_while_the_server_is_away_are_settled_when_it_is_back() {
         process::children(worker).is_empty() && recorder.history().len() >= 10
     });
     assert_up_and_not_ready(&daemon);
+    let n_claims = claims(&daemon);
     outlast(away, Duration::from_secs(4), "the outage lasts");
+    // Only the call that was under way is a claim: what could not connect has claimed nothing.
+    let n_more = claims(&daemon) - n_claims;
+    assert!(n_more <= 1.0, "{n_more} claims in an outage");
     let (n_errors, n_lines) = (errors(&daemon), daemon.log().lines().count());
     server.start_again().unwrap();
     let back = Instant::now();

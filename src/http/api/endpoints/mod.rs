@@ -74,8 +74,7 @@ impl Endpoints {
         Reply::of(code, &Readiness { status, reason })
     }
 
-    /// Answers without waiting for the database: the state that the database reported is at most
-    /// one request old.
+    /// Answers from what the last look found, and asks for the next one.
     fn status(&self) -> Reply {
         if self.published.health.state().phase != DaemonPhase::Draining {
             self.published.looks.glance();
