@@ -50,7 +50,11 @@ while read -r command argument; do
   case $command in
     init) "$binaries/initdb" -N -D "$directory/data" -U postgres -A trust -E UTF8 --locale=C </dev/null >&2 ;;
     copy) cp -Rp "$argument/data" "$directory/data" >&2 ;;
-    follow) "$binaries/pg_basebackup" -h "$argument" -U postgres -D "$directory/data" -R -N -c fast </dev/null >&2 ;;
+    follow)
+      # Of a running server some files vanish meanwhile; what has to be there is missed at the start.
+      cp -Rp "$argument/data" "$directory/data" >&2
+      cd "$directory/data" && rm -f postmaster.pid postmaster.opts && : >standby.signal && : >backup_label
+      ok=$?; cd /; [ "$ok" = 0 ] ;;
     start) "$binaries/postgres" -D "$directory/data" "$@" </dev/null >&2 & server=$! ;;
     stop) kill -s "$argument" "$server"; wait "$server"; server=; true ;;
     keep) keep=1 ;;

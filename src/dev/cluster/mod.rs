@@ -13,6 +13,7 @@
 mod deadman;
 mod programs;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +65,9 @@ pub enum ClusterError {
         /// Last lines of the log.
         log: String,
     },
+    /// A running server could not be copied.
+    #[error("could not copy a running server: {0}")]
+    Backup(String),
     /// The server is not running at the moment.
     #[error("the private cluster is stopped")]
     Stopped,
@@ -175,13 +179,29 @@ impl Cluster {
 
     /// Starts a hot standby of `primary`, which follows it until it is promoted (`select
     /// pg_promote()`).
+    ///
+    /// The copy is made by SQL, not by pg_basebackup: that one refuses servers newer than itself,
+    /// and not every directory of server programs has it.
     pub fn standby_of(
         primary: &Cluster,
         settings: &ServerSettings,
     ) -> Result<Cluster, ClusterError> {
-        let mut keeper = Deadman::start(settings)?;
-        let order = format!("follow {}", primary.directory().display());
-        keeper.order("copy a running server", &order)?;
+        let directory = primary.directory().display();
+        let conninfo = format!("host={directory} user={SUPERUSER}");
+        let settings = settings.clone().with("primary_conninfo", &conninfo);
+        let mut keeper = Deadman::start(&settings)?;
+        let refused = |error: postgres::Error| ClusterError::Backup(with_causes(&error));
+
+        // The server ends a backup whose session has ended.
+        let mut client = primary.client("postgres")?;
+        let [begin, end] = backup_calls(&mut client).map_err(refused)?;
+        client.batch_execute(begin).map_err(refused)?;
+        keeper.order("copy a running server", &format!("follow {directory}"))?;
+        let label: String = client.query_one(end, &[]).map_err(refused)?.get(0);
+
+        let path = keeper.directory.join("data/backup_label");
+        fs::write(&path, label)
+            .map_err(|error| ClusterError::Backup(format!("{}: {error}", path.display())))?;
         Cluster::running(keeper)
     }
 
@@ -276,6 +296,25 @@ impl Cluster {
         cluster.start_again()?;
         Ok(cluster)
     }
+}
+
+/// The statements that begin and end a copy of the files of a running server; PostgreSQL 15 has
+/// renamed the functions.
+fn backup_calls(client: &mut postgres::Client) -> Result<[&'static str; 2], postgres::Error> {
+    let version = "select current_setting('server_version_num')::integer";
+    Ok(
+        if client.query_one(version, &[])?.get::<_, i32>(0) < 150_000 {
+            [
+                "select pg_start_backup('standby', true, false)",
+                "select labelfile from pg_stop_backup(false, false)",
+            ]
+        } else {
+            [
+                "select pg_backup_start('standby', true)",
+                "select labelfile from pg_backup_stop(false)",
+            ]
+        },
+    )
 }
 
 fn back_ends(server: Pid) -> Vec<Pid> {
