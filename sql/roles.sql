@@ -37,13 +37,13 @@ begin
   end if;
   -- Everything below is in the schema of the table, whatever the search_path says first.
   perform set_config('search_path', home || ', pg_temp', true);
-  select string_agg(name, ', ') into lacks
+  select string_agg(name, ', ' order by name) into lacks
     from unnest('{outbox_event_archive,outbox_lease}'::text[]) name where to_regclass(name) is null;
   if lacks is not null then
     raise exception 'the schema % lacks %', home, lacks using hint = 'Apply sql/schema.sql or `dispatchbox migrate` first.';
   end if;
   -- Those that are granted below.
-  select string_agg(relation || '.' || name, ', ') into lacks
+  select string_agg(relation || '.' || name, ', ' order by relation, name) into lacks
     from (values ('outbox_event', '{id,aggregate_type,aggregate_id,event_type,payload,status,attempts,next_run_at,last_error,last_error_at,finished_at,headers}'::text[]),
                  ('outbox_event_archive', '{id,status,attempts,archived_at,last_error}'),
                  ('outbox_lease', '{event_ids,expires_at}')) granted (relation, names), unnest(names) name
@@ -61,7 +61,7 @@ begin
     raise exception 'tables or functions of the outbox belong to %, whose privileges % does not have', lacks, current_user
       using hint = 'Run this as their owner.';
   end if;
-  select string_agg(name, ', ') into lacks
+  select string_agg(name, ', ' order by name) into lacks
     from unnest('{dispatchbox_daemon,dispatchbox_producer,dispatchbox_archivist}'::text[]) name
    where not exists (select from pg_roles where rolname = name)
      and not exists (select from pg_roles where rolname = current_user and (rolcreaterole or rolsuper));

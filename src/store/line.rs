@@ -29,6 +29,7 @@
 use std::convert::Infallible;
 use std::future::{Future, ready};
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::Pin;
@@ -43,6 +44,8 @@ use rustix::net::{Shutdown, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::store::dsn::AuthRule;
+use crate::store::login::LoginWatch;
 use crate::store::new_socket::Search;
 
 /// One connection, as far as another thread may end it.
@@ -126,15 +129,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Tap {
     line: Arc<Line>,
     tls: Option<MakeRustlsConnect>,
+    auth_rule: Option<AuthRule>,
     search: Arc<Mutex<Option<Search>>>,
 }
 
 impl Tap {
-    /// Makes a tap for a connection by TCP, with TLS on top of the wire or without.
-    pub(super) fn of_tcp(line: &Arc<Line>, tls: Option<MakeRustlsConnect>) -> Tap {
+    /// Makes a tap for a connection by TCP, with TLS on top of the wire or without, on which the
+    /// server may ask for the login in these ways.
+    pub(super) fn of_tcp(
+        line: &Arc<Line>,
+        tls: Option<MakeRustlsConnect>,
+        auth_rule: Option<AuthRule>,
+    ) -> Tap {
         Tap {
             line: Arc::clone(line),
             tls,
+            auth_rule,
             search: Arc::default(),
         }
     }
@@ -145,6 +155,7 @@ impl Tap {
         Tap {
             line: Arc::clone(line),
             tls: None,
+            auth_rule: None,
             search: Arc::new(Mutex::new(Search::begin(directory, port))),
         }
     }
@@ -166,6 +177,7 @@ impl MakeTlsConnect<Socket> for Tap {
         Ok(Connect {
             line: Arc::clone(&self.line),
             tls,
+            login: LoginWatch::new(self.auth_rule.clone()),
         })
     }
 }
@@ -177,6 +189,7 @@ type Encrypted = <MakeRustlsConnect as MakeTlsConnect<Wire<Socket>>>::Stream;
 pub(super) struct Connect {
     line: Arc<Line>,
     tls: Option<Handshake>,
+    login: LoginWatch,
 }
 
 impl TlsConnect<Socket> for Connect {
@@ -190,10 +203,14 @@ impl TlsConnect<Socket> for Connect {
             line: Arc::clone(&self.line),
         };
         match self.tls {
-            None => Box::pin(ready(Ok(Stream::Plain(wire)))),
+            None => Box::pin(ready(Ok(Stream {
+                login: self.login,
+                channel: Channel::Plain(wire),
+            }))),
             Some(tls) => Box::pin(Encrypting {
                 handshake: Box::pin(tls.connect(wire)),
                 line: self.line,
+                login: self.login,
             }),
         }
     }
@@ -203,6 +220,7 @@ impl TlsConnect<Socket> for Connect {
 struct Encrypting {
     handshake: Pin<Box<<Handshake as TlsConnect<Wire<Socket>>>::Future>>,
     line: Arc<Line>,
+    login: LoginWatch,
 }
 
 impl Future for Encrypting {
@@ -212,13 +230,21 @@ impl Future for Encrypting {
         let poll = self.handshake.as_mut().poll(context);
         poll.map_ok(|stream| {
             self.line.is_encrypted.store(true, Ordering::Release);
-            Stream::Encrypted(Box::new(stream))
+            Stream {
+                login: mem::take(&mut self.login),
+                channel: Channel::Encrypted(Box::new(stream)),
+            }
         })
     }
 }
 
 /// What the driver reads and writes.
-pub(super) enum Stream {
+pub(super) struct Stream {
+    login: LoginWatch,
+    channel: Channel,
+}
+
+enum Channel {
     /// The wire itself.
     Plain(Wire<Socket>),
     /// TLS on top of a wire.
@@ -231,10 +257,14 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         bytes: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(context, bytes),
-            Stream::Encrypted(stream) => Pin::new(stream.as_mut()).poll_read(context, bytes),
-        }
+        let stream = self.get_mut();
+        let n_before = bytes.filled().len();
+        let poll = match &mut stream.channel {
+            Channel::Plain(stream) => Pin::new(stream).poll_read(context, bytes),
+            Channel::Encrypted(stream) => Pin::new(stream.as_mut()).poll_read(context, bytes),
+        };
+        stream.login.look(&bytes.filled()[n_before..])?;
+        poll
     }
 }
 
@@ -244,32 +274,32 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Stream::Encrypted(stream) => Pin::new(stream.as_mut()).poll_write(context, bytes),
+        match &mut self.get_mut().channel {
+            Channel::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Channel::Encrypted(stream) => Pin::new(stream.as_mut()).poll_write(context, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Stream::Encrypted(stream) => Pin::new(stream.as_mut()).poll_flush(context),
+        match &mut self.get_mut().channel {
+            Channel::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Channel::Encrypted(stream) => Pin::new(stream.as_mut()).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Stream::Encrypted(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
+        match &mut self.get_mut().channel {
+            Channel::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Channel::Encrypted(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
         }
     }
 }
 
 impl TlsStream for Stream {
     fn channel_binding(&self) -> ChannelBinding {
-        match self {
-            Stream::Plain(_) => ChannelBinding::none(),
-            Stream::Encrypted(stream) => stream.channel_binding(),
+        match &self.channel {
+            Channel::Plain(_) => ChannelBinding::none(),
+            Channel::Encrypted(stream) => stream.channel_binding(),
         }
     }
 }

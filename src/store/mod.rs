@@ -24,6 +24,7 @@ pub mod error;
 pub mod inspect;
 pub mod lease;
 mod line;
+mod login;
 mod new_socket;
 mod options;
 pub mod out_of_reach;

@@ -243,7 +243,9 @@ fn an_archive_with_generated_columns_takes_the_events() {
     db.execute(
         "DROP TABLE outbox_event_archive;
          ALTER TABLE outbox_event ADD COLUMN kind text GENERATED ALWAYS AS (split_part(event_type, '.', 1)) STORED, ADD COLUMN tenant text NOT NULL DEFAULT 'acme';
-         ALTER TABLE outbox_event ALTER id DROP DEFAULT, ALTER id ADD GENERATED ALWAYS AS IDENTITY (START 4);
+         ALTER TABLE outbox_event ALTER id DROP DEFAULT;
+         DROP SEQUENCE outbox_event_id_seq;
+         ALTER TABLE outbox_event ALTER id ADD GENERATED ALWAYS AS IDENTITY (START 4);
          CREATE TABLE outbox_event_archive (LIKE outbox_event INCLUDING ALL)",
     );
     migrate(&mut session(&db), &mut |_| {}).unwrap();

@@ -14,6 +14,7 @@ use dispatchbox::store::{Pool, Session, StoreError, StoreErrorKind, Timeouts, co
 use crate::support::session::{
     RECORD_SETTINGS, TIMEOUTS, claim, query, session, settle, settlements,
 };
+use crate::support::versions::IdleLimit;
 use crate::support::{Front, Proxy, TestDb, cluster, wait_until};
 
 const SHORT: Timeouts = Timeouts {
@@ -381,14 +382,14 @@ fn a_slow_connect_fills_no_pool() {
 #[test]
 fn a_pooled_connection_that_the_server_has_closed_is_replaced_before_it_is_lent() {
     let db = TestDb::new();
-    db.execute(&format!(
-        "ALTER DATABASE {} SET idle_session_timeout = '2500ms'",
-        db.name()
-    ));
+    let idle_limit = IdleLimit::of(&db);
     let pool = pool(&db, TIMEOUTS, 1);
     pool.get().unwrap().now().unwrap();
     let there = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test' AND datname = current_database()";
-    wait_until("the server has closed it", || db.number(there, &[]) == 0);
+    wait_until("the server has closed it", || {
+        idle_limit.look();
+        db.number(there, &[]) == 0
+    });
 
     pool.get().unwrap().now().unwrap();
 }

@@ -17,6 +17,7 @@ use dispatchbox::store::{
 };
 
 use crate::support::cluster::{TEMPLATE, private, schema_sql};
+use crate::support::versions::drop_database;
 use crate::support::{Cli, TestDb, session};
 
 /// Whose settings are turned: the owner of the tables, no superuser.
@@ -66,7 +67,8 @@ const CHOSEN: &[(&str, &[&str])] = &[
     ("temp_tablespaces", &["pg_default"]),
     ("default_table_access_method", &["heap"]),
     ("application_name", &["dispatchbox worker-99"]),
-    ("dynamic_library_path", &["/nowhere"]),
+    // Without $libdir no PL/pgSQL runs at all, since PostgreSQL 18.
+    ("dynamic_library_path", &["/nowhere:$libdir"]),
     (
         "search_path",
         &[
@@ -164,7 +166,8 @@ impl Bench {
         self.turn(settings);
         let done = work(&self.dsn(&full), &self.dsn(&empty));
         for name in [full, empty] {
-            self.execute("postgres", &format!("drop database {name} with (force)"));
+            let mut server = self.server.client("postgres").unwrap();
+            drop_database(&mut server, &name).unwrap();
         }
         done
     }

@@ -6,6 +6,7 @@
 //!     cargo test                                      everything
 //!     cargo test --test it cluster::                  one file
 //!     cargo test --test it a_stopped_cluster -- --exact --nocapture
+//!     scripts/test --pg 12 cluster::                  on another version of PostgreSQL, 12 to 18
 //!     DISPATCHBOX_TEST_EVENTS=100000 cargo test --test it delivery::two_daemons      more events than the suite has time for
 //!     DISPATCHBOX_TEST_KEEP=1 cargo test --test it …  keep the database of a failed test and print the psql line for it
 //!
@@ -131,8 +132,9 @@ mod status;
 mod status_cli;
 /// Workers that die, are killed, or never get on; what a supervisor leaves to the next one.
 mod supervisor;
-/// Tables that are not quite as we would have made them.
+/// TLS to the database: every description beside psql, direct TLS, `require_auth`.
 mod tls;
+/// Tables that are not quite as we would have made them.
 mod unfit;
 /// Events that cannot be read: passed over, named, looked at again.
 mod unreadable;

@@ -444,7 +444,7 @@ fn the_file_of_the_roles_stops_at_what_is_wrong_and_names_it() {
     check_refused(
         "app",
         "",
-        "app may not create the roles dispatchbox_daemon, dispatchbox_producer, dispatchbox_archivist",
+        "app may not create the roles dispatchbox_archivist, dispatchbox_daemon, dispatchbox_producer",
         "create role NAME nologin",
     );
     check_refused(

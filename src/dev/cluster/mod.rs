@@ -131,6 +131,8 @@ impl ServerSettings {
             .with("listen_addresses", "")
             .with("max_connections", "200")
             .with("lc_messages", "C")
+            // The default since PostgreSQL 14.
+            .with("password_encryption", "scram-sha-256")
     }
 }
 

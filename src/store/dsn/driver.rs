@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postgres::config::{ChannelBinding, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
-use crate::store::dsn::{Dsn, DsnError, Host};
+use crate::store::dsn::{AuthRule, Dsn, DsnError, Host};
 
 /// A dead peer is noticed after 10 s of silence and three unanswered probes, 25 s in all: the
 /// operating system's two hours would outlast every lease.
@@ -64,6 +64,8 @@ pub(super) fn check(name: &str, value: &str, shown: &str) -> Result<(), DsnError
         "sslcertmode" => one_of(&["disable", "allow", "require"]),
         "sslnegotiation" => one_of(&["postgres", "direct"]),
         "ssl_min_protocol_version" | "ssl_max_protocol_version" => one_of(&TLS_VERSIONS),
+        "require_auth" => AuthRule::parse(value, shown).map(drop),
+        "max_protocol_version" => one_of(&["3.0", "3.2", "latest"]),
         "channel_binding" => one_of(&["disable", "prefer", "require"]),
         "load_balance_hosts" => one_of(&["disable", "random"]),
         "target_session_attrs" => one_of(&TARGETS).and_then(|()| match value {

@@ -95,7 +95,7 @@ pub(super) const KEYWORDS: &[Keyword] = &[
         Ignored,
     ),
     keyword("requirepeer", Some("PGREQUIREPEER"), Refused(&[])),
-    keyword("require_auth", Some("PGREQUIREAUTH"), Refused(&[])),
+    keyword("require_auth", Some("PGREQUIREAUTH"), Used),
     keyword(
         "gssencmode",
         Some("PGGSSENCMODE"),

@@ -10,6 +10,7 @@
 //!
 //! No error shows a value: any of them may be a password in the wrong place.
 
+mod auth;
 mod driver;
 mod files;
 mod keywords;
@@ -24,6 +25,8 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use serde::{Deserialize, Serialize};
 
+pub use auth::AuthRule;
+pub(in crate::store) use auth::NO_AUTH;
 use known::Known;
 use source::Learned;
 pub use source::{Place, Source};

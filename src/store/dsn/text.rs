@@ -193,18 +193,25 @@ fn parse_parameter(words: &mut Words, pair: &str) -> Result<(), DsnError> {
     store(words, &name, value)
 }
 
-/// Decodes `%41`; nothing else, `+` stays.
+/// Decodes `%41`; nothing else, `+` stays. As in PostgreSQL 18, blanks around a part of the URL do
+/// not count, and in between they have to be written as %20.
 fn decode(what: &str, raw: &str) -> Result<String, DsnError> {
+    let what = if keywords::find(what).is_ok() {
+        what
+    } else {
+        "a parameter"
+    };
     let broken = || {
-        let what = if keywords::find(what).is_ok() {
-            what
-        } else {
-            "a parameter"
-        };
         DsnError::new(format!(
             "{what} holds a `%` code that cannot be read; write `%` itself as %25"
         ))
     };
+    let raw = raw.trim_matches(' ');
+    if raw.contains(is_blank) {
+        return Err(DsnError::new(format!(
+            "{what} holds a blank; in a URL it is written as %20"
+        )));
+    }
     let mut bytes = Vec::with_capacity(raw.len());
     let mut rest = raw.bytes();
     while let Some(byte) = rest.next() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::store::dsn::driver::TLS_VERSIONS;
 use crate::store::dsn::files::home;
 use crate::store::dsn::known::{Known, TLS_DIRECTORY};
-use crate::store::dsn::{Dsn, DsnError, Env};
+use crate::store::dsn::{AuthRule, Dsn, DsnError, Env};
 
 /// What a description says about TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct TlsWords {
     pub min_version: Option<String>,
     /// `ssl_max_protocol_version`.
     pub max_version: Option<String>,
+    /// The ways in which the server may ask for the login; `None` for any.
+    pub auth_rule: Option<AuthRule>,
     /// The lists of revoked certificates that libpq would keep to.
     pub revocation_lists: Vec<RevocationList>,
 }
@@ -74,6 +76,7 @@ impl Dsn {
             is_direct: self.get("sslnegotiation") == "direct",
             min_version: word("ssl_min_protocol_version").map(str::to_owned),
             max_version: word("ssl_max_protocol_version").map(str::to_owned),
+            auth_rule: self.auth_rule(),
             revocation_lists: [
                 // libpq's own file counts where nothing else is named.
                 if word("sslcrldir").is_some() || word("sslrootcert") == Some("system") {

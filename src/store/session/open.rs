@@ -51,11 +51,14 @@ pub(super) fn open_marked(
 /// server's word, else the second; the other one is told beside it.
 fn open(config: &Config, tls: &Tls, line: &Arc<Line>) -> Result<Opened, StoreError> {
     if let [Host::Unix(directory)] = config.get_hosts() {
+        if let Some(cause) = tls.refusal_of_socket() {
+            return Err(StoreError::of_tls(cause.to_owned()));
+        }
         let mut config = config.clone();
         let port = config.get_ports().first().copied();
         let tap = Tap::of_unix(line, directory, port.unwrap_or(DEFAULT_PORT));
         config.ssl_mode(SslMode::Disable);
-        return connect(config, tap, tls);
+        return connect(config, tap, tls, line);
     }
     if let Some(cause) = tls.refusal() {
         return Err(StoreError::of_tls(cause.to_owned()));
@@ -121,17 +124,23 @@ fn open_by(
         Way::Plain => None,
         Way::Encrypted => Some(tls.connector().map_err(StoreError::of_tls)?),
     };
-    connect(config, Tap::of_tcp(line, connector), tls)
+    connect(
+        config,
+        Tap::of_tcp(line, connector, tls.auth_rule()),
+        tls,
+        line,
+    )
 }
 
-fn connect(config: Config, tap: Tap, tls: &Tls) -> Result<Opened, StoreError> {
+fn connect(config: Config, tap: Tap, tls: &Tls, line: &Line) -> Result<Opened, StoreError> {
     let manager = PostgresConnectionManager::new(config, tap);
-    let client = manager
-        .connect()
-        .map_err(|error| match tls.in_words(&error) {
-            Some(cause) => StoreError::unavailable(DOING_CONNECT, cause),
-            None => StoreError::of_connect(&error),
-        })?;
+    let client =
+        manager
+            .connect()
+            .map_err(|error| match tls.in_words(&error, line.is_encrypted()) {
+                Some(cause) => StoreError::unavailable(DOING_CONNECT, cause),
+                None => StoreError::of_connect(&error),
+            })?;
     tls.check_opened().map_err(StoreError::of_tls)?;
     Ok((manager, client))
 }

@@ -27,13 +27,17 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, SignatureScheme, SupportedProtocolVersion, version};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::store::dsn::TlsWords;
+use crate::store::dsn::{AuthRule, TlsWords};
 use crate::store::tls::files::{Roots, SYSTEM, identity, refusal_of_key};
 use crate::store::tls::verifier::Verifier;
 use crate::system::certificate::{self, Peer};
 
 /// The protocol's name in the handshake, which a server wants where TLS begins at once.
 const ALPN: &[u8] = b"postgresql";
+
+/// A server that does not know direct TLS takes its first byte for a broken packet.
+const NO_DIRECT: &str = "the server closed the connection where TLS should begin; \
+                         sslnegotiation=direct needs PostgreSQL 17 or newer, with ssl = on";
 
 /// One way to open a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +82,19 @@ impl Tls {
     /// version does not have.
     pub(super) fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
+    }
+
+    /// Why no connection by Unix socket is made: nobody sees there in which way the server asks for
+    /// the login.
+    pub(super) fn refusal_of_socket(&self) -> Option<&'static str> {
+        self.words.auth_rule.is_some().then_some(
+            "require_auth cannot be kept to over a Unix socket by this version, so no connection is made; use TCP (host=localhost)",
+        )
+    }
+
+    /// The ways in which the server may ask for the login.
+    pub(super) fn auth_rule(&self) -> Option<AuthRule> {
+        self.words.auth_rule.clone()
     }
 
     /// The way to try first, and the one to try where that fails.
@@ -126,16 +143,20 @@ impl Tls {
         Ok(())
     }
 
-    /// Says what TLS failed for, where `error` is a failure of TLS.
-    pub(super) fn in_words(&self, error: &postgres::Error) -> Option<String> {
+    /// Says what TLS failed for, where `error` is a failure of TLS, or, before the handshake is
+    /// complete, the end of the connection.
+    pub(super) fn in_words(&self, error: &postgres::Error, is_complete: bool) -> Option<String> {
         let mut cause: &dyn std::error::Error = error;
         loop {
-            let inner = cause
-                .downcast_ref::<io::Error>()
+            let io = cause.downcast_ref::<io::Error>();
+            let inner = io
                 .and_then(io::Error::get_ref)
                 .and_then(|inner| inner.downcast_ref::<rustls::Error>());
             if let Some(tls) = inner.or_else(|| cause.downcast_ref()) {
                 return Some(self.failure_in_words(tls));
+            }
+            if self.is_direct() && !is_complete && io.is_some_and(is_end) {
+                return Some(NO_DIRECT.to_owned());
             }
             cause = cause.source()?;
         }
@@ -158,6 +179,14 @@ impl Tls {
             },
         )
     }
+}
+
+/// Says whether the other side has closed the connection.
+fn is_end(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
 }
 
 fn client(words: &TlsWords, asked: &Arc<Asked>) -> Result<ClientConfig, String> {

@@ -9,6 +9,7 @@ use super::{
     assert_done_at_first_attempt, assert_no_outcome_missed, assert_up_and_not_ready, lines_with,
     wait_all_done, wait_runs,
 };
+use crate::support::versions::IdleLimit;
 use crate::support::{Daemon, Receiver, Recorder, TestDb, cluster, wait_until};
 
 /// Ends every connection of a daemon.
@@ -154,10 +155,7 @@ fn a_connection_that_is_terminated_right_after_an_outage_is_told() {
 #[test]
 fn connections_that_the_server_closes_for_being_idle_are_replaced_unnoticed() {
     let db = TestDb::new();
-    db.execute(&format!(
-        "alter database {} set idle_session_timeout = '2500ms'",
-        db.name()
-    ));
+    let idle_limit = IdleLimit::of(&db);
     let mut daemon = Daemon::new(&db)
         .route("*=log")
         .args(["--poll-interval", "5", "--lease-seconds", "3600"])
@@ -172,6 +170,7 @@ fn connections_that_the_server_closes_for_being_idle_are_replaced_unnoticed() {
     for _ in 0..2 {
         let before = db.number(now, &[]);
         wait_until("every connection of the worker is a new one", || {
+            idle_limit.look();
             db.number(oldest, &[]) > before || db.number(oldest, &[]) == 0
         });
         ids.extend(db.insert_events("order.created", 1));

@@ -102,6 +102,7 @@ fn the_url_form_is_read_with_its_codes_and_hosts() {
     check("postgres://u:@h/d", "h:5432 u@d");
     check("postgres://u@h/d?user=v", "h:5432 v@d");
     check("postgres://u@h/d/e", "h:5432 u@d/e");
+    check("postgres:// u :p%20 @h / d?user = v ", "h:5432 v@d p");
 }
 
 #[test]
@@ -154,6 +155,9 @@ fn what_cannot_be_read_is_refused_without_its_values() {
         "postgres://u:%ff@h/d",
         "password holds a `%` code that cannot be read; write `%` itself as %25",
     );
+    for url in ["postgres://u:a b@h/d", "postgres://u:a\t@h/d"] {
+        check_refused(url, "password holds a blank; in a URL it is written as %20");
+    }
     check_refused(
         "postgres://[::1/d",
         "an IPv6 address in a URL must stand in brackets: [::1]",
@@ -236,7 +240,40 @@ fn what_restricts_a_connection_is_kept_to_or_refused() {
     let refused =
         |keyword: &str| format!("{keyword} cannot be kept to by this version, so it is refused");
     check_refused("requirepeer=postgres", &refused("requirepeer"));
-    check_refused("require_auth=scram-sha-256", &refused("require_auth"));
+    check_refused("scram_client_key=x", &refused("scram_client_key"));
+    check_refused(
+        "min_protocol_version=3.2",
+        "min_protocol_version may only be 3.0 in this version",
+    );
+    check_refused(
+        "max_protocol_version=3.1",
+        "max_protocol_version must be one of 3.0, 3.2, latest",
+    );
+    check(
+        "host=h user=u dbname=d sslkeylogfile=/f max_protocol_version=latest oauth_issuer=i oauth_client_id=c oauth_client_secret=s oauth_scope=o",
+        "h:5432 u@d",
+    );
+    let list = "require_auth must be a list of password, md5, gss, sspi, scram-sha-256, oauth, none, without blanks";
+    let mixed =
+        "require_auth names either what is allowed or, each with `!` before it, what is not";
+    check_refused("require_auth=scram", list);
+    check_refused("require_auth='md5, none'", list);
+    check_refused("require_auth=md5,", list);
+    check_refused("require_auth=!!md5", list);
+    check_refused("require_auth=!md5,none", mixed);
+    check_refused("require_auth=none,!md5", mixed);
+    check_refused(
+        "require_auth=md5,none,md5",
+        "require_auth names a method twice",
+    );
+    assert_eq!(
+        resolve("host=h", &[("PGREQUIREAUTH", "scram")]).unwrap_err(),
+        list.replace("require_auth", "PGREQUIREAUTH")
+    );
+    check(
+        "host=h user=u dbname=d require_auth=!password,!none",
+        "h:5432 u@d",
+    );
     check_refused(
         "gssencmode=require",
         "gssencmode may only be disable or prefer in this version",

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::{env_of, resolve};
 use crate::support::cluster::shared;
+use crate::support::psql::libpq_version;
 use crate::support::session::TIMEOUTS;
 use crate::support::{TestDir, psql};
 
@@ -220,6 +221,8 @@ proptest! {
             cluster.directory().display().to_string()
         };
         let text = if is_url {
+            // Before PostgreSQL 18 plain blanks in a URL stood for themselves.
+            let value = if libpq_version() < 18 { value.replace(' ', "%20") } else { value };
             format!("postgres://postgres@{}/{value}", place.replace('/', "%2F"))
         } else {
             format!("host={place} user=postgres dbname={value}")

@@ -9,6 +9,7 @@ use dispatchbox::dev::cluster::Cluster;
 use postgres::types::ToSql;
 
 use super::cluster::{TEMPLATE, shared};
+use super::versions::drop_database;
 use super::wait::wait_until;
 
 /// Set to keep the database of a test that failed, and its server.
@@ -247,7 +248,7 @@ impl Drop for TestDb {
         // Whatever a failed test still has connected is thrown out; a second panic here would hide
         // the first.
         if let Ok(mut server) = cluster.client("postgres") {
-            let _ = server.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
+            let _ = drop_database(&mut server, &self.name);
         }
     }
 }

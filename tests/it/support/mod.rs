@@ -17,6 +17,7 @@ pub mod psql;
 pub mod receiver;
 pub mod recorder;
 pub mod session;
+pub mod versions;
 pub mod wait;
 
 pub use browser::Browser;

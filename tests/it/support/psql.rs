@@ -7,20 +7,32 @@ use std::sync::LazyLock;
 
 /// psql itself: the wrapper that distributions put before it has ideas of its own.
 pub fn psql() -> Command {
-    static PSQL: LazyLock<(PathBuf, Option<PathBuf>)> = LazyLock::new(find);
-    let (program, library) = &*PSQL;
-    let mut command = Command::new(program);
+    let mut command = Command::new(&FOUND.program);
     command
         .env_clear()
-        .envs(library.iter().map(|library| ("LD_LIBRARY_PATH", library)))
+        .envs(FOUND.library.iter().map(|path| ("LD_LIBRARY_PATH", path)))
         .stdin(Stdio::null())
         .args(["-X", "-A", "-t"]);
     command
 }
 
-/// Finds psql, and the directory of the client library that it is to use: the one beside the server
-/// programs of `PG_BIN` where that is newer than psql. All that psql does to connect is in there.
-fn find() -> (PathBuf, Option<PathBuf>) {
+/// The major version of the client library that psql uses.
+pub fn libpq_version() -> u32 {
+    FOUND.version
+}
+
+static FOUND: LazyLock<Found> = LazyLock::new(find);
+
+struct Found {
+    program: PathBuf,
+    /// The directory of the client library that it is to use, where that is not its own.
+    library: Option<PathBuf>,
+    version: u32,
+}
+
+/// Finds psql, and the client library beside the server programs of `PG_BIN` where that is newer
+/// than psql: all that psql does to connect is in there.
+fn find() -> Found {
     let told = Command::new("pg_config").arg("--bindir").output().ok();
     let told = told.map(|output| PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()));
     let installed = fs::read_dir("/usr/lib/postgresql")
@@ -37,19 +49,26 @@ fn find() -> (PathBuf, Option<PathBuf>) {
         .find(|program| program.is_file())
         .expect("psql is needed: apt-get install postgresql-client");
 
-    let library = named.map(|bin| bin.join("../lib")).filter(|library| {
+    let own = major_version(&program);
+    let beside = named.and_then(|bin| {
+        let library = bin.join("../lib");
         // libpq.so.5 leads to libpq.so.5.18, whose last number is PostgreSQL's.
-        let newest = fs::canonicalize(library.join("libpq.so.5")).ok();
-        let newest = newest.and_then(|file| file.extension()?.to_str()?.parse::<u32>().ok());
-        newest > major_version(&program)
+        let file = fs::canonicalize(library.join("libpq.so.5")).ok()?;
+        let version: u32 = file.extension()?.to_str()?.parse().ok()?;
+        (version > own).then_some((library, version))
     });
-    (program, library)
+    let (library, version) = beside.unzip();
+    Found {
+        program,
+        library,
+        version: version.unwrap_or(own),
+    }
 }
 
 /// The number that `psql (PostgreSQL) 15.18 (Debian …)` begins with.
-fn major_version(program: &Path) -> Option<u32> {
+fn major_version(program: &Path) -> u32 {
     let output = Command::new(program).arg("--version").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let version = text.split_whitespace().nth(2)?;
-    version.split('.').next()?.parse().ok()
+    let version = text.split_whitespace().nth(2).unwrap();
+    version.split('.').next().unwrap().parse().unwrap()
 }

@@ -1,6 +1,11 @@
 //! TLS to the database: each description connects or fails as it does with psql, and what is asked
 //! for is never quietly left out.
 
+/// TLS that begins at once.
+mod direct;
+/// By which methods the server may ask for the login.
+mod require_auth;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
@@ -81,6 +86,8 @@ hostssl all tlsonly all trust
 hostnossl all plainonly all trust
 hostssl all certified all cert
 host all locked all scram-sha-256
+host all cleartext all password
+host all hashed all md5
 host all all all trust
 ";
 
@@ -92,8 +99,22 @@ fn server(number: u8, identity: Option<&(String, String)>, clients: &Authority) 
     let data = server.directory().join("data");
     fs::write(data.join("pg_hba.conf"), RULES).unwrap();
     let mut client = server.client("postgres").unwrap();
-    for user in ["tlsonly", "plainonly", "certified", "locked"] {
-        let sql = format!("create role {user} superuser login password 'hunter2'");
+    for user in [
+        "tlsonly",
+        "plainonly",
+        "certified",
+        "locked",
+        "cleartext",
+        "hashed",
+    ] {
+        let kind = if user == "hashed" {
+            "md5"
+        } else {
+            "scram-sha-256"
+        };
+        let sql = format!(
+            "set password_encryption = '{kind}'; create role {user} superuser login password 'hunter2'"
+        );
         client.batch_execute(&sql).unwrap();
     }
     if let Some((certificate, key)) = identity {
