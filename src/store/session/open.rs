@@ -1,5 +1,10 @@
 //! Opening the connection of a session, in each of the ways that its description allows, with a mark
 //! that shows whether a pooler stands in between.
+//!
+//! With `sslmode=prefer` a server without TLS costs a second connect by TCP, which libpq saves. The
+//! driver would go on in plain text over the first one, but it hands a socket over, to be put on a
+//! line that can be cut, only for TLS. That is once for each connection of the pool, to a server
+//! nearby as a rule, and `sslmode=disable` in the description saves it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -12,6 +12,10 @@
 //! A root file that exists is used in every mode, as in libpq. Over a Unix socket there is no TLS,
 //! whatever the mode. What is not there (lists of revoked certificates, encrypted keys) is refused
 //! by its name where it is asked for.
+//!
+//! Direct TLS names the protocol in the handshake (ALPN), as PostgreSQL 17 demands. libpq also
+//! refuses a server that then agrees on none, such as a proxy in front that ends TLS; what the
+//! driver is connected by does not tell that, so it is left to the certificate here.
 
 mod files;
 mod name;

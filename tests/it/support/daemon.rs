@@ -23,7 +23,7 @@ const LISTENING: &str = "listening on http://";
 /// How a daemon is to be started: `dispatchbox run --dsn … --http-host 127.0.0.1 --http-port 0` and
 /// what is added here.
 pub struct Daemon {
-    dsn: [String; 2],
+    dsn: Vec<String>,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     host: Option<String>,
@@ -34,8 +34,17 @@ pub struct Daemon {
 impl Daemon {
     /// A daemon on this database.
     pub fn new(db: &TestDb) -> Daemon {
+        Daemon::with(["--dsn".to_owned(), db.dsn()])
+    }
+
+    /// A daemon on the database that a file names.
+    pub fn at(dsn_file: &str) -> Daemon {
+        Daemon::with(["--dsn-file".to_owned(), dsn_file.to_owned()])
+    }
+
+    fn with(dsn: [String; 2]) -> Daemon {
         Daemon {
-            dsn: ["--dsn".to_owned(), db.dsn()],
+            dsn: dsn.to_vec(),
             args: Vec::new(),
             env: Vec::new(),
             host: Some("127.0.0.1".to_owned()),
@@ -47,14 +56,21 @@ impl Daemon {
     /// Sets another DSN, which leads to the database by another way.
     #[must_use]
     pub fn dsn(mut self, dsn: String) -> Daemon {
-        self.dsn = ["--dsn".to_owned(), dsn];
+        self.dsn = vec!["--dsn".to_owned(), dsn];
         self
     }
 
     /// Gives the DSN in a file.
     #[must_use]
     pub fn dsn_file(mut self, path: &str) -> Daemon {
-        self.dsn = ["--dsn-file".to_owned(), path.to_owned()];
+        self.dsn = vec!["--dsn-file".to_owned(), path.to_owned()];
+        self
+    }
+
+    /// Gives no DSN: arguments or variables that are added say where the database is.
+    #[must_use]
+    pub fn without_dsn(mut self) -> Daemon {
+        self.dsn.clear();
         self
     }
 

@@ -1,6 +1,8 @@
 //! TLS to the database: each description connects or fails as it does with psql, and what is asked
 //! for is never quietly left out.
 
+/// Each command's way to a database that takes TLS alone, and what README and unit say of it.
+mod commands;
 /// TLS that begins at once.
 mod direct;
 /// By which methods the server may ask for the login.
@@ -21,6 +23,7 @@ use rcgen::{
     date_time_ymd,
 };
 
+use crate::support::psql::libpq_version;
 use crate::support::session::TIMEOUTS;
 use crate::support::{Daemon, TestDb, TestDir, cluster, psql, wait_until};
 
@@ -301,6 +304,27 @@ impl Cases {
         }
     }
 
+    /// Words of PostgreSQL 16, which older libraries do not know.
+    fn add_certificate_modes(&mut self, cert: &str, key: &str) {
+        for user in ["certified", "postgres"] {
+            for cert_mode in ["disable", "allow", "require"] {
+                for files in [format!("sslcert={cert} sslkey={key}"), String::new()] {
+                    for mode in ["disable", "prefer", "require"] {
+                        let words = format!("sslmode={mode} sslcertmode={cert_mode} {files}");
+                        let text = format!("host={} user={user} dbname=postgres", address(0));
+                        self.add(format!("{text} {words}"), &[]);
+                    }
+                }
+            }
+        }
+        let words = "host=db1 sslmode=require sslcertmode=require";
+        self.add(at(6, words), &[]);
+        self.add(
+            at(6, &words.replace("sslmode=require", "sslmode=prefer")),
+            &[],
+        );
+    }
+
     /// The files of ~/.postgresql.
     fn add_usual_files(&mut self, home: &str) {
         for (host, mode) in [
@@ -430,6 +454,9 @@ fn every_description_ends_as_it_does_with_psql() {
         (&other_name, &other_key),
     ]);
     cases.add_usual_files(&home.path().display().to_string());
+    if libpq_version() >= 16 {
+        cases.add_certificate_modes(&cert, &key);
+    }
 
     let mut watchers = servers
         .each_ref()
