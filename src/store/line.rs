@@ -10,7 +10,7 @@
 //! How a line is cut depends on the kind of socket, since the driver owns its socket and does not
 //! expose it:
 //!
-//! - *TCP:* the driver hands the socket to what it takes for a maker of TLS ([`Tap`]), and gets it
+//! - *TCP:* the driver hands the socket to what it takes for a maker of TLS ([`Tap`](crate::store::tap::Tap)), and gets it
 //!   back in a [`Wire`], whose reads and writes fail once the line is cut. TLS goes on top of that
 //!   wire.
 //! - *Unix socket:* the driver makes no TLS there and hands nothing over, but the same maker is
@@ -26,27 +26,16 @@
 //! The traits that the driver asks for are those of an asynchronous stream; nothing here is
 //! asynchronous by itself.
 
-use std::convert::Infallible;
-use std::future::{Future, ready};
 use std::io;
-use std::mem;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use postgres::Socket;
-use postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_postgres_rustls::MakeRustlsConnect;
-
-use crate::store::dsn::AuthRule;
-use crate::store::login::LoginWatch;
-use crate::store::new_socket::Search;
 
 /// One connection, as far as another thread may end it.
 #[derive(Debug, Default)]
@@ -54,6 +43,8 @@ pub(super) struct Line {
     is_cut: AtomicBool,
     /// The handshake of TLS was completed.
     is_encrypted: AtomicBool,
+    /// The server has said that it has no TLS, and is spoken to without.
+    lacks_tls: AtomicBool,
     /// Milliseconds after the epoch at which the call under way is overdue, 0 while there is none.
     due_ms: AtomicU64,
     /// The thread that waits for the wire.
@@ -81,6 +72,32 @@ impl Line {
     /// Says whether the handshake of TLS was completed.
     pub(super) fn is_encrypted(&self) -> bool {
         self.is_encrypted.load(Ordering::Acquire)
+    }
+
+    /// Says whether the server has said that it has no TLS, and is spoken to without.
+    pub(super) fn lacks_tls(&self) -> bool {
+        self.lacks_tls.load(Ordering::Acquire)
+    }
+
+    /// Notes that a connection is opened anew.
+    pub(super) fn note_opening(&self) {
+        self.is_encrypted.store(false, Ordering::Release);
+        self.lacks_tls.store(false, Ordering::Release);
+    }
+
+    /// Notes that the server has no TLS, and is spoken to without.
+    pub(super) fn note_lack_of_tls(&self) {
+        self.lacks_tls.store(true, Ordering::Release);
+    }
+
+    /// Notes that the handshake of TLS was completed.
+    pub(super) fn note_encrypted(&self) {
+        self.is_encrypted.store(true, Ordering::Release);
+    }
+
+    /// Takes the duplicate of a Unix socket, by which the line can be cut.
+    pub(super) fn keep_socket(&self, socket: Option<OwnedFd>) {
+        *lock(&self.socket) = socket;
     }
 
     /// Cuts the line if its call is overdue.
@@ -120,188 +137,8 @@ fn now_ms(wait: Duration) -> u64 {
     u64::try_from((EPOCH.elapsed() + wait).as_millis()).unwrap_or(u64::MAX)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Puts a line under one connection; to the driver it is a maker of TLS.
-#[derive(Clone)]
-pub(super) struct Tap {
-    line: Arc<Line>,
-    tls: Option<MakeRustlsConnect>,
-    auth_rule: Option<AuthRule>,
-    search: Arc<Mutex<Option<Search>>>,
-}
-
-impl Tap {
-    /// Makes a tap for a connection by TCP, with TLS on top of the wire or without, on which the
-    /// server may ask for the login in these ways.
-    pub(super) fn of_tcp(
-        line: &Arc<Line>,
-        tls: Option<MakeRustlsConnect>,
-        auth_rule: Option<AuthRule>,
-    ) -> Tap {
-        Tap {
-            line: Arc::clone(line),
-            tls,
-            auth_rule,
-            search: Arc::default(),
-        }
-    }
-
-    /// Makes a tap for a connection to the Unix socket for this port in `directory`, which is opened
-    /// next.
-    pub(super) fn of_unix(line: &Arc<Line>, directory: &Path, port: u16) -> Tap {
-        Tap {
-            line: Arc::clone(line),
-            tls: None,
-            auth_rule: None,
-            search: Arc::new(Mutex::new(Search::begin(directory, port))),
-        }
-    }
-}
-
-impl MakeTlsConnect<Socket> for Tap {
-    type Stream = Stream;
-    type TlsConnect = Connect;
-    type Error = Infallible;
-
-    fn make_tls_connect(&mut self, host: &str) -> Result<Connect, Infallible> {
-        if let Some(search) = lock(&self.search).take() {
-            *lock(&self.line.socket) = search.end();
-        }
-        let tls = match &mut self.tls {
-            None => None,
-            Some(tls) => Some(MakeTlsConnect::<Wire<Socket>>::make_tls_connect(tls, host)?),
-        };
-        Ok(Connect {
-            line: Arc::clone(&self.line),
-            tls,
-            login: LoginWatch::new(self.auth_rule.clone()),
-        })
-    }
-}
-
-type Handshake = <MakeRustlsConnect as MakeTlsConnect<Wire<Socket>>>::TlsConnect;
-type Encrypted = <MakeRustlsConnect as MakeTlsConnect<Wire<Socket>>>::Stream;
-
-/// Puts a line, and TLS where that is wanted, under a socket that has just been opened.
-pub(super) struct Connect {
-    line: Arc<Line>,
-    tls: Option<Handshake>,
-    login: LoginWatch,
-}
-
-impl TlsConnect<Socket> for Connect {
-    type Stream = Stream;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
-
-    fn connect(self, socket: Socket) -> Self::Future {
-        let wire = Wire {
-            inner: socket,
-            line: Arc::clone(&self.line),
-        };
-        match self.tls {
-            None => Box::pin(ready(Ok(Stream {
-                login: self.login,
-                channel: Channel::Plain(wire),
-            }))),
-            Some(tls) => Box::pin(Encrypting {
-                handshake: Box::pin(tls.connect(wire)),
-                line: self.line,
-                login: self.login,
-            }),
-        }
-    }
-}
-
-/// A handshake under way.
-struct Encrypting {
-    handshake: Pin<Box<<Handshake as TlsConnect<Wire<Socket>>>::Future>>,
-    line: Arc<Line>,
-    login: LoginWatch,
-}
-
-impl Future for Encrypting {
-    type Output = io::Result<Stream>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let poll = self.handshake.as_mut().poll(context);
-        poll.map_ok(|stream| {
-            self.line.is_encrypted.store(true, Ordering::Release);
-            Stream {
-                login: mem::take(&mut self.login),
-                channel: Channel::Encrypted(Box::new(stream)),
-            }
-        })
-    }
-}
-
-/// What the driver reads and writes.
-pub(super) struct Stream {
-    login: LoginWatch,
-    channel: Channel,
-}
-
-enum Channel {
-    /// The wire itself.
-    Plain(Wire<Socket>),
-    /// TLS on top of a wire.
-    Encrypted(Box<Encrypted>),
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let stream = self.get_mut();
-        let n_before = bytes.filled().len();
-        let poll = match &mut stream.channel {
-            Channel::Plain(stream) => Pin::new(stream).poll_read(context, bytes),
-            Channel::Encrypted(stream) => Pin::new(stream.as_mut()).poll_read(context, bytes),
-        };
-        stream.login.look(&bytes.filled()[n_before..])?;
-        poll
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().channel {
-            Channel::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Channel::Encrypted(stream) => Pin::new(stream.as_mut()).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().channel {
-            Channel::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Channel::Encrypted(stream) => Pin::new(stream.as_mut()).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().channel {
-            Channel::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Channel::Encrypted(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
-        }
-    }
-}
-
-impl TlsStream for Stream {
-    fn channel_binding(&self) -> ChannelBinding {
-        match &self.channel {
-            Channel::Plain(_) => ChannelBinding::none(),
-            Channel::Encrypted(stream) => stream.channel_binding(),
-        }
-    }
 }
 
 /// A stream whose reads and writes fail once its line is cut.
@@ -311,6 +148,13 @@ pub(super) struct Wire<S> {
 }
 
 impl<S> Wire<S> {
+    pub(super) fn new(inner: S, line: &Arc<Line>) -> Wire<S> {
+        Wire {
+            inner,
+            line: Arc::clone(line),
+        }
+    }
+
     fn or_cut<T>(&self, poll: Poll<io::Result<T>>, context: &Context<'_>) -> Poll<io::Result<T>> {
         if poll.is_pending() {
             return self.line.wait(context);

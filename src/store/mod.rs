@@ -39,6 +39,7 @@ pub mod settle;
 pub mod skip;
 pub mod stats;
 pub mod sweep;
+mod tap;
 mod text;
 mod time;
 mod tls;

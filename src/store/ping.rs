@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::store::new_socket::Turn;
 
 /// The SSLRequest message: its length, then its code.
-const QUESTION: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+pub(super) const QUESTION: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 /// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -36,9 +36,10 @@ use r2d2::ManageConnection as _;
 use r2d2_postgres::PostgresConnectionManager;
 
 use crate::store::error::StoreError;
-use crate::store::line::{Line, Tap};
+use crate::store::line::Line;
 use crate::store::options;
 use crate::store::repertoire::Repertoire;
+use crate::store::tap::Tap;
 use crate::store::tls::Tls;
 use crate::store::watch::watch;
 pub use limits::{Limits, Timeouts};

@@ -1,10 +1,5 @@
 //! Opening the connection of a session, in each of the ways that its description allows, with a mark
 //! that shows whether a pooler stands in between.
-//!
-//! With `sslmode=prefer` a server without TLS costs a second connect by TCP, which libpq saves. The
-//! driver would go on in plain text over the first one, but it hands a socket over, to be put on a
-//! line that can be cut, only for TLS. That is once for each connection of the pool, to a server
-//! nearby as a rule, and `sslmode=disable` in the description saves it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +12,8 @@ use r2d2::ManageConnection as _;
 use r2d2_postgres::PostgresConnectionManager;
 
 use crate::store::error::{DOING_CONNECT, StoreError};
-use crate::store::line::{Line, Tap};
+use crate::store::line::Line;
+use crate::store::tap::{Encryption, Tap};
 use crate::store::tls::{Tls, Way};
 
 /// The setting that shows whether the session is shared.
@@ -95,9 +91,14 @@ fn open(config: &Config, tls: &Tls, line: &Arc<Line>) -> Result<Opened, StoreErr
 /// login, and when TLS cannot be established. A connection that breaks once it is encrypted is not
 /// tried without TLS, nor is one that fails after the login.
 fn may_be_tried_otherwise(way: Way, failed: &StoreError, line: &Line) -> bool {
+    let is_refused = failed.is_login_refused_by_server();
+    let is_without_tls = !failed.is_from_server() && !line.is_encrypted();
     !line.is_cut()
-        && (failed.is_login_refused_by_server()
-            || (way == Way::Encrypted && !failed.is_from_server() && !line.is_encrypted()))
+        && match way {
+            Way::Plain => is_refused,
+            // A server without TLS has been spoken to without already.
+            Way::Encrypted => !line.lacks_tls() && (is_refused || is_without_tls),
+        }
 }
 
 /// Says once in a process that a server which has TLS is spoken to without.
@@ -114,24 +115,21 @@ fn open_by(
     tls: &Tls,
     line: &Arc<Line>,
 ) -> Result<Opened, StoreError> {
+    line.note_opening();
     if let ([], &[address, ..]) = (config.get_hosts(), config.get_hostaddrs()) {
         // The driver calls the tap only if there is a host name.
         config.host(&address.to_string());
     }
+    // Whatever is wanted: the tap asks for TLS by itself, or leaves it out.
     config.ssl_mode(SslMode::Require);
-    // Without TLS the tap hands the socket back as it is, and no question may go before.
-    config.ssl_negotiation(if way == Way::Plain || tls.is_direct() {
-        SslNegotiation::Direct
-    } else {
-        SslNegotiation::Postgres
-    });
-    let connector = match way {
-        Way::Plain => None,
-        Way::Encrypted => Some(tls.connector().map_err(StoreError::of_tls)?),
+    config.ssl_negotiation(SslNegotiation::Direct);
+    let encryption = match way {
+        Way::Plain => Encryption::Without,
+        Way::Encrypted => tls.encryption().map_err(StoreError::of_tls)?,
     };
     connect(
         config,
-        Tap::of_tcp(line, connector, tls.auth_rule()),
+        Tap::of_tcp(line, encryption, tls.auth_rule()),
         tls,
         line,
     )

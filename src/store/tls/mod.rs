@@ -32,6 +32,7 @@ use rustls::{ClientConfig, SignatureScheme, SupportedProtocolVersion, version};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::dsn::{AuthRule, TlsWords};
+use crate::store::tap::Encryption;
 use crate::store::tls::files::{Roots, SYSTEM, identity, refusal_of_key};
 use crate::store::tls::verifier::Verifier;
 use crate::system::certificate::{self, Peer};
@@ -111,20 +112,21 @@ impl Tls {
         }
     }
 
-    /// Says whether TLS begins at once, without a question in plain text.
-    pub(super) fn is_direct(&self) -> bool {
-        self.words.is_direct
-    }
-
     /// Makes the TLS of one connection.
-    pub(super) fn connector(&self) -> Result<MakeRustlsConnect, String> {
+    pub(super) fn encryption(&self) -> Result<Encryption, String> {
         self.certificate.is_asked.store(false, Ordering::Relaxed);
         self.certificate.is_sent.store(false, Ordering::Relaxed);
-        match &self.client {
-            Some(Ok(client)) => Ok(MakeRustlsConnect::new(client.clone())),
-            Some(Err(cause)) => Err(cause.clone()),
-            None => Err("sslmode=disable".to_owned()),
-        }
+        let tls = match &self.client {
+            Some(Ok(client)) => MakeRustlsConnect::new(client.clone()),
+            Some(Err(cause)) => return Err(cause.clone()),
+            None => return Err("sslmode=disable".to_owned()),
+        };
+        Ok(if self.words.is_direct {
+            Encryption::Direct(tls)
+        } else {
+            let or_plain = self.ways() == (Way::Encrypted, Some(Way::Plain));
+            Encryption::Asked { tls, or_plain }
+        })
     }
 
     /// Checks what can be checked only when the connection stands.
@@ -159,7 +161,7 @@ impl Tls {
             if let Some(tls) = inner.or_else(|| cause.downcast_ref()) {
                 return Some(self.failure_in_words(tls));
             }
-            if self.is_direct() && !is_complete && io.is_some_and(is_end) {
+            if self.words.is_direct && !is_complete && io.is_some_and(is_end) {
                 return Some(NO_DIRECT.to_owned());
             }
             cause = cause.source()?;

@@ -537,6 +537,44 @@ fn plain_text_before_the_handshake_is_not_believed() {
     assert!(!said.windows(7).any(|word| word == b"hunter2"));
 }
 
+/// Goal: a server without TLS is spoken to over the connection on which it has said so.
+#[test]
+fn a_server_without_tls_is_asked_by_no_second_connection() {
+    let (port, serving) = made_up(b"N");
+    let text = format!("host=127.0.0.1 port={port} user=hunter2 dbname=d sslmode=prefer");
+
+    let error = open_briefly(&text).err().unwrap();
+
+    assert!(error.contains("no answer within 2 s"), "{error}");
+    let said = serving.join().unwrap();
+    assert!(said.windows(7).any(|word| word == b"hunter2"), "{said:?}");
+}
+
+/// Goal: where the question for TLS is never answered, the connection is given up, and its thread
+/// with it. Method: the server waits until it is closed.
+#[test]
+fn a_question_for_tls_that_is_never_answered_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = thread::spawn(move || {
+        let (mut ping, _) = listener.accept().unwrap();
+        let mut question = [0; 8];
+        ping.read_exact(&mut question).unwrap();
+        ping.write_all(b"N").unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut question).unwrap();
+        let limit = Some(Duration::from_mins(1));
+        stream.set_read_timeout(limit).unwrap();
+        stream.read(&mut question)
+    });
+    let text = format!("host=127.0.0.1 port={port} user=u dbname=d sslmode=require");
+
+    let error = open_briefly(&text).err().unwrap();
+
+    assert!(error.contains("no answer within 2 s"), "{error}");
+    assert_eq!(serving.join().unwrap().unwrap(), 0);
+}
+
 /// Goal: a handshake that is never answered ends with the time that a connect may take.
 #[test]
 fn a_silent_handshake_ends() {
