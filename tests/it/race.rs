@@ -104,13 +104,16 @@ impl Race {
             double_claims: AtomicU64::new(0),
         };
         let start = Barrier::new(usize::try_from(SESSIONS).unwrap());
+        // Before any thread waits at the barrier: one that cannot connect would leave the others
+        // there for ever.
+        let sessions: Vec<Session> = (0..SESSIONS).map(|_| session(db)).collect();
         std::thread::scope(|scope| {
-            for n in 0..SESSIONS {
+            for (n, session) in (0..).zip(sessions) {
                 let (race, start) = (&race, &start);
                 scope.spawn(move || {
                     let mut racer = Racer {
                         race,
-                        session: session(db),
+                        session,
                         worker: format!("worker {n}"),
                         held: Vec::new(),
                         random: Random(seed * 1000 + n),

@@ -144,6 +144,16 @@ impl StoreError {
         }
     }
 
+    /// The server's version lacks what is needed.
+    pub(in crate::store) fn too_old(version: &str) -> StoreError {
+        StoreError {
+            doing: "use the server",
+            kind: kind_of(SqlState::FEATURE_NOT_SUPPORTED.code()),
+            code: Some(SqlState::FEATURE_NOT_SUPPORTED),
+            cause: format!("it is PostgreSQL {version}, and 12 or newer is needed"),
+        }
+    }
+
     /// The tables stand in a schema that the search_path does not reach.
     pub(crate) fn out_of_reach(cause: String) -> StoreError {
         StoreError {

@@ -136,14 +136,16 @@ fn open_by(
 }
 
 fn connect(config: Config, tap: Tap, tls: &Tls, line: &Line) -> Result<Opened, StoreError> {
+    // There is no TLS over a Unix socket that could still be missing.
+    let is_by_socket = config.get_ssl_mode() == SslMode::Disable;
     let manager = PostgresConnectionManager::new(config, tap);
-    let client =
-        manager
-            .connect()
-            .map_err(|error| match tls.in_words(&error, line.is_encrypted()) {
-                Some(cause) => StoreError::unavailable(DOING_CONNECT, cause),
-                None => StoreError::of_connect(&error),
-            })?;
+    let client = manager.connect().map_err(|error| {
+        let is_complete = is_by_socket || line.is_encrypted();
+        match tls.in_words(&error, is_complete) {
+            Some(cause) => StoreError::unavailable(DOING_CONNECT, cause),
+            None => StoreError::of_connect(&error),
+        }
+    })?;
     tls.check_opened().map_err(StoreError::of_tls)?;
     Ok((manager, client))
 }

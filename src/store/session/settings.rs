@@ -104,9 +104,29 @@ impl Session {
             }
             result = self.timed(|client| client.simple_query(&sql));
         }
-        let messages = self.judge("set up the session", result)?;
+        let messages = self
+            .judge("set up the session", result)
+            .map_err(|error| self.blame_version(error))?;
         let is_row = |message| matches!(message, SimpleQueryMessage::Row(_));
         Ok(messages.into_iter().any(is_row))
+    }
+
+    /// Names the version of a server that lacks a setting: it is too old for the schema, too.
+    fn blame_version(&mut self, error: StoreError) -> StoreError {
+        if !error.has_code(&SqlState::UNDEFINED_OBJECT) {
+            return error;
+        }
+        let version =
+            "select current_setting('server_version'), current_setting('server_version_num')";
+        let told = self.timed(|client| client.simple_query(version));
+        let told = told.unwrap_or_default().iter().find_map(|message| {
+            let SimpleQueryMessage::Row(row) = message else {
+                return None;
+            };
+            let is_old = is_too_old(row.get(1)?);
+            is_old.then_some(row.get(0)?.to_owned())
+        });
+        told.map_or(error, |version| StoreError::too_old(&version))
     }
 
     /// How long the server lets a statement take.
@@ -134,6 +154,15 @@ impl Session {
     }
 }
 
+/// The oldest version that has all that the schema and the statements use.
+const VERSION_MIN: u32 = 12;
+
+/// Says whether a `server_version_num` is below that.
+fn is_too_old(version: &str) -> bool {
+    let version: Option<u32> = version.parse().ok();
+    version.is_some_and(|version| version < VERSION_MIN * 10_000)
+}
+
 /// In a database in SQL_ASCII a text may hold any bytes. They are read unchanged, since the server
 /// would refuse to send bytes that are not UTF-8.
 pub(super) fn plain_encoding(is_local: bool) -> String {
@@ -151,4 +180,21 @@ fn milliseconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis())
         .unwrap_or(i32::MAX)
         .max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_too_old;
+
+    #[test]
+    fn version_12_is_the_oldest() {
+        for (version, is_old) in [
+            ("90624", true),
+            ("110022", true),
+            ("120000", false),
+            ("180004", false),
+        ] {
+            assert_eq!(is_too_old(version), is_old, "{version}");
+        }
+    }
 }
