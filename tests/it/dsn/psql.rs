@@ -147,6 +147,35 @@ fn a_text_leads_to_where_psql_goes() {
     }
 }
 
+/// The same for words that came with PostgreSQL 16, 17 and 18; psql is asked where its library knows
+/// them.
+#[test]
+fn newer_words_lead_to_where_psql_goes() {
+    let place = {
+        let cluster = shared().lock().unwrap_or_else(PoisonError::into_inner);
+        cluster.directory().display().to_string()
+    };
+    for (since, words) in [
+        (
+            16,
+            "gssdelegation=0 load_balance_hosts=random sslcertmode=allow",
+        ),
+        (17, "sslnegotiation=postgres"),
+        (
+            18,
+            "sslkeylogfile=/nowhere max_protocol_version=latest min_protocol_version=3.0 \
+             oauth_issuer=i oauth_client_id=c oauth_client_secret=s oauth_scope=o",
+        ),
+    ] {
+        let text = format!("host={place} user=postgres dbname=postgres {words}");
+        let ours = ours(&text, &Env::new());
+        assert!(ours.is_ok(), "{text}: {ours:?}");
+        if libpq_version() >= since {
+            assert_eq!(ours, theirs(&text, &Env::new()), "{text}");
+        }
+    }
+}
+
 /// The same for lists of hosts, all the way that the program goes.
 #[test]
 fn a_list_of_hosts_leads_to_where_psql_goes() {
@@ -185,6 +214,15 @@ fn a_list_of_hosts_leads_to_where_psql_goes() {
 #[test]
 fn what_psql_refuses_is_refused_here() {
     for text in [
+        "nosuchword=x",
+        "require_auth=scram",
+        "require_auth=md5,md5",
+        "require_auth=md5,!none",
+        "sslcertmode=maybe",
+        "sslnegotiation=maybe",
+        "max_protocol_version=3.1",
+        "min_protocol_version=2",
+        "postgres://u:a b@h",
         "host",
         "hots=x",
         "password='x",
