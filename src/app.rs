@@ -9,7 +9,7 @@ use crate::cli::settings::run::RunArgs;
 use crate::cli::settings::{self, Env, RunSettings};
 use crate::cli::terminal::message::complain;
 use crate::cli::terminal::output;
-use crate::dev::bench;
+use crate::dev::{bench, chaos};
 use crate::domain::config::Config;
 use crate::domain::usage::EXIT_FAILED;
 use crate::handlers::Handlers;
@@ -54,7 +54,9 @@ fn dispatch(command: Command, env: &Env, handlers: Handlers) -> ExitCode {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::BenchDaemon(args) => run(&args, env, &bench::with_noop(handlers)),
-        Command::Worker => worker::main(&bench::with_noop(handlers)),
+        Command::Chaos(args) => commands::chaos::run(&args),
+        Command::ChaosDaemon(args) => run(&args, env, &chaos::with_play(handlers)),
+        Command::Worker => worker::main(&chaos::with_play(bench::with_noop(handlers))),
     }
 }
 

@@ -40,7 +40,7 @@
 //! | [`status`] | what the daemon knows of itself: state, readiness, metrics, history | 2 |
 //! | [`worker`], [`supervisor`], [`http`] | the two kinds of process, and the port | 3 |
 //! | [`cli`] | arguments, settings, terminal, commands | 4 |
-//! | [`dev`] | demo, bench, their throwaway PostgreSQL | 4 |
+//! | [`dev`] | demo, bench, chaos, their throwaway PostgreSQL | 4 |
 //! | `app` | composition | 4 |
 //!
 //! # A row's way

@@ -130,7 +130,8 @@ fn show(options: &DemoOptions) -> Result<(), DemoError> {
     let daemon = Daemon::start(&Launch {
         command: "run",
         dsn: &cluster.dsn(DBNAME),
-        libpq: &BTreeMap::new(),
+        variables: &BTreeMap::new(),
+        directory: None,
         args: &args,
         log: Some(&log),
     })

@@ -1,4 +1,4 @@
-//! The real daemon as a child of this process, for the demo and the bench.
+//! The real daemon as a child of this process, for the demo, the bench and the chaos.
 //!
 //! Between the two processes is a small shell that holds one end of a pipe. When the pipe ends, for
 //! whatever reason, the shell asks the daemon to drain. So a killed demo leaves no daemon behind
@@ -18,11 +18,15 @@ use crate::system::threads::{self, Thread};
 
 /// Starts the daemon, waits for it and exits with its status. The guard is the process that waits
 /// for the pipe. It must not outlive the daemon, whose number may belong to another process then.
-/// The daemon has files of its own: what it leaves for the next daemon, when it is killed, is of no
-/// use here.
+/// Unless it is given a directory, the daemon has files of its own: what it leaves for the next
+/// daemon, when it is killed, is of no use then.
 const SHELL: &str = r#"
 exec 3<&0
-RUNTIME_DIRECTORY=$(mktemp -d) || exit
+own=
+if [ -z "$RUNTIME_DIRECTORY" ]; then
+  own=$(mktemp -d) || exit
+  RUNTIME_DIRECTORY=$own
+fi
 export RUNTIME_DIRECTORY
 "$@" </dev/null 3<&- &
 daemon=$!
@@ -32,7 +36,7 @@ exec 3<&- 0</dev/null
 wait "$daemon" 2>/dev/null
 status=$?
 kill "$guard" 2>/dev/null
-rm -rf "$RUNTIME_DIRECTORY"
+[ -z "$own" ] || rm -rf "$own"
 exit "$status"
 "#;
 
@@ -50,8 +54,11 @@ pub struct Launch<'a> {
     pub command: &'a str,
     /// The DSN. It travels in the environment, which only the same user can read.
     pub dsn: &'a str,
-    /// The only variables of libpq that the daemon gets to see.
-    pub libpq: &'a BTreeMap<String, String>,
+    /// Variables of its environment: libpq's, of which it gets to see no others, and further ones.
+    pub variables: &'a BTreeMap<String, String>,
+    /// Where it keeps what the next daemon needs if it is killed; without, in a directory that goes
+    /// with it.
+    pub directory: Option<&'a Path>,
     /// Options of the command.
     pub args: &'a [&'a str],
     /// The file that gets its log; without a file it goes to our standard error.
@@ -93,7 +100,8 @@ impl Daemon {
         }
         let mut shell = command
             .env("DISPATCHBOX_DSN", launch.dsn)
-            .envs(launch.libpq)
+            .envs(launch.variables)
+            .envs(launch.directory.map(|path| ("RUNTIME_DIRECTORY", path)))
             // Ctrl-C is meant for this process, which closes the pipe.
             .process_group(0)
             .stdin(Stdio::piped())
@@ -114,6 +122,16 @@ impl Daemon {
     pub fn pid(&self) -> Option<u32> {
         // The shell starts the daemon before the guard.
         children(self.shell.id()).first().copied()
+    }
+
+    /// The process of ours that waits for the daemon.
+    pub fn shell(&self) -> u32 {
+        self.shell.id()
+    }
+
+    /// Says whether the daemon has ended, in whatever way. Its workers may live on.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.shell.try_wait(), Ok(None))
     }
 
     /// Lets the daemon drain and waits for its end; an error says how it ended otherwise.

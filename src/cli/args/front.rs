@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 
 use crate::cli::args::help;
-use crate::cli::commands::{BENCH_DAEMON, COMMANDS, Command, Spec};
+use crate::cli::commands::{COMMANDS, Command, DAEMONS, Spec};
 use crate::domain::nearest::did_you_mean;
 use crate::domain::usage::UsageError;
 use crate::system::logging;
@@ -50,8 +50,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
         [word, "--help" | "-h"] if is_group(word) => Ok(Parsed::Text(help::group(word))),
         ["--version" | "-V", ..] => Ok(Parsed::Text(version())),
         [WORKER] => Ok(Parsed::Command(Box::new(Command::Worker))),
-        [word, args @ ..] if BENCH_DAEMON.words == [*word] => command(&BENCH_DAEMON, args),
-        [first, ..] if !first.starts_with('-') => {
+        [first, rest @ ..] if !first.starts_with('-') => {
+            if let Some(daemon) = DAEMONS.iter().find(|spec| spec.words == [*first]) {
+                return command(daemon, rest);
+            }
             let (spec, rest) = find(&args)?;
             command(spec, rest)
         }

@@ -1,6 +1,7 @@
 //! The subcommands: their words, their options, and how the program runs them.
 
 pub mod bench;
+pub mod chaos;
 pub mod config;
 pub mod dead_events;
 pub mod demo;
@@ -13,6 +14,7 @@ pub mod status;
 use argh::{ArgsInfo, CommandInfoWithArgs, EarlyExit, FromArgs};
 
 use crate::cli::commands::bench::BenchArgs;
+use crate::cli::commands::chaos::ChaosArgs;
 use crate::cli::commands::dead_events::{
     DeadEvents, DiscardArgs, ExportArgs, ListArgs, RetryArgs, RetryBatchArgs, ShowArgs, StatsArgs,
 };
@@ -46,6 +48,10 @@ pub enum Command {
     Bench(BenchArgs),
     /// Be the daemon that the bench measures.
     BenchDaemon(RunArgs),
+    /// Break everything on a throwaway server, and check that the laws hold.
+    Chaos(ChaosArgs),
+    /// Be a daemon of the chaos.
+    ChaosDaemon(RunArgs),
     /// Be a worker of the supervisor that started this process.
     Worker,
 }
@@ -107,14 +113,24 @@ commands! {
         "show everything at work on a throwaway PostgreSQL, which goes without a trace";
     "bench": BenchArgs => Command::Bench,
         "measure the whole pipeline beside the bare statements on this machine";
+    "chaos": ChaosArgs => Command::Chaos,
+        "break everything on a throwaway PostgreSQL, and check that nothing is lost";
     "config" "check": RunArgs => Command::ConfigCheck,
         "check the settings of `run` and show where each comes from";
 }
 
-/// The daemon that the bench measures. It is not among [`COMMANDS`]: no help shows it.
-pub(in crate::cli) const BENCH_DAEMON: Spec = Spec {
-    words: &[crate::dev::bench::BENCH_DAEMON],
-    summary: "deliver the events of a bench",
-    info: RunArgs::get_args_info,
-    parse: |name, args| RunArgs::from_args(name, args).map(Command::BenchDaemon),
-};
+/// The daemons of the bench and of the chaos. They are not among [`COMMANDS`]: no help shows them.
+pub(in crate::cli) const DAEMONS: &[Spec] = &[
+    Spec {
+        words: &[crate::dev::bench::BENCH_DAEMON],
+        summary: "deliver the events of a bench",
+        info: RunArgs::get_args_info,
+        parse: |name, args| RunArgs::from_args(name, args).map(Command::BenchDaemon),
+    },
+    Spec {
+        words: &[crate::dev::chaos::CHAOS_DAEMON],
+        summary: "deliver the events of a chaos",
+        info: RunArgs::get_args_info,
+        parse: |name, args| RunArgs::from_args(name, args).map(Command::ChaosDaemon),
+    },
+];

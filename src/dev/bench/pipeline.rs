@@ -79,7 +79,8 @@ fn start(environment: &Environment, options: &BenchOptions) -> Result<Daemon, Be
     Daemon::start(&Launch {
         command: BENCH_DAEMON,
         dsn,
-        libpq,
+        variables: libpq,
+        directory: None,
         args: &[
             "--processes",
             &processes,
