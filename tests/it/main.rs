@@ -36,6 +36,8 @@ mod bench;
 mod browser;
 /// Things that break while work flows: server, network, locks, workers, rows.
 mod chaos;
+/// The command `chaos`: every law holds, each broken protection is found, nothing is left.
+mod chaos_command;
 /// Due, order, limit, filters, bytes, odd rows, and the index that a claim walks.
 mod claim;
 /// Exact output and status: help, errors, version.

@@ -3,7 +3,8 @@
 //!
 //! A run is two lines of a file, `id attempt worker begun` and the same with its verdict. Each line
 //! is one write to a file that was opened for appending, so the lines of all workers stand whole
-//! and in their order. A worker is known by its process id.
+//! and in their order. A worker is known by its process id; where a long run meets one a second
+//! time, both count as hit by what hit one of them, which excuses too much and never too little.
 
 use std::env;
 use std::ffi::OsString;

@@ -61,6 +61,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Pause between two looks at what has to be drained yet.
 const DRAIN_LOOK: Duration = Duration::from_millis(300);
 
+/// Pause between two looks whether a drain is in vain, for which the whole record is read.
+const CHECK_EVERY: Duration = Duration::from_secs(3);
+
 /// The longest time of a drain in which no event ends. A worker that crashes again and again is
 /// started after 30 s at last.
 const STALLED_MAX: Duration = Duration::from_secs(75);
@@ -113,6 +116,9 @@ pub(crate) fn run(options: &ChaosOptions) -> Result<Found, ChaosError> {
     let evidence = match played {
         Ok(evidence) => evidence,
         Err(error) => {
+            // What is frozen would neither end nor be noticed. Where this fails, too, the first
+            // error is the one to tell.
+            let _ = scene.stage.end_all();
             scene.stage.fleet.kill();
             return Err(error);
         }
@@ -178,14 +184,14 @@ impl Scene {
         })
     }
 
-    /// Plays to the end of the time, or to the first signal; a second one ends it at once.
+    /// Plays the whole schedule, or up to the first signal; a second one ends it at once.
     fn play(
         &mut self,
         options: &ChaosOptions,
         signals: &Receiver<i32>,
     ) -> Result<Recorded, ChaosError> {
         let started = Instant::now();
-        while started.elapsed() < options.length {
+        while started.elapsed() < options.length || !self.stage.is_over() {
             self.stage.look()?;
             progress(&format!(
                 "seed {}: {} of {} s …",
@@ -217,6 +223,7 @@ impl Scene {
         let mut session = None;
         let mut least = i64::MAX;
         let mut progressed = Instant::now();
+        let mut checked = Instant::now();
         loop {
             self.stage.look()?;
             let waiting = waiting(&mut session, &self.stage.dsn);
@@ -229,8 +236,14 @@ impl Scene {
                     (least, progressed) = (events + leases, Instant::now());
                 }
             }
-            if progressed.elapsed() > STALLED_MAX || self.is_charge_missing()? {
+            if progressed.elapsed() > STALLED_MAX {
                 return Ok(());
+            }
+            if checked.elapsed() > CHECK_EVERY {
+                if self.is_charge_missing()? {
+                    return Ok(());
+                }
+                checked = Instant::now();
             }
             if signals.recv_timeout(DRAIN_LOOK) != Err(RecvTimeoutError::Timeout) {
                 return Err(ChaosError::Interrupted);

@@ -14,7 +14,7 @@ use crate::store::dsn::Dsn;
 use crate::store::{self, Session, StoreError, Timeouts};
 
 /// How long a fault is put off that meets nobody: no worker may have started yet.
-const PUT_OFF_MAX: Duration = Duration::from_secs(5);
+const PUT_OFF_MAX: Duration = Duration::from_secs(20);
 
 /// Bounds of the calls that are faults themselves.
 const TIMEOUTS: Timeouts = Timeouts {
@@ -90,12 +90,19 @@ impl Stage {
         Ok(())
     }
 
+    /// Says whether every fault of the schedule was played.
+    pub(super) fn is_over(&self) -> bool {
+        self.steps.is_empty()
+    }
+
     /// Ends all faults.
     pub(super) fn end_all(&mut self) -> Result<(), ChaosError> {
         self.steps.clear();
-        for (_, end) in std::mem::take(&mut self.ends) {
-            self.end(end)?;
-        }
+        let ends = std::mem::take(&mut self.ends);
+        // One that fails keeps no other from its end: nothing is to stay frozen.
+        let ended: Vec<Result<(), ChaosError>> =
+            ends.into_iter().map(|(_, end)| self.end(end)).collect();
+        ended.into_iter().collect::<Result<(), _>>()?;
         Ok(self.fleet.complete()?)
     }
 
