@@ -36,7 +36,7 @@ fn a_settle_that_does_not_check_its_lease_is_found() {
         "outbox_settle_1",
         "    join named n on n.token = u.token and n.id = u.id;",
         "    ;",
-        &["--minutes", "0.3", "--faults", "freeze-worker,freeze-host"],
+        &["--minutes", "0.3", "--faults", "freeze-host"],
         "fenced",
     );
 }

@@ -42,7 +42,7 @@ const LONGER: (u64, u64) = (4, 800);
 /// The delays between attempts. They are longer than the time from the sweep of a frozen worker's
 /// lease to its thaw, so that its late outcome mostly comes before the next attempt: that is when
 /// it could do harm.
-const BACKOFF: &str = "backoff_seconds = 2.5, multiplier = 1.2, max_seconds = 4";
+const BACKOFF: &str = "backoff_seconds = 4, multiplier = 1";
 
 /// The attempt at which a retried event succeeds.
 const RETRIED_UNTIL: u32 = 3;

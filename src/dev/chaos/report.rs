@@ -39,12 +39,12 @@ impl Report<'_> {
             let n = self.played.get(fault).copied().unwrap_or_default();
             let _ = writeln!(text, "{:<18}{n:>6}  {}", fault.name(), fault.meaning());
         }
-        let _ = writeln!(text, "\n{:<13}{:<8}{:<44}law", "law", "", "found");
+        let _ = writeln!(text, "\n{:<13}{:<8}{:<50}law", "law", "", "found");
         for law in self.laws {
             let state = if law.n_broken == 0 { "ok" } else { "BROKEN" };
             let _ = writeln!(
                 text,
-                "{:<13}{state:<8}{:<44}{}",
+                "{:<13}{state:<8}{:<50}{}",
                 law.name, law.found, law.text
             );
         }

@@ -1,6 +1,6 @@
 //! The play: each fault of the schedule in its time, and its end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -13,7 +13,7 @@ use crate::dev::cluster::{Cluster, StopMode};
 use crate::store::dsn::Dsn;
 use crate::store::{self, Session, StoreError, Timeouts};
 
-/// How long a fault is put off that meets nobody: no worker may have started yet.
+/// How long a fault is put off that meets nobody, where no worker has started yet for instance.
 const PUT_OFF_MAX: Duration = Duration::from_secs(20);
 
 /// Bounds of the calls that are faults themselves.
@@ -32,7 +32,7 @@ pub(super) struct Stage {
     /// How often each fault was played.
     pub(super) played: BTreeMap<Fault, u32>,
     started: Instant,
-    steps: VecDeque<Step>,
+    steps: Vec<Step>,
     ends: Vec<(Instant, End)>,
     is_down: bool,
     is_frozen: bool,
@@ -59,7 +59,7 @@ impl Stage {
             hit: BTreeMap::new(),
             played: BTreeMap::new(),
             started: Instant::now(),
-            steps: steps.into(),
+            steps,
             ends: Vec::new(),
             is_down: false,
             is_frozen: false,
@@ -77,16 +77,18 @@ impl Stage {
             self.end(end)?;
         }
         self.fleet.look()?;
-        while let Some(&step) = self.steps.front() {
-            let late = self.started.elapsed().checked_sub(step.at);
-            let Some(late) = late else { break };
+        let mut put_off = Vec::new();
+        let elapsed = self.started.elapsed();
+        let n_due = self.steps.partition_point(|step| step.at <= elapsed);
+        let later = self.steps.split_off(n_due);
+        for step in std::mem::replace(&mut self.steps, later) {
             if self.play(step)? {
                 *self.played.entry(step.fault).or_default() += 1;
-            } else if late < PUT_OFF_MAX {
-                break;
+            } else if elapsed < step.at + PUT_OFF_MAX {
+                put_off.push(step);
             }
-            self.steps.pop_front();
         }
+        self.steps.splice(0..0, put_off);
         Ok(())
     }
 
@@ -173,6 +175,16 @@ impl Stage {
 
     /// Plays a fault of a daemon, of the other one where this one is away.
     fn hit_daemon(&mut self, step: Step) -> bool {
+        let is_freeze = matches!(step.fault, Fault::FreezeWorker | Fault::FreezeHost);
+        if is_freeze
+            && self
+                .ends
+                .iter()
+                .any(|(_, end)| matches!(end, End::Continue(_)))
+        {
+            // Somebody has to be there to sweep what a frozen worker loses.
+            return false;
+        }
         let hosts = (0..HOSTS).map(|n| (step.host + n) % HOSTS);
         let found = hosts.into_iter().find_map(|host| {
             let supervisor = self.fleet.supervisor(host)?;
