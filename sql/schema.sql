@@ -1164,15 +1164,18 @@ begin
 end $$;
 
 -- Moves all events that have been done for `retention_days` to the archive, in one transaction. For
--- a large backlog there is outbox_archive_1.
+-- a large backlog there is outbox_archive_1. It ends where the table ended at its begin: rows that
+-- producers write meanwhile would keep it going for ever.
 -- step: function archive_outbox_events
 create or replace function archive_outbox_events(retention_days int default 7) returns void
 language plpgsql set search_path from current as $$
 declare
   after bigint := -9223372036854775808;
+  last  bigint := coalesce((select max(id) from outbox_event), after);
 begin
-  while after is not null loop
+  loop
     after := outbox_archive_part_1(retention_days, after);
+    exit when after is null or after >= last;
   end loop;
 end $$;
 
@@ -1184,14 +1187,17 @@ end $$;
 create or replace procedure outbox_archive_1(retention_days int default 7) language plpgsql as $$
 declare
   after bigint := -9223372036854775808;
+  last  bigint;
   stack text;
   home  text;
 begin
   get diagnostics stack = pg_context;
   home := coalesce(substring(stack from '("(?:[^"]|"")+"\.|\S+\.)outbox_archive_1\('), '');
-  while after is not null loop
+  execute format('select coalesce(max(id), $1) from %soutbox_event', home) into last using after;
+  loop
     execute format('select %soutbox_archive_part_1($1, $2)', home) into after using retention_days, after;
     commit;
+    exit when after is null or after >= last;
   end loop;
 end $$;
 

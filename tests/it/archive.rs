@@ -355,3 +355,32 @@ fn an_archive_in_parts_takes_the_events() {
         3
     );
 }
+
+/// Goal: a table that events are written to all the time is archived up to where it ended at the
+/// begin; both calls went on as long as new rows came faster than they looked, which is for ever
+/// at a thousand events a second. Method: each archived event brings a new one that is done.
+#[test]
+fn archiving_ends_although_events_keep_coming() {
+    for call in [
+        "SELECT archive_outbox_events(0)",
+        "CALL outbox_archive_1(0)",
+    ] {
+        let db = with_done(3);
+        db.execute(
+            "CREATE FUNCTION one_more() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               INSERT INTO outbox_event (aggregate_type, aggregate_id, event_type, payload, status, finished_at)
+               VALUES ('order', '1', 'order.created', '{}', 'done', now() - interval '1 day');
+               RETURN NULL;
+             END $$;
+             CREATE TRIGGER one_more AFTER INSERT ON outbox_event_archive FOR EACH ROW EXECUTE FUNCTION one_more()",
+        );
+        let mut client = db.client();
+        client
+            .batch_execute("SET statement_timeout = '30s'")
+            .unwrap();
+
+        client.batch_execute(call).unwrap();
+
+        assert_eq!(left(&db), [4, 5, 6], "{call}");
+    }
+}
