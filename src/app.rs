@@ -53,10 +53,10 @@ fn dispatch(command: Command, env: &Env, handlers: Handlers) -> ExitCode {
         Command::Publish(args) => commands::publish::run(&args, env, &handlers),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
-        Command::BenchDaemon(args) => run(&args, env, &bench::with_noop(handlers)),
+        Command::BenchDaemon(args) => run(&args, env, &bench::with_handlers(handlers)),
         Command::Chaos(args) => commands::chaos::run(&args),
         Command::ChaosDaemon(args) => run(&args, env, &chaos::with_play(handlers)),
-        Command::Worker => worker::main(&chaos::with_play(bench::with_noop(handlers))),
+        Command::Worker => worker::main(&chaos::with_play(bench::with_handlers(handlers))),
     }
 }
 

@@ -93,6 +93,11 @@ pub fn within<T: Send + 'static>(
 }
 
 impl<T> Thread<T> {
+    /// Says whether the thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.handle.is_finished()
+    }
+
     /// Waits for the end of the thread; the error is the value that it panicked with.
     pub fn join(self) -> thread::Result<T> {
         self.handle.join()

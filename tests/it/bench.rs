@@ -92,6 +92,71 @@ fn an_interrupted_bench_leaves_a_given_database_as_it_was() {
     assert_eq!(bench_schemas(&db), 0);
 }
 
+/// Goal: the soak's own counting is right. Method: a few seconds of it, whose every count is known
+/// or follows from another one: each committed event is counted by the rows and by the handlers.
+#[test]
+fn a_short_soak_counts_every_event_and_every_run() {
+    let output = bench(&["--soak", "--minutes", "0.1", "--rate", "400", "--json"]);
+
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let figures: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let count = |key: &str| {
+        figures[key]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{key}: {text}"))
+    };
+    let (committed, dead) = (count("committed"), count("dead_letters"));
+    assert_eq!((count("lost"), count("twice")), (0, 0), "{text}");
+    assert!(committed >= 2000, "{text}");
+    assert!((5..=7).contains(&dead), "one poison event a second: {text}");
+    // The ids begin at 1 and have no gap. Every 20th event fails once, one of 400 twice, whatever
+    // its type; but poison events fail three times more than the one run that each event has.
+    let failures = (1..=committed)
+        .map(|id| u64::from(id % 20 == 7) + 2 * u64::from(id % 400 == 11))
+        .sum::<u64>();
+    let least = committed + failures + 3 * dead - 2 * dead;
+    assert!(
+        (least..=committed + failures + 3 * dead).contains(&count("handler_runs")),
+        "{text}"
+    );
+    for figure in [
+        "committed, events/s",
+        "delivered, events/s",
+        "commit to done, p99, ms",
+        "supervisor, memory, most, MB",
+        "worker-01, descriptors, most",
+        "outbox_event, most, MB",
+    ] {
+        let quarters = figures["quarters"][figure].as_array().unwrap();
+        assert_eq!(quarters.len(), 4, "{figure}: {text}");
+        assert!(
+            quarters.iter().all(|one| one.as_f64().unwrap() > 0.0),
+            "{figure}: {text}"
+        );
+    }
+    assert_eq!(figures["verdicts"].as_object().unwrap().len(), 6, "{text}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.matches(" min: ").count(), 4, "{said}");
+}
+
+#[test]
+fn a_soak_in_a_given_database_leaves_it_as_it_was() {
+    let db = TestDb::with_events(7);
+    let args = ["--soak", "--minutes", "0.05", "--rate", "100", "--dsn"];
+
+    let output = bench(&[&args[..], &[&db.dsn()]].concat());
+
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("Lost: 0. Handled more often than planned: 0."),
+        "{text}"
+    );
+    assert_eq!(db.count("pending"), 7);
+    assert_eq!(bench_schemas(&db), 0);
+}
+
 #[test]
 fn a_bench_with_numbers_out_of_range_is_a_usage_error() {
     for (args, text) in [
@@ -99,12 +164,39 @@ fn a_bench_with_numbers_out_of_range_is_a_usage_error() {
         (["--batch-size", "901"], "--batch-size must be at most 900"),
         (["--events", "0"], "--events must be at least 1"),
         (["--pairs", "none"], "--pairs must be a whole number"),
+        (["--rate", "5000"], "--rate is for --soak alone"),
+        (["--minutes", "1"], "--minutes is for --soak alone"),
     ] {
-        let output = bench(&args);
-        assert_eq!(output.status.code(), Some(2), "{args:?}");
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!(stderr.starts_with(&format!("error: {text}")), "{stderr}");
+        check_usage_error(&args, text);
     }
+    for (args, text) in [
+        (["--soak", "--rate", "0"], "--rate must be at least 1"),
+        (
+            ["--soak", "--minutes", "0"],
+            "--minutes must be at least 0.05",
+        ),
+        (
+            ["--soak", "--minutes", "an hour"],
+            "--minutes must be a number",
+        ),
+        (
+            ["--soak", "--pairs", "3"],
+            "--pairs has no meaning with --soak",
+        ),
+        (
+            ["--soak", "--events", "3"],
+            "--events has no meaning with --soak",
+        ),
+    ] {
+        check_usage_error(&args, text);
+    }
+}
+
+fn check_usage_error(args: &[&str], text: &str) {
+    let output = bench(args);
+    assert_eq!(output.status.code(), Some(2), "{args:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with(&format!("error: {text}")), "{stderr}");
 }
 
 fn bench(args: &[&str]) -> Output {

@@ -38,21 +38,19 @@ pub(super) struct TableResult {
 }
 
 impl Environment {
-    /// Starts a server, or makes a schema in the database that `dsn` names.
-    pub(super) fn enter(dsn: Option<&str>) -> Result<Environment, BenchError> {
+    /// Starts a server with these settings, or makes a schema in the database that `dsn` names.
+    pub(super) fn enter(
+        dsn: Option<&str>,
+        settings: &ServerSettings,
+    ) -> Result<Environment, BenchError> {
         match dsn {
-            None => Environment::throwaway(),
+            None => Environment::throwaway(settings),
             Some(dsn) => Environment::schema_in(dsn),
         }
     }
 
-    fn throwaway() -> Result<Environment, BenchError> {
-        // A vacuum or a checkpoint that fell into one half of a pair by chance would decide its
-        // ratio.
-        let settings = ServerSettings::durable()
-            .with("autovacuum", "off")
-            .with("checkpoint_timeout", "1h");
-        let cluster = Cluster::start(&settings)?;
+    fn throwaway(settings: &ServerSettings) -> Result<Environment, BenchError> {
+        let cluster = Cluster::start(settings)?;
         let dsn_text = cluster.dsn("postgres");
         let libpq = BTreeMap::new();
         let mut session = connect(&dsn_text, &libpq)?;

@@ -16,14 +16,16 @@ mod bare;
 mod cpu;
 mod environment;
 mod pipeline;
+mod soak;
 mod summary;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use crate::dev::cluster::ClusterError;
+use crate::dev::cluster::{ClusterError, ServerSettings};
 use crate::domain::event::Event;
 use crate::handlers::Handlers;
 use crate::store::StoreError;
@@ -54,8 +56,19 @@ pub struct BenchOptions {
     pub events: u32,
     /// Pairs of runs.
     pub pairs: NonZeroU16,
+    /// Runs a soak instead of the pairs.
+    pub soak: Option<SoakOptions>,
     /// Prints one JSON object instead of the table.
     pub json: bool,
+}
+
+/// The options of a soak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SoakOptions {
+    /// How long producers write events.
+    pub time: Duration,
+    /// Events that they commit each second.
+    pub rate: u32,
 }
 
 /// Why a bench has no result.
@@ -84,15 +97,20 @@ pub(crate) enum BenchError {
     Interrupted,
 }
 
-/// Adds the handler that does nothing, for the daemon of the bench and for workers, which are sent
-/// only to handlers that their supervisor knows. A handler that the program has registered under
-/// the name keeps it.
+/// Adds the handler that does nothing and that of the soak, for the daemon of the bench and for
+/// workers, which are sent only to handlers that their supervisor knows. A handler that the program
+/// has registered under one of the names keeps it.
 #[must_use]
-pub fn with_noop(handlers: Handlers) -> Handlers {
-    if handlers.knows(NOOP) {
+pub fn with_handlers(handlers: Handlers) -> Handlers {
+    let handlers = if handlers.knows(NOOP) {
+        handlers
+    } else {
+        handlers.register(NOOP, |_: &Event| Ok(()))
+    };
+    if handlers.knows(soak::HANDLER) {
         return handlers;
     }
-    handlers.register(NOOP, |_: &Event| Ok(()))
+    handlers.register(soak::HANDLER, soak::handle)
 }
 
 /// The result of a bench.
@@ -103,8 +121,11 @@ pub(crate) struct Found {
     pub(crate) is_exact: bool,
 }
 
-/// Runs the bench.
+/// Runs the bench, or the soak.
 pub(crate) fn run(options: &BenchOptions) -> Result<Found, BenchError> {
+    if let Some(soak) = &options.soak {
+        return soak::run(options, soak);
+    }
     let summary = measure(options)?;
     Ok(Found {
         text: if options.json {
@@ -122,7 +143,11 @@ fn measure(options: &BenchOptions) -> Result<Summary, BenchError> {
         source,
     })?;
     progress("starting …");
-    let mut environment = Environment::enter(options.dsn.as_deref())?;
+    // A vacuum or a checkpoint that fell into one half of a pair by chance would decide its ratio.
+    let settings = ServerSettings::durable()
+        .with("autovacuum", "off")
+        .with("checkpoint_timeout", "1h");
+    let mut environment = Environment::enter(options.dsn.as_deref(), &settings)?;
     let mut pairs = Vec::new();
     for n in 1..=options.pairs.get() {
         pairs.push(measure_pair(
@@ -191,8 +216,8 @@ mod tests {
             Handlers::default(),
             Handlers::default().register(NOOP, refuses),
         ] {
-            let names: Vec<String> = with_noop(handlers).names().map(str::to_owned).collect();
-            assert_eq!(names, [NOOP]);
+            let names: Vec<String> = with_handlers(handlers).names().map(str::to_owned).collect();
+            assert_eq!(names, [NOOP, soak::HANDLER]);
         }
     }
 }
