@@ -239,6 +239,16 @@ mod tests {
         );
     }
 
+    /// Found by the fuzzing of reports: the last digit had changed.
+    #[test]
+    fn a_number_is_read_exactly_as_it_was_written() {
+        for number in [-6.731_539_363_913_168e146, 8.209_890_002_860_277e-302] {
+            let line = serde_json::to_string(&Value::Gauge(number)).expect("a number is JSON");
+            let read: Value = serde_json::from_str(&line).expect("what is written is read");
+            assert_eq!(read, Value::Gauge(number), "{line}");
+        }
+    }
+
     #[test]
     fn a_torn_line_is_an_error() {
         assert!(Report::decode(b"{\"phase\":\"run").is_err());

@@ -45,6 +45,8 @@
 
 mod custom;
 pub mod exec;
+#[cfg(test)]
+mod fuzz;
 pub mod http;
 pub(crate) mod keys;
 pub(crate) mod kind;

@@ -290,7 +290,7 @@ fn header_text(event_type: &str) -> String {
 /// without one, from the local clock, which is the only other witness of when the answer came.
 /// Neither decides about anything but this wait. No time at all is no wish: taken at its word it
 /// would use up all attempts within a moment.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let wish = text(header::RETRY_AFTER)?;
     let after = if !wish.is_empty() && wish.bytes().all(|byte| byte.is_ascii_digit()) {

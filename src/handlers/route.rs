@@ -201,7 +201,7 @@ fn stem(pattern: &str) -> Option<&str> {
 
 /// Matches by a checked pattern: `order.*` takes everything that begins with `order.`, and not
 /// `order` itself.
-fn matches(pattern: &str, event_type: &str) -> bool {
+pub(super) fn matches(pattern: &str, event_type: &str) -> bool {
     pattern
         .strip_suffix('*')
         .map_or(pattern == event_type, |prefix| {

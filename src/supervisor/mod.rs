@@ -7,6 +7,8 @@
 
 mod child;
 mod event;
+#[cfg(test)]
+mod fuzz;
 mod observer;
 mod orphan_recovery;
 mod publisher;

@@ -3,7 +3,11 @@
 
 pub mod certificate;
 pub mod directory;
+#[cfg(test)]
+pub(crate) mod fuzz;
 pub mod in_hand;
+#[cfg(test)]
+mod in_hand_fuzz;
 pub mod incident;
 pub mod logging;
 pub mod pause;

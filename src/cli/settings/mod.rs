@@ -8,6 +8,8 @@ mod advice;
 mod api_access;
 pub(in crate::cli) mod database;
 pub(in crate::cli) mod file;
+#[cfg(test)]
+mod fuzz;
 pub(in crate::cli) mod layers;
 pub(in crate::cli) mod routes;
 pub mod run;

@@ -24,12 +24,10 @@ pub(in crate::cli) struct RouteDefaults {
 
 /// Reads the value of `--route`; a refusal follows the name of the option.
 pub(in crate::cli) fn from_flag(text: &str, defaults: &RouteDefaults) -> Result<RouteSpec, String> {
-    // A URL without its pattern is not repeated: its query may hold a key.
-    if text
-        .split('=')
-        .next()
-        .is_some_and(|pattern| pattern.contains("://"))
-    {
+    // A URL without its pattern is not repeated: its query may hold a key. Nor is one that lacks a
+    // slash.
+    let begin = text.split('=').next().unwrap_or_default();
+    if begin.contains("://") || begin.starts_with("http:/") || begin.starts_with("https:/") {
         return Err("needs a pattern before the url, as in `order.*=https://host/hook`".to_owned());
     }
     let (pattern, handler) = parse(text).map_err(|error| format!("has the {error}"))?;
@@ -318,5 +316,27 @@ mod tests {
         check("order.*=exec:a 'b", "ends inside a quotation");
         check("https://host/", "this is a URL");
         check("=log", "the event type is empty");
+    }
+
+    /// Found by the fuzzing of routes: without the second slash the error repeated the URL.
+    #[test]
+    fn a_url_without_a_pattern_is_refused_and_not_repeated() {
+        let config = Config::default();
+        let defaults = RouteDefaults {
+            timeout: config.handler_timeout,
+            retry: config.retry,
+        };
+        for url in [
+            "https://h/key",
+            "https:/h/key",
+            "http:/h?key=1",
+            "ftp://h/key",
+        ] {
+            let refusal = from_flag(url, &defaults).expect_err("a pattern is missing");
+            assert!(
+                refusal.starts_with("needs a pattern before the url") && !refusal.contains("key"),
+                "{refusal}"
+            );
+        }
     }
 }

@@ -193,7 +193,7 @@ impl Fleet {
             children
         };
         while !strangers().is_empty() && began.elapsed() < GONE_MAX {
-            crate::system::pause::pause(GONE_LOOK);
+            crate::system::pause::sleep_uninterruptibly(GONE_LOOK);
         }
         let processes = strangers().into_iter().map(|pid| {
             let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -18,7 +18,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use crate::dev::chaos::kind::{ATTEMPTS_MAX, DOOMED_ATTEMPTS, Kind, LEASE};
 use crate::domain::event::{Event, json_text};
 use crate::handlers::{Handler, HandlerError, Handlers};
-use crate::system::pause::pause;
+use crate::system::pause::sleep_uninterruptibly;
 
 /// Name of the handler. `run` does not know it.
 pub(crate) const PLAY: &str = "chaos-play";
@@ -115,8 +115,8 @@ impl Handler for Play {
             ));
         };
         match kind {
-            Kind::Plain | Kind::Program => pause(plain(event.id)),
-            Kind::Slow => pause(SLOW),
+            Kind::Plain | Kind::Program => sleep_uninterruptibly(plain(event.id)),
+            Kind::Slow => sleep_uninterruptibly(SLOW),
             Kind::Retried | Kind::Hopeless
                 if kind == Kind::Hopeless || event.attempt < RETRIED_UNTIL =>
             {

@@ -88,8 +88,6 @@ fn names_a_version(head: &[u8]) -> bool {
 mod tests {
     use std::net::IpAddr;
 
-    use proptest::prelude::*;
-
     use super::*;
 
     const REQUEST: &str =
@@ -295,56 +293,5 @@ mod tests {
             expects("Expect: 100-continue\r\nExpect: x\r\n"),
             Err(Refusal::EXPECTATION)
         );
-    }
-
-    /// Pieces that requests are made of, right and wrong.
-    fn request_like() -> impl Strategy<Value = Vec<u8>> {
-        let piece = prop_oneof![
-            Just(b"GET / HTTP/1.1\r\n".to_vec()),
-            Just(b"POST /a HTTP/1.0\r\n".to_vec()),
-            Just(b"Host: h\r\n".to_vec()),
-            Just(b"Content-Length: ".to_vec()),
-            Just(b"Transfer-Encoding: chunked\r\n".to_vec()),
-            Just(b"Expect: 100-continue\r\n".to_vec()),
-            Just(b"Connection: close\r\n".to_vec()),
-            Just(b"\r\n".to_vec()),
-            Just(b": ".to_vec()),
-            "[ -~]{0,12}".prop_map(String::into_bytes),
-            "[A-Za-z-]{1,8}: [ -~]{0,12}\r\n".prop_map(String::into_bytes),
-            "[0-9]{1,4}\r\n".prop_map(String::into_bytes),
-            prop::collection::vec(any::<u8>(), 0..6),
-        ];
-        let begin = prop_oneof![
-            3 => Just(b"GET / HTTP/1.1\r\nHost: h\r\n".to_vec()),
-            1 => Just(Vec::new()),
-        ];
-        (begin, prop::collection::vec(piece, 0..12)).prop_map(|(mut bytes, pieces)| {
-            bytes.extend(pieces.concat());
-            bytes
-        })
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
-
-        #[test]
-        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
-            let _ = parse(&bytes);
-        }
-
-        #[test]
-        fn what_was_understood_reads_the_same_once_it_is_written_anew(bytes in request_like()) {
-            if let Ok(Some((head, length))) = parse(&bytes) {
-                let again = head.rewrite(IpAddr::from([127, 0, 0, 1]));
-                let (mut reread, all) = head_of(&again);
-
-                prop_assert_eq!(all, again.len());
-                prop_assert!(!reread.expects_continue);
-                reread.expects_continue = head.expects_continue;
-                prop_assert_eq!(reread, head);
-                // The end of a head does not depend on what follows it.
-                prop_assert_eq!(head_of(&bytes[..length]).1, length);
-            }
-        }
     }
 }

@@ -15,6 +15,8 @@
 
 mod connection;
 mod framing;
+#[cfg(test)]
+mod fuzz;
 mod head;
 pub(super) mod places;
 mod refusal;

@@ -13,6 +13,8 @@
 mod auth;
 mod driver;
 mod files;
+#[cfg(test)]
+mod fuzz;
 mod keywords;
 mod known;
 mod source;

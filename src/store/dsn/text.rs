@@ -229,3 +229,35 @@ fn decode(what: &str, raw: &str) -> Result<String, DsnError> {
     }
     String::from_utf8(bytes).map_err(|_| broken())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the time to read a text grows with its length and not faster. Method: a quadratic reader
+    /// would need hours for these.
+    #[test]
+    fn a_megabyte_of_anything_is_read() {
+        for piece in [
+            "a",
+            "host=a ",
+            "'",
+            "\\",
+            "a=",
+            "=",
+            "host='\\' ",
+            "%41",
+            ",",
+            "[::1]:1,",
+            "?a=b&",
+            "@",
+            " ",
+        ] {
+            let text = piece.repeat((1 << 20) / piece.len());
+            let _ = parse(&text);
+            let _ = parse(&format!("postgresql://{text}"));
+            let _ = parse(&format!("postgresql://h/d?{text}"));
+            let _ = parse(&format!("host='{text}"));
+        }
+    }
+}

@@ -37,7 +37,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("env_logger", &["system/logging"]),
     // The API's requests are parsed by it, and receivers' answers.
     ("httparse", &["http", "handlers"]),
-    ("percent_encoding", &["handlers", "http"]),
+    // A connection URL is compared with it.
+    ("percent_encoding", &["handlers", "http", "store/dsn/fuzz"]),
     ("postgres", &["store", "dev/cluster"]),
     ("prometheus", &["status/metrics", "http"]),
     ("r2d2", &["store"]),

@@ -251,4 +251,28 @@ mod tests {
             "Invalid JSON in request body",
         );
     }
+
+    /// Goal: neither depth nor length of a body overflows the stack or takes more than one pass.
+    #[test]
+    fn a_body_of_any_depth_is_read() {
+        for piece in [
+            "[",
+            "{\"a\":",
+            "{\"event_ids\":",
+            "[1,",
+            "\"",
+            "1,",
+            "{\"event_ids\":1,",
+            "-",
+        ] {
+            let text = piece.repeat((1 << 20) / piece.len());
+            for body in [
+                text.clone(),
+                format!("{{\"event_ids\":[{text}"),
+                format!("{{\"a\":{text}"),
+            ] {
+                assert!(event_ids(body.as_bytes()).is_err(), "{piece}");
+            }
+        }
+    }
 }

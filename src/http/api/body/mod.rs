@@ -1,5 +1,7 @@
 //! Pure: the JSON bodies of the requests that change dead events.
 
+#[cfg(test)]
+mod fuzz;
 mod id_list;
 mod selection;
 
