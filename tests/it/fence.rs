@@ -1,10 +1,12 @@
 //! Fencing: only the holder of a lease writes, and writes once.
 
+use std::sync::Barrier;
+use std::thread;
 use std::time::Duration;
 
 use dispatchbox::domain::event::Outcome;
 use dispatchbox::store::schema::SCHEMA;
-use dispatchbox::store::{EventState, Session, SettleBatch};
+use dispatchbox::store::{EventState, Session, SettleBatch, Written};
 
 use crate::support::TestDb;
 use crate::support::session::{
@@ -156,6 +158,49 @@ fn a_sweep_ends_only_what_is_over() {
 
 /// Goal: the laws above can fail. Method: each is broken by the function without the protection
 /// that it is about.
+/// Goal: of a sweep and a late outcome that come at the same moment one is written, and the attempt
+/// is charged once. Method: both wait at a barrier, for one event after the other.
+#[test]
+fn of_a_sweep_and_a_late_outcome_at_the_same_moment_one_is_written() {
+    let db = TestDb::new();
+    let (mut worker, mut sweeper) = (session(&db), session(&db));
+    let mut n_swept = 0;
+    for _ in 0..40 {
+        let id = db.insert_events("order.created", 1)[0];
+        let token = claim(&mut worker, "a", 1).token;
+        db.expire_leases();
+        let outcomes = settlements(token, &[id], &retry(Duration::from_hours(1)));
+        let sweep = SettleBatch {
+            worker: "a",
+            outcomes: &outcomes,
+            ended: &[token],
+            expired: true,
+        };
+
+        let barrier = Barrier::new(2);
+        let (late, swept) = thread::scope(|scope| {
+            let sweeping = scope.spawn(|| {
+                barrier.wait();
+                sweeper.settle(&sweep).unwrap()
+            });
+            barrier.wait();
+            let late = settle(&mut worker, "a", token, &[id], &Outcome::Done);
+            (late, sweeping.join().unwrap())
+        });
+
+        let n_written = |all: &[Written]| all.iter().filter(|one| one.written).count();
+        assert_eq!(n_written(&late) + n_written(&swept), 1, "event {id}");
+        n_swept += i64::try_from(n_written(&swept)).unwrap();
+        assert_eq!(db.leases(), 0, "event {id}");
+    }
+
+    assert_eq!(db.count_where("attempts <> 1"), 0);
+    assert_eq!(
+        (db.count("retry"), db.count("done")),
+        (n_swept, 40 - n_swept)
+    );
+}
+
 #[test]
 fn each_protection_of_the_settle_function_matters() {
     let done_twice = |session: &mut Session, token| {

@@ -2,30 +2,9 @@
 
 use std::fs::OpenOptions;
 use std::io::Read as _;
-use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::{Daemon, History, TestDb, TestDir, wait_until};
-
-/// Builds the example, which `cargo test --test it` alone does not, and returns its path.
-fn example() -> PathBuf {
-    let mut build = Command::new(env!("CARGO"));
-    build
-        .args(["build", "--locked", "--quiet", "--example", "own_handler"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
-    // Cargo tells a test which package it belongs to; a build script that sees those variables
-    // change builds everything anew.
-    for (name, _) in std::env::vars_os() {
-        let is_about_us = ["CARGO_PKG_", "CARGO_MANIFEST_"]
-            .iter()
-            .any(|prefix| name.to_string_lossy().starts_with(prefix));
-        if is_about_us {
-            build.env_remove(name);
-        }
-    }
-    assert!(build.status().unwrap().success());
-    PathBuf::from(env!("CARGO_BIN_EXE_dispatchbox")).with_file_name("examples/own_handler")
-}
+use crate::support::{Daemon, History, TestDb, TestDir, example, wait_until};
 
 #[test]
 fn a_program_with_its_own_handler_is_a_daemon() {
@@ -39,7 +18,7 @@ fn a_program_with_its_own_handler_is_a_daemon() {
     let orders = directory.file("orders");
 
     let mut daemon = Daemon::new(&db)
-        .program(example())
+        .program(example("own_handler"))
         .args(["--processes", "2", "--max-attempts", "1"])
         .env("ORDERS_FILE", &orders)
         .start();
@@ -93,7 +72,7 @@ fn a_worker_whose_runners_are_all_stuck_is_replaced() {
         .unwrap();
 
     let daemon = Daemon::new(&db)
-        .program(example())
+        .program(example("own_handler"))
         .args([
             "--max-parallel",
             "1",
@@ -128,7 +107,7 @@ fn a_worker_whose_runners_are_all_stuck_is_replaced() {
 #[test]
 fn config_check_shows_the_routes_that_a_program_brings_along() {
     let directory = TestDir::new();
-    let check = Command::new(example())
+    let check = Command::new(example("own_handler"))
         .args(["config", "check", "--dsn=host=x"])
         .env("ORDERS_FILE", directory.file("orders"))
         .output()

@@ -206,6 +206,35 @@ fn the_right_password_opens_the_database_from_every_place() {
 }
 
 /// A reader that has gone away, or a full disk, ends no daemon.
+/// Goal: a worker gets the password by its pipe alone, wherever the operator has put it.
+#[test]
+fn the_password_stands_in_no_argument_and_no_variable_of_a_worker() {
+    let db = TestDb::new();
+    let directory = TestDir::new();
+    let file = directory.file("dsn");
+    let dsn = format!("{} password={SECRET}", db.dsn());
+    fs::write(&file, &dsn).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+
+    let daemon = Daemon::new(&db)
+        .dsn_file(&file)
+        .route("*=log")
+        .env("PGPASSWORD", SECRET)
+        .env("DATABASE_URL", format!("postgres://u:{SECRET}@h/d"))
+        .env("DISPATCHBOX_DSN", dsn)
+        .start();
+    let worker = daemon.wait_workers(1)[0];
+    daemon.wait_ready();
+
+    let has_it = |pid: u32, what: &str| {
+        let bytes = fs::read(format!("/proc/{pid}/{what}")).unwrap();
+        assert!(!bytes.is_empty(), "{pid} {what}");
+        String::from_utf8_lossy(&bytes).contains(SECRET)
+    };
+    assert!(has_it(daemon.pid(), "environ"), "nothing would be shown");
+    assert!(!has_it(worker, "environ") && !has_it(worker, "cmdline"));
+}
+
 #[test]
 fn a_log_that_cannot_be_written_harms_nothing() {
     let full = || {

@@ -120,10 +120,16 @@ fn workers_drain_and_go_when_their_supervisor_is_killed_and_the_next_one_goes_on
     let recorder = Recorder::new().gated();
     let mut first = Daemon::new(&db).route(recorder.route("*")).start();
     recorder.wait_runs(10);
+    let port = first.http_port().to_string();
 
     first.kill();
-    let mut second = Daemon::new(&db).route(recorder.route("*")).start();
+    // Its workers still run, and its port is free all the same.
+    let mut second = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .port(&port)
+        .start();
     second.wait_ready();
+    assert!(!first.processes().is_empty());
     recorder.open_gate();
     wait_until("all events are done", || db.count("done") == 30);
     wait_until("the first one's workers are gone", || {
@@ -140,6 +146,29 @@ fn workers_drain_and_go_when_their_supervisor_is_killed_and_the_next_one_goes_on
         .collect();
     assert!(files.is_empty(), "{files:?}");
     assert_eq!(second.terminate(), 0);
+}
+
+/// Goal: workers without a supervisor keep the drain timeout by themselves, and take their programs
+/// along. Method: a program that never ends.
+#[test]
+fn workers_of_a_killed_supervisor_end_by_their_own_deadline() {
+    let db = TestDb::new();
+    db.insert_events("order.created", 2);
+    let (_recorder, mut daemon) = Daemon::new(&db)
+        .args(["--drain-timeout", "1", "--handler-timeout", "3600"])
+        .start_gated(2);
+    assert!(daemon.processes().len() > 3, "{:?}", daemon.processes());
+
+    daemon.kill();
+
+    wait_until("its workers and their programs are gone", || {
+        daemon.processes().is_empty()
+    });
+    // A worker that has the time left charges a program that it had to kill.
+    assert_eq!(
+        db.count_where("status in ('pending', 'retry') and attempts <= 1"),
+        2
+    );
 }
 
 #[test]

@@ -112,6 +112,7 @@ impl Deadman {
                 command.env_remove(name);
             }
         }
+        command.envs(settings.variables.iter().map(|(name, value)| (name, value)));
         if let Some((uid, gid)) = user {
             command.uid(uid).gid(gid);
         }

@@ -91,10 +91,11 @@ pub enum StopMode {
     Immediate,
 }
 
-/// The server's parameters.
-#[derive(Debug, Clone)]
+/// The server's parameters and environment.
+#[derive(Debug, Clone, Default)]
 pub struct ServerSettings {
     parameters: Vec<(String, String)>,
+    variables: Vec<(String, String)>,
 }
 
 impl ServerSettings {
@@ -126,8 +127,15 @@ impl ServerSettings {
         self
     }
 
+    /// Sets a variable of the server's environment.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> ServerSettings {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     fn base() -> ServerSettings {
-        ServerSettings { parameters: vec![] }
+        ServerSettings::default()
             .with("listen_addresses", "")
             .with("max_connections", "200")
             .with("lc_messages", "C")
@@ -146,7 +154,7 @@ pub struct Pristine {
 impl Pristine {
     /// Runs `initdb`.
     pub fn create() -> Result<Pristine, ClusterError> {
-        let mut keeper = Deadman::start(&ServerSettings { parameters: vec![] })?;
+        let mut keeper = Deadman::start(&ServerSettings::default())?;
         keeper.order("initialize a data directory", "init")?;
         Ok(Pristine { keeper })
     }

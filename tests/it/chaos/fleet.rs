@@ -6,6 +6,9 @@ use crate::support::{
 };
 use std::time::Duration;
 
+/// Restarts of an upgrade after the other, under load.
+const RESTARTS: usize = 20;
+
 /// Goal: an upgrade, which is one restart of every daemon after the other, is no fault at all.
 #[test]
 fn daemons_that_are_restarted_under_load_run_no_event_twice() {
@@ -21,13 +24,14 @@ fn daemons_that_are_restarted_under_load_run_no_event_twice() {
     let mut daemons = [start(), start()];
 
     let mut ids = Vec::new();
-    for turn in 0..10 {
+    for turn in 0..RESTARTS {
         let daemon = &mut daemons[turn % 2];
         daemon.wait_ready();
         // New work in each turn, so that every restart meets some, however long the ones before it
         // took.
         let n_runs = receiver.history().len();
-        ids.extend(db.insert_events("order.created", n_events(4000) / 10));
+        let n_new = n_events(4000) / u32::try_from(RESTARTS).unwrap();
+        ids.extend(db.insert_events("order.created", n_new));
         wait_runs(n_runs + 20, || receiver.history());
         assert_eq!(daemon.terminate(), 0, "turn {turn}: {}", daemon.log());
         assert!(daemon.processes().is_empty());

@@ -48,6 +48,58 @@ fn a_table_that_is_locked_for_long_charges_and_loses_no_event() {
     assert!(lines_with(&daemon, "WARN") <= 3, "{}", daemon.log());
 }
 
+/// Goal: an outcome that loses a deadlock against a person's transaction is written once that is
+/// over. Method: a trigger makes each outcome wait for a lock of that transaction, which then wants
+/// the same event, and looks for deadlocks too late to be the one that loses.
+#[test]
+fn a_deadlock_with_a_persons_transaction_costs_no_event_and_no_second_run() {
+    let db = TestDb::new();
+    db.execute(
+        "create function wait_for_person() returns trigger language plpgsql as $$ begin
+             perform pg_advisory_xact_lock(1); return new; end $$;
+         create trigger wait_for_person before update on outbox_event for each row execute function wait_for_person()",
+    );
+    let recorder = Recorder::new();
+    let mut daemon = Daemon::new(&db)
+        .route(recorder.route("*"))
+        .args(["--poll-interval", "0.05"])
+        .start();
+    daemon.wait_ready();
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database() \
+                   and wait_event = 'advisory' and application_name like 'dispatchbox%'";
+    let mut person = db.client();
+    person.batch_execute("set deadlock_timeout = '1h'").unwrap();
+
+    let mut ids = Vec::new();
+    // Again where the person, on a busy machine, came after the look for deadlocks.
+    wait_until("an outcome has lost a deadlock", || {
+        let mut transaction = person.transaction().unwrap();
+        transaction
+            .batch_execute("select pg_advisory_xact_lock(1)")
+            .unwrap();
+        let id = db.insert_events("order.created", 1)[0];
+        ids.push(id);
+        wait_until("its outcome waits for the person", || {
+            db.number(waiting, &[]) == 1
+        });
+        transaction
+            .execute(
+                "update outbox_event set aggregate_id = 'by hand' where id = $1",
+                &[&id],
+            )
+            .unwrap();
+        transaction.commit().unwrap();
+        daemon.metric("dispatchbox_db_errors_total", &[("reason", "deadlock")]) >= Some(1.0)
+    });
+
+    assert_done_at_first_attempt(&db, [&mut daemon], &ids);
+    recorder.history().assert_complete(ids, 0);
+    assert_eq!(db.count_where("aggregate_id <> 'by hand'"), 0);
+    // It is tried again at once, and nobody has to know.
+    let n_told = lines_with(&daemon, "deadlock detected");
+    assert_eq!(n_told, 0, "{}", daemon.log());
+}
+
 /// Goal: a row that somebody else holds keeps nobody waiting but itself.
 #[test]
 fn a_row_that_is_locked_for_long_holds_up_only_itself() {

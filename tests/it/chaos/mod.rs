@@ -3,10 +3,17 @@
 //! Each test lets real daemons work on a real server, breaks something, mends it, and then holds
 //! the whole run to the same laws: no event is lost, none is handed out twice without a reason,
 //! attempts are what was run, no lease and no process is left, and the daemon leaves with 0. Runs
-//! that are killed have their own bounds, and say them.
+//! that are killed have their own bounds, and say them. `faults` is the list of all faults, wherever
+//! their tests stand.
 
+/// Clocks that jump.
+mod clocks;
 /// Connections that the server ends, or has none left of.
 mod connections;
+/// A server whose disk is full.
+mod disk;
+/// The table of all faults, with the tests that show what comes of each.
+mod faults;
 /// Several daemons on one database or in one directory, and their restarts.
 mod fleet;
 /// Leases that run out while their worker is alive, stopped, or cut off.
@@ -15,6 +22,8 @@ mod leases;
 mod locks;
 /// Answers that are lost, and a server that goes silent.
 mod network;
+/// Processes that cannot be started, end themselves, or whose program is replaced.
+mod processes;
 /// Rows that a person removes or changes while they are handled.
 mod rows;
 /// The server restarts, or is away.

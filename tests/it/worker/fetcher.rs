@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::{config, exec, limited, log};
 use crate::support::{
-    Daemon, Receiver, Recorder, TestDb, TestDir, outlast, signal_pid, wait_until,
+    Daemon, Receiver, Recorder, TestDb, TestDir, n_events, outlast, signal_pid, wait_until,
 };
 
 /// Goal: when a handler returns, the next event is claimed for its runner, although a look for
@@ -59,6 +59,32 @@ fn a_long_look_for_one_route_holds_up_no_other_route() {
 
 /// A program that runs until its input is closed and beyond: its route stays full.
 const ENDLESS: &str = "/bin/sleep\", \"3600";
+
+/// Goal: hundreds of thousands of due events of a full route hold up no other, neither at the start
+/// nor later. A million (`DISPATCHBOX_TEST_EVENTS`) take the suite too long to insert.
+#[test]
+fn hundreds_of_thousands_of_events_of_a_full_route_hold_up_no_other() {
+    let db = TestDb::new();
+    let n = i64::from(n_events(200_000));
+    let insert = "with added as (insert into outbox_event (aggregate_type, aggregate_id, event_type, payload) \
+                  select 't', i::text, 'full.one', '{}' from generate_series(1, $1::bigint) i returning 1) \
+                  select count(*) from added";
+    assert_eq!(db.number(insert, &[&n]), n);
+    let directory = TestDir::new();
+    let full = "max_parallel = 1\ntimeout_seconds = 3600";
+    let routes = [exec("full.*", ENDLESS, full), log("*")];
+    db.insert_events("other.one", 3);
+
+    let daemon = Daemon::new(&db)
+        .args(["--config", &config(&directory, &routes)])
+        .start();
+    wait_until("the events behind are done", || db.count("done") == 3);
+    db.insert_events("other.two", 3);
+    wait_until("so are those that come later", || db.count("done") == 6);
+
+    let other = "event_type like 'other.%' and attempts <> 1";
+    assert_eq!(db.count_where(other), 0, "{}", daemon.log());
+}
 
 /// Goal: the due events of a full route hold up no other route, whatever the number of their types,
 /// and none of them is claimed to be given back.
