@@ -50,6 +50,7 @@ fn dispatch(command: Command, env: &Env, handlers: Handlers) -> ExitCode {
         Command::Status(args) => commands::status::run(&args, env),
         Command::DeadEvents(command) => commands::dead_events::run(&command, env),
         Command::Explain(args) => commands::explain::run(&args, env, &handlers),
+        Command::Doctor(args) => commands::doctor::run(&args, env, &handlers),
         Command::Publish(args) => commands::publish::run(&args, env, &handlers),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Bench(args) => commands::bench::run(&args),

@@ -62,6 +62,8 @@ mod dead_letter;
 mod delivery;
 /// The demo: something of each status, and nothing left however it ends.
 mod demo;
+/// The command `doctor`: each finding on a real server.
+mod doctor;
 /// Connection descriptions, beside psql's reading of them.
 mod dsn;
 /// The command `explain`: each answer it can give.

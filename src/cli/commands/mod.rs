@@ -5,6 +5,7 @@ pub mod chaos;
 pub mod config;
 pub mod dead_events;
 pub mod demo;
+pub mod doctor;
 pub mod explain;
 pub mod migrate;
 mod one_shot;
@@ -19,6 +20,7 @@ use crate::cli::commands::dead_events::{
     DeadEvents, DiscardArgs, ExportArgs, ListArgs, RetryArgs, RetryBatchArgs, ShowArgs, StatsArgs,
 };
 use crate::cli::commands::demo::DemoArgs;
+use crate::cli::commands::doctor::DoctorArgs;
 use crate::cli::commands::explain::ExplainArgs;
 use crate::cli::commands::migrate::MigrateArgs;
 use crate::cli::commands::publish::PublishArgs;
@@ -40,6 +42,8 @@ pub enum Command {
     DeadEvents(DeadEvents),
     /// Say why an event has not been delivered yet.
     Explain(ExplainArgs),
+    /// Look for what is wrong with the database and the settings.
+    Doctor(DoctorArgs),
     /// Write one event.
     Publish(PublishArgs),
     /// Show the whole thing on a throwaway server.
@@ -107,6 +111,8 @@ commands! {
         "move dead events to the archive, payload and error included";
     "explain": ExplainArgs => Command::Explain,
         "say why an event has not been delivered yet";
+    "doctor": DoctorArgs => Command::Doctor,
+        "look for what is wrong with the database and the settings, and say what mends it";
     "publish": PublishArgs => Command::Publish,
         "write one event and print its id";
     "demo": DemoArgs => Command::Demo,

@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::cli::settings::layers::Layers;
 use crate::cli::settings::routes::RouteDefaults;
 use crate::cli::settings::run::{RunArgs, SETTINGS};
-use crate::cli::settings::setting::typed;
+use crate::cli::settings::setting::{Texts, typed};
 use crate::domain::config::{self, Config, HttpConfig, RouteSpec};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::usage::UsageError;
@@ -79,6 +79,40 @@ pub(in crate::cli) fn read_patterns(
     let secrets = Secrets::Unread;
     config.routes = all_routes(&mut layers, routes, &config, handlers, secrets)?;
     Ok((config, layers.effective))
+}
+
+/// What a command that looks at a daemon's database knows of the daemon.
+pub(in crate::cli) struct DaemonSettings {
+    pub(in crate::cli) config: Config,
+    pub(in crate::cli) dsn: Dsn,
+    /// As those of [`RunSettings`].
+    pub(in crate::cli) warnings: Vec<String>,
+    /// What follows from a lease that is shorter than a handler may take.
+    pub(in crate::cli) hint: Option<String>,
+}
+
+/// Reads the settings of a daemon for a command that looks at its database. The secrets of `run`
+/// but the DSN need not be on this host.
+pub(in crate::cli) fn read_daemon(
+    given: Texts,
+    routes: &[String],
+    env: &Env,
+    handlers: &Handlers,
+) -> Result<DaemonSettings, UsageError> {
+    let mut layers = Layers::gather(given, env)?;
+    let dsn = database::resolve(&mut layers, env);
+    let mut config = scalars(&mut layers)?;
+    config.routes = all_routes(&mut layers, routes, &config, handlers, Secrets::Unread)?;
+    let dsn = dsn?;
+    let mut warnings = std::mem::take(&mut layers.warnings);
+    warnings.extend(advice::warnings(&layers, &config, &dsn));
+    warnings.extend(routes::warnings(&config.routes, handlers, env));
+    Ok(DaemonSettings {
+        hint: advice::hint_of_long_handlers(&config, handlers),
+        config,
+        dsn,
+        warnings,
+    })
 }
 
 fn read_all(

@@ -40,7 +40,7 @@ use crate::store::line::Line;
 use crate::store::options;
 use crate::store::repertoire::Repertoire;
 use crate::store::tap::Tap;
-use crate::store::tls::Tls;
+use crate::store::tls::{Certificates, Tls};
 use crate::store::watch::watch;
 pub use limits::{Limits, Timeouts};
 use open::{MARK, open_marked};
@@ -70,6 +70,7 @@ pub struct Session {
     answer_max: Option<Duration>,
     /// A pooler shares the connection with other clients.
     is_shared: bool,
+    certificates: Certificates,
     /// The statement that ends a transaction on a shared connection.
     end: &'static str,
     /// The settings that the description asks for, where the pooler has not passed them on.
@@ -126,6 +127,7 @@ impl Session {
             timeouts: *timeouts,
             answer_max: Some(timeouts.answer()),
             is_shared: false,
+            certificates: tls.certificates(),
             end: "commit",
             given: Vec::new(),
             prepared: HashMap::new(),
@@ -183,6 +185,11 @@ impl Session {
     /// Says whether a pooler shares this connection with other clients.
     pub fn is_shared(&self) -> bool {
         self.is_shared
+    }
+
+    /// When the certificates end with which it is encrypted.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// When this connection was opened.

@@ -59,6 +59,7 @@ fn open(config: &Config, tls: &Tls, line: &Arc<Line>) -> Result<Opened, StoreErr
         let port = config.get_ports().first().copied();
         let tap = Tap::of_unix(line, directory, port.unwrap_or(DEFAULT_PORT));
         config.ssl_mode(SslMode::Disable);
+        tls.forget();
         return connect(config, tap, tls, line);
     }
     if let Some(cause) = tls.refusal() {
@@ -116,6 +117,7 @@ fn open_by(
     line: &Arc<Line>,
 ) -> Result<Opened, StoreError> {
     line.note_opening();
+    tls.forget();
     if let ([], &[address, ..]) = (config.get_hosts(), config.get_hostaddrs()) {
         // The driver calls the tap only if there is a host name.
         config.host(&address.to_string());

@@ -17,14 +17,15 @@
 //! refuses a server that then agrees on none, such as a proxy in front that ends TLS; what the
 //! driver is connected by does not tell that, so it is left to the certificate here.
 
+mod certificates;
 mod files;
 mod name;
 mod verifier;
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::sign::CertifiedKey;
@@ -33,6 +34,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::dsn::{AuthRule, TlsWords};
 use crate::store::tap::Encryption;
+pub use crate::store::tls::certificates::Certificates;
+use crate::store::tls::certificates::end_of;
 use crate::store::tls::files::{Roots, SYSTEM, identity, refusal_of_key};
 use crate::store::tls::verifier::Verifier;
 use crate::system::certificate::{self, Peer};
@@ -60,26 +63,45 @@ pub(super) struct Tls {
     client: Option<Result<ClientConfig, String>>,
     /// What the description demands and this version does not have.
     refusal: Option<String>,
-    certificate: Arc<Asked>,
+    handshake: Arc<Handshake>,
 }
 
-/// Whether the server has asked for the client's certificate, and got one.
+/// What the last handshake has shown: whether the server has asked for the client's certificate,
+/// and got one, and the certificates of both.
 #[derive(Debug, Default)]
-struct Asked {
+struct Handshake {
     is_asked: AtomicBool,
     is_sent: AtomicBool,
+    certificates: Mutex<Certificates>,
+}
+
+impl Handshake {
+    fn forget(&self) {
+        self.is_asked.store(false, Ordering::Relaxed);
+        self.is_sent.store(false, Ordering::Relaxed);
+        self.note(|certificates| *certificates = Certificates::default());
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Certificates)) {
+        change(
+            &mut self
+                .certificates
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
 }
 
 impl Tls {
     /// Reads the certificates that the description names.
     pub(super) fn load(words: TlsWords) -> Tls {
-        let certificate = Arc::default();
+        let handshake = Arc::default();
         let is_used = words.mode != "disable";
         Tls {
-            client: is_used.then(|| client(&words, &certificate)),
+            client: is_used.then(|| client(&words, &handshake)),
             refusal: if is_used { refusal(&words) } else { None },
             words,
-            certificate,
+            handshake,
         }
     }
 
@@ -112,10 +134,21 @@ impl Tls {
         }
     }
 
+    /// Forgets the last handshake, before a connection is opened that may have none.
+    pub(super) fn forget(&self) {
+        self.handshake.forget();
+    }
+
+    /// The certificates of the last handshake; none where there was none.
+    pub(super) fn certificates(&self) -> Certificates {
+        let mut shown = Certificates::default();
+        self.handshake
+            .note(|certificates| shown = certificates.clone());
+        shown
+    }
+
     /// Makes the TLS of one connection.
     pub(super) fn encryption(&self) -> Result<Encryption, String> {
-        self.certificate.is_asked.store(false, Ordering::Relaxed);
-        self.certificate.is_sent.store(false, Ordering::Relaxed);
         let tls = match &self.client {
             Some(Ok(client)) => MakeRustlsConnect::new(client.clone()),
             Some(Err(cause)) => return Err(cause.clone()),
@@ -134,13 +167,13 @@ impl Tls {
         if self.words.cert_mode != "require" {
             return Ok(());
         }
-        if !self.certificate.is_asked.load(Ordering::Relaxed) {
+        if !self.handshake.is_asked.load(Ordering::Relaxed) {
             return Err(
                 "the server did not ask for a client certificate, as sslcertmode=require demands"
                     .to_owned(),
             );
         }
-        if !self.certificate.is_sent.load(Ordering::Relaxed) {
+        if !self.handshake.is_sent.load(Ordering::Relaxed) {
             return Err(
                 "the server took the connection without a client certificate, which sslcertmode=require demands"
                     .to_owned(),
@@ -195,7 +228,7 @@ fn is_end(error: &io::Error) -> bool {
     )
 }
 
-fn client(words: &TlsWords, asked: &Arc<Asked>) -> Result<ClientConfig, String> {
+fn client(words: &TlsWords, handshake: &Arc<Handshake>) -> Result<ClientConfig, String> {
     let roots = if words.root.is_empty() {
         None
     } else {
@@ -205,7 +238,7 @@ fn client(words: &TlsWords, asked: &Arc<Asked>) -> Result<ClientConfig, String> 
         return Err(missing_root(words));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Verifier::new(roots, words.mode == "verify-full", &provider)?;
+    let verifier = Verifier::new(roots, words.mode == "verify-full", &provider, handshake)?;
     let unusable = |error: rustls::Error| format!("TLS cannot be used: {error}");
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions(words)?)
@@ -227,7 +260,7 @@ fn client(words: &TlsWords, asked: &Arc<Asked>) -> Result<ClientConfig, String> 
         })?;
     let mut client = builder.with_client_cert_resolver(Arc::new(ClientCertificate {
         key: key.map(Arc::new),
-        asked: Arc::clone(asked),
+        handshake: Arc::clone(handshake),
     }));
     client.enable_sni = words.has_sni;
     // A resumed session asks for no certificate.
@@ -300,14 +333,18 @@ fn versions(words: &TlsWords) -> Result<Vec<&'static SupportedProtocolVersion>, 
 #[derive(Debug)]
 struct ClientCertificate {
     key: Option<Arc<CertifiedKey>>,
-    asked: Arc<Asked>,
+    handshake: Arc<Handshake>,
 }
 
 impl ResolvesClientCert for ClientCertificate {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.asked.is_asked.store(true, Ordering::Relaxed);
+        self.handshake.is_asked.store(true, Ordering::Relaxed);
         let is_sent = self.key.is_some();
-        self.asked.is_sent.store(is_sent, Ordering::Relaxed);
+        let own = self.key.as_ref().and_then(|key| key.cert.first());
+        let end = own.and_then(|own| end_of(own));
+        self.handshake
+            .note(|certificates| certificates.client = end);
+        self.handshake.is_sent.store(is_sent, Ordering::Relaxed);
         self.key.clone()
     }
 

@@ -8,6 +8,8 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
+use crate::store::tls::Handshake;
+use crate::store::tls::certificates::end_of;
 use crate::store::tls::files::Roots;
 use crate::store::tls::name::{Names, is_self_issued};
 use crate::system::certificate::blames_the_issuer;
@@ -19,6 +21,7 @@ pub(super) struct Verifier {
     chain: Option<Chain>,
     checks_name: bool,
     algorithms: WebPkiSupportedAlgorithms,
+    handshake: Arc<Handshake>,
 }
 
 #[derive(Debug)]
@@ -29,11 +32,13 @@ struct Chain {
 }
 
 impl Verifier {
-    /// Makes the verifier. Without `roots` every certificate is accepted.
+    /// Makes the verifier, which notes the server's certificate. Without `roots` every certificate
+    /// is accepted.
     pub(super) fn new(
         roots: Option<Roots>,
         checks_name: bool,
         provider: &Arc<rustls::crypto::CryptoProvider>,
+        handshake: &Arc<Handshake>,
     ) -> Result<Verifier, String> {
         let chain = roots
             .map(|roots| {
@@ -53,6 +58,7 @@ impl Verifier {
             chain,
             checks_name,
             algorithms: provider.signature_verification_algorithms,
+            handshake: Arc::clone(handshake),
         })
     }
 }
@@ -116,6 +122,8 @@ impl ServerCertVerifier for Verifier {
                 ));
             }
         }
+        let end = end_of(end_entity).unwrap_or(i64::MAX);
+        self.handshake.note(|shown| shown.server = Some(end));
         Ok(ServerCertVerified::assertion())
     }
 
