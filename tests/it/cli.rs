@@ -53,7 +53,7 @@ fn the_help_is_what_it_was() {
             .snapshot(&format!("help_dead_events_{}", command.replace('-', "_")))
             .check();
     }
-    for command in ["status", "explain", "publish"] {
+    for command in ["status", "explain", "doctor", "publish"] {
         Cli::new(["help", command])
             .snapshot(&format!("help_{command}"))
             .check();

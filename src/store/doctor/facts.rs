@@ -5,7 +5,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::store::error::StoreError;
 use crate::store::session::Session;
 use crate::store::text::Text;
-use crate::store::time::{DbTime, unix_micros};
 
 /// Event types that are listed.
 const TYPES_MAX: i64 = 1000;
@@ -166,19 +165,9 @@ impl Session {
         let error = asked.elapsed().as_secs_f64() / 2.0;
         let host = began.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(ClockDifference {
-            ahead: server - host.as_secs_f64() - error,
+            ahead: seconds(server) - host.as_secs_f64() - error,
             error,
         })
-    }
-
-    /// The server's time in seconds since 1970.
-    fn now(&mut self) -> Result<f64, StoreError> {
-        let sql = "select clock_timestamp()";
-        let times = self.query("ask for the time", sql, &[], |row| {
-            row.try_get::<_, DbTime>(0)
-        })?;
-        let micros = times.first().copied().and_then(unix_micros).unwrap_or(0);
-        Ok(Duration::from_micros(micros.unsigned_abs()).as_secs_f64())
     }
 
     /// The server's process that answered this question.
@@ -187,4 +176,8 @@ impl Session {
         let pids = self.query("ask for the process", sql, &[], |row| row.try_get(0))?;
         Ok(pids.first().copied().unwrap_or(0))
     }
+}
+
+fn seconds(micros: i64) -> f64 {
+    Duration::from_micros(micros.unsigned_abs()).as_secs_f64()
 }

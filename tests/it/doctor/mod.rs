@@ -31,13 +31,11 @@ impl Report {
     fn told(&self, check: &str) -> String {
         let of_check = self.findings.iter().filter(|it| it["check"] == check);
         let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
-        of_check
-            .map(|it| {
-                let [level, message, remedy] =
-                    ["level", "message", "remedy"].map(|key| text(&it[key]));
-                format!("{level}: {message} | {remedy}\n")
-            })
-            .collect()
+        let lines = of_check.map(|it| {
+            let [level, message, remedy] = ["level", "message", "remedy"].map(|key| text(&it[key]));
+            format!("{level}: {message} | {remedy}\n")
+        });
+        lines.collect::<Vec<_>>().concat()
     }
 
     #[track_caller]
@@ -130,7 +128,7 @@ const FAULTS: &[Fault] = &[
         made_by: "alter table outbox_event reset (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold);
                   update pg_class set reltuples = 10000000 where oid = 'outbox_event'::regclass",
         args: &[],
-        told: &["warning: autovacuum begins on outbox_event at 2000050 dead rows", "autovacuum_vacuum_scale_factor = 0.02"],
+        told: &["warning: autovacuum begins on outbox_event at 2,000,050 dead rows", "autovacuum_vacuum_scale_factor = 0.02"],
     },
     Fault {
         check: "durability",
@@ -142,7 +140,7 @@ const FAULTS: &[Fault] = &[
         check: "event types",
         made_by: "insert into outbox_event (aggregate_type, aggregate_id, event_type, payload) values ('', '', 'mail.sent', '{}'), ('', '', 'order.paid', '{}')",
         args: &["--route", "order.*=log"],
-        told: &["error: no route takes 1 of 1 type: mail.sent", "add a route"],
+        told: &["error: no route takes 1 of the first events that wait, of 1 type: mail.sent", "add a route"],
     },
     Fault {
         check: "due times and statuses",
@@ -207,7 +205,7 @@ fn leases_that_nothing_sweeps_are_told_with_their_worker() {
     claim(&mut session(&db), "gone/1", 3);
     db.execute("update outbox_lease set expires_at = now() - interval '10 seconds'");
 
-    let early = Report::of(&db.dsn(), &["--lease-seconds", "5"]);
+    let early = Report::of(&db.dsn(), &["--lease-seconds", "600"]);
     let late = Report::of(&db.dsn(), &["--lease-seconds", "2"]);
 
     early.assert_tells("leases", &["ok: none is left behind"]);
@@ -245,6 +243,100 @@ fn a_database_that_is_away_is_the_finding() {
 
     report.assert_tells("connection", &["error: could not connect", "127.0.0.1"]);
     assert_eq!(report.status, 2);
+}
+
+/// Goal: a check that meets a limit says so, and the others go on.
+#[test]
+fn what_a_lock_hides_is_not_known() {
+    let db = TestDb::with_events(1);
+    let mut holder = db.client();
+    holder
+        .batch_execute("begin; lock table outbox_event in access exclusive mode")
+        .unwrap();
+
+    let report = Report::of(&db.dsn(), &["--route", "*=log"]);
+
+    for check in ["event types", "due times and statuses"] {
+        report.assert_tells(check, &["unknown: not known: could not", "lock"]);
+    }
+    report.assert_tells("durability", &["error: fsync is off"]);
+}
+
+#[test]
+fn nothing_can_be_changed_by_a_check() {
+    let db = TestDb::with_events(1);
+    let mut session = session(&db);
+    session.begin_checkup().unwrap();
+
+    let result = session.findings(
+        "update outbox_event set status = 'done' returning 'ok', '', '', '{}'",
+        None,
+    );
+
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("read-only transaction"), "{error}");
+    assert_eq!(db.count("pending"), 1);
+}
+
+/// Goal: one look names all that is wrong. Run it with `--nocapture` to see the report.
+#[test]
+fn a_database_with_many_faults_has_each_of_them_named() {
+    let db = TestDb::with_events(2);
+    claim(&mut session(&db), "gone/1", 1);
+    db.execute(
+        "update outbox_lease set expires_at = now() - interval '1 day';
+         insert into outbox_lease (token, worker, expires_at, event_ids) values (1000, 'unreadable/7', 'infinity', '{7}');
+         alter table outbox_event alter next_run_at drop not null, drop constraint outbox_event_status_known;
+         insert into outbox_event (aggregate_type, aggregate_id, event_type, payload, status, next_run_at) values
+           ('', '', 'mail.sent', '{}', 'pending', now()), ('', '', 'order.paid', '{}', 'pending', null),
+           ('', '', 'order.paid', '{}', 'retry', 'infinity'), ('', '', 'order.paid', '{}', 'processing', now());
+         alter table outbox_lease set (autovacuum_enabled = off);
+         create schema old; create table old.outbox_event (like outbox_event);
+         create table line (event_id bigint references outbox_event);
+         create function audit() returns trigger language plpgsql as 'begin return null; end';
+         create trigger \"audit\u{1b}[2J\" before update on outbox_event for each row execute function audit();
+         drop function outbox_settle_1;
+         create or replace function outbox_renew_1(worker text, tokens bigint[], lease interval) returns setof bigint language sql as 'select 1::bigint';
+         update pg_index set indisvalid = false where indexrelid = 'outbox_event_due'::regclass",
+    );
+    let args = [
+        "--route",
+        "order.*=log",
+        "--route",
+        "order.paid=log",
+        "--processes",
+        "60",
+    ];
+
+    let report = Report::of(&db.dsn(), &args);
+    let said = Cli::new(["doctor", "--dsn", &db.dsn()]).args(args).run();
+
+    eprintln!("{}", said.stdout);
+    for (check, level) in [
+        ("settings", "warning"),
+        ("schema", "error"),
+        ("other schemas", "warning"),
+        ("indexes", "error"),
+        ("rights", "warning"),
+        ("connections", "error"),
+        ("durability", "error"),
+        ("autovacuum", "error"),
+        ("leases", "warning"),
+        ("event types", "error"),
+        ("due times and statuses", "error"),
+        ("unreadable events", "error"),
+        ("triggers", "warning"),
+        ("foreign keys", "warning"),
+    ] {
+        report.assert_tells(check, &[&format!("{level}: ")]);
+        let line = format!("{level:7}  {check}");
+        let is_shown = said.stdout.lines().any(|it| it.starts_with(&line));
+        assert!(is_shown, "`{line}` in: {}", said.stdout);
+    }
+    assert_eq!((report.status, said.status), (2, 2));
+    // A name in the database moves no cursor.
+    assert!(!said.stdout.contains('\u{1b}'), "{}", said.stdout);
+    assert!(said.stdout.contains("\\x1b[2J"), "{}", said.stdout);
 }
 
 #[test]

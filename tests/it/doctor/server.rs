@@ -1,7 +1,7 @@
 //! What needs a server of its own: one that is well, one with ten faults at once, and what holds
 //! vacuum back.
 
-use dispatchbox::dev::cluster::ServerSettings;
+use dispatchbox::dev::cluster::{Cluster, ServerSettings};
 
 use crate::doctor::Report;
 use crate::support::{TestDb, cluster, wait_until};
@@ -11,7 +11,7 @@ fn sound() -> ServerSettings {
     ServerSettings::durable()
         .with("autovacuum", "on")
         .with("max_prepared_transactions", "2")
-        .with("wal_level", "logical")
+        .with("wal_level", "replica")
         .with("max_replication_slots", "2")
         .with("autovacuum_freeze_max_age", "100000")
         .with("shared_buffers", "16MB")
@@ -43,8 +43,15 @@ fn a_healthy_database_has_nothing_that_is_wrong() {
     assert!(odd.is_empty(), "{odd:#?}");
     // A version that gets no corrections any more is told.
     assert!(report.status <= 1, "{}", report.told("server"));
-    db.execute("revoke pg_read_all_stats from a_daemon; revoke update (status) on outbox_event from dispatchbox_daemon");
-    let blind = Report::of(&dsn, &["--route", "*=log"]);
+    db.execute(
+        "revoke pg_read_all_stats from a_daemon;
+         revoke update (status) on outbox_event from dispatchbox_daemon;
+         grant insert on outbox_event to a_daemon;
+         alter role a_daemon connection limit 30;
+         alter table outbox_event enable row level security",
+    );
+    let _other = db.client();
+    let blind = Report::of(&dsn, &["--route", "*=log", "--processes", "8"]);
     blind.assert_tells(
         "transactions",
         &["unknown: ", "GRANT pg_read_all_stats TO a_daemon"],
@@ -53,6 +60,45 @@ fn a_healthy_database_has_nothing_that_is_wrong() {
         "privileges",
         &["error: the role a_daemon lacks UPDATE (status) on outbox_event"],
     );
+    blind.assert_tells(
+        "rights",
+        &["warning: the role a_daemon may write events of its own"],
+    );
+    blind.assert_tells("schema", &["error: ", "row-level security"]);
+    blind.assert_tells(
+        "connections",
+        &[
+            "error: this daemon opens up to 47 connections",
+            "the limit of the role a_daemon allows 30",
+            "ALTER ROLE a_daemon CONNECTION LIMIT -1",
+        ],
+    );
+    assert_eq!(blind.status, 2);
+}
+
+#[test]
+fn a_standby_is_told() {
+    let primary = cluster::private();
+    let db = TestDb::on(&primary);
+    let standby = Cluster::standby_of(&primary, &ServerSettings::volatile()).unwrap();
+    wait_until("the standby has the database", || {
+        standby.client(db.name()).is_ok()
+    });
+    let dsn = db.dsn().replace(
+        &primary.directory().display().to_string(),
+        &standby.directory().display().to_string(),
+    );
+
+    let report = Report::of(&dsn, &["--route", "*=log"]);
+
+    report.assert_tells(
+        "server",
+        &[
+            "error: this server is a standby",
+            "target_session_attrs=read-write",
+        ],
+    );
+    assert_eq!(report.status, 2);
 }
 
 /// Goal: what holds vacuum back is told by its process, name and age. Method: with the shortest
@@ -68,8 +114,8 @@ fn what_holds_vacuum_back_is_told() {
         )
         .unwrap();
     db.execute("begin; create table kept (); prepare transaction 'lost'");
-    db.execute("select pg_create_logical_replication_slot('idle', 'test_decoding')");
-    // 200,000 transactions, which is twice autovacuum_freeze_max_age, and as many dead rows.
+    db.execute("select pg_create_physical_replication_slot('idle', true)");
+    // Twice autovacuum_freeze_max_age is 200,000 transactions; 300,000 dead rows beside 150,000.
     db.execute(
         "insert into outbox_event (aggregate_type, aggregate_id, event_type, payload) select '', '', 'a', '{}' from generate_series(1, 150000);
          update outbox_event set attempts = 1; update outbox_event set attempts = 2",

@@ -25,7 +25,7 @@ use rcgen::{
 
 use crate::support::psql::libpq_version;
 use crate::support::session::TIMEOUTS;
-use crate::support::{Daemon, TestDb, TestDir, cluster, psql, wait_until};
+use crate::support::{Cli, Daemon, TestDb, TestDir, cluster, psql, wait_until};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -745,4 +745,60 @@ fn a_failure_names_its_remedy() {
         open(&demanding, &Env::new())
             .is_err_and(|error| error.contains("the server did not ask for a client certificate"))
     });
+}
+
+/// Goal: `doctor` tells when the certificates of the connection end, also where nobody checks them.
+#[test]
+fn the_doctor_tells_when_the_certificates_end() {
+    let clients = authority("clients");
+    let expired = Wanted {
+        common: "db",
+        dns: &[],
+        addresses: &[],
+        years: (2020, 2021),
+    };
+    let own = Wanted {
+        common: "certified",
+        years: (2020, 2090),
+        ..expired
+    };
+    let server = server(12, Some(&expired.self_signed()), &clients);
+    let files = TestDir::new();
+    let (certificate, key) = own.signed_by(&clients);
+    let [certificate_file, key_file] = ["own.crt", "own.key"].map(|name| files.file(name));
+    fs::write(&certificate_file, certificate).unwrap();
+    fs::write(&key_file, key).unwrap();
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).unwrap();
+    let dsn = format!(
+        "host={} dbname=postgres user=certified sslmode=require sslcert={} sslkey={}",
+        address(12),
+        certificate_file,
+        key_file
+    );
+
+    let said = Cli::new(["doctor", "--json", "--dsn", &dsn]).run();
+
+    let report: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    let found: Vec<_> = findings
+        .iter()
+        .filter(|it| it["check"] == "encryption")
+        .collect();
+    let [found] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!(found["level"], "error", "{found}");
+    assert_eq!(
+        found["message"],
+        "the server's certificate has ended 2021-01-01T00:00:00Z"
+    );
+    let plain = dsn.replace("sslmode=require", "sslmode=disable");
+    let plain = plain.replace("user=certified", "user=plainonly");
+    let said = Cli::new(["doctor", "--dsn", &plain]).run();
+    assert!(
+        said.stdout.contains("encryption") && said.stdout.contains("not encrypted, on one host"),
+        "{}",
+        said.stdout
+    );
+    drop(server);
 }

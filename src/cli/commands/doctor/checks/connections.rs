@@ -50,10 +50,10 @@ fn room(needed: i64, limit: &ConnectionLimit) -> Finding {
     );
     let data = json!({ "needed": needed, "others": others, "limit": name, "most": most });
     let finding = Finding::new(level, text).data(data);
-    match level {
-        Level::Ok => finding,
-        _ => finding.remedy(&limit.remedy),
+    if level == Level::Ok {
+        return finding;
     }
+    finding.remedy(&limit.remedy)
 }
 
 fn apart(clocks: ClockDifference) -> Finding {
@@ -77,6 +77,8 @@ fn apart(clocks: ClockDifference) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU16;
+
     use super::*;
 
     #[test]
@@ -101,9 +103,10 @@ mod tests {
 
     #[test]
     fn each_worker_has_its_pool_and_two_connections_more() {
+        let number = |n| NonZeroU16::new(n).expect("not zero");
         let config = Config {
-            processes: 2.try_into().unwrap(),
-            pool_size: 3.try_into().unwrap(),
+            processes: number(2),
+            pool_size: number(3),
             ..Config::default()
         };
         assert_eq!(needed(&config), 17);

@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_long_list_of_types_is_cut_short() {
         let types: Vec<_> = (1..=12).map(|n| (format!("t{n}"), 100)).collect();
-        let found = untaken(&types).unwrap();
+        let found = untaken(&types).expect("twelve types");
         assert!(
             found
                 .message

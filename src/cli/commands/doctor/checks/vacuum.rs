@@ -150,8 +150,8 @@ mod tests {
     fn dead_rows_matter_beside_the_living_ones() {
         let check = |dead_rows, rows, is_found| {
             let found = dead(&VacuumedTable {
-                dead_rows,
                 rows,
+                dead_rows,
                 ..table()
             });
             assert_eq!(found.is_some(), is_found, "{dead_rows} beside {rows}");
@@ -167,8 +167,8 @@ mod tests {
     fn autovacuum_is_late_by_the_size_of_the_table() {
         let check = |begins_at, rows, expected| {
             let found = late(&VacuumedTable {
-                begins_at,
                 rows,
+                begins_at,
                 ..table()
             });
             assert_eq!(found.map(|it| it.level), expected, "{begins_at} of {rows}");
