@@ -35,6 +35,11 @@ fn model(bytes: &[u8]) -> Result<Option<(usize, String)>, ()> {
         };
     };
     let text = std::str::from_utf8(head).map_err(|_| ())?;
+    Ok(Some((length, meaning(text)?)))
+}
+
+/// What goes on of a whole head, whose bytes may stand in one.
+fn meaning(text: &str) -> Result<String, ()> {
     let mut lines = text.strip_suffix("\r\n\r\n").ok_or(())?.split("\r\n");
     if text.replace("\r\n", "").contains('\r') {
         return Err(());
@@ -106,10 +111,7 @@ fn model(bytes: &[u8]) -> Result<Option<(usize, String)>, ()> {
     let own = format!(
         "Connection: close\r\nContent-Length: {body}\r\nX-Dispatchbox-Peer: 10.0.0.1\r\n\r\n"
     );
-    Ok(Some((
-        length,
-        format!("{method} {target} {version}\r\n{passed_on}{own}"),
-    )))
+    Ok(format!("{method} {target} {version}\r\n{passed_on}{own}"))
 }
 
 fn is_token(text: &str) -> bool {

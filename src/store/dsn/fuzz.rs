@@ -265,14 +265,16 @@ proptest! {
     fn codes_in_a_url_mean_what_they_mean_everywhere(raw in "([a-z+ ]|%[0-9a-f]{2}|%[0-9a-zA-Z%]{0,2}|é){0,8}") {
         let found = read(&format!("postgresql:///?password={raw}"));
 
-        let reference = percent_decode_str(&raw).decode_utf8().ok();
+        // Blanks around a value do not count; between, they have to be written as %20.
+        let trimmed = raw.trim_matches(' ');
+        let reference = percent_decode_str(trimmed).decode_utf8().ok();
         // The crate leaves what is no code as it is, where libpq refuses it.
         let is_code = |after: &str| {
             after.len() >= 2 && after.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()) && !after.starts_with("00")
         };
         let is_whole = raw.split('%').skip(1).all(is_code);
         // `%` must not be a digit of a code before it, so splitting at it is right.
-        let expected = reference.filter(|_| is_whole);
+        let expected = reference.filter(|_| is_whole && !trimmed.contains(' '));
         prop_assert_eq!(
             found.ok(),
             expected.map(|value| vec![("password".to_owned(), value.into_owned())]),
