@@ -51,16 +51,12 @@ pub mod http;
 pub(crate) mod keys;
 pub(crate) mod kind;
 pub mod log;
-mod lookup;
 mod outcome;
-mod post;
 mod process;
-mod receiver;
 mod route;
 pub mod sample;
 mod segments;
 pub mod transport;
-mod url_file;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,7 +12,7 @@
 //! same attempt, and only if it was sent on a connection that had been used before and no byte of
 //! an answer came: a receiver that took the event and died of it looks the same, so this is no more
 //! than one repetition, which at least once allows. What else connections do is in
-//! [`super::transport`].
+//! [`crate::handlers::transport`].
 //!
 //! **TLS** trusts the certificates that the host trusts ([`Trust`]), because receivers are often
 //! internal.
@@ -28,11 +28,11 @@ use ureq::{Agent, Body, Error, Timeout};
 
 use crate::domain::event::Event;
 use crate::domain::text::{ellipsis, first_bytes};
+use crate::handlers::http::lookup::Lookup;
+use crate::handlers::http::receiver::Receiver;
+use crate::handlers::http::url_file::UrlFile;
 use crate::handlers::kind::{Build, Deliver};
-use crate::handlers::lookup::Lookup;
-use crate::handlers::receiver::Receiver;
 use crate::handlers::transport::{Connections, LIFE, Stale, Trust};
-use crate::handlers::url_file::UrlFile;
 use crate::handlers::{HandlerError, Run, in_words};
 
 /// A receiver that does not answer the handshake in this time is away; the rest of the timeout is

@@ -14,15 +14,20 @@
 //! be the credential as well, as that of a chat room's hook. So a reason names scheme, host and
 //! port alone. A URL that comes from a file is read again when the file changes.
 
+mod lookup;
+mod post;
+mod receiver;
+mod url_file;
+
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+use crate::handlers::http::post::Post;
+use crate::handlers::http::receiver::shown_url;
+use crate::handlers::http::url_file;
 use crate::handlers::keys::{Key, Keys};
 use crate::handlers::kind::{Build, Deliver, Environment, Kind, Secrets, Settings};
-use crate::handlers::post::Post;
-use crate::handlers::receiver::shown_url;
-use crate::handlers::url_file;
 use crate::system::logging::{self, quoted};
 
 /// Statuses that make an event dead at once unless the route says otherwise: they blame the request
