@@ -49,6 +49,27 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// The names of its keys, in the order of the alphabet.
+    pub(crate) fn names(self) -> impl Iterator<Item = &'a str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Reads the table that a key may have.
+    pub(crate) fn table(self, key: &str) -> Result<Option<Keys<'a>>, String> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        value
+            .as_table()
+            .map(|table| Some(Keys(table)))
+            .ok_or_else(|| {
+                format!(
+                    "has `{key}`, which must be a table, not of the type {}",
+                    value.type_str()
+                )
+            })
+    }
+
     /// Reads a list of texts; `None` where the key has none, or anything else.
     pub(crate) fn texts(self, key: &str) -> Option<Vec<String>> {
         let texts = self.get(key)?.as_array()?.iter();

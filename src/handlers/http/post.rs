@@ -17,20 +17,22 @@
 //! **TLS** trusts the certificates that the host trusts ([`Trust`]), because receivers are often
 //! internal.
 
-use std::io::Read as _;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use ureq::http::uri::Scheme;
-use ureq::http::{HeaderMap, Response, StatusCode, header};
+use ureq::http::{HeaderName, HeaderValue, Response};
 use ureq::{Agent, Body, Error, Timeout};
 
 use crate::domain::event::Event;
-use crate::domain::text::{ellipsis, first_bytes};
+use crate::handlers::http::answer::Statuses;
 use crate::handlers::http::lookup::Lookup;
+use crate::handlers::http::masks::Masks;
 use crate::handlers::http::receiver::Receiver;
-use crate::handlers::http::url_file::UrlFile;
+use crate::handlers::http::request::{Method, Request, RequestSettings};
+use crate::handlers::http::secret::{Live, Secret};
+use crate::handlers::http::trace;
 use crate::handlers::kind::{Build, Deliver};
 use crate::handlers::transport::{Connections, LIFE, Stale, Trust};
 use crate::handlers::{HandlerError, Run, in_words};
@@ -39,14 +41,8 @@ use crate::handlers::{HandlerError, Run, in_words};
 /// for its work.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 
-/// How much of an answer is read. More would only be thrown away; the connection is closed instead.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
-
 /// How long the rest of an answer may take once its status is there.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
-
-/// How much of an answer is quoted in a reason.
-const QUOTE_BYTES_MAX: usize = 1024;
 
 /// The longest event type that goes as a header. Many receivers take 8 KiB in a line, or in all
 /// headers; the body has the type in any case.
@@ -61,9 +57,11 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// An http route.
 pub(super) struct Post {
     destination: RwLock<Arc<Destination>>,
-    file: Option<UrlFile>,
+    url: Live,
+    request: Request,
+    method: Method,
     settings: Settings,
-    dead_statuses: Vec<u16>,
+    statuses: Statuses,
 }
 
 /// What the connections of a route need to know.
@@ -73,14 +71,37 @@ struct Settings {
     trust: Option<Arc<Trust>>,
 }
 
-/// Where a route's events go, and the connections there.
+/// Where a route's events go, the connections there, and what is sent with each event.
 struct Destination {
     agent: Agent,
     receiver: Receiver,
+    method: Method,
+    /// The same with each event.
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// What is to be shown nowhere.
+    masks: Masks,
+    /// The beginning of a reason: `POST http://host/…`.
+    shown: String,
 }
 
 impl Destination {
-    fn new(receiver: Receiver, settings: &Settings) -> Destination {
+    /// The way to `receiver`, with the `agent` that leads there already, or with a new one.
+    fn new(mut receiver: Receiver, method: Method, request: &Request, agent: Agent) -> Destination {
+        let fixed = request.now(receiver.authorization.as_deref());
+        let mut masks = std::mem::take(&mut receiver.masks);
+        masks.extend(fixed.masks);
+        Destination {
+            agent,
+            shown: format!("{} {}", method.name(), receiver.shown),
+            receiver,
+            method,
+            headers: fixed.headers,
+            masks,
+        }
+    }
+
+    /// The connections of a route.
+    fn agent(settings: &Settings) -> Agent {
         let Settings {
             timeout,
             n_idle,
@@ -102,10 +123,7 @@ impl Destination {
             .timeout_recv_body(Some(timeout.min(ANSWER_TIME_MAX)))
             .build();
         let connections = Connections::new(trust.clone(), LIFE);
-        Destination {
-            agent: Agent::with_parts(config, connections, Lookup::default()),
-            receiver,
-        }
+        Agent::with_parts(config, connections, Lookup::default())
     }
 
     /// Sends `event` within `timeout`, and once more where the connection was stale.
@@ -116,37 +134,42 @@ impl Destination {
         usual: Duration,
     ) -> Result<Response<Body>, Error> {
         let body = event.to_json();
+        let own = trace::headers(event.headers.as_deref());
+        let message = Message {
+            event,
+            body: &body,
+            headers: &own,
+        };
         let began = Instant::now();
-        match self.post_once(event, &body, (timeout != usual).then_some(timeout), false) {
+        match self.post_once(&message, (timeout != usual).then_some(timeout), false) {
             Err(Error::Other(error)) if error.is::<Stale>() => {
                 ::log::debug!("event {} is sent once more: {error}", event.id);
                 let left = timeout.saturating_sub(began.elapsed());
-                self.post_once(event, &body, Some(left), true)
+                self.post_once(&message, Some(left), true)
             }
             result => result,
         }
     }
 
-    /// Sends `event`, within another time than the route's, or on a connection of its own.
+    /// Sends a message, within another time than the route's, or on a connection of its own.
     fn post_once(
         &self,
-        event: &Event,
-        body: &str,
+        message: &Message<'_>,
         timeout: Option<Duration>,
         is_fresh: bool,
     ) -> Result<Response<Body>, Error> {
+        let event = message.event;
         let mut request = self
-            .agent
-            .post(self.receiver.url.clone())
-            .content_type("application/json")
+            .method
+            .begin(&self.agent, self.receiver.url.clone())
             .header("Dispatchbox-Event-Id", event.id)
             .header("Dispatchbox-Attempt", event.attempt);
         let event_type = header_text(&event.event_type);
         if event_type.len() <= EVENT_TYPE_BYTES_MAX {
             request = request.header("Dispatchbox-Event-Type", event_type);
         }
-        if let Some(authorization) = &self.receiver.authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
+        for (name, value) in self.headers.iter().chain(message.headers) {
+            request = request.header(name, value);
         }
         if let Some(timeout) = timeout {
             request = request.config().timeout_global(Some(timeout)).build();
@@ -155,23 +178,36 @@ impl Destination {
             // The others that lie idle are most probably as stale.
             request = request.config().max_idle_age(Duration::ZERO).build();
         }
-        request.send(body)
+        request.send(message.body)
     }
 }
 
+/// What is sent for one event.
+struct Message<'a> {
+    event: &'a Event,
+    body: &'a str,
+    /// Beside those of the route.
+    headers: &'a [(HeaderName, HeaderValue)],
+}
+
 impl Post {
-    /// Prepares POSTs to `url`, which is read again from `file` whenever that changes.
+    /// Prepares requests to `url`, which is read again whenever it changes, as are all secrets.
     pub(super) fn new(
-        url: &str,
-        file: Option<&str>,
-        dead_statuses: &[u16],
+        url: &Secret,
+        request: &RequestSettings,
+        statuses: Statuses,
         build: Build<'_>,
     ) -> Result<Post, String> {
-        let receiver = Receiver::parse(url)?;
-        let file = file.map(UrlFile::new);
+        let receiver = Receiver::parse(&url.value)?;
+        let url = Live::new("url", url, |text| Receiver::parse(text).map(drop))?;
+        let method = request.method;
+        let request = Request::new(request)?;
+        if receiver.authorization.is_some() && request.is_authorized() {
+            return Err("has a user in its URL and another word of who it is".to_owned());
+        }
         // A file may name an https receiver later on.
         let is_https = receiver.url.scheme() == Some(&Scheme::HTTPS);
-        let trust = (is_https || file.is_some())
+        let trust = (is_https || url.may_change())
             .then(|| build.roots.get())
             .transpose()?;
         let settings = Settings {
@@ -179,11 +215,15 @@ impl Post {
             n_idle: usize::from(build.runners.get()),
             trust,
         };
+        let agent = Destination::agent(&settings);
+        let destination = Destination::new(receiver, method, &request, agent);
         Ok(Post {
-            destination: RwLock::new(Arc::new(Destination::new(receiver, &settings))),
-            file,
+            destination: RwLock::new(Arc::new(destination)),
+            url,
+            request,
+            method,
             settings,
-            dead_statuses: dead_statuses.to_vec(),
+            statuses,
         })
     }
 }
@@ -192,12 +232,13 @@ impl Deliver for Post {
     /// Sends `event` once.
     fn deliver(&self, event: &Event, run: &Run<'_>) -> Result<(), HandlerError> {
         let destination = self.destination();
-        let receiver = &destination.receiver;
         match destination.post(event, run.timeout, self.settings.timeout) {
-            Ok(answer) => self.result_of_answer(receiver, answer),
+            Ok(answer) => self
+                .statuses
+                .result(answer, &destination.shown, &destination.masks),
             Err(error) => Err(HandlerError::retry(format!(
-                "POST {}: {}",
-                receiver.shown,
+                "{}: {}",
+                destination.shown,
                 text_of(&error, run.timeout)
             ))),
         }
@@ -207,15 +248,9 @@ impl Deliver for Post {
 impl Post {
     /// Where events go now.
     fn destination(&self) -> Arc<Destination> {
-        if let Some(file) = &self.file {
-            file.look(|url| {
-                let destination = Destination::new(Receiver::parse(url)?, &self.settings);
-                *self
-                    .destination
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner) = Arc::new(destination);
-                Ok(())
-            });
+        let is_other_url = self.url.look();
+        if self.request.look() || is_other_url {
+            self.renew();
         }
         let destination = self
             .destination
@@ -224,57 +259,27 @@ impl Post {
         Arc::clone(&destination)
     }
 
-    fn result_of_answer(
-        &self,
-        receiver: &Receiver,
-        mut answer: Response<Body>,
-    ) -> Result<(), HandlerError> {
-        let status = answer.status();
-        let body = read(answer.body_mut());
-        if status.is_success() {
-            return Ok(());
-        }
-        let reason = reason(receiver, status, &body);
-        if self.dead_statuses.contains(&status.as_u16()) {
-            return Err(HandlerError::Permanent(reason));
-        }
-        let after = matches!(
-            status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-        )
-        .then(|| retry_after(answer.headers(), SystemTime::now()))
-        .flatten();
-        Err(HandlerError::Retry { reason, after })
+    /// Takes the secrets as they are now. Connections to the same receiver stay.
+    fn renew(&self) {
+        // The values are read under the lock: of two runners that renew at once the later one has
+        // what both have seen.
+        let mut destination = self
+            .destination
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let receiver = Receiver::parse(&self.url.value()).expect("each url was checked");
+        let agent = if receiver.url == destination.receiver.url {
+            destination.agent.clone()
+        } else {
+            Destination::agent(&self.settings)
+        };
+        *destination = Arc::new(Destination::new(
+            receiver,
+            self.method,
+            &self.request,
+            agent,
+        ));
     }
-}
-
-fn reason(receiver: &Receiver, status: StatusCode, body: &[u8]) -> String {
-    let name = status
-        .canonical_reason()
-        .map_or_else(String::new, |name| format!(" {name}"));
-    // Masked before it is cut: half a secret would stay.
-    let body = receiver.masked(&String::from_utf8_lossy(body));
-    let body = body.trim();
-    let quote = first_bytes(body, QUOTE_BYTES_MAX);
-    let colon = if quote.is_empty() { "" } else { ": " };
-    let cut = ellipsis(body, quote);
-    format!(
-        "POST {}: {}{name}{colon}{quote}{cut}",
-        receiver.shown,
-        status.as_u16()
-    )
-}
-
-/// Reads an answer up to the limits; what came before an error counts.
-fn read(body: &mut Body) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    // Reading to the end is what lets the connection be used again; short of it, dropping the
-    // answer closes the connection.
-    let _ = body
-        .as_reader()
-        .take(ANSWER_BYTES_MAX)
-        .read_to_end(&mut bytes);
-    bytes
 }
 
 /// An event type as a header can carry it: what is not visible ASCII, and `%` itself, is
@@ -282,26 +287,6 @@ fn read(body: &mut Body) -> Vec<u8> {
 fn header_text(event_type: &str) -> String {
     const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
     utf8_percent_encode(event_type, ENCODED).to_string()
-}
-
-/// How long the receiver wants to be left alone: a number of seconds, or a date.
-///
-/// A date is counted from the answer's own `Date`, so that the receiver's clock cancels out;
-/// without one, from the local clock, which is the only other witness of when the answer came.
-/// Neither decides about anything but this wait. No time at all is no wish: taken at its word it
-/// would use up all attempts within a moment.
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
-    let wish = text(header::RETRY_AFTER)?;
-    let after = if !wish.is_empty() && wish.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Only too many digits fail; the route's cap makes sense of it.
-        wish.parse().map_or(Duration::MAX, Duration::from_secs)
-    } else {
-        let until = httpdate::parse_http_date(wish).ok()?;
-        let from = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
-        until.duration_since(from.unwrap_or(now)).ok()?
-    };
-    (!after.is_zero()).then_some(after)
 }
 
 /// The client's error in the words of the other handlers.
@@ -328,35 +313,6 @@ fn text_of(error: &Error, timeout: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_receivers_wish_is_seconds_or_a_date_counted_from_its_own_clock() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        let check = |wish: &str, date: Option<SystemTime>, expected| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, wish.parse().expect("a header's value"));
-            if let Some(date) = date {
-                let date = httpdate::fmt_http_date(date);
-                headers.insert(header::DATE, date.parse().expect("a header's value"));
-            }
-            assert_eq!(retry_after(&headers, now), expected, "{wish}");
-        };
-        let seconds = |n| Some(Duration::from_secs(n));
-        let date = |n| httpdate::fmt_http_date(now + Duration::from_secs(n));
-
-        check("120", None, seconds(120));
-        check(" 7 ", None, seconds(7));
-        check("99999999999999999999999", None, Some(Duration::MAX));
-        check(&date(90), None, seconds(90));
-        // A receiver whose clock is a day ahead still means 90 seconds.
-        let tomorrow = now + Duration::from_hours(24);
-        check(&date(24 * 3600 + 90), Some(tomorrow), seconds(90));
-        for no_wish in ["0", "", "-1", "1.5", "soon", &date(0)] {
-            check(no_wish, None, None);
-        }
-        check(&date(90), Some(tomorrow), None);
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
-    }
 
     #[test]
     fn an_event_type_cannot_add_a_header() {

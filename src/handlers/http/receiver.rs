@@ -6,6 +6,8 @@ use percent_encoding::percent_decode_str;
 use ureq::http::Uri;
 use ureq::http::uri::{Authority, PathAndQuery, Scheme};
 
+use crate::handlers::http::masks::Masks;
+
 /// What a URL says, its secrets set apart.
 pub(super) struct Receiver {
     /// Where to connect and what to ask for; without user and password.
@@ -15,12 +17,10 @@ pub(super) struct Receiver {
     pub(super) shown: String,
     /// The `Authorization` header that the URL asks for.
     pub(super) authorization: Option<String>,
-    /// Parts of the URL that an answer may repeat, longer ones first.
-    secrets: Vec<String>,
+    /// Parts of the URL that an answer may repeat: many receivers name the path that they do not
+    /// know.
+    pub(super) masks: Masks,
 }
-
-/// Shortest part of a path or a query that is taken for a secret, if it is no word either.
-const SECRET_BYTES_MIN: usize = 12;
 
 impl Receiver {
     /// The errors do not repeat the URL, because it may hold secrets.
@@ -56,8 +56,8 @@ impl Receiver {
             ""
         };
         let shown = format!("{scheme}://{host}/{path}");
-        let authorization = user.map(basic);
-        let secrets = secrets_of(
+        let authorization = user.map(basic_of_url);
+        let masks = masks_of(
             parts.path_and_query.as_ref(),
             user,
             authorization.as_deref(),
@@ -67,43 +67,29 @@ impl Receiver {
             url: Uri::from_parts(parts).map_err(|_| refused("the URL is not valid"))?,
             shown,
             authorization,
-            secrets,
+            masks,
         })
-    }
-
-    /// Replaces what an answer repeats of the URL: many receivers name the path that they do not
-    /// know.
-    pub(super) fn masked(&self, text: &str) -> String {
-        let mask = |text: String, secret: &String| text.replace(secret, "…");
-        self.secrets.iter().fold(text.to_owned(), mask)
     }
 }
 
 /// The parts of a URL that are to be shown nowhere: long parts of path and query, the password, and
 /// the header made of it.
-fn secrets_of(
-    path: Option<&PathAndQuery>,
-    user: Option<&str>,
-    authorization: Option<&str>,
-) -> Vec<String> {
+fn masks_of(path: Option<&PathAndQuery>, user: Option<&str>, authorization: Option<&str>) -> Masks {
+    let mut masks = Masks::default();
     let path = path.map_or("", PathAndQuery::as_str);
-    let parts = path.split(['/', '?', '&', '=', ';']);
-    let password = user.and_then(|user| user.split_once(':'));
-    let is_no_word = |part: &&str| {
-        part.bytes()
-            .any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
-    };
-    let mut secrets: Vec<String> = parts
-        .filter(is_no_word)
-        .chain([path, path.split('?').next().unwrap_or_default()])
-        .filter(|part| part.len() >= SECRET_BYTES_MIN)
-        .chain(password.map(|(_, password)| password))
-        .chain(authorization.and_then(|header| header.strip_prefix("Basic ")))
-        .filter(|part| !part.is_empty())
-        .map(str::to_owned)
-        .collect();
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets
+    for part in path.split(['/', '?', '&', '=', ';']) {
+        masks.add_if_secret(part);
+    }
+    for whole in [path, path.split('?').next().unwrap_or_default()] {
+        masks.add_if_long(whole);
+    }
+    if let Some((_, password)) = user.and_then(|user| user.split_once(':')) {
+        masks.add(password);
+    }
+    if let Some(credentials) = authorization.and_then(|header| header.strip_prefix(BASIC)) {
+        masks.add(credentials);
+    }
+    masks
 }
 
 /// Shows a URL without what may be secret in it: user, password, path and query.
@@ -118,12 +104,19 @@ fn has_valid_port(host: &Authority) -> bool {
 }
 
 /// The header for a URL's `user:password`, in which anything may be percent-encoded.
-fn basic(user: &str) -> String {
+fn basic_of_url(user: &str) -> String {
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
-    let mut plain: Vec<u8> = percent_decode_str(name).collect();
-    plain.push(b':');
-    plain.extend(percent_decode_str(password));
-    format!("Basic {}", BASE64_STANDARD.encode(plain))
+    let decoded = |text| percent_decode_str(text).collect::<Vec<u8>>();
+    basic(&decoded(name), &decoded(password))
+}
+
+/// The scheme of an `Authorization` header with user and password.
+pub(super) const BASIC: &str = "Basic ";
+
+/// The `Authorization` header for a user and a password.
+pub(super) fn basic(user: &[u8], password: &[u8]) -> String {
+    let plain = [user, b":", password].concat();
+    format!("{BASIC}{}", BASE64_STANDARD.encode(plain))
 }
 
 #[cfg(test)]
@@ -162,7 +155,7 @@ mod tests {
             ),
             ("no services for T000", "no services for T000"),
         ] {
-            assert_eq!(receiver.masked(text), masked);
+            assert_eq!(receiver.masks.apply(text), masked);
         }
     }
 
@@ -205,6 +198,6 @@ mod tests {
     #[test]
     fn what_is_no_percent_code_stays() {
         let plain = BASE64_STANDARD.encode("a/b%zz%4:%+1");
-        assert_eq!(basic("a%2Fb%zz%4:%+1"), format!("Basic {plain}"));
+        assert_eq!(basic_of_url("a%2Fb%zz%4:%+1"), format!("Basic {plain}"));
     }
 }

@@ -3,19 +3,27 @@
 mod exec;
 mod http;
 mod receivers;
+mod request;
 mod routes;
 mod server;
 mod tls;
 mod transport;
 mod url_file;
 
+use std::ffi::OsString;
+use std::fs;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use dispatchbox::cli::args::front::{self, Parsed};
+use dispatchbox::cli::commands::Command;
+use dispatchbox::cli::settings::{self, Env};
 use dispatchbox::domain::config::{Config, HandlerSpec, LogLevel, RouteSpec};
 use dispatchbox::domain::event::Event;
 use dispatchbox::domain::retry::RetryPolicy;
 use dispatchbox::handlers::{HandlerError, Handlers, Routes, Run};
+
+use crate::support::TestDir;
 
 /// Longer than any run that is meant to end by itself.
 const LONG: Duration = Duration::from_mins(1);
@@ -72,6 +80,26 @@ fn event(event_type: &str) -> Event {
     }
 }
 
+/// The routes of a configuration file that holds this text, as `run` reads them; a refusal as the
+/// user sees it.
+fn routes_of(text: &str, env: &[(&str, &str)]) -> Result<Routes, String> {
+    let directory = TestDir::new();
+    let path = directory.file("c.toml");
+    fs::write(&path, text).unwrap();
+    let args = ["--dsn=host=h dbname=shop", "--config", &path].map(OsString::from);
+    let Parsed::Command(command) = front::parse(args).unwrap() else {
+        panic!("this is no command")
+    };
+    let Command::Run(args) = *command else {
+        panic!("this is not `run`")
+    };
+    let named = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let env: Env = env.iter().map(named).collect();
+    let settings = settings::resolve(&args, &env, &Handlers::default())
+        .map_err(|error| error.to_string().replace(&path, "FILE"))?;
+    Ok(Routes::new(&settings.config, &Handlers::default()).unwrap())
+}
+
 /// One route for everything.
 struct Only {
     routes: Routes,
@@ -90,6 +118,16 @@ impl Only {
         };
         let routes = Routes::new(&config(vec![spec]), &Handlers::default()).unwrap();
         Only { routes, timeout }
+    }
+
+    /// An http route to `url` for everything, with these further lines of its table.
+    fn of_lines(url: &str, lines: &str) -> Only {
+        let table =
+            format!("[[route]]\nevent_type = '*'\nhandler = 'http'\nurl = '{url}'\n{lines}\n");
+        Only {
+            routes: routes_of(&table, &[("SECRET", "from-the-3nvironment")]).unwrap(),
+            timeout: LONG,
+        }
     }
 
     fn run(&self, event: &Event) -> Result<(), HandlerError> {

@@ -1,5 +1,5 @@
-//! A file that holds a URL, because the URL is the secret. Read at the start, and again when it
-//! changes.
+//! A file that holds one secret of a route: its URL, the value of a header, a key. Read at the
+//! start, and again when it changes.
 
 use std::fs::{self, Metadata};
 use std::io::{self, Read as _};
@@ -7,16 +7,18 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Longest URL that a file may hold.
-const URL_BYTES_MAX: u64 = 64 * 1024;
+/// Longest secret that a file may hold.
+const BYTES_MAX: u64 = 64 * 1024;
 
 /// How long a look at the file counts: long beside a busy route's pace, short beside the time in
 /// which a secret is exchanged.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The file of one route.
+/// The file of one secret.
 #[derive(Debug)]
-pub(super) struct UrlFile {
+pub(super) struct SecretFile {
+    /// What it holds, in the words of the log.
+    what: String,
     path: String,
     state: Mutex<State>,
 }
@@ -24,7 +26,7 @@ pub(super) struct UrlFile {
 #[derive(Debug, Default)]
 struct State {
     looked_at: Option<Instant>,
-    /// The file as it was when its URL was taken.
+    /// The file as it was when its secret was taken.
     taken: Option<Stamp>,
     /// The last complaint, which is logged once.
     complaint: Option<String>,
@@ -48,15 +50,16 @@ impl Stamp {
     }
 }
 
-impl UrlFile {
-    pub(super) fn new(path: &str) -> UrlFile {
-        UrlFile {
+impl SecretFile {
+    pub(super) fn new(what: &str, path: &str) -> SecretFile {
+        SecretFile {
+            what: what.to_owned(),
             path: path.to_owned(),
             state: Mutex::default(),
         }
     }
 
-    /// Hands a changed URL to `take`, which may refuse it. A file that cannot be used changes
+    /// Hands a changed secret to `take`, which may refuse it. A file that cannot be used changes
     /// nothing: it may be half written, and is looked at again.
     pub(super) fn look(&self, take: impl FnOnce(&str) -> Result<(), String>) {
         // Another runner is looking at the file.
@@ -84,26 +87,27 @@ impl UrlFile {
             && state.complaint.as_ref() != Some(complaint)
         {
             ::log::warn!(
-                "could not use the url file `{}`, the url before stays: {complaint}",
-                self.path
+                "could not use the {what} file `{path}`, the {what} before stays: {complaint}",
+                what = self.what,
+                path = self.path
             );
         }
         state.complaint = complaint;
     }
 }
 
-/// Reads a URL from a file. An error shows nothing of the file.
+/// Reads a secret from a file; space around it is no part of it. An error shows nothing of the file.
 pub(super) fn read(path: &str) -> io::Result<String> {
     let mut text = String::new();
     let n_bytes = fs::File::open(path)?
-        .take(URL_BYTES_MAX + 1)
+        .take(BYTES_MAX + 1)
         .read_to_string(&mut text)?;
-    if u64::try_from(n_bytes).unwrap_or(u64::MAX) > URL_BYTES_MAX {
+    if u64::try_from(n_bytes).unwrap_or(u64::MAX) > BYTES_MAX {
         return Err(io::Error::other("it is larger than 64 KiB"));
     }
-    let url = text.trim();
-    if url.is_empty() {
+    let secret = text.trim();
+    if secret.is_empty() {
         return Err(io::Error::other("it is empty"));
     }
-    Ok(url.to_owned())
+    Ok(secret.to_owned())
 }

@@ -1,0 +1,203 @@
+//! What a request says beside the event: method, content type, headers, credentials.
+
+use serde::{Deserialize, Serialize};
+use ureq::http::{HeaderName, HeaderValue, header};
+use ureq::typestate::WithBody;
+use ureq::{Agent, RequestBuilder};
+
+use crate::domain::nearest::did_you_mean;
+use crate::handlers::http::auth::{Auth, Authorization};
+use crate::handlers::http::headers::{self, Header, Headers};
+use crate::handlers::http::masks::Masks;
+use crate::handlers::http::secret::{Secret, Source};
+use crate::handlers::keys::Keys;
+use crate::handlers::kind::Secrets;
+use crate::system::logging::quoted;
+
+/// The content type of JSON.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// How an event is sent.
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum Method {
+    /// The usual one.
+    #[default]
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl Method {
+    const ALL: [Method; 4] = [Method::Post, Method::Put, Method::Patch, Method::Delete];
+
+    fn read(keys: Keys<'_>) -> Result<Method, String> {
+        if keys.get("method").is_none() {
+            return Ok(Method::default());
+        }
+        let word = keys.text("method")?;
+        let names = || Method::ALL.iter().map(|method| method.name());
+        let method = Method::ALL.into_iter().find(|method| method.name() == word);
+        method.ok_or_else(|| {
+            format!(
+                "has `method`, which must be {}, not {}{}",
+                names().collect::<Vec<_>>().join(", "),
+                quoted(word),
+                did_you_mean(word, names())
+            )
+        })
+    }
+
+    /// Its word in a request.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
+        }
+    }
+
+    /// Begins a request with a body.
+    pub(super) fn begin(self, agent: &Agent, url: ureq::http::Uri) -> RequestBuilder<WithBody> {
+        match self {
+            Method::Post => agent.post(url),
+            Method::Put => agent.put(url),
+            Method::Patch => agent.patch(url),
+            Method::Delete => agent.delete(url).force_send_body(),
+        }
+    }
+}
+
+/// The settings of a request.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RequestSettings {
+    pub(super) method: Method,
+    content_type: Option<String>,
+    headers: Headers,
+    auth: Option<Auth>,
+}
+
+impl RequestSettings {
+    /// Reads its keys of a route.
+    pub(super) fn read(keys: Keys<'_>, secrets: Secrets<'_>) -> Result<RequestSettings, String> {
+        let content_type = keys.get("content_type").map(|_| keys.text("content_type"));
+        Ok(RequestSettings {
+            method: Method::read(keys)?,
+            content_type: content_type.transpose()?.map(str::to_owned),
+            headers: headers::read(keys, secrets)?,
+            auth: Auth::read(keys, secrets)?,
+        })
+    }
+
+    /// Says whether nothing is configured.
+    pub(super) fn is_usual(&self) -> bool {
+        *self == RequestSettings::default()
+    }
+
+    /// The settings that are not the usual ones, each as `key value`. Of headers there are the
+    /// names alone, and where a value stands: any value may be a secret.
+    pub(super) fn unusual(&self) -> impl Iterator<Item = String> {
+        let method =
+            (self.method != Method::default()).then(|| format!("method {}", self.method.name()));
+        let content_type = self.content_type.as_ref();
+        let content_type = content_type.map(|text| format!("content_type {text}"));
+        let header = |(name, value): &(String, Secret)| match &value.source {
+            Source::Route => name.clone(),
+            Source::Environment => format!("{name} from the environment"),
+            Source::File(path) => format!("{name} from {path}"),
+        };
+        let headers: Vec<String> = self.headers.iter().map(header).collect();
+        let headers = (!headers.is_empty()).then(|| format!("headers {}", headers.join(" and ")));
+        let auth = self.auth.as_ref();
+        let auth = auth.map(|auth| format!("auth {}", auth.name()));
+        [method, content_type, headers, auth].into_iter().flatten()
+    }
+}
+
+/// What a route sends beside the event, ready to be sent.
+pub(super) struct Request {
+    content_type: HeaderValue,
+    headers: Vec<Header>,
+    authorization: Option<Authorization>,
+}
+
+/// What a route sends at the moment: its secrets change.
+pub(super) struct Fixed {
+    /// The same with each event.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// What is to be shown nowhere.
+    pub(super) masks: Masks,
+}
+
+impl Request {
+    /// Makes ready what is sent, and refuses what no receiver could get.
+    pub(super) fn new(settings: &RequestSettings) -> Result<Request, String> {
+        let content_type = match &settings.content_type {
+            None => JSON,
+            Some(text) => HeaderValue::from_str(text)
+                .ok()
+                .filter(|_| text.contains('/'))
+                .ok_or_else(|| {
+                    format!(
+                        "has `content_type`, which must be a type such as `text/plain`, not {}",
+                        quoted(text)
+                    )
+                })?,
+        };
+        let headers: Result<Vec<Header>, String> = settings
+            .headers
+            .iter()
+            .map(|(name, value)| Header::new(name, value))
+            .collect();
+        let request = Request {
+            content_type,
+            headers: headers?,
+            authorization: settings.auth.as_ref().map(Authorization::new).transpose()?,
+        };
+        if request.has_header(&header::AUTHORIZATION) && request.authorization.is_some() {
+            return Err(
+                "has `auth` and the header `Authorization`, of which one alone may say who it is"
+                    .to_owned(),
+            );
+        }
+        Ok(request)
+    }
+
+    fn has_header(&self, name: &HeaderName) -> bool {
+        self.headers.iter().any(|header| header.name() == name)
+    }
+
+    /// Says whether the route itself says who it is, whatever its URL does.
+    pub(super) fn is_authorized(&self) -> bool {
+        self.authorization.is_some() || self.has_header(&header::AUTHORIZATION)
+    }
+
+    /// Reads the secrets again that have changed, and says whether any has.
+    pub(super) fn look(&self) -> bool {
+        let headers = self.headers.iter().filter(|header| header.look()).count();
+        let authorization = self.authorization.as_ref();
+        let is_authorization = authorization.is_some_and(Authorization::look);
+        headers > 0 || is_authorization
+    }
+
+    /// What is sent at the moment, to a receiver whose URL asks for `authorization`. The route's
+    /// own word counts before that of its URL.
+    pub(super) fn now(&self, authorization: Option<&str>) -> Fixed {
+        let mut masks = Masks::default();
+        let mut headers = vec![(header::CONTENT_TYPE, self.content_type.clone())];
+        headers.extend(self.headers.iter().map(|header| header.now(&mut masks)));
+        if let Some(own) = &self.authorization {
+            headers.push((header::AUTHORIZATION, own.now(&mut masks)));
+        } else if !self.is_authorized()
+            && let Some(text) = authorization
+            && let Ok(mut value) = HeaderValue::from_str(text)
+        {
+            value.set_sensitive(true);
+            headers.push((header::AUTHORIZATION, value));
+        }
+        Fixed { headers, masks }
+    }
+}
