@@ -79,6 +79,9 @@ pub struct Config {
     pub http: Option<HttpConfig>,
     /// Threshold of the log.
     pub log_level: LogLevel,
+    /// The name of the database, by which receivers tell senders apart. It is no setting: the DSN
+    /// says it.
+    pub database: String,
 }
 
 impl Config {

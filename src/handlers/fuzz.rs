@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use ureq::http::{HeaderMap, HeaderValue, header};
 
-use crate::handlers::post::retry_after;
+use crate::handlers::http::answer::retry_after;
 use crate::handlers::route::{check_pattern, covers, matches};
 use crate::system::fuzz;
 

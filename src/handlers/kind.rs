@@ -83,6 +83,8 @@ pub(crate) struct Build<'a> {
     pub(super) timeout: Duration,
     /// Most runs at once.
     pub(super) runners: NonZeroU16,
+    /// The name of the database.
+    pub(super) database: &'a str,
     /// The certificates that receivers are checked against.
     pub(super) roots: &'a mut Roots,
 }

@@ -133,6 +133,7 @@ impl Route {
         let build = Build {
             timeout: spec.timeout,
             runners: spec.max_parallel.unwrap_or(config.max_parallel),
+            database: &config.database,
             roots,
         };
         let handler = settings_of(&spec.handler, handlers)

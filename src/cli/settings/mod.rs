@@ -128,6 +128,7 @@ fn read_all(
     let secrets = Secrets::Read(env);
     config.routes = all_routes(&mut layers, &args.route, &config, handlers, secrets)?;
     let dsn = dsn?;
+    dsn.database().clone_into(&mut config.database);
     let mut warnings = std::mem::take(&mut layers.warnings);
     warnings.extend(advice::warnings(&layers, &config, &dsn));
     warnings.extend(routes::warnings(&config.routes, handlers, env));
@@ -182,6 +183,7 @@ fn scalars(layers: &mut Layers) -> Result<Config, UsageError> {
         http: http(layers)?,
         log_level: layers.read(&SETTINGS.log_level)?,
         routes: Vec::new(),
+        database: String::new(),
     })
 }
 

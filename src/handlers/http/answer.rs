@@ -82,7 +82,7 @@ fn read(body: &mut Body) -> Vec<u8> {
 /// without one, from the local clock, which is the only other witness of when the answer came.
 /// Neither decides about anything but this wait. No time at all is no wish: taken at its word it
 /// would use up all attempts within a moment.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(in crate::handlers) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let wish = text(header::RETRY_AFTER)?;
     let after = if !wish.is_empty() && wish.bytes().all(|byte| byte.is_ascii_digit()) {

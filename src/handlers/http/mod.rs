@@ -1,6 +1,6 @@
 //! The `http` handler: a request per event.
 //!
-//! Unless the route says otherwise it is a POST of the event's JSON, with
+//! Unless the route says otherwise it is a POST of the event's JSON (`format`), with
 //! `Content-Type: application/json`. With each request go `Dispatchbox-Event-Id` (the same in every
 //! attempt, so that a receiver can recognize a repetition), `Dispatchbox-Event-Type` (unless it is
 //! longer than 4 KiB), `Dispatchbox-Attempt`, and the trace that stands in the event's headers. The
@@ -19,6 +19,7 @@
 
 mod answer;
 mod auth;
+mod format;
 mod headers;
 mod lookup;
 mod masks;
@@ -98,12 +99,21 @@ impl Kind for HttpSettings {
             help: "variable of the environment that holds the URL where that is a secret",
         },
         Key {
+            name: "format",
+            help: "event (its JSON), payload (alone), cloudevents (1.0, structured) or \
+                   cloudevents-binary [default: event]",
+        },
+        Key {
+            name: "source",
+            help: "source of the CloudEvents [default: /dispatchbox/ and the name of the database]",
+        },
+        Key {
             name: "method",
             help: "POST, PUT, PATCH or DELETE [default: POST]",
         },
         Key {
             name: "content_type",
-            help: "type of the body [default: application/json]",
+            help: "type of the body [default: that of the format]",
         },
         Key {
             name: "headers",

@@ -1,21 +1,23 @@
 //! What a request says beside the event: method, content type, headers, credentials.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use ureq::http::{HeaderName, HeaderValue, header};
 use ureq::typestate::WithBody;
 use ureq::{Agent, RequestBuilder};
 
+use crate::domain::event::Event;
 use crate::domain::nearest::did_you_mean;
 use crate::handlers::http::auth::{Auth, Authorization};
+use crate::handlers::http::format::{self, Format};
 use crate::handlers::http::headers::{self, Header, Headers};
 use crate::handlers::http::masks::Masks;
 use crate::handlers::http::secret::{Secret, Source};
+use crate::handlers::http::trace;
 use crate::handlers::keys::Keys;
 use crate::handlers::kind::Secrets;
 use crate::system::logging::quoted;
-
-/// The content type of JSON.
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// How an event is sent.
 #[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -75,6 +77,8 @@ impl Method {
 #[serde(default)]
 pub(super) struct RequestSettings {
     pub(super) method: Method,
+    format: Format,
+    source: Option<String>,
     content_type: Option<String>,
     headers: Headers,
     auth: Option<Auth>,
@@ -83,9 +87,12 @@ pub(super) struct RequestSettings {
 impl RequestSettings {
     /// Reads its keys of a route.
     pub(super) fn read(keys: Keys<'_>, secrets: Secrets<'_>) -> Result<RequestSettings, String> {
+        let format = Format::read(keys)?;
         let content_type = keys.get("content_type").map(|_| keys.text("content_type"));
         Ok(RequestSettings {
             method: Method::read(keys)?,
+            source: format::source(keys, format)?,
+            format,
             content_type: content_type.transpose()?.map(str::to_owned),
             headers: headers::read(keys, secrets)?,
             auth: Auth::read(keys, secrets)?,
@@ -102,6 +109,10 @@ impl RequestSettings {
     pub(super) fn unusual(&self) -> impl Iterator<Item = String> {
         let method =
             (self.method != Method::default()).then(|| format!("method {}", self.method.name()));
+        let format = self.format;
+        let format = (format != Format::default()).then(|| format!("format {}", format.name()));
+        let source = self.source.as_ref();
+        let source = source.map(|source| format!("source {source}"));
         let content_type = self.content_type.as_ref();
         let content_type = content_type.map(|text| format!("content_type {text}"));
         let header = |(name, value): &(String, Secret)| match &value.source {
@@ -113,15 +124,28 @@ impl RequestSettings {
         let headers = (!headers.is_empty()).then(|| format!("headers {}", headers.join(" and ")));
         let auth = self.auth.as_ref();
         let auth = auth.map(|auth| format!("auth {}", auth.name()));
-        [method, content_type, headers, auth].into_iter().flatten()
+        [method, format, source, content_type, headers, auth]
+            .into_iter()
+            .flatten()
     }
 }
 
 /// What a route sends beside the event, ready to be sent.
 pub(super) struct Request {
+    format: Format,
+    /// Of CloudEvents.
+    source: String,
     content_type: HeaderValue,
     headers: Vec<Header>,
     authorization: Option<Authorization>,
+}
+
+/// What is sent for one event.
+pub(super) struct Message<'a> {
+    pub(super) event: &'a Event,
+    pub(super) body: Cow<'a, str>,
+    /// Beside those of the route.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// What a route sends at the moment: its secrets change.
@@ -134,9 +158,9 @@ pub(super) struct Fixed {
 
 impl Request {
     /// Makes ready what is sent, and refuses what no receiver could get.
-    pub(super) fn new(settings: &RequestSettings) -> Result<Request, String> {
+    pub(super) fn new(settings: &RequestSettings, database: &str) -> Result<Request, String> {
         let content_type = match &settings.content_type {
-            None => JSON,
+            None => settings.format.content_type(),
             Some(text) => HeaderValue::from_str(text)
                 .ok()
                 .filter(|_| text.contains('/'))
@@ -152,18 +176,46 @@ impl Request {
             .iter()
             .map(|(name, value)| Header::new(name, value))
             .collect();
+        let source = settings.source.clone();
         let request = Request {
+            format: settings.format,
+            source: source.unwrap_or_else(|| format::usual_source(database)),
             content_type,
             headers: headers?,
             authorization: settings.auth.as_ref().map(Authorization::new).transpose()?,
         };
-        if request.has_header(&header::AUTHORIZATION) && request.authorization.is_some() {
+        request.check_owners()?;
+        Ok(request)
+    }
+
+    /// Checks that no header has another owner too.
+    fn check_owners(&self) -> Result<(), String> {
+        if self.has_header(&header::AUTHORIZATION) && self.authorization.is_some() {
             return Err(
                 "has `auth` and the header `Authorization`, of which one alone may say who it is"
                     .to_owned(),
             );
         }
-        Ok(request)
+        let mut names = self.headers.iter().map(|header| header.name().as_str());
+        match names.find(|name| self.format.is_header(name)) {
+            Some(name) => Err(format!(
+                "has the header `{name}`, which comes from `format = \"{}\"`",
+                self.format.name()
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The body for an event, and the headers that belong to it alone; refuses an event that has no
+    /// form in the route's format.
+    pub(super) fn message<'a>(&self, event: &'a Event) -> Result<Message<'a>, String> {
+        let mut headers = trace::headers(event.headers.as_deref());
+        self.format.add_headers(event, &self.source, &mut headers)?;
+        Ok(Message {
+            event,
+            body: self.format.body(event, &self.source),
+            headers,
+        })
     }
 
     fn has_header(&self, name: &HeaderName) -> bool {

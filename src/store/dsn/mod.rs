@@ -129,6 +129,11 @@ impl Dsn {
         format!("{}/{}", hosts.join(","), self.get("dbname"))
     }
 
+    /// The name of the database.
+    pub fn database(&self) -> &str {
+        self.get("dbname")
+    }
+
     /// Describes the connection for people: `host:port/dbname as user`.
     pub fn display(&self) -> String {
         format!("{} as {}", self.identity(), self.get("user"))

@@ -1,6 +1,7 @@
 //! Handlers, without a database: an event goes in, a word comes out.
 
 mod exec;
+mod format;
 mod http;
 mod receivers;
 mod request;
@@ -54,6 +55,7 @@ fn config(routes: Vec<RouteSpec>) -> Config {
         routes,
         http: None,
         log_level: LogLevel::Info,
+        database: "shop".to_owned(),
     }
 }
 

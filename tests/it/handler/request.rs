@@ -167,6 +167,19 @@ fn what_cannot_be_sent_is_refused_with_its_key_and_no_secret() {
         "method = 'GET'",
         "`method`, which must be POST, PUT, PATCH, DELETE, not `GET`",
     );
+    check(
+        "format = 'cloudevent'",
+        "`format`, which must be event, payload, cloudevents, cloudevents-binary, not `cloudevent`; did you mean `cloudevents`?",
+    );
+    check("source = '/x'", "`source`, which only a CloudEvent has");
+    check(
+        "format = 'cloudevents'\nsource = 'a b'",
+        "`source`, which must be a URI or a part of one",
+    );
+    check(
+        "format = 'cloudevents-binary'\nheaders = { CE-Id = '7' }",
+        "the header `ce-id`, which comes from `format = \"cloudevents-binary\"`",
+    );
     check("method = 'post'", "did you mean `POST`?");
     check(
         "content_type = 'json'",

@@ -19,6 +19,7 @@ pub mod receiver;
 pub mod recorder;
 pub mod session;
 pub mod versions;
+pub mod verifier;
 pub mod wait;
 
 pub use browser::Browser;

@@ -1,0 +1,50 @@
+//! The libraries of other languages that check what http routes send.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::receiver::Request;
+
+/// Hands a request, and the secret that it was signed with, to a program below `verifiers`: what it
+/// has understood, or why it refuses.
+pub fn verify(program: &str, request: &Request, secret: &str) -> Result<Value, String> {
+    let libraries = Path::new(env!("CARGO_TARGET_TMPDIR")).join("verifiers");
+    assert!(
+        libraries.join("complete").exists(),
+        "the libraries that check requests are missing: scripts/install-test-tools"
+    );
+    let language = if program.ends_with(".py") {
+        libraries.join("python/bin/python3")
+    } else {
+        "node".into()
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/it/verifiers")
+        .join(program);
+    let mut child = Command::new(language)
+        .arg(script)
+        .env("NODE_PATH", libraries.join("node_modules"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let headers: serde_json::Map<String, Value> = request
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
+    let body = std::str::from_utf8(&request.body).unwrap();
+    let input = json!({ "headers": headers, "body": body, "secret": secret }).to_string();
+    // One that ends early says why.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    if output.status.success() {
+        Ok(serde_json::from_slice(&output.stdout).unwrap())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
