@@ -70,6 +70,12 @@ impl<'a> Keys<'a> {
             })
     }
 
+    /// Reads a list of tables; `None` where the key has none, or anything else.
+    pub(crate) fn tables(self, key: &str) -> Option<Vec<Keys<'a>>> {
+        let tables = self.get(key)?.as_array()?.iter();
+        tables.map(|table| table.as_table().map(Keys)).collect()
+    }
+
     /// Reads a list of texts; `None` where the key has none, or anything else.
     pub(crate) fn texts(self, key: &str) -> Option<Vec<String>> {
         let texts = self.get(key)?.as_array()?.iter();

@@ -28,6 +28,7 @@ mod receiver;
 mod request;
 mod secret;
 mod secret_file;
+mod sign;
 mod trace;
 
 use std::ops::RangeInclusive;
@@ -125,6 +126,11 @@ impl Kind for HttpSettings {
             name: "auth",
             help: "{ bearer = SECRET } or { basic = { user = \"…\", password = SECRET } }, where \
                    a SECRET is { file = \"…\" } or { env = \"…\" }",
+        },
+        Key {
+            name: "sign",
+            help: "{ standard_webhooks = [SECRET, …] }: signatures by each of the secrets, which \
+                   are `whsec_` and base64",
         },
         Key {
             name: "done_statuses",

@@ -32,6 +32,7 @@ use crate::handlers::http::masks::Masks;
 use crate::handlers::http::receiver::Receiver;
 use crate::handlers::http::request::{Message, Method, Request, RequestSettings};
 use crate::handlers::http::secret::{Live, Secret};
+use crate::handlers::http::sign::SigningKeys;
 use crate::handlers::kind::{Build, Deliver};
 use crate::handlers::transport::{Connections, LIFE, Stale, Trust};
 use crate::handlers::{HandlerError, Run, in_words};
@@ -73,6 +74,8 @@ struct Destination {
     method: Method,
     /// The same with each event.
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What signs.
+    keys: SigningKeys,
     /// What is to be shown nowhere.
     masks: Masks,
     /// The beginning of a reason: `POST http://host/…`.
@@ -91,6 +94,7 @@ impl Destination {
             receiver,
             method,
             headers: fixed.headers,
+            keys: fixed.keys,
             masks,
         }
     }
@@ -214,7 +218,7 @@ impl Deliver for Post {
         let destination = self.destination();
         let message = self
             .request
-            .message(event)
+            .message(event, &destination.keys)
             .map_err(HandlerError::Permanent)?;
         match destination.post(&message, run.timeout, self.settings.timeout) {
             Ok(answer) => self

@@ -1,6 +1,7 @@
 //! What a request says beside the event: method, content type, headers, credentials.
 
 use std::borrow::Cow;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use ureq::http::{HeaderName, HeaderValue, header};
@@ -14,6 +15,7 @@ use crate::handlers::http::format::{self, Format};
 use crate::handlers::http::headers::{self, Header, Headers};
 use crate::handlers::http::masks::Masks;
 use crate::handlers::http::secret::{Secret, Source};
+use crate::handlers::http::sign::{Signer, Signing, SigningKeys};
 use crate::handlers::http::trace;
 use crate::handlers::keys::Keys;
 use crate::handlers::kind::Secrets;
@@ -82,6 +84,7 @@ pub(super) struct RequestSettings {
     content_type: Option<String>,
     headers: Headers,
     auth: Option<Auth>,
+    sign: Signing,
 }
 
 impl RequestSettings {
@@ -96,6 +99,7 @@ impl RequestSettings {
             content_type: content_type.transpose()?.map(str::to_owned),
             headers: headers::read(keys, secrets)?,
             auth: Auth::read(keys, secrets)?,
+            sign: Signing::read(keys, secrets)?,
         })
     }
 
@@ -124,7 +128,12 @@ impl RequestSettings {
         let headers = (!headers.is_empty()).then(|| format!("headers {}", headers.join(" and ")));
         let auth = self.auth.as_ref();
         let auth = auth.map(|auth| format!("auth {}", auth.name()));
-        [method, format, source, content_type, headers, auth]
+        let n_secrets = self.sign.len();
+        let sign = (n_secrets > 0).then(|| {
+            let plural = if n_secrets == 1 { "secret" } else { "secrets" };
+            format!("sign standard_webhooks with {n_secrets} {plural}")
+        });
+        [method, format, source, content_type, headers, auth, sign]
             .into_iter()
             .flatten()
     }
@@ -138,6 +147,7 @@ pub(super) struct Request {
     content_type: HeaderValue,
     headers: Vec<Header>,
     authorization: Option<Authorization>,
+    signer: Signer,
 }
 
 /// What is sent for one event.
@@ -152,6 +162,8 @@ pub(super) struct Message<'a> {
 pub(super) struct Fixed {
     /// The same with each event.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// What signs.
+    pub(super) keys: SigningKeys,
     /// What is to be shown nowhere.
     pub(super) masks: Masks,
 }
@@ -183,6 +195,7 @@ impl Request {
             content_type,
             headers: headers?,
             authorization: settings.auth.as_ref().map(Authorization::new).transpose()?,
+            signer: Signer::new(&settings.sign)?,
         };
         request.check_owners()?;
         Ok(request)
@@ -197,23 +210,32 @@ impl Request {
             );
         }
         let mut names = self.headers.iter().map(|header| header.name().as_str());
-        match names.find(|name| self.format.is_header(name)) {
-            Some(name) => Err(format!(
+        if let Some(name) = names.clone().find(|name| self.format.is_header(name)) {
+            return Err(format!(
                 "has the header `{name}`, which comes from `format = \"{}\"`",
                 self.format.name()
-            )),
+            ));
+        }
+        match names.find(|name| self.signer.is_header(name)) {
+            Some(name) => Err(format!("has the header `{name}`, which comes from `sign`")),
             None => Ok(()),
         }
     }
 
-    /// The body for an event, and the headers that belong to it alone; refuses an event that has no
-    /// form in the route's format.
-    pub(super) fn message<'a>(&self, event: &'a Event) -> Result<Message<'a>, String> {
+    /// The body for an event, and the headers that belong to it alone, signed by `keys`; refuses an
+    /// event that has no form in the route's format.
+    pub(super) fn message<'a>(
+        &self,
+        event: &'a Event,
+        keys: &SigningKeys,
+    ) -> Result<Message<'a>, String> {
         let mut headers = trace::headers(event.headers.as_deref());
         self.format.add_headers(event, &self.source, &mut headers)?;
+        let body = self.format.body(event, &self.source);
+        keys.add_headers(event.id, SystemTime::now(), body.as_bytes(), &mut headers);
         Ok(Message {
             event,
-            body: self.format.body(event, &self.source),
+            body,
             headers,
         })
     }
@@ -232,7 +254,9 @@ impl Request {
         let headers = self.headers.iter().filter(|header| header.look()).count();
         let authorization = self.authorization.as_ref();
         let is_authorization = authorization.is_some_and(Authorization::look);
-        headers > 0 || is_authorization
+        // All are looked at: none may hide another.
+        let is_signer = self.signer.look();
+        headers > 0 || is_authorization || is_signer
     }
 
     /// What is sent at the moment, to a receiver whose URL asks for `authorization`. The route's
@@ -250,6 +274,11 @@ impl Request {
             value.set_sensitive(true);
             headers.push((header::AUTHORIZATION, value));
         }
-        Fixed { headers, masks }
+        let keys = self.signer.now(&mut masks);
+        Fixed {
+            headers,
+            keys,
+            masks,
+        }
     }
 }

@@ -35,6 +35,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("argh", &["cli"]),
     ("bytes", &["store"]),
     ("env_logger", &["system/logging"]),
+    ("hmac", &["handlers/http"]),
     // The API's requests are parsed by it, and receivers' answers.
     ("httparse", &["http", "handlers"]),
     // A connection URL is compared with it.
@@ -47,7 +48,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rustls", &["handlers", "store", "system/certificate"]),
     ("rustls_native_certs", &["handlers", "store"]),
     ("scheduled_thread_pool", &["store"]),
-    ("sha2", &["http"]),
+    // Tokens of the API are compared by their hashes, and requests signed.
+    ("sha2", &["http", "handlers/http"]),
     ("signal_hook", &["system/signal"]),
     ("tiny_http", &["http"]),
     ("tokio", &["store"]),

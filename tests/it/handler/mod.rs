@@ -7,6 +7,7 @@ mod receivers;
 mod request;
 mod routes;
 mod server;
+mod signature;
 mod tls;
 mod transport;
 mod url_file;
@@ -102,6 +103,9 @@ fn routes_of(text: &str, env: &[(&str, &str)]) -> Result<Routes, String> {
     Ok(Routes::new(&settings.config, &Handlers::default()).unwrap())
 }
 
+/// The secret in the variable `WEBHOOK`: that of the reference implementations' own tests.
+const WEBHOOK: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
 /// One route for everything.
 struct Only {
     routes: Routes,
@@ -127,7 +131,11 @@ impl Only {
         let table =
             format!("[[route]]\nevent_type = '*'\nhandler = 'http'\nurl = '{url}'\n{lines}\n");
         Only {
-            routes: routes_of(&table, &[("SECRET", "from-the-3nvironment")]).unwrap(),
+            routes: routes_of(
+                &table,
+                &[("SECRET", "from-the-3nvironment"), ("WEBHOOK", WEBHOOK)],
+            )
+            .unwrap(),
             timeout: LONG,
         }
     }

@@ -242,6 +242,22 @@ fn what_cannot_be_sent_is_refused_with_its_key_and_no_secret() {
         "`auth.basic.password`, which must be",
     );
     check(
+        "sign = { standard_webhooks = [] }",
+        "`sign.standard_webhooks`, which must be a list of 1 to 8 secrets",
+    );
+    check(
+        "sign = { standard_webhooks = ['s3cr3t'] }",
+        "`sign.standard_webhooks`, which must be a list of 1 to 8 secrets",
+    );
+    check(
+        "sign = { standard_webhooks = [{ env = 'BAD' }] }",
+        "`sign.standard_webhooks`, whose values must be `whsec_` and the base64 of 24 to 64 bytes",
+    );
+    check(
+        "sign = { standard_webhook = [] }",
+        "`sign`, which has the unknown key `standard_webhook`; did you mean `standard_webhooks`?",
+    );
+    check(
         "done_statuses = [200]",
         "needs a list of statuses from 300 to 599 in done_statuses",
     );
