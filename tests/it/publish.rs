@@ -214,9 +214,17 @@ fn a_type_that_no_known_route_takes_is_said_and_written_nevertheless() {
     let hook = "[[route]]\nevent_type = 'crm.*'\nhandler = 'http'\n";
     let by_file = format!("{hook}url_file = '/nowhere/url'\n");
     let by_variable = format!("{hook}url_env = 'NOWHERE'\n").replace("crm", "erp");
-    std::fs::write(&path, format!("{secrets}{config}{by_file}{by_variable}")).unwrap();
+    let of_request = format!(
+        "{hook}url = 'http://h/'\nheaders = {{ X-Key = {{ file = '/nowhere/key' }} }}\n\
+         auth = {{ bearer = {{ env = 'NOWHERE' }} }}\n\
+         sign = {{ standard_webhooks = [{{ file = '/nowhere/signing' }}] }}\n"
+    )
+    .replace("crm", "shop");
+    let hooks = format!("{by_file}{by_variable}{of_request}");
+    std::fs::write(&path, format!("{secrets}{config}{hooks}")).unwrap();
     assert!(publish("order.creatd").starts_with("warning: no route in "));
     assert_eq!(publish("crm.created"), "");
+    assert_eq!(publish("shop.created"), "");
     let explained = Cli::new(["explain", "1", "--config", &path]).run();
     assert_eq!(explained.status, 0, "{}", explained.stderr);
     assert!(
@@ -227,5 +235,5 @@ fn a_type_that_no_known_route_takes_is_said_and_written_nevertheless() {
     // Where no route is known, a daemon's command line may name any.
     std::fs::write(&path, format!("dsn = '{}'\n", db.dsn())).unwrap();
     assert_eq!(publish("order.creatd"), "");
-    assert_eq!(db.count("pending"), 7);
+    assert_eq!(db.count("pending"), 8);
 }

@@ -155,115 +155,120 @@ fn the_trace_of_an_event_is_passed_on() {
     assert_eq!(sent("", &event("a")).header("traceparent"), None);
 }
 
+#[track_caller]
+fn check_refused(lines: &str, expected: &str) {
+    let refusal = refusal(lines);
+    assert!(refusal.contains(expected), "{lines}: {refusal}");
+    assert!(!refusal.contains("s3cr3t"), "{refusal}");
+}
+
 #[test]
 fn what_cannot_be_sent_is_refused_with_its_key_and_no_secret() {
-    let check = |lines: &str, expected: &str| {
-        let refusal = refusal(lines);
-        assert!(refusal.contains(expected), "{lines}: {refusal}");
-        assert!(!refusal.contains("s3cr3t"), "{refusal}");
-    };
-
-    check(
+    check_refused(
         "method = 'GET'",
         "`method`, which must be POST, PUT, PATCH, DELETE, not `GET`",
     );
-    check(
+    check_refused(
         "format = 'cloudevent'",
         "`format`, which must be event, payload, cloudevents, cloudevents-binary, not `cloudevent`; did you mean `cloudevents`?",
     );
-    check("source = '/x'", "`source`, which only a CloudEvent has");
-    check(
+    check_refused("source = '/x'", "`source`, which only a CloudEvent has");
+    check_refused(
         "format = 'cloudevents'\nsource = 'a b'",
         "`source`, which must be a URI or a part of one",
     );
-    check(
+    check_refused(
         "format = 'cloudevents-binary'\nheaders = { CE-Id = '7' }",
         "the header `ce-id`, which comes from `format = \"cloudevents-binary\"`",
     );
-    check("method = 'post'", "did you mean `POST`?");
-    check(
+    check_refused("method = 'post'", "did you mean `POST`?");
+    check_refused(
         "content_type = 'json'",
         "`content_type`, which must be a type such as `text/plain`, not `json`",
     );
-    check(
-        "headers = 'X-A: b'",
-        "`headers`, which must be a table, not of the type string",
-    );
-    check(
-        "headers = { X-A = 1 }",
-        "`headers.X-A`, which must be a text, { file = \"…\" } or { env = \"…\" }",
-    );
-    check(
-        "headers = { X-A = { fiel = 'x' } }",
-        "`headers.X-A`, which must be { file = \"…\" }",
-    );
-    check(
-        "headers = { X-A = 'b', x-a = 'c' }",
-        "the header `x-a` twice",
-    );
-    check(
-        "headers = { Host = 'other' }",
-        "the header `Host`, which follows from the URL",
-    );
-    check(
-        "headers = { X-A = { env = 'BAD' } }",
-        "the header `X-A`, whose value must be visible ASCII",
-    );
-    check(
-        "headers = { X-A = { env = 'NONE' } }",
-        "`headers.X-A`, but the variable `NONE` is not set",
-    );
-    check(
-        "headers = { X-A = { file = '/none' } }",
-        "`headers.X-A`, but `/none` cannot be used",
-    );
-    check(
-        "auth = { bearer = 's3cr3t' }",
-        "`auth.bearer`, which must be { file = \"…\" } or { env = \"…\" }",
-    );
-    check(
-        "auth = { baerer = { env = 'BAD' } }",
-        "`auth`, which has the unknown key `baerer`; did you mean `bearer`?",
-    );
-    check(
-        "auth = { bearer = { env = 'BAD' } }",
-        "`auth.bearer`, whose value must be the token alone",
-    );
-    check(
-        "auth = {}",
-        "`auth`, which must have either `bearer` or `basic`",
-    );
-    check(
-        "auth = { basic = { user = 'a:b' } }",
-        "`auth.basic`, which has `user`, which must be a text without `:`",
-    );
-    check(
-        "auth = { basic = { user = 'a' } }",
-        "`auth.basic.password`, which must be",
-    );
-    check(
-        "sign = { standard_webhooks = [] }",
-        "`sign.standard_webhooks`, which must be a list of 1 to 8 secrets",
-    );
-    check(
-        "sign = { standard_webhooks = ['s3cr3t'] }",
-        "`sign.standard_webhooks`, which must be a list of 1 to 8 secrets",
-    );
-    check(
-        "sign = { standard_webhooks = [{ env = 'BAD' }] }",
-        "`sign.standard_webhooks`, whose values must be `whsec_` and the base64 of 24 to 64 bytes",
-    );
-    check(
-        "sign = { standard_webhook = [] }",
-        "`sign`, which has the unknown key `standard_webhook`; did you mean `standard_webhooks`?",
-    );
-    check(
+    check_refused(
         "done_statuses = [200]",
         "needs a list of statuses from 300 to 599 in done_statuses",
     );
-    check(
+    check_refused(
         "done_statuses = [409]\ndead_statuses = [409]",
         "409 in `done_statuses` and in `dead_statuses`",
+    );
+    check_refused(
+        "headers = 'X-A: b'",
+        "`headers`, which must be a table, not of the type string",
+    );
+    check_refused(
+        "headers = { X-A = 1 }",
+        "`headers.X-A`, which must be a text, { file = \"…\" } or { env = \"…\" }",
+    );
+    check_refused(
+        "headers = { X-A = { fiel = 'x' } }",
+        "`headers.X-A`, which must be { file = \"…\" }",
+    );
+    check_refused(
+        "headers = { X-A = 'b', x-a = 'c' }",
+        "the header `x-a` twice",
+    );
+    check_refused(
+        "headers = { Host = 'other' }",
+        "the header `Host`, which follows from the URL",
+    );
+    check_refused(
+        "headers = { X-A = { env = 'BAD' } }",
+        "the header `X-A`, whose value must be visible ASCII",
+    );
+    check_refused(
+        "headers = { X-A = { env = 'NONE' } }",
+        "`headers.X-A`, but the variable `NONE` is not set",
+    );
+    check_refused(
+        "headers = { X-A = { file = '/none' } }",
+        "`headers.X-A`, but `/none` cannot be used",
+    );
+}
+
+#[test]
+fn a_word_of_who_we_are_that_cannot_be_meant_is_refused() {
+    check_refused(
+        "auth = { bearer = 's3cr3t' }",
+        "`auth.bearer`, which must be { file = \"…\" } or { env = \"…\" }",
+    );
+    check_refused(
+        "auth = { baerer = { env = 'BAD' } }",
+        "`auth`, which has the unknown key `baerer`; did you mean `bearer`?",
+    );
+    check_refused(
+        "auth = { bearer = { env = 'BAD' } }",
+        "`auth.bearer`, whose value must be the token alone",
+    );
+    check_refused(
+        "auth = {}",
+        "`auth`, which must have either `bearer` or `basic`",
+    );
+    check_refused(
+        "auth = { basic = { user = 'a:b' } }",
+        "`auth.basic`, which has `user`, which must be a text without `:`",
+    );
+    check_refused(
+        "auth = { basic = { user = 'a' } }",
+        "`auth.basic.password`, which must be",
+    );
+    check_refused(
+        "sign = { standard_webhooks = [] }",
+        "`sign.standard_webhooks`, which must be a list of 1 to 8 secrets",
+    );
+    check_refused(
+        "sign = { standard_webhooks = ['s3cr3t'] }",
+        "`sign.standard_webhooks`, which must be a list of 1 to 8 secrets",
+    );
+    check_refused(
+        "sign = { standard_webhooks = [{ env = 'BAD' }] }",
+        "`sign.standard_webhooks`, whose values must be `whsec_` and the base64 of 24 to 64 bytes",
+    );
+    check_refused(
+        "sign = { standard_webhook = [] }",
+        "`sign`, which has the unknown key `standard_webhook`; did you mean `standard_webhooks`?",
     );
     let both = "auth = { bearer = { env = 'HOME' } }\nheaders = { authorization = 'x' }";
     let home = [("HOME", "x")];

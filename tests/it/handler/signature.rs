@@ -21,7 +21,7 @@ fn is_genuine(request: &Request, secret: &str) -> bool {
     for refusal in read.iter().filter_map(|read| read.as_ref().err()) {
         assert!(refusal.contains("No matching signature found"), "{refusal}");
     }
-    let [python, javascript] = read.map(|read| read.ok());
+    let [python, javascript] = read.map(Result::ok);
     assert_eq!(python, javascript);
     python.is_some_and(|body| body == json!({ "total": 7, "name": "é" }))
 }

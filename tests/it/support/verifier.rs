@@ -16,10 +16,9 @@ pub fn verify(program: &str, request: &Request, secret: &str) -> Result<Value, S
         libraries.join("complete").exists(),
         "the libraries that check requests are missing: scripts/install-test-tools"
     );
-    let language = if program.ends_with(".py") {
-        libraries.join("python/bin/python3")
-    } else {
-        "node".into()
+    let language = match Path::new(program).extension() {
+        Some(extension) if extension == "py" => libraries.join("python/bin/python3"),
+        _ => "node".into(),
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/it/verifiers")
