@@ -43,6 +43,9 @@ pub const RETRY_JITTER: RangeInclusive<f64> = 0.0..=1.0;
 /// Seconds that a handler may take, at most a day; leases are renewed meanwhile.
 pub const HANDLER_SECONDS: RangeInclusive<f64> = 0.001..=86_400.0;
 
+/// Patterns of one route.
+pub const PATTERNS_MAX: usize = 100;
+
 /// Routes in all: each event type is compared with one after the other.
 pub const ROUTES_MAX: usize = 1000;
 
@@ -73,6 +76,8 @@ pub struct Config {
     pub pool_size: NonZeroU16,
     /// Bytes of payloads and headers that one claim may bring, and that the queue holds.
     pub max_batch_bytes: u64,
+    /// What becomes of events that no route takes.
+    pub unrouted: Unrouted,
     /// The routes in their order; empty means the sample routes.
     pub routes: Vec<RouteSpec>,
     /// The HTTP listener, unless it is disabled.
@@ -98,6 +103,25 @@ pub struct HttpConfig {
     pub host: Option<String>,
     /// Port to bind; 0 takes any free one.
     pub port: u16,
+}
+
+/// What becomes of events that no route takes, in the words of `--unrouted`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unrouted {
+    /// They fail their attempts, and are dead in the end.
+    Fail,
+    /// They are not claimed: another daemon has a route for them.
+    Leave,
+}
+
+impl fmt::Display for Unrouted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unrouted::Fail => "fail",
+            Unrouted::Leave => "leave",
+        })
+    }
 }
 
 /// Threshold of the log, in the words of `--log-level`.
@@ -141,8 +165,10 @@ impl fmt::Display for LogLevel {
 /// One route as it was configured: which event types, which handler, which limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RouteSpec {
-    /// Exact event type, `prefix.*` or `*`.
-    pub pattern: String,
+    /// What it is called, where that is not its first pattern.
+    pub name: Option<String>,
+    /// Exact event types, `prefix.*` or `*`: at least one.
+    pub patterns: Vec<String>,
     /// What delivers the events.
     pub handler: HandlerSpec,
     /// Bound of one run.
@@ -152,6 +178,14 @@ pub struct RouteSpec {
     pub max_parallel: Option<NonZeroU16>,
     /// Retry policy of this route.
     pub retry: RetryPolicy,
+}
+
+impl RouteSpec {
+    /// What the route is called in metrics, log and messages.
+    pub fn name(&self) -> &str {
+        let first = || self.patterns.first().map_or("", String::as_str);
+        self.name.as_deref().unwrap_or_else(first)
+    }
 }
 
 /// What delivers the events of a route. Which kinds there are is known to `handlers` alone.

@@ -37,6 +37,11 @@ impl<'a> Keys<'a> {
         self.0.get(key)
     }
 
+    /// Says whether a key holds a list.
+    pub(crate) fn is_list(self, key: &str) -> bool {
+        self.get(key).is_some_and(toml::Value::is_array)
+    }
+
     /// Reads the text that a key must have.
     pub(crate) fn text(self, key: &str) -> Result<&'a str, String> {
         match self.get(key) {

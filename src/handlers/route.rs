@@ -18,16 +18,16 @@ use crate::handlers::{HandlerError, Handlers, KINDS, Run, sample};
 
 /// What is wrong with a route.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("route `{pattern}`: {problem}")]
+#[error("route `{name}`: {problem}")]
 pub struct RouteError {
-    pattern: String,
+    name: String,
     problem: String,
 }
 
 impl RouteError {
-    pub(crate) fn new(pattern: &str, problem: impl Into<String>) -> RouteError {
+    pub(crate) fn new(name: &str, problem: impl Into<String>) -> RouteError {
         RouteError {
-            pattern: pattern.to_owned(),
+            name: name.to_owned(),
             problem: problem.into(),
         }
     }
@@ -56,7 +56,8 @@ impl Routes {
         let own = handlers.routes().map(|(pattern, handler)| {
             check_pattern(pattern)?;
             Ok(Route {
-                pattern: pattern.to_owned(),
+                name: pattern.to_owned(),
+                patterns: vec![pattern.to_owned()],
                 timeout: config.handler_timeout,
                 max_parallel: None,
                 retry: config.retry,
@@ -68,8 +69,10 @@ impl Routes {
             .iter()
             .chain(&samples)
             .map(|spec| Route::new(spec, config, handlers, &mut roots));
+        let in_order: Vec<Route> = own.chain(configured).collect::<Result<_, _>>()?;
+        check_route_names(config, &in_order)?;
         Ok(Routes {
-            in_order: own.chain(configured).collect::<Result<_, _>>()?,
+            in_order,
             default_retry: config.retry,
             is_sample,
         })
@@ -79,7 +82,7 @@ impl Routes {
     pub fn find(&self, event_type: &str) -> Option<usize> {
         self.in_order
             .iter()
-            .position(|route| matches(&route.pattern, event_type))
+            .position(|route| route.takes(event_type))
     }
 
     /// The retry policy of an event type: its route's, or the configuration's where no route takes
@@ -111,8 +114,10 @@ impl Routes {
 
 /// One route, ready to run.
 pub struct Route {
-    /// As it was configured; also the route's label in the metrics.
-    pub pattern: String,
+    /// As it was configured, or the first pattern; also the route's label in the metrics.
+    pub name: String,
+    /// The event types that it takes.
+    pub patterns: Vec<String>,
     /// Bound of one run.
     pub timeout: Duration,
     /// Most events of this route in flight per worker; `None`: as many as there are runners.
@@ -129,7 +134,12 @@ impl Route {
         handlers: &Handlers,
         roots: &mut Roots,
     ) -> Result<Route, RouteError> {
-        check_pattern(&spec.pattern)?;
+        for pattern in &spec.patterns {
+            check_pattern(pattern)?;
+        }
+        if let Some(name) = &spec.name {
+            check_route_name(name)?;
+        }
         let build = Build {
             timeout: spec.timeout,
             runners: spec.max_parallel.unwrap_or(config.max_parallel),
@@ -138,14 +148,20 @@ impl Route {
         };
         let handler = settings_of(&spec.handler, handlers)
             .and_then(|settings| settings.build(build))
-            .map_err(|problem| RouteError::new(&spec.pattern, problem))?;
+            .map_err(|problem| RouteError::new(spec.name(), problem))?;
         Ok(Route {
-            pattern: spec.pattern.clone(),
+            name: spec.name().to_owned(),
+            patterns: spec.patterns.clone(),
             timeout: spec.timeout,
             max_parallel: spec.max_parallel,
             retry: spec.retry,
             handler,
         })
+    }
+
+    fn takes(&self, event_type: &str) -> bool {
+        let mut patterns = self.patterns.iter();
+        patterns.any(|pattern| matches(pattern, event_type))
     }
 
     /// Hands `event` to the handler and waits for its result. A handler of a library user may panic
@@ -215,6 +231,32 @@ pub(super) fn matches(pattern: &str, event_type: &str) -> bool {
 pub fn covers(earlier: &str, later: &str) -> bool {
     // What `order.paid.*` takes begins with `order.`, as does the pattern itself.
     matches(earlier, later)
+}
+
+/// The label of events that no route takes.
+const NO_ROUTE: &str = "other";
+
+fn check_route_name(name: &str) -> Result<(), RouteError> {
+    if !kind::is_name(name) {
+        let problem = "a route's name consists of letters, digits, `_`, `-` and `.`";
+        return Err(RouteError::new(name, problem));
+    }
+    if name == NO_ROUTE {
+        let problem = "this is what the metrics call events that no route takes";
+        return Err(RouteError::new(name, problem));
+    }
+    Ok(())
+}
+
+/// Refuses a name that two routes would have. Routes without names may have the same first pattern:
+/// the later one is never asked.
+fn check_route_names(config: &Config, routes: &[Route]) -> Result<(), RouteError> {
+    for name in config.routes.iter().filter_map(|spec| spec.name.as_ref()) {
+        if routes.iter().filter(|route| route.name == *name).count() > 1 {
+            return Err(RouteError::new(name, "two routes have this name"));
+        }
+    }
+    Ok(())
 }
 
 fn check_names(handlers: &Handlers) -> Result<(), RouteError> {

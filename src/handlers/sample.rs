@@ -20,7 +20,8 @@ pub(super) fn routes(config: &Config) -> Vec<RouteSpec> {
     EVENT_TYPES
         .iter()
         .map(|event_type| RouteSpec {
-            pattern: (*event_type).to_owned(),
+            name: None,
+            patterns: vec![(*event_type).to_owned()],
             handler: HandlerSpec::named(Log::NAME),
             timeout: config.handler_timeout,
             max_parallel: None,

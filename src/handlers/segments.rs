@@ -23,8 +23,8 @@ pub struct Segments {
 impl Segments {
     /// Makes segments from the edges of all patterns.
     pub fn new(routes: &Routes) -> Segments {
-        let patterns = (0..routes.len()).map(|route| routes.get(route).pattern.as_str());
-        let mut bounds: Vec<String> = patterns.flat_map(edges).collect();
+        let patterns = (0..routes.len()).flat_map(|route| &routes.get(route).patterns);
+        let mut bounds: Vec<String> = patterns.flat_map(|pattern| edges(pattern)).collect();
         bounds.sort_unstable();
         bounds.dedup();
         Segments::sorted(bounds, routes)

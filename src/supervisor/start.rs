@@ -65,8 +65,8 @@ impl Supervisor {
             connect: config.connect_timeout,
             query: config.query_timeout,
         };
-        let patterns = (0..routes.len()).map(|index| routes.get(index).pattern.as_str());
-        let swept = WorkerMetrics::new(patterns).map_err(|error| {
+        let names = (0..routes.len()).map(|index| routes.get(index).name.as_str());
+        let swept = WorkerMetrics::new(names).map_err(|error| {
             StartFailure::failed(format!("could not set up the metrics: {error}"))
         })?;
         let sweeper = Sweeper::start(dsn.clone(), timeouts, Arc::clone(&routes), swept.clone())

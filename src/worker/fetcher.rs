@@ -215,7 +215,7 @@ impl<'a> Fetcher<'a> {
             lease: self.shared.config.lease,
             after: &look.after,
             stretch: look.stretch,
-            selection: (!self.groups.limited().is_empty()).then_some(selection),
+            selection: self.groups.choose().then_some(selection),
             bytes_max: self.shared.config.max_batch_bytes,
         };
         // Timed from the moment when the connection is open: the time to connect says nothing about

@@ -2,8 +2,10 @@
 //! route with a limit.
 //!
 //! The database is told the group of each segment of event types ([`Segments`]). Its numbers begin
-//! with 1, because 0 is the group of the segments that a look leaves out.
+//! with 1, because 0 is the group of the segments that a look leaves out: those of routes that may
+//! not run now, and, with `--unrouted leave`, those of no route.
 
+use crate::domain::config::Unrouted;
 use crate::handlers::Segments;
 use crate::store::StoreError;
 use crate::worker::cursor::{Look, REST};
@@ -17,6 +19,8 @@ pub(super) struct Groups {
     is_sorted: bool,
     /// The routes with a limit, in the order of their groups.
     limited: Vec<usize>,
+    /// Whether events that no route takes are left alone.
+    leaves_unrouted: bool,
 }
 
 impl Groups {
@@ -31,12 +35,18 @@ impl Groups {
             limited: (0..shared.routes.len())
                 .filter(|&route| shared.ledger.is_limited(route))
                 .collect(),
+            leaves_unrouted: shared.config.unrouted == Unrouted::Leave,
         }
     }
 
     /// The routes with a limit, in the order of their groups.
     pub(super) fn limited(&self) -> &[usize] {
         &self.limited
+    }
+
+    /// Says whether a look has to choose: not all events are claimed alike.
+    pub(super) fn choose(&self) -> bool {
+        self.leaves_unrouted || !self.limited.is_empty()
     }
 
     /// The edges between the segments.
@@ -64,6 +74,9 @@ impl Groups {
     /// The number of each segment's group in a look.
     pub(super) fn numbers(&self, look: &Look) -> Vec<i32> {
         let number = |&route: &Option<usize>| {
+            if route.is_none() && self.leaves_unrouted {
+                return 0;
+            }
             let group = self.group_of(route);
             let is_wanted = look.groups.contains(&group);
             if is_wanted { to_database(group) } else { 0 }

@@ -285,7 +285,8 @@ mod tests {
         let mut config = Config::default();
         config.routes = [("few.*", 1), ("*", 0)]
             .map(|(pattern, limit)| RouteSpec {
-                pattern: pattern.to_owned(),
+                name: None,
+                patterns: vec![pattern.to_owned()],
                 handler: HandlerSpec::named("log"),
                 timeout: config.handler_timeout,
                 max_parallel: NonZeroU16::new(limit),

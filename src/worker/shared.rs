@@ -80,8 +80,8 @@ impl Shared {
         let routes = Routes::new(&config, handlers).map_err(|error| error.to_string())?;
         let in_hand = InHandFile::create(&directory, &in_hand_name, &owner)
             .map_err(|error| format!("in-hand file in `{}`: {error}", directory.display()))?;
-        let patterns = (0..routes.len()).map(|index| routes.get(index).pattern.as_str());
-        let metrics = WorkerMetrics::new(patterns).map_err(|error| error.to_string())?;
+        let names = (0..routes.len()).map(|index| routes.get(index).name.as_str());
+        let metrics = WorkerMetrics::new(names).map_err(|error| error.to_string())?;
         let (ledger, room) = Ledger::new(&config, &routes);
         let (claims, queue) = bounded(ledger.queue_max());
         let (finished, outcomes) = bounded(ledger.in_flight_max());

@@ -4,7 +4,7 @@ use dispatchbox::domain::event::Outcome;
 use serde_json::Value;
 
 use crate::support::session::{claim, session, settle_and_end};
-use crate::support::{Cli, Daemon, TestDb};
+use crate::support::{Cli, Daemon, TestDb, TestDir};
 
 /// Explains an event with these further arguments: the JSON object and the exit code.
 fn explain(db: &TestDb, id: i64, args: &[&str]) -> (Value, i32) {
@@ -123,6 +123,21 @@ fn a_type_that_no_route_takes_is_the_reason_whatever_else_holds() {
     );
     // No worker is seen either.
     check(&db, 2, &log, "no_route", &["it has been due for "]);
+    // A daemon that leaves such events to others does not fail them.
+    let directory = TestDir::new();
+    let path = directory.file("c.toml");
+    let text = "unrouted = 'leave'\n[[route]]\nevent_type = 'order.*'\nhandler = 'log'\n";
+    std::fs::write(&path, text).unwrap();
+    for id in [1, 2] {
+        let args = ["--config", &path];
+        check(
+            &db,
+            id,
+            &args,
+            "no_route",
+            &["leaves it alone, until one has a route for it"],
+        );
+    }
     check(&db, 2, &[], "no_worker", &[]);
 }
 

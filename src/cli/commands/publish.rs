@@ -13,6 +13,7 @@ use crate::cli::settings::file::bounded;
 use crate::cli::settings::{self, Env, values};
 use crate::cli::terminal::message::warn;
 use crate::cli::terminal::output::print;
+use crate::domain::config::Unrouted;
 use crate::domain::nearest::did_you_mean;
 use crate::domain::usage::UsageError;
 use crate::handlers::{Handlers, covers};
@@ -78,7 +79,8 @@ fn unrouted(args: &PublishArgs, env: &Env, handlers: &Handlers) -> Option<String
     // Errors in the settings of `run` are reported by `run`.
     let file = args.config.clone();
     let (config, effective) = settings::read_patterns(file, &[], env, handlers).ok()?;
-    let in_file = config.routes.iter().map(|route| route.pattern.as_str());
+    let in_file = config.routes.iter().flat_map(|route| &route.patterns);
+    let in_file = in_file.map(String::as_str);
     let patterns: Vec<&str> = handlers.patterns().chain(in_file).collect();
     let is_taken = |pattern: &&str| covers(pattern, &args.event_type);
     if patterns.is_empty() || patterns.iter().any(is_taken) {
@@ -90,8 +92,12 @@ fn unrouted(args: &PublishArgs, env: &Env, handlers: &Handlers) -> Option<String
         .iter()
         .copied()
         .filter(|pattern| !pattern.ends_with('*'));
+    let comes_of_it = match config.unrouted {
+        Unrouted::Fail => "fails each of its attempts",
+        Unrouted::Leave => "leaves it alone",
+    };
     Some(format!(
-        "no route{whose} takes the event type {}{}; a daemon with these routes alone fails each of its attempts",
+        "no route{whose} takes the event type {}{}; a daemon with these routes alone {comes_of_it}",
         values::quoted(&args.event_type),
         did_you_mean(&args.event_type, types)
     ))

@@ -21,7 +21,7 @@ pub(super) fn warnings(layers: &Layers, config: &Config, dsn: &Dsn) -> Vec<Strin
 /// meanwhile.
 pub(super) fn hint_of_long_handlers(config: &Config, handlers: &Handlers) -> Option<String> {
     let of_routes = config.routes.iter();
-    let of_routes = of_routes.map(|route| (Some(route.pattern.as_str()), route.timeout));
+    let of_routes = of_routes.map(|route| (Some(route.name()), route.timeout));
     let has_others = config.routes.is_empty() || handlers.has_routes();
     let of_others = has_others.then_some((None, config.handler_timeout));
     let (pattern, longest) = of_routes
@@ -80,7 +80,7 @@ fn cut_delays(layers: &Layers, config: &Config) -> Vec<String> {
         .routes
         .iter()
         .filter(|route| route.retry != config.retry)
-        .map(|route| (format!("route `{}`", route.pattern), route.retry));
+        .map(|route| (format!("route `{}`", route.name()), route.retry));
     general
         .into_iter()
         .chain(routes)

@@ -153,6 +153,7 @@ impl Default for Config {
 
 /// Reads all settings but the routes, in the order in which `config check` shows them.
 fn scalars(layers: &mut Layers) -> Result<Config, UsageError> {
+    let unrouted = layers.read(&SETTINGS.unrouted)?;
     let processes = layers.read(&SETTINGS.processes)?;
     let max_parallel = layers.read(&SETTINGS.max_parallel)?;
     let batch_size = layers.read(&SETTINGS.batch_size)?;
@@ -168,6 +169,7 @@ fn scalars(layers: &mut Layers) -> Result<Config, UsageError> {
     };
     let lease = layers.read(&SETTINGS.lease_seconds)?;
     Ok(Config {
+        unrouted,
         processes,
         max_parallel,
         batch_size,

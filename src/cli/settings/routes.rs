@@ -32,7 +32,8 @@ pub(in crate::cli) fn from_flag(text: &str, defaults: &RouteDefaults) -> Result<
     }
     let (pattern, handler) = parse(text).map_err(|error| format!("has the {error}"))?;
     Ok(RouteSpec {
-        pattern,
+        name: None,
+        patterns: vec![pattern],
         handler,
         timeout: defaults.timeout,
         max_parallel: None,
@@ -52,8 +53,14 @@ fn parse(text: &str) -> Result<(String, HandlerSpec), RouteError> {
 /// handlers follow them, and then [`LIMIT_KEYS`].
 pub(in crate::cli) const TARGET_KEYS: &[Key] = &[
     Key {
+        name: "name",
+        help: "what the route is called in metrics and messages: letters, digits, `_`, `-` and \
+               `.` [default: its first pattern]",
+    },
+    Key {
         name: "event_type",
-        help: "exact event type, `prefix.*` or `*`; the first route that matches wins",
+        help: "exact event type, `prefix.*` or `*`, or a list of them; the first route that \
+               matches wins",
     },
     Key {
         name: "handler",
@@ -117,11 +124,13 @@ pub(in crate::cli) fn from_table(
         .chain(names(LIMIT_KEYS))
         .collect();
     keys.check(&known)?;
-    let pattern = keys.text("event_type")?;
+    let patterns = patterns_of(keys)?;
+    let name = keys.get("name").map(|_| keys.text("name")).transpose()?;
     let handler = keys.text("handler")?;
     let handler = kind::from_table(handler, keys, secrets, handlers.knows(handler))?;
     Ok(RouteSpec {
-        pattern: pattern.to_owned(),
+        name: name.map(str::to_owned),
+        patterns,
         timeout: scalar(keys, "timeout_seconds")?.map_or(Ok(defaults.timeout), |text| {
             values::seconds(&text, &config::HANDLER_SECONDS).map_err(naming("timeout_seconds"))
         })?,
@@ -133,6 +142,21 @@ pub(in crate::cli) fn from_table(
         retry: retry_of(keys, &defaults.retry)?,
         handler,
     })
+}
+
+fn patterns_of(keys: Keys<'_>) -> Result<Vec<String>, String> {
+    if !keys.is_list("event_type") {
+        return Ok(vec![keys.text("event_type")?.to_owned()]);
+    }
+    let patterns = keys.texts("event_type");
+    patterns
+        .filter(|patterns| (1..=config::PATTERNS_MAX).contains(&patterns.len()))
+        .ok_or_else(|| {
+            format!(
+                "has `event_type`, which must be one text in quotes, or a list of 1 to {} of them",
+                config::PATTERNS_MAX
+            )
+        })
 }
 
 fn retry_of(keys: Keys<'_>, inherited: &RetryPolicy) -> Result<RetryPolicy, String> {
@@ -183,16 +207,26 @@ pub(in crate::cli) fn warnings(specs: &[RouteSpec], handlers: &Handlers, env: &E
     let mut warnings = Vec::new();
     let mut earlier: Vec<&str> = handlers.patterns().collect();
     for spec in specs {
-        let pattern = spec.pattern.as_str();
-        if let Some(by) = earlier.iter().find(|by| handlers::covers(by, pattern)) {
-            warnings.push(format!(
-                "route `{pattern}` is never asked: `{by}` stands before it and takes all of its events"
-            ));
+        let name = spec.name();
+        let mut covered = Vec::new();
+        for pattern in &spec.patterns {
+            let by = earlier.iter().find(|by| handlers::covers(by, pattern));
+            covered.extend(by.map(|by| (pattern, *by)));
+            earlier.push(pattern);
         }
-        earlier.push(pattern);
+        match covered.as_slice() {
+            [(_, by), ..] if covered.len() == spec.patterns.len() => warnings.push(format!(
+                "route `{name}` is never asked: `{by}` stands before it and takes all of its events"
+            )),
+            some => warnings.extend(some.iter().map(|(pattern, by)| {
+                format!(
+                    "route `{name}` gets nothing by its pattern `{pattern}`: `{by}` stands before it and takes all of that"
+                )
+            })),
+        }
         let settings = handlers::settings_of(&spec.handler, handlers).ok();
         if let Some(warning) = settings.and_then(|settings| settings.warning()) {
-            warnings.push(format!("route `{pattern}`: {warning}"));
+            warnings.push(format!("route `{name}`: {warning}"));
         }
     }
     let is_used = |kind: &&KindEntry| specs.iter().any(|spec| spec.handler.kind == kind.name);
@@ -208,7 +242,8 @@ pub(in crate::cli) fn shown(spec: &RouteSpec, usual: &Config, handlers: &Handler
     let target = target.unwrap_or_else(|| spec.handler.kind.clone());
     let unusual = settings.and_then(|settings| settings.unusual());
     let target = logging::escape(&target).into_owned();
-    format!("{}={target}{}", spec.pattern, limits(spec, unusual, usual))
+    let patterns = spec.patterns.join(", ");
+    format!("{patterns}={target}{}", limits(spec, unusual, usual))
 }
 
 fn limits(spec: &RouteSpec, of_handler: Option<String>, usual: &Config) -> String {
@@ -220,6 +255,9 @@ fn limits(spec: &RouteSpec, of_handler: Option<String>, usual: &Config) -> Strin
             limits.push(text);
         }
     };
+    if let Some(name) = &spec.name {
+        limit(true, format!("name {name}"));
+    }
     limit(
         spec.timeout != usual.handler_timeout,
         format!("timeout_seconds {}", seconds(spec.timeout)),

@@ -11,11 +11,11 @@ use std::time::Duration;
 use crate::cli::settings::setting::settings;
 use crate::cli::settings::values::{
     count, decimal, host, host_names, log_level, positive, seconds, seconds_text, size, size_text,
-    switch,
+    switch, unrouted,
 };
 use crate::domain::config::{
     CLAIM_EVENTS_FIRST, CLAIM_EVENTS_GROWN, CLAIM_EVENTS_MAX, HANDLER_SECONDS, LogLevel,
-    MAX_ATTEMPTS, MAX_PARALLEL, RETRY_JITTER, RETRY_MULTIPLIER, RETRY_SECONDS,
+    MAX_ATTEMPTS, MAX_PARALLEL, RETRY_JITTER, RETRY_MULTIPLIER, RETRY_SECONDS, Unrouted,
 };
 
 settings! {
@@ -42,6 +42,15 @@ settings! {
         /// 'mail.*=exec:/usr/bin/send-mail --fast'; give it again for more; `dispatchbox help
         /// routes` lists the handlers
         pub route: Vec<String> => Flag,
+
+        #[argh(option, arg_name = "word")]
+        /// what becomes of events that no route takes: `fail`, their attempts fail, or `leave`,
+        /// they stay for a daemon that has a route for them [default: …]
+        pub unrouted: Option<String> as Unrouted {
+            default: Unrouted::Fail,
+            read: unrouted,
+            show: Unrouted::to_string,
+        },
 
         // Each process has `pool_size` connections and one more, and PostgreSQL has 100 unless told
         // otherwise.

@@ -168,9 +168,9 @@ fn is_away(published: &Published) -> bool {
     finding.is_some_and(|finding| finding.is_away())
 }
 
-/// Adds up dead events by the pattern of their route; each pattern stands there, `other` included.
+/// Adds up dead events by the name of their route; each name stands there, `other` included.
 fn by_route(dead: &[(String, u64)], routes: &Routes) -> BTreeMap<String, u64> {
-    let label = |index| routes.get(index).pattern.clone();
+    let label = |index| routes.get(index).name.clone();
     let mut by_route: BTreeMap<String, u64> = (0..routes.len())
         .map(label)
         .chain([OTHER.to_owned()])

@@ -144,7 +144,7 @@ fn the_routes_of_a_file_are_read_with_their_limits() {
     let [http, exec, log] = config.routes.as_slice() else {
         panic!("{:?}", config.routes)
     };
-    assert_eq!(http.pattern, "order.*");
+    assert_eq!(http.patterns, ["order.*"]);
     assert_eq!(
         http.handler,
         handler(
@@ -255,7 +255,7 @@ fn the_routes_of_flags_stand_before_those_of_the_file() {
     let patterns: Vec<&str> = config
         .routes
         .iter()
-        .map(|route| route.pattern.as_str())
+        .map(dispatchbox::domain::config::RouteSpec::name)
         .collect();
     assert_eq!(patterns, ["a", "b.*", "*"]);
     let command = json!({ "command": ["/bin/true", "x y"] });
@@ -278,6 +278,66 @@ fn a_file_without_routes_does_where_flags_or_the_program_bring_them() {
     let args = run_args(&["--dsn=host=h", "--config", &path]);
     assert!(settings::resolve(&args, &Env::new(), &handlers).is_ok());
     assert!(settings::resolve(&args, &Env::new(), &Handlers::default()).is_err());
+}
+
+#[test]
+fn a_route_may_have_a_name_and_several_patterns() {
+    let route = |more: &str| format!("[[route]]\nhandler = 'log'\n{more}\n");
+    let named = route("name = 'crm'\nevent_type = ['order.*', 'invoice.paid']");
+
+    let config = from_file(&format!("{named}{}", route("event_type = '*'"))).unwrap();
+
+    let [crm, rest] = config.routes.as_slice() else {
+        panic!("{:?}", config.routes)
+    };
+    assert_eq!(crm.name(), "crm");
+    assert_eq!(crm.patterns, ["order.*", "invoice.paid"]);
+    assert_eq!((rest.name(), rest.name.as_deref()), ("*", None));
+    for (routes, expected) in [
+        (
+            named.repeat(2),
+            "route `crm`: two routes have this name (in FILE)",
+        ),
+        (
+            format!("{named}{}", route("event_type = 'crm'")),
+            "route `crm`: two routes have this name (in FILE)",
+        ),
+        (
+            route("event_type = '*'\nname = 'a b'"),
+            "route `a b`: a route's name consists of letters, digits, `_`, `-` and `.` (in FILE)",
+        ),
+        (
+            route("event_type = '*'\nname = 'other'"),
+            "route `other`: this is what the metrics call events that no route takes (in FILE)",
+        ),
+        (
+            route("event_type = []"),
+            "route 1 has `event_type`, which must be one text in quotes, or a list of 1 to 100 of them (in FILE)",
+        ),
+        (
+            route("event_type = ['a', 'b*']"),
+            "route `b*`: `*` may only stand alone, or at the end after a dot, as in `order.*` (in FILE)",
+        ),
+    ] {
+        check_file_refused(&routes, expected);
+    }
+
+    let covered = route("event_type = ['order.*', 'invoice.paid', 'invoice.paid', 'a']");
+    let directory = TestDir::new();
+    let path = directory.file("c.toml");
+    fs::write(&path, format!("{named}{covered}")).unwrap();
+    let (settings, effective) = super::explain(&["--dsn=host=h", "--config", &path], &[]).unwrap();
+    let shown: Vec<&str> = effective
+        .iter()
+        .filter(|one| one.name == "route")
+        .map(|one| one.value.as_str())
+        .collect();
+    assert_eq!(shown[0], "order.*, invoice.paid=log (name crm)");
+    assert_eq!(
+        settings.warnings[0],
+        "route `order.*` gets nothing by its pattern `order.*`: `order.*` stands before it and takes all of that"
+    );
+    assert_eq!(settings.warnings.len(), 3);
 }
 
 #[test]
@@ -330,8 +390,8 @@ fn a_route_that_cannot_work_is_refused() {
         "route 1 has `url_file`, which must be one text in quotes, not of the type integer (in FILE)",
     );
     check_file_refused(
-        &route("event_type=['a', 'b']\nhandler='log'"),
-        "route 1 has `event_type`, which must be one text in quotes, not of the type array (in FILE)",
+        &route("event_type=['a', 3]\nhandler='log'"),
+        "route 1 has `event_type`, which must be one text in quotes, or a list of 1 to 100 of them (in FILE)",
     );
     check_file_refused(
         &of("exec", "url_file='/x'\ncommand=['/bin/true']"),
@@ -351,7 +411,7 @@ fn a_route_that_cannot_work_is_refused() {
     );
     check_file_refused(
         &of("log", "timout_seconds=1"),
-        "route 1 has the unknown key `timout_seconds`; did you mean `timeout_seconds`?; known are event_type, handler, url, url_file, url_env, format, source, method, content_type, headers, auth, sign, done_statuses, dead_statuses, command, timeout_seconds, max_parallel, retry (in FILE)",
+        "route 1 has the unknown key `timout_seconds`; did you mean `timeout_seconds`?; known are name, event_type, handler, url, url_file, url_env, format, source, method, content_type, headers, auth, sign, done_statuses, dead_statuses, command, timeout_seconds, max_parallel, retry (in FILE)",
     );
     check_file_refused(
         &of("log", "max_parallel=0"),

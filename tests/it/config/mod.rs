@@ -29,6 +29,7 @@ const ROUTE: &str = "[[route]]\nevent_type = '*'\nhandler = 'log'\n";
 /// anything.
 #[rustfmt::skip]
 const OPTIONS: &[(&str, &str, &str, &str, &str)] = &[
+    ("unrouted",              "leave", "fail",    "'leave'",   "fail"),
     ("processes",             "2",     "3",       "4",         "1"),
     ("max-parallel",          "2",     "3",       "4",         "10"),
     ("batch-size",            "2",     "3",       "4",         "10, growing to 500 under load"),

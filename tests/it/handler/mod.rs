@@ -20,7 +20,7 @@ use std::time::Duration;
 use dispatchbox::cli::args::front::{self, Parsed};
 use dispatchbox::cli::commands::Command;
 use dispatchbox::cli::settings::{self, Env};
-use dispatchbox::domain::config::{Config, HandlerSpec, LogLevel, RouteSpec};
+use dispatchbox::domain::config::{Config, HandlerSpec, LogLevel, RouteSpec, Unrouted};
 use dispatchbox::domain::event::Event;
 use dispatchbox::domain::retry::RetryPolicy;
 use dispatchbox::handlers::{HandlerError, Handlers, Routes, Run};
@@ -56,13 +56,15 @@ fn config(routes: Vec<RouteSpec>) -> Config {
         routes,
         http: None,
         log_level: LogLevel::Info,
+        unrouted: Unrouted::Fail,
         database: "shop".to_owned(),
     }
 }
 
 fn spec(pattern: &str, handler: HandlerSpec) -> RouteSpec {
     RouteSpec {
-        pattern: pattern.to_owned(),
+        name: None,
+        patterns: vec![pattern.to_owned()],
         handler,
         timeout: LONG,
         max_parallel: None,

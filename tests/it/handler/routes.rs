@@ -8,7 +8,7 @@ use std::time::Duration;
 use dispatchbox::domain::config::{HandlerSpec, RouteSpec};
 use dispatchbox::domain::event::{Event, Outcome};
 use dispatchbox::handlers::{
-    Handler, HandlerError, Handlers, Route, Routes, Run, no_route_reason, outcome_of,
+    Handler, HandlerError, Handlers, Route, Routes, Run, Segments, no_route_reason, outcome_of,
 };
 use serde_json::json;
 
@@ -71,6 +71,47 @@ fn the_first_match_wins_and_the_programs_own_routes_come_first() {
 }
 
 #[test]
+fn a_route_takes_what_any_of_its_patterns_matches() {
+    let several = RouteSpec {
+        patterns: ["order.*", "invoice.paid"].map(str::to_owned).into(),
+        ..spec("", log())
+    };
+    let config = config(vec![several, spec("invoice.*", log())]);
+
+    let routes = Routes::new(&config, &Handlers::default()).unwrap();
+
+    for (event_type, expected) in [
+        ("order.created", Some(0)),
+        ("invoice.paid", Some(0)),
+        ("invoice.sent", Some(1)),
+        ("order", None),
+    ] {
+        assert_eq!(routes.find(event_type), expected, "{event_type}");
+    }
+    // The database is told the same.
+    let segments = Segments::new(&routes);
+    let route_of = |event_type: &str| {
+        let at = segments
+            .bounds()
+            .partition_point(|bound| bound.as_str() <= event_type);
+        segments.routes()[at]
+    };
+    for event_type in [
+        "order.created",
+        "invoice.paid",
+        "invoice.sent",
+        "order",
+        "invoice.paid2",
+    ] {
+        assert_eq!(
+            route_of(event_type),
+            routes.find(event_type),
+            "{event_type}"
+        );
+    }
+}
+
+#[test]
 fn a_route_keeps_its_limits_and_a_programs_own_takes_the_configurations() {
     let limited = RouteSpec {
         timeout: Duration::from_secs(7),
@@ -87,7 +128,8 @@ fn a_route_keeps_its_limits_and_a_programs_own_takes_the_configurations() {
         (LONG, None, RETRY)
     );
     let configured = routes.get(routes.find("a").unwrap());
-    assert_eq!(configured.pattern, "a");
+    assert_eq!(configured.patterns, ["a"]);
+    assert_eq!(configured.name, "a");
     assert_eq!(configured.timeout, Duration::from_secs(7));
     assert_eq!(configured.max_parallel, NonZeroU16::new(2));
     assert!(!configured.is_library());

@@ -57,6 +57,44 @@ fn a_long_look_for_one_route_holds_up_no_other_route() {
     );
 }
 
+/// Goal: daemons with different routes share a table, each leaving to the other what it has no route
+/// for. Method: the events of the other stand in front, more of them than a look reads.
+#[test]
+fn events_that_no_route_takes_are_left_for_a_daemon_that_has_one() {
+    let db = TestDb::new();
+    insert_types(&db, "many", 20_000);
+    db.insert_events("order.created", 3);
+    db.insert_events("invoice.paid", 2);
+    db.insert_events("invoice.sent", 1);
+    let directory = TestDir::new();
+    let own = "[[route]]\nname = 'own'\nevent_type = ['order.*', 'invoice.paid']\nhandler = 'log'\nmax_parallel = 2\n";
+
+    let daemon = Daemon::new(&db)
+        .args([
+            "--config",
+            &config(&directory, &[own.to_owned()]),
+            "--unrouted",
+            "leave",
+        ])
+        .start();
+    wait_until("its own events are done", || db.count("done") == 5);
+    db.insert_events("order.created", 1);
+    wait_until("so is one that comes later", || db.count("done") == 6);
+
+    let left = "status = 'pending' and attempts = 0 and last_error is null";
+    assert_eq!(db.count_where(left), 20_001);
+    wait_until("the metrics have the name of the route", || {
+        daemon.get("/metrics").1.contains("event_type=\"own\"")
+    });
+    let _other = Daemon::new(&db)
+        .args(["--route", "*=log", "--unrouted", "leave"])
+        .start();
+    wait_until("another daemon delivers the rest", || {
+        db.count("done") == 20_007
+    });
+    assert_eq!(db.count_where("attempts <> 1"), 0);
+}
+
 /// A program that runs until its input is closed and beyond: its route stays full.
 const ENDLESS: &str = "/bin/sleep\", \"3600";
 

@@ -19,6 +19,13 @@ pub(super) struct Diagnosis {
     pub(super) text: String,
 }
 
+/// What `--unrouted leave` means for an event that no route takes.
+fn left_alone(since: &str, event_type: &str) -> String {
+    format!(
+        "{since}, and no route takes event_type `{event_type}`: a daemon with these routes leaves it alone, until one has a route for it"
+    )
+}
+
 impl Story {
     /// Says why the event has not been delivered yet.
     pub(super) fn diagnosis(&self) -> Diagnosis {
@@ -97,6 +104,7 @@ impl Story {
                     no_route_reason(&event.event_type)
                 ),
             ),
+            Taken::Left => diagnosis("no_route", left_alone(&since, &event.event_type)),
             Taken::By(_) | Taken::Unknown if self.n_leasing == 0 && self.n_connected == 0 => {
                 diagnosis(
                     "no_worker",
@@ -109,7 +117,7 @@ impl Story {
                 "route_full",
                 format!(
                     "{since}, and its route `{}` seems to be full: {} of its events {} claimed, and a worker takes {} ({} with leases)",
-                    route.pattern,
+                    route.name,
                     self.n_route_claimed,
                     if self.n_route_claimed == 1 {
                         "is"
@@ -151,6 +159,10 @@ impl Story {
                     event.event_type
                 ),
             );
+        }
+        if matches!(self.route, Taken::Left) {
+            let since = format!("it is due at {end} (in {left})");
+            return diagnosis("no_route", left_alone(&since, &event.event_type));
         }
         let why = match (event.status.as_str(), &event.last_error) {
             ("retry", Some(error)) => format!(

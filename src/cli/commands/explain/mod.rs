@@ -14,7 +14,7 @@ use crate::cli::commands::one_shot::{self, Failure, one_shot_args};
 use crate::cli::settings::{self, Env, values};
 use crate::cli::terminal;
 use crate::cli::terminal::output::print;
-use crate::domain::config::Config;
+use crate::domain::config::{Config, Unrouted};
 use crate::domain::usage::{EXIT_FAILED, UsageError};
 use crate::handlers::{Handlers, Routes};
 use crate::store::{Archived, Inspection, Session, StoreError};
@@ -79,13 +79,16 @@ struct Story {
 enum Taken {
     /// The routes are not given.
     Unknown,
-    /// No route takes the event.
+    /// No route takes the event; it is left for a daemon that has one.
+    Left,
+    /// No route takes the event: its attempts fail.
     No,
     By(RouteFacts),
 }
 
 struct RouteFacts {
-    pattern: String,
+    name: String,
+    patterns: String,
     max_attempts: u32,
     /// Most events of the route in flight in one worker.
     max_parallel: Option<u16>,
@@ -124,18 +127,23 @@ impl Story {
         if !config.routes.is_empty() || handlers.has_routes() {
             let routes = Routes::new(config, handlers)
                 .map_err(|error| Failure::Usage(UsageError::new(error.to_string())))?;
-            story.route = taken(&routes, &event.event_type);
+            story.route = taken(&routes, &event.event_type, config.unrouted);
             story.n_route_claimed = claimed(session, &routes, &event.event_type)?;
         }
         Ok(story)
     }
 }
 
-fn taken(routes: &Routes, event_type: &str) -> Taken {
-    routes.find(event_type).map_or(Taken::No, |at| {
+fn taken(routes: &Routes, event_type: &str, unrouted: Unrouted) -> Taken {
+    let by_none = match unrouted {
+        Unrouted::Fail => Taken::No,
+        Unrouted::Leave => Taken::Left,
+    };
+    routes.find(event_type).map_or(by_none, |at| {
         let route = routes.get(at);
         Taken::By(RouteFacts {
-            pattern: route.pattern.clone(),
+            name: route.name.clone(),
+            patterns: route.patterns.join(", "),
             max_attempts: route.retry.max_attempts,
             max_parallel: route.max_parallel.map(std::num::NonZeroU16::get),
         })

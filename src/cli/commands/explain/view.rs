@@ -13,14 +13,14 @@ impl Story {
         if let Some(event) = &self.event {
             let attempts = match &self.route {
                 Taken::By(route) => format!("{} of {}", event.attempts, route.max_attempts),
-                Taken::No | Taken::Unknown => event.attempts.to_string(),
+                Taken::No | Taken::Left | Taken::Unknown => event.attempts.to_string(),
             };
             let route = match &self.route {
                 Taken::Unknown => {
                     "not known here: give --config or --route as the daemon has them".to_owned()
                 }
-                Taken::No => format!("none takes event_type `{}`", event.event_type),
-                Taken::By(route) => route.pattern.clone(),
+                Taken::No | Taken::Left => format!("none takes event_type `{}`", event.event_type),
+                Taken::By(route) => route.name.clone(),
             };
             let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
             let time = |text: &Option<String>| {
@@ -88,10 +88,10 @@ impl Story {
         });
         let route = match &self.route {
             Taken::Unknown => json!({"known": false, "pattern": null}),
-            Taken::No => json!({"known": true, "pattern": null}),
+            Taken::No | Taken::Left => json!({"known": true, "pattern": null}),
             Taken::By(route) => json!({
                 "known": true,
-                "pattern": route.pattern,
+                "pattern": route.patterns,
                 "max_attempts": route.max_attempts,
                 "max_parallel": route.max_parallel,
             }),

@@ -8,7 +8,7 @@ mod time;
 
 use std::fmt::Display;
 
-use crate::domain::config::LogLevel;
+use crate::domain::config::{LogLevel, Unrouted};
 use crate::domain::usage::UsageError;
 pub(in crate::cli) use crate::system::logging::quoted;
 
@@ -54,6 +54,15 @@ pub(in crate::cli) fn switch(text: &str) -> Result<bool, String> {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err(format!("must be `true` or `false`, not {}", quoted(text))),
+    }
+}
+
+/// Reads what becomes of events that no route takes.
+pub(in crate::cli) fn unrouted(text: &str) -> Result<Unrouted, String> {
+    match text {
+        "fail" => Ok(Unrouted::Fail),
+        "leave" => Ok(Unrouted::Leave),
+        _ => Err(format!("must be fail or leave, not {}", quoted(text))),
     }
 }
 
