@@ -201,7 +201,13 @@ fn of_two_places_in_one_layer_that_name_a_database_it_is_said_which_counts() {
 /// there, events would be done and lost.
 #[test]
 fn the_handlers_of_bench_and_chaos_are_known_to_no_route_and_named_in_no_message() {
-    let names = ["bench-noop", "bench-nop", "bench-soak", "chaos-play", "chaos-pla"];
+    let names = [
+        "bench-noop",
+        "bench-nop",
+        "bench-soak",
+        "chaos-play",
+        "chaos-pla",
+    ];
     for (command, name) in ["run", "config check"]
         .into_iter()
         .flat_map(|c| names.map(|n| (c, n)))

@@ -245,7 +245,7 @@ proptest! {
 
         let spec = routes::from_flag(&format!("{pattern}={handler}"), &defaults()).map_err(TestCaseError::fail)?;
 
-        prop_assert_eq!(&spec.pattern, &pattern);
+        prop_assert_eq!(&spec.patterns, &[pattern]);
         prop_assert_eq!(&spec.handler.kind, kind);
         if let Some((key, value)) = settings {
             prop_assert_eq!(&spec.handler.settings[key], &value);
@@ -264,7 +264,7 @@ proptest! {
         match routes::from_flag(&text, &defaults()) {
             Ok(spec) => {
                 let (pattern, _) = text.split_once('=').ok_or_else(|| TestCaseError::fail(text.clone()))?;
-                prop_assert_eq!(&spec.pattern, pattern);
+                prop_assert_eq!(&spec.patterns, &[pattern.to_owned()]);
                 prop_assert!(check_pattern(pattern).is_ok(), "{text}");
             }
             Err(refusal) => {

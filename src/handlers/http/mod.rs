@@ -17,7 +17,7 @@
 //! be the credential as well, as that of a chat room's hook. So a reason names scheme, host and
 //! port alone. What comes from a file is read again when the file changes (`secret`).
 
-mod answer;
+pub(in crate::handlers) mod answer;
 mod auth;
 mod format;
 mod headers;

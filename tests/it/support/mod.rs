@@ -18,8 +18,8 @@ pub mod psql;
 pub mod receiver;
 pub mod recorder;
 pub mod session;
-pub mod versions;
 pub mod verifier;
+pub mod versions;
 pub mod wait;
 
 pub use browser::Browser;

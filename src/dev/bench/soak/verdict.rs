@@ -1,6 +1,6 @@
 //! Whether the last quarter is like the first.
 
-use crate::dev::bench::soak::quarter::{ProcessFigures, Quarter, Spread, TableFigures};
+use crate::dev::bench::soak::quarter::{ProcessFigures, Quarter, TableFigures};
 
 /// The least that the last quarter may deliver of what the first did.
 const RATE_MIN: f64 = 0.95;
@@ -86,6 +86,7 @@ fn is_flat(first: &TableFigures, last: &TableFigures) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dev::bench::soak::quarter::Spread;
 
     fn spread(figure: f64) -> Spread {
         Spread {
