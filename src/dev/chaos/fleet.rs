@@ -14,6 +14,7 @@ use crate::dev::chaos::handler::CHAOS_DAEMON;
 use crate::dev::chaos::kind::LEASE;
 use crate::dev::chaos::plan::HOSTS;
 use crate::dev::launch::{Daemon, Launch};
+use crate::system::pause::sleep_uninterruptibly;
 use crate::system::process::{self, children};
 
 /// Workers of each daemon.
@@ -129,8 +130,12 @@ impl Fleet {
         self.hosts[host].is_lost |= is_lost;
     }
 
-    /// Tells the daemon of a host to drain.
+    /// Tells the daemon of a host to drain, unless it does already: a second order would kill its
+    /// workers, which is another fault.
     pub(super) fn drain(&mut self, host: usize) {
+        if self.hosts[host].is_leaving {
+            return;
+        }
         if let Some(supervisor) = self.supervisor(host) {
             signal(supervisor, Signal::TERM);
             self.hosts[host].is_leaving = true;
@@ -193,7 +198,7 @@ impl Fleet {
             children
         };
         while !strangers().is_empty() && began.elapsed() < GONE_MAX {
-            crate::system::pause::sleep_uninterruptibly(GONE_LOOK);
+            sleep_uninterruptibly(GONE_LOOK);
         }
         let processes = strangers().into_iter().map(|pid| {
             let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();

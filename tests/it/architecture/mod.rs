@@ -26,7 +26,7 @@ const LAYERS: [&[&str]; 5] = [
 /// Imports within a layer: who, from whom, why.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("app", "cli", "it hands the command line over"),
-    ("app", "dev", "the bench brings its handler along"),
+    ("app", "dev", "bench and chaos bring their handlers along"),
     ("cli", "dev", "a command hands over to what it names"),
 ];
 
