@@ -8,7 +8,8 @@
 //!
 //! What is said about TLS is checked here and carried out in `store/tls`.
 //!
-//! No error shows a value: any of them may be a password in the wrong place.
+//! No error shows a value: any of them may be a password in the wrong place. Only the name of a
+//! service that is not there is shown, and that of the file of services.
 
 mod auth;
 mod driver;
