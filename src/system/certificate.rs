@@ -20,6 +20,8 @@ pub struct Peer<'a> {
     pub another_name: &'a str,
     /// What to do where the peer wants a certificate of ours.
     pub no_client_certificate: &'a str,
+    /// The file of the certificate of ours that the peer was shown.
+    pub client_certificate: Option<&'a str>,
 }
 
 /// Says what is wrong, and which file, name or key would set it right.
@@ -30,8 +32,40 @@ pub fn in_words(error: &Error, peer: &Peer<'_>) -> String {
         format!("{} does not speak TLS on this port ({error})", peer.name)
     } else if let Error::AlertReceived(AlertDescription::CertificateRequired) = error {
         peer.no_client_certificate.to_owned()
+    } else if let Error::AlertReceived(alert) = error
+        && let Some(file) = peer.client_certificate
+        && let Some(cause) = refusal_of_ours(*alert)
+    {
+        format!(
+            "{} refuses the client certificate `{file}`: {cause}",
+            peer.name
+        )
     } else {
         error.to_string()
+    }
+}
+
+/// What a peer has against a certificate of ours, where the alert says so.
+fn refusal_of_ours(alert: AlertDescription) -> Option<&'static str> {
+    if alert == AlertDescription::CertificateExpired {
+        Some("it has expired, or is not valid yet")
+    } else if alert == AlertDescription::CertificateRevoked {
+        Some("it has been revoked")
+    } else if alert == AlertDescription::UnknownCA {
+        Some(
+            "it does not trust the authority that has signed it; an intermediate certificate belongs into the same file",
+        )
+    } else if [
+        AlertDescription::BadCertificate,
+        AlertDescription::UnsupportedCertificate,
+        AlertDescription::CertificateUnknown,
+        AlertDescription::AccessDenied,
+    ]
+    .contains(&alert)
+    {
+        Some("its log says why")
+    } else {
+        None
     }
 }
 

@@ -11,6 +11,8 @@ mod in_hand_fuzz;
 pub mod incident;
 pub mod logging;
 pub mod pause;
+pub mod pem;
 pub mod process;
 pub mod signal;
+pub mod stamp;
 pub mod threads;

@@ -30,6 +30,7 @@ mod secret;
 mod secret_file;
 mod sign;
 mod trace;
+mod way;
 
 use std::ops::RangeInclusive;
 
@@ -40,6 +41,7 @@ use crate::handlers::http::post::Post;
 use crate::handlers::http::receiver::shown_url;
 use crate::handlers::http::request::RequestSettings;
 use crate::handlers::http::secret::{Reading, Secret, Source};
+use crate::handlers::http::way::WaySettings;
 use crate::handlers::keys::{Key, Keys};
 use crate::handlers::kind::{Build, Deliver, Environment, Kind, Secrets, Settings};
 use crate::system::logging;
@@ -80,6 +82,9 @@ pub(super) struct HttpSettings {
     /// How it is sent.
     #[serde(default, skip_serializing_if = "RequestSettings::is_usual")]
     request: RequestSettings,
+    /// The way there.
+    #[serde(default, skip_serializing_if = "WaySettings::is_usual")]
+    way: WaySettings,
 }
 
 impl Kind for HttpSettings {
@@ -141,6 +146,9 @@ impl Kind for HttpSettings {
             help: "list of the statuses, from 300 to 599, that make an event dead at once \
                    [default: 400, 410, 413, 415, 422]",
         },
+        way::CA_FILE,
+        way::CLIENT_CERT_FILE,
+        way::CLIENT_KEY_FILE,
     ];
 
     fn from_flag(text: &str) -> Option<Result<HttpSettings, String>> {
@@ -151,6 +159,7 @@ impl Kind for HttpSettings {
                 dead_statuses: DEAD_STATUSES.to_vec(),
                 done_statuses: Vec::new(),
                 request: RequestSettings::default(),
+                way: WaySettings::default(),
             })
         })
     }
@@ -168,6 +177,7 @@ impl Kind for HttpSettings {
             dead_statuses,
             done_statuses,
             request: RequestSettings::read(keys, secrets)?,
+            way: WaySettings::from_table(keys)?,
         })
     }
 
@@ -196,7 +206,7 @@ impl Settings for HttpSettings {
             source: self.url_source.clone(),
         };
         let statuses = self.statuses()?;
-        let post = Post::new(&url, &self.request, statuses, build)?;
+        let post = Post::new(&url, &self.request, &self.way, statuses, build)?;
         Ok(Box::new(post))
     }
 
@@ -211,6 +221,7 @@ impl Settings for HttpSettings {
 
     fn unusual(&self) -> Option<String> {
         let mut unusual: Vec<String> = self.request.unusual().collect();
+        unusual.extend(self.way.unusual());
         if !self.done_statuses.is_empty() {
             unusual.push(format!("done_statuses {:?}", self.done_statuses));
         }

@@ -14,8 +14,7 @@
 //! than one repetition, which at least once allows. What else connections do is in
 //! [`crate::handlers::transport`].
 //!
-//! **TLS** trusts the certificates that the host trusts ([`Trust`]), because receivers are often
-//! internal.
+//! The way there, with its certificates, is in `way`.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -33,8 +32,10 @@ use crate::handlers::http::receiver::Receiver;
 use crate::handlers::http::request::{Message, Method, Request, RequestSettings};
 use crate::handlers::http::secret::{Live, Secret};
 use crate::handlers::http::sign::SigningKeys;
+use crate::handlers::http::trace;
+use crate::handlers::http::way::{Way, WaySettings};
 use crate::handlers::kind::{Build, Deliver};
-use crate::handlers::transport::{Connections, LIFE, Stale, Trust};
+use crate::handlers::transport::Stale;
 use crate::handlers::{HandlerError, Run, in_words};
 
 /// A receiver that does not answer the handshake in this time is away; the rest of the timeout is
@@ -64,7 +65,7 @@ pub(super) struct Post {
 struct Settings {
     timeout: Duration,
     n_idle: usize,
-    trust: Option<Arc<Trust>>,
+    way: Way,
 }
 
 /// Where a route's events go, the connections there, and what is sent with each event.
@@ -104,7 +105,7 @@ impl Destination {
         let Settings {
             timeout,
             n_idle,
-            ref trust,
+            ref way,
         } = *settings;
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -121,8 +122,7 @@ impl Destination {
             .timeout_connect(Some(timeout.min(CONNECT_TIMEOUT_MAX)))
             .timeout_recv_body(Some(timeout.min(ANSWER_TIME_MAX)))
             .build();
-        let connections = Connections::new(trust.clone(), LIFE);
-        Agent::with_parts(config, connections, Lookup::default())
+        Agent::with_parts(config, way.connections(), Lookup::default())
     }
 
     /// Sends a message within `timeout`, and once more where the connection was stale.
@@ -179,6 +179,7 @@ impl Post {
     pub(super) fn new(
         url: &Secret,
         request: &RequestSettings,
+        way: &WaySettings,
         statuses: Statuses,
         build: Build<'_>,
     ) -> Result<Post, String> {
@@ -190,14 +191,11 @@ impl Post {
             return Err("has a user in its URL and another word of who it is".to_owned());
         }
         // A file may name an https receiver later on.
-        let is_https = receiver.url.scheme() == Some(&Scheme::HTTPS);
-        let trust = (is_https || url.may_change())
-            .then(|| build.roots.get())
-            .transpose()?;
+        let is_https = receiver.url.scheme() == Some(&Scheme::HTTPS) || url.may_change();
         let settings = Settings {
             timeout: build.timeout,
             n_idle: usize::from(build.runners.get()),
-            trust,
+            way: way.build(is_https, build.roots)?,
         };
         let agent = Destination::agent(&settings);
         let destination = Destination::new(receiver, method, &request, agent);

@@ -1,11 +1,12 @@
 //! A file that holds one secret of a route: its URL, the value of a header, a key. Read at the
 //! start, and again when it changes.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::system::stamp::Stamp;
 
 /// Longest secret that a file may hold.
 const BYTES_MAX: u64 = 64 * 1024;
@@ -30,24 +31,6 @@ struct State {
     taken: Option<Stamp>,
     /// The last complaint, which is logged once.
     complaint: Option<String>,
-}
-
-/// What tells a changed file: a new file in its place, or other bytes in it.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    file: (u64, u64),
-    changed_at: (i64, i64),
-    n_bytes: u64,
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Stamp {
-        Stamp {
-            file: (metadata.dev(), metadata.ino()),
-            changed_at: (metadata.ctime(), metadata.ctime_nsec()),
-            n_bytes: metadata.len(),
-        }
-    }
 }
 
 impl SecretFile {

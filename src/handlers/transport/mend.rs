@@ -25,6 +25,7 @@ use std::time::Instant;
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport};
 
+use crate::handlers::transport::exchange::Exchange;
 use crate::handlers::transport::head::{self, BadHead, Found, Head};
 use crate::handlers::transport::wait::{Deadline, Wanted, would_block};
 use crate::handlers::transport::wire::Wire;
@@ -83,33 +84,6 @@ pub struct Mend {
     is_unfit: bool,
     /// The last answer had no body.
     was_bodiless: bool,
-}
-
-/// The progress of one request.
-#[derive(Debug, Default)]
-struct Exchange {
-    /// Part of the request's body has been sent.
-    has_sent: bool,
-    /// An answer has come, be it an interim one.
-    has_answer: bool,
-    /// The final answer's head, until it is passed on.
-    head: Option<Head>,
-    /// The input has ended.
-    is_ended: bool,
-    /// Why the request could not be sent to its end.
-    failure: Option<io::Error>,
-}
-
-impl Exchange {
-    /// Says whether sending on would serve nothing. After a success, an end is that of the answer
-    /// alone, for all that can be known.
-    fn is_decided(&self) -> bool {
-        let is_over = self
-            .head
-            .as_ref()
-            .map_or(self.is_ended, |head| head.status >= 300);
-        is_over || self.failure.is_some()
-    }
 }
 
 impl Mend {
@@ -283,7 +257,13 @@ impl Mend {
         if self.is_reused() && !has_bytes {
             return stale();
         }
-        if let Some(error) = self.exchange.failure.take().or(error) {
+        // An alert says why the receiver took no more.
+        let is_alert = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
+        let error = match (self.exchange.failure.take(), error) {
+            (Some(_), Some(error)) if is_alert(&error) => Some(error),
+            (failure, error) => failure.or(error),
+        };
+        if let Some(error) = error {
             return Error::Io(error);
         }
         Error::Io(io::Error::new(

@@ -2,7 +2,7 @@
 //!
 //! The HTTP client keeps its pool, its protocol and its deadlines; this module decides how bytes
 //! get to the receiver and which part of an answer the client sees: `addresses` connects, `tls`
-//! encrypts as `trust` says, `wire` moves bytes without waiting, and `mend` makes up for the
+//! encrypts as `trust` says, with the route's `credentials`, `wire` moves bytes without waiting, and `mend` makes up for the
 //! peculiarities of receivers: `head` reads the head of an answer for it, `framing` finds the end of
 //! its body.
 //!
@@ -11,11 +11,14 @@
 //! and the same events at closing connections, and it brings a runtime.
 
 mod addresses;
+mod credentials;
+mod exchange;
 mod framing;
 mod head;
 mod mend;
 mod tls;
 mod trust;
+mod verifier;
 mod wait;
 mod wire;
 
@@ -32,9 +35,9 @@ use tls::Encrypted;
 use wait::Deadline;
 use wire::Wire;
 
+pub use credentials::{CertificateFiles, Credentials};
 pub use mend::{Mend, Stale};
 pub(super) use trust::Roots;
-pub use trust::Trust;
 
 /// How long a connection is used. A name may move to another address while a busy route never lets
 /// its connections go idle; a minute is what common name servers let an answer be kept for.
@@ -43,19 +46,19 @@ pub const LIFE: Duration = Duration::from_mins(1);
 /// Makes the connections to one receiver.
 pub struct Connections {
     addresses: Addresses,
-    /// The trusted certificates, for https.
-    trust: Option<Arc<Trust>>,
+    /// What https is spoken with.
+    credentials: Option<Arc<Credentials>>,
     habits: Arc<Habits>,
     life: Duration,
 }
 
 impl Connections {
     /// Makes connections that are used for up to `life`, encrypted where the URL says so and
-    /// `trust` is there.
-    pub fn new(trust: Option<Arc<Trust>>, life: Duration) -> Connections {
+    /// `credentials` are there.
+    pub fn new(credentials: Option<Arc<Credentials>>, life: Duration) -> Connections {
         Connections {
             addresses: Addresses::default(),
-            trust,
+            credentials,
             habits: Arc::default(),
             life,
         }
@@ -70,10 +73,11 @@ impl Connector for Connections {
         let socket = self.addresses.connect(&details.addrs, deadline)?;
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
-        let wire = match &self.trust {
-            Some(trust) if details.needs_tls() => {
+        let wire = match &self.credentials {
+            Some(credentials) if details.needs_tls() => {
                 let host = details.uri.host().unwrap_or_default();
                 let host = host.trim_start_matches('[').trim_end_matches(']');
+                let trust = credentials.current();
                 Wire::Tls(Box::new(Encrypted::connect(socket, host, trust, deadline)?))
             }
             _ => Wire::Plain(socket),

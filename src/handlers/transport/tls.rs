@@ -27,7 +27,7 @@ impl Encrypted {
     pub(super) fn connect(
         socket: TcpStream,
         host: &str,
-        trust: &Arc<Trust>,
+        trust: Arc<Trust>,
         deadline: Deadline,
     ) -> Result<Encrypted, Error> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
@@ -37,11 +37,7 @@ impl Encrypted {
         })?;
         let tls = ClientConnection::new(Arc::clone(trust.config()), name)
             .map_err(|error| invalid(trust.in_words(&error)))?;
-        let mut connection = Encrypted {
-            tls,
-            socket,
-            trust: Arc::clone(trust),
-        };
+        let mut connection = Encrypted { tls, socket, trust };
         while connection.tls.is_handshaking() {
             let result = connection.advance();
             if would_block(&result) {

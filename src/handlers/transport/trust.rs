@@ -1,50 +1,49 @@
-//! Decides which certificates of receivers are accepted, and says what is wrong with a refused one.
+//! Decides which certificates of receivers are accepted, shows the certificate of ours, and says
+//! what is wrong with a refused one.
 //!
-//! The trusted certificates are those that the host trusts: the files that `SSL_CERT_FILE` and
-//! `SSL_CERT_DIR` name, else the system's, else, in a bare container, the Mozilla list that the
-//! program carries. A receiver's own certificate that stands in one of these files is accepted as
-//! curl does, also one that `openssl req -x509` made and that calls itself an authority; rustls
-//! refuses such a one by itself.
+//! The trusted certificates are those of the route's `ca_file`, and these alone: a private authority
+//! is named so that no other can vouch for the receiver. curl's manual says the same of `--cacert`
+//! (some builds, Debian's among them, look into a directory of the system as well). Without the
+//! key, they are those that the host trusts: the files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name,
+//! else the system's, else, in a bare container, the Mozilla list that the program carries.
 
-use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, Error, RootCertStore};
 
-use crate::system::certificate::{self, Peer, blames_the_issuer};
+use crate::handlers::transport::verifier::Verifier;
+use crate::system::certificate::{self, Peer};
+use crate::system::pem;
 
-/// The certificates that receivers are checked against, read once for a table of routes, where a
-/// route goes to https or may come to.
+/// The certificates that the host trusts, read once for a table of routes, where a route needs them.
 #[derive(Default)]
-pub(in crate::handlers) struct Roots(Option<Arc<Trust>>);
+pub(in crate::handlers) struct Roots(Option<Arc<Authorities>>);
 
 impl Roots {
     /// Reads the certificates unless they have been read.
-    pub(in crate::handlers) fn get(&mut self) -> Result<Arc<Trust>, String> {
-        if let Some(trust) = &self.0 {
-            return Ok(Arc::clone(trust));
+    pub(super) fn get(&mut self) -> Result<Arc<Authorities>, String> {
+        if let Some(authorities) = &self.0 {
+            return Ok(Arc::clone(authorities));
         }
-        let trust = Arc::new(Trust::load()?);
-        self.0 = Some(Arc::clone(&trust));
-        Ok(trust)
+        let authorities = Arc::new(Authorities::of_host()?);
+        self.0 = Some(Arc::clone(&authorities));
+        Ok(authorities)
     }
 }
 
-/// What receivers' certificates are checked against, and how TLS is spoken. One for all routes.
+/// The certificates that receivers are checked against.
 #[derive(Debug)]
-pub struct Trust {
-    config: Arc<ClientConfig>,
-    /// Where the trusted certificates come from, for messages.
+pub(super) struct Authorities {
+    verifier: Arc<Verifier>,
+    /// Where they come from, for messages.
     source: String,
+    /// How to trust another certificate, for messages.
+    remedy: &'static str,
 }
 
-impl Trust {
+impl Authorities {
     /// Reads the certificates that the host trusts.
-    pub(in crate::handlers) fn load() -> Result<Trust, String> {
+    fn of_host() -> Result<Authorities, String> {
         let loaded = rustls_native_certs::load_native_certs();
         for error in &loaded.errors {
             ::log::warn!("could not read a trusted certificate: {error}");
@@ -56,44 +55,29 @@ impl Trust {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
             "the Mozilla list, since this host has no certificates".clone_into(&mut source);
         }
-        let unusable = |error: &dyn fmt::Display| format!("TLS cannot be used: {error}");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let usual =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .map_err(|error| unusable(&error))?;
-        let verifier = Verifier {
-            usual,
-            trusted: loaded.certs,
-        };
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| unusable(&error))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        Ok(Trust {
-            config: Arc::new(config),
+        Ok(Authorities {
+            verifier: Arc::new(Verifier::new(roots, loaded.certs)?),
             source,
+            remedy: "name a file with the authority's certificate, or the receiver's own, in the \
+                     route's ca_file, or for all routes in SSL_CERT_FILE",
         })
     }
 
-    pub(super) fn config(&self) -> &Arc<ClientConfig> {
-        &self.config
-    }
-
-    /// Says what is wrong, and which file, name or key would set it right.
-    pub(super) fn in_words(&self, error: &Error) -> String {
-        certificate::in_words(
-            error,
-            &Peer {
-                name: "the receiver",
-                trusted: &self.source,
-                file: "name a file with the authority's certificate, or the receiver's own, in SSL_CERT_FILE",
-                another_name: "use such a name in the url",
-                no_client_certificate: "the receiver wants a client certificate, which http routes do not have",
-            },
-        )
+    /// Reads the certificates of a route's `ca_file`.
+    pub(super) fn of_file(path: &str) -> Result<Authorities, String> {
+        let unusable = |cause: &str| format!("the ca_file `{path}` cannot be used: {cause}");
+        let pem = pem::read(path).map_err(|error| unusable(&error.to_string()))?;
+        let trusted = pem::certificates(&pem).map_err(|cause| unusable(&cause))?;
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(trusted.iter().cloned());
+        if roots.is_empty() {
+            return Err(unusable("it holds no certificate that can be read"));
+        }
+        Ok(Authorities {
+            verifier: Arc::new(Verifier::new(roots, trusted)?),
+            source: format!("ca_file `{path}`"),
+            remedy: "put the authority's certificate, or the receiver's own, into that file",
+        })
     }
 }
 
@@ -113,60 +97,103 @@ fn source_of_roots() -> String {
     }
 }
 
-/// Checks as rustls does, and accepts a receiver's certificate that is itself trusted.
-#[derive(Debug)]
-struct Verifier {
-    usual: Arc<WebPkiServerVerifier>,
-    trusted: Vec<CertificateDer<'static>>,
+/// The files of the certificate that a route shows to its receiver, and of its key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct IdentityFiles<'a> {
+    pub(super) certificate: &'a str,
+    pub(super) key: &'a str,
 }
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let usual = self.usual.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        match usual {
-            Err(Error::InvalidCertificate(error))
-                if blames_the_issuer(&error)
-                    && self.trusted.iter().any(|trusted| trusted == end_entity) =>
-            {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
+/// How TLS is spoken on a connection, and in which words its failures are told.
+#[derive(Debug)]
+pub(super) struct Trust {
+    config: Arc<ClientConfig>,
+    authorities: Arc<Authorities>,
+    /// The file of the certificate that receivers are shown.
+    certificate: Option<String>,
+}
+
+impl Trust {
+    /// Reads the certificate of ours, and its key, and refuses what does not fit together.
+    pub(super) fn new(
+        authorities: Arc<Authorities>,
+        files: Option<IdentityFiles<'_>>,
+    ) -> Result<Trust, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| format!("TLS cannot be used: {error}"))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&authorities.verifier) as Arc<_>);
+        let config = match files {
+            None => builder.with_no_client_auth(),
+            Some(files) => {
+                let IdentityFiles { certificate, key } = files;
+                let chain = read(CERT_FILE, certificate, |pem| {
+                    pem::certificates(pem).map_err(|cause| format!("cannot be used: {cause}"))
+                })?;
+                let private_key = read(KEY_FILE, key, |pem| {
+                    pem::private_key(pem).map_err(str::to_owned)
+                })?;
+                builder
+                    .with_client_auth_cert(chain, private_key)
+                    .map_err(|error| do_not_fit(files, &error))?
             }
-            usual => usual,
-        }
+        };
+        Ok(Trust {
+            config: Arc::new(config),
+            authorities,
+            certificate: files.map(|files| files.certificate.to_owned()),
+        })
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.usual.verify_tls12_signature(message, cert, signature)
+    pub(super) fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
     }
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.usual.verify_tls13_signature(message, cert, signature)
+    /// Says what is wrong, and which file, name or key would set it right.
+    pub(super) fn in_words(&self, error: &Error) -> String {
+        certificate::in_words(
+            error,
+            &Peer {
+                name: "the receiver",
+                trusted: &self.authorities.source,
+                file: self.authorities.remedy,
+                another_name: "use such a name in the url",
+                no_client_certificate: "the receiver wants a client certificate: name one in the \
+                                        route's client_cert_file, and its key in client_key_file",
+                client_certificate: self.certificate.as_deref(),
+            },
+        )
     }
+}
 
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.usual.supported_verify_schemes()
-    }
+/// The key of a route that names the certificate which receivers are shown.
+pub(super) const CERT_FILE: &str = "client_cert_file";
+
+/// The key of a route that names the file of that certificate's private key.
+pub(super) const KEY_FILE: &str = "client_key_file";
+
+/// Reads what a file holds that the route names in `key`.
+fn read<T>(
+    key: &str,
+    path: &str,
+    take: impl FnOnce(&[u8]) -> Result<T, String>,
+) -> Result<T, String> {
+    pem::read(path)
+        .map_err(|error| format!("cannot be read: {error}"))
+        .and_then(|pem| take(&pem))
+        .map_err(|cause| format!("the {key} `{path}` {cause}"))
+}
+
+fn do_not_fit(files: IdentityFiles<'_>, error: &Error) -> String {
+    let cause = if let Error::InconsistentKeys(_) = error {
+        "the key is another certificate's".to_owned()
+    } else {
+        error.to_string()
+    };
+    format!(
+        "the {CERT_FILE} `{}` and the {KEY_FILE} `{}` do not fit together: {cause}",
+        files.certificate, files.key
+    )
 }

@@ -2,17 +2,14 @@
 //! connect, so a renewed one needs no restart.
 
 use std::fs::{self, Metadata};
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::store::error::io_cause;
-
-/// Largest file that is read: the certificates of all public authorities take 250 KiB.
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+use crate::system::pem::{ENCRYPTED, certificates, is_encrypted, private_key, read};
 
 /// The word that stands in place of a root file for the authorities that the host trusts.
 pub(super) const SYSTEM: &str = "system";
@@ -100,45 +97,15 @@ pub(super) fn identity(cert: &str, key: &str) -> Result<Option<Identity>, String
     }
     let pem =
         read(key).map_err(|error| unusable(&format!("cannot be read: {}", io_cause(&error))))?;
-    if is_encrypted(&pem) {
-        return Err(unusable(ENCRYPTED));
-    }
-    let key =
-        PrivateKeyDer::from_pem_slice(&pem).map_err(|_| unusable("holds no private key in PEM"))?;
+    let key = private_key(&pem).map_err(unusable)?;
     Ok(Some((chain, key)))
 }
-
-/// Why an encrypted key cannot be used.
-const ENCRYPTED: &str =
-    "is encrypted, which this version cannot read; `openssl pkey` writes it without a passphrase";
 
 /// Says why a key is refused whatever else could be tried: it is encrypted.
 pub(super) fn refusal_of_key(cert: &str, key: &str) -> Option<String> {
     let is_used = fs::metadata(cert).is_ok();
     (is_used && read(key).is_ok_and(|pem| is_encrypted(&pem)))
         .then(|| format!("the key file `{key}` (sslkey) {ENCRYPTED}"))
-}
-
-fn is_encrypted(pem: &[u8]) -> bool {
-    pem.windows(9).any(|word| word == b"ENCRYPTED")
-}
-
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| error.to_string())?;
-    if certificates.is_empty() {
-        return Err("it holds no certificate in PEM".to_owned());
-    }
-    Ok(certificates)
-}
-
-fn read(path: &str) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?
-        .take(FILE_BYTES_MAX)
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// A path through something that is no directory leads to no file either.

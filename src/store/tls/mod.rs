@@ -215,6 +215,11 @@ impl Tls {
                 file: "name a root file with the authority's certificate, or the server's own, in sslrootcert",
                 another_name: "use such a name as host",
                 no_client_certificate: "the server wants a client certificate: name one in sslcert, and its key in sslkey",
+                client_certificate: self
+                    .certificate
+                    .is_sent
+                    .load(Ordering::Relaxed)
+                    .then_some(self.words.cert.as_str()),
             },
         )
     }

@@ -45,7 +45,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("r2d2", &["store"]),
     ("r2d2_postgres", &["store"]),
     // Receivers and the database are spoken to in TLS by it.
-    ("rustls", &["handlers", "store", "system/certificate"]),
+    (
+        "rustls",
+        &["handlers", "store", "system/certificate", "system/pem"],
+    ),
     ("rustls_native_certs", &["handlers", "store"]),
     ("scheduled_thread_pool", &["store"]),
     // Tokens of the API are compared by their hashes, and requests signed.

@@ -1,5 +1,6 @@
 //! Handlers, without a database: an event goes in, a word comes out.
 
+mod certificates;
 mod exec;
 mod format;
 mod http;

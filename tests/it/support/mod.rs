@@ -2,6 +2,7 @@
 //! value is dropped.
 
 pub mod browser;
+pub mod certificate;
 pub mod cli;
 pub mod cluster;
 pub mod daemon;

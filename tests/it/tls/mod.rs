@@ -18,69 +18,16 @@ use std::time::Duration;
 use dispatchbox::dev::cluster::{Cluster, ServerSettings, StopMode};
 use dispatchbox::store::dsn::{Dsn, Env};
 use dispatchbox::store::{Session, Timeouts, connect};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
-    date_time_ymd,
-};
 
+use crate::support::certificate::{Authority, Wanted, YEARS, authority};
 use crate::support::psql::libpq_version;
 use crate::support::session::TIMEOUTS;
 use crate::support::{Cli, Daemon, TestDb, TestDir, cluster, psql, wait_until};
-
-type Authority = CertifiedIssuer<'static, KeyPair>;
 
 /// An address that no other process and no other server of this module takes.
 fn address(server: u8) -> Ipv4Addr {
     let [_, _, high, low] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, 200 + server, high, low)
-}
-
-fn authority(name: &str) -> Authority {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-/// What a certificate is made for.
-struct Wanted<'a> {
-    common: &'a str,
-    dns: &'a [&'a str],
-    addresses: &'a [Ipv4Addr],
-    years: (i32, i32),
-}
-
-const YEARS: (i32, i32) = (2020, 2100);
-
-impl Wanted<'_> {
-    fn params(&self) -> CertificateParams {
-        let dns = self.dns.iter().map(|&name| name.to_owned());
-        let mut params = CertificateParams::new(dns.collect::<Vec<_>>()).unwrap();
-        let addresses = self.addresses.iter().copied();
-        let addresses = addresses.map(|address| SanType::IpAddress(address.into()));
-        params.subject_alt_names.extend(addresses);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, self.common);
-        params.not_before = date_time_ymd(self.years.0, 1, 1);
-        params.not_after = date_time_ymd(self.years.1, 1, 1);
-        params
-    }
-
-    /// Certificate and key in PEM, signed by an authority.
-    fn signed_by(&self, authority: &Authority) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let certificate = self.params().signed_by(&key, authority).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    /// Certificate and key as `openssl req -x509` makes them.
-    fn self_signed(&self) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = self.params();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
-    }
 }
 
 /// The rules of access: by user, with TLS alone, without alone, by certificate, by password.
