@@ -149,6 +149,7 @@ impl Kind for HttpSettings {
         way::CA_FILE,
         way::CLIENT_CERT_FILE,
         way::CLIENT_KEY_FILE,
+        way::PRIVATE_ADDRESSES,
     ];
 
     fn from_flag(text: &str) -> Option<Result<HttpSettings, String>> {

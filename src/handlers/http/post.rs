@@ -195,7 +195,7 @@ impl Post {
         let settings = Settings {
             timeout: build.timeout,
             n_idle: usize::from(build.runners.get()),
-            way: way.build(is_https, build.roots)?,
+            way: way.build(&receiver.url, is_https, build.roots)?,
         };
         let agent = Destination::agent(&settings);
         let destination = Destination::new(receiver, method, &request, agent);

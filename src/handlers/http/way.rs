@@ -1,12 +1,17 @@
-//! The way to a route's receiver: whose certificates are trusted, and which of ours is shown. Its
-//! keys, and what connections are made with.
+//! The way to a route's receiver: whose certificates are trusted, which of ours is shown, and which
+//! addresses it may lead to. Its keys, and what connections are made with.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use ureq::http::Uri;
 
 use crate::handlers::keys::{Key, Keys};
-use crate::handlers::transport::{CertificateFiles, Connections, Credentials, LIFE, Roots};
+use crate::handlers::transport::{
+    CertificateFiles, Connections, Credentials, LIFE, Roots, refusal,
+};
+use crate::system::logging::quoted;
 
 pub(super) const CA_FILE: Key = Key {
     name: "ca_file",
@@ -25,10 +30,18 @@ pub(super) const CLIENT_KEY_FILE: Key = Key {
     help: "file of that certificate's key, without passphrase [default: client_cert_file]",
 };
 
+pub(super) const PRIVATE_ADDRESSES: Key = Key {
+    name: "private_addresses",
+    help: "allow, or deny: no connection to a loopback, private, link-local or otherwise inner \
+           address, whatever the host is called [default: allow]",
+};
+
 /// What the keys of a route say.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct WaySettings {
     files: CertificateFiles,
+    denies_private: bool,
 }
 
 impl WaySettings {
@@ -45,7 +58,21 @@ impl WaySettings {
         if files.key.is_some() && files.certificate.is_none() {
             return Err("has `client_key_file` without `client_cert_file`".to_owned());
         }
-        Ok(WaySettings { files })
+        let private = text(&PRIVATE_ADDRESSES)?;
+        let denies_private = match private.as_deref() {
+            None | Some("allow") => false,
+            Some("deny") => true,
+            Some(other) => {
+                return Err(format!(
+                    "has `private_addresses`, which must be allow or deny, not {}",
+                    quoted(other)
+                ));
+            }
+        };
+        Ok(WaySettings {
+            files,
+            denies_private,
+        })
     }
 
     /// Says whether nothing is configured.
@@ -55,7 +82,12 @@ impl WaySettings {
 
     /// Makes ready the connections. `is_https` says whether the URL is, or can become, one of
     /// https.
-    pub(super) fn build(&self, is_https: bool, roots: &mut Roots) -> Result<Way, String> {
+    pub(super) fn build(
+        &self,
+        url: &Uri,
+        is_https: bool,
+        roots: &mut Roots,
+    ) -> Result<Way, String> {
         let CertificateFiles {
             ca, certificate, ..
         } = &self.files;
@@ -68,7 +100,18 @@ impl WaySettings {
         let credentials = is_https
             .then(|| Credentials::read(self.files.clone(), roots).map(Arc::new))
             .transpose()?;
-        Ok(Way { credentials })
+        if self.denies_private
+            && let Ok(address) = bare_host(url).parse::<IpAddr>()
+            && let Some(kind) = refusal(address)
+        {
+            return Err(format!(
+                "has private_addresses = \"deny\" and the {kind} address {address} in its URL"
+            ));
+        }
+        Ok(Way {
+            credentials,
+            denies_private: self.denies_private,
+        })
     }
 
     /// The settings that are not the usual ones, each as `key value`.
@@ -85,19 +128,33 @@ impl WaySettings {
         ];
         let shown =
             |(key, path): (Key, &Option<String>)| Some(format!("{} {}", key.name, path.as_ref()?));
-        named.into_iter().filter_map(shown).collect()
+        let denies = self.denies_private;
+        let private = denies.then(|| format!("{} deny", PRIVATE_ADDRESSES.name));
+        named.into_iter().filter_map(shown).chain(private).collect()
     }
+}
+
+/// The host of a URL without the brackets of an IPv6 address.
+fn bare_host(url: &Uri) -> &str {
+    let host = url.host().unwrap_or_default();
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// The way, ready to be gone.
 pub(super) struct Way {
     /// What https is spoken with.
     credentials: Option<Arc<Credentials>>,
+    denies_private: bool,
 }
 
 impl Way {
     /// Makes the connections to one receiver.
     pub(super) fn connections(&self) -> Connections {
-        Connections::new(self.credentials.clone(), LIFE)
+        let connections = Connections::new(self.credentials.clone(), LIFE);
+        if self.denies_private {
+            connections.guarded()
+        } else {
+            connections
+        }
     }
 }

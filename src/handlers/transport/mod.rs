@@ -1,7 +1,8 @@
 //! The connections of an http route, which tolerate the peculiarities of receivers.
 //!
 //! The HTTP client keeps its pool, its protocol and its deadlines; this module decides how bytes
-//! get to the receiver and which part of an answer the client sees: `addresses` connects, `tls`
+//! get to the receiver and which part of an answer the client sees: `addresses` connects, to those
+//! that `guard` leaves, `tls`
 //! encrypts as `trust` says, with the route's `credentials`, `wire` moves bytes without waiting, and `mend` makes up for the
 //! peculiarities of receivers: `head` reads the head of an answer for it, `framing` finds the end of
 //! its body.
@@ -14,6 +15,7 @@ mod addresses;
 mod credentials;
 mod exchange;
 mod framing;
+mod guard;
 mod head;
 mod mend;
 mod tls;
@@ -36,6 +38,7 @@ use wait::Deadline;
 use wire::Wire;
 
 pub use credentials::{CertificateFiles, Credentials};
+pub(super) use guard::{public, refusal};
 pub use mend::{Mend, Stale};
 pub(super) use trust::Roots;
 
@@ -50,6 +53,7 @@ pub struct Connections {
     credentials: Option<Arc<Credentials>>,
     habits: Arc<Habits>,
     life: Duration,
+    is_guarded: bool,
 }
 
 impl Connections {
@@ -61,7 +65,15 @@ impl Connections {
             credentials,
             habits: Arc::default(),
             life,
+            is_guarded: false,
         }
+    }
+
+    /// Makes connections to addresses of the Internet alone (`guard`).
+    #[must_use]
+    pub fn guarded(mut self) -> Connections {
+        self.is_guarded = true;
+        self
     }
 }
 
@@ -70,7 +82,13 @@ impl Connector for Connections {
 
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Mend>, Error> {
         let deadline = Deadline::of(details.timeout);
-        let socket = self.addresses.connect(&details.addrs, deadline)?;
+        let socket = if self.is_guarded {
+            let addresses =
+                public(&details.addrs).map_err(|error| Error::Other(Box::new(error)))?;
+            self.addresses.connect(&addresses, deadline)?
+        } else {
+            self.addresses.connect(&details.addrs, deadline)?
+        };
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
         let wire = match &self.credentials {

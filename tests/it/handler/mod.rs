@@ -4,6 +4,7 @@ mod certificates;
 mod exec;
 mod format;
 mod http;
+mod private_addresses;
 mod receivers;
 mod request;
 mod routes;

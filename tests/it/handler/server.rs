@@ -1,7 +1,7 @@
 //! A peer that speaks HTTP as badly as a test wants.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -15,6 +15,7 @@ use crate::support::wait_until;
 /// Listens on a port of its own until it is dropped; each connection is one call of the test's
 /// closure.
 pub struct Server {
+    address: SocketAddr,
     port: u16,
     state: Arc<Mutex<State>>,
     accepting: Option<JoinHandle<()>>,
@@ -195,12 +196,19 @@ impl Drop for Connection {
 
 impl Server {
     pub fn start(serve: impl Fn(Connection) + Send + Sync + 'static) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        Server::start_at("127.0.0.1", serve)
+    }
+
+    /// Listens at another address than the usual one.
+    pub fn start_at(host: &str, serve: impl Fn(Connection) + Send + Sync + 'static) -> Server {
+        let listener = TcpListener::bind((host, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let port = address.port();
         let state = Arc::new(Mutex::new(State::default()));
         let for_thread = Arc::clone(&state);
         let accepting = thread::spawn(move || accept(&listener, &for_thread, &Arc::new(serve)));
         Server {
+            address,
             port,
             state,
             accepting: Some(accepting),
@@ -260,7 +268,7 @@ impl Drop for Server {
             }
         }
         // Wakes the accepting thread.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        let _ = TcpStream::connect(self.address);
         if let Some(accepting) = self.accepting.take() {
             let _ = accepting.join();
         }
