@@ -32,7 +32,6 @@ use crate::handlers::http::receiver::Receiver;
 use crate::handlers::http::request::{Message, Method, Request, RequestSettings};
 use crate::handlers::http::secret::{Live, Secret};
 use crate::handlers::http::sign::SigningKeys;
-use crate::handlers::http::trace;
 use crate::handlers::http::way::{Way, WaySettings};
 use crate::handlers::kind::{Build, Deliver};
 use crate::handlers::transport::Stale;

@@ -216,7 +216,7 @@ impl Tls {
                 another_name: "use such a name as host",
                 no_client_certificate: "the server wants a client certificate: name one in sslcert, and its key in sslkey",
                 client_certificate: self
-                    .certificate
+                    .handshake
                     .is_sent
                     .load(Ordering::Relaxed)
                     .then_some(self.words.cert.as_str()),
