@@ -411,7 +411,7 @@ fn a_route_that_cannot_work_is_refused() {
     );
     check_file_refused(
         &of("log", "timout_seconds=1"),
-        "route 1 has the unknown key `timout_seconds`; did you mean `timeout_seconds`?; known are name, event_type, handler, url, url_file, url_env, format, source, method, content_type, headers, auth, sign, done_statuses, dead_statuses, command, timeout_seconds, max_parallel, retry (in FILE)",
+        "route 1 has the unknown key `timout_seconds`; did you mean `timeout_seconds`?; known are name, event_type, handler, url, url_file, url_env, format, source, method, content_type, headers, auth, sign, done_statuses, dead_statuses, ca_file, client_cert_file, client_key_file, private_addresses, command, timeout_seconds, max_parallel, retry (in FILE)",
     );
     check_file_refused(
         &of("log", "max_parallel=0"),
