@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Only, event, retry_reason};
 use crate::support::receiver::{Receiver, Request};
-use crate::support::verifier::verify;
+use crate::support::verifier::{self, verify};
 use crate::support::{TestDir, wait_until};
 
 const OLD: &str = super::WEBHOOK;
@@ -28,6 +28,9 @@ fn is_genuine(request: &Request, secret: &str) -> bool {
 
 #[test]
 fn the_reference_libraries_verify_each_attempt_and_notice_a_change() {
+    if verifier::are_left_out() {
+        return;
+    }
     let directory = TestDir::new();
     let path = directory.file("new");
     fs::write(&path, format!("{NEW}\n")).unwrap();
