@@ -143,6 +143,12 @@ const FAULTS: &[Fault] = &[
         told: &["error: no route takes 1 of the first events that wait, of 1 type: mail.sent", "add a route"],
     },
     Fault {
+        check: "event types",
+        made_by: "insert into outbox_event (aggregate_type, aggregate_id, event_type, payload) values ('', '', 'mail.sent', '{}')",
+        args: &["--route", "order.*=log", "--unrouted", "leave"],
+        told: &["ok: no route takes 1 of the first events that wait", "left to other daemons"],
+    },
+    Fault {
         check: "due times and statuses",
         made_by: "alter table outbox_event alter next_run_at drop not null, drop constraint outbox_event_status_known;
                   insert into outbox_event (aggregate_type, aggregate_id, event_type, payload, status, next_run_at) values

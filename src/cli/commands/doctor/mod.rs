@@ -32,6 +32,9 @@ one_shot_args! {
         #[argh(option, arg_name = "pattern=handler")]
         /// a route of the daemon; those of --config are read, too
         pub route: Vec<String>,
+        #[argh(option, arg_name = "word")]
+        /// what becomes of events that no route takes: `fail` or `leave` [default: …]
+        pub unrouted: Option<String>,
         #[argh(option, arg_name = "n")]
         /// worker processes of the daemon [default: …]
         pub processes: Option<String>,
@@ -105,6 +108,7 @@ impl DoctorArgs {
     fn given_of_daemon(&self) -> Texts {
         let mut given = self.given();
         given.extend(typed([
+            (SETTINGS.unrouted.name, self.unrouted.clone()),
             (SETTINGS.processes.name, self.processes.clone()),
             (SETTINGS.pool_size.name, self.pool_size.clone()),
             (SETTINGS.lease_seconds.name, self.lease_seconds.clone()),

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{Findings, Patient};
+use crate::domain::config::Unrouted;
 use crate::domain::figure::{counted, grouped};
 use crate::store::doctor::{Finding, Level};
 
@@ -25,10 +26,12 @@ pub(super) fn types(patient: &mut Patient<'_>) -> Findings {
         .into_iter()
         .filter(|(event_type, _)| routes.find(event_type).is_none())
         .collect();
-    Ok(untaken(&without).into_iter().collect())
+    let unrouted = patient.daemon.config.unrouted;
+    Ok(untaken(&without, unrouted).into_iter().collect())
 }
 
-fn untaken(types: &[(String, u64)]) -> Option<Finding> {
+/// Events that are left to another daemon are no fault of this one.
+fn untaken(types: &[(String, u64)], unrouted: Unrouted) -> Option<Finding> {
     if types.is_empty() {
         return None;
     }
@@ -49,11 +52,15 @@ fn untaken(types: &[(String, u64)]) -> Option<Finding> {
         names.join(", ")
     );
     let data = json!({ "events": n_events, "types": names });
-    Some(
-        Finding::new(Level::Error, text)
+    Some(match unrouted {
+        Unrouted::Fail => Finding::new(Level::Error, text)
             .remedy("add a route, or `*` as the last one; without, they end dead as `No handler`")
             .data(data),
-    )
+        Unrouted::Leave => {
+            let text = format!("{text}; they are left to other daemons (--unrouted leave)");
+            Finding::new(Level::Ok, text).data(data)
+        }
+    })
 }
 
 #[cfg(test)]
@@ -63,7 +70,7 @@ mod tests {
     #[test]
     fn a_long_list_of_types_is_cut_short() {
         let types: Vec<_> = (1..=12).map(|n| (format!("t{n}"), 100)).collect();
-        let found = untaken(&types).expect("twelve types");
+        let found = untaken(&types, Unrouted::Fail).expect("twelve types");
         assert!(
             found
                 .message
@@ -72,6 +79,14 @@ mod tests {
             "{}",
             found.message
         );
-        assert_eq!(untaken(&[]), None);
+        assert_eq!(untaken(&[], Unrouted::Fail), None);
+    }
+
+    #[test]
+    fn events_that_are_left_to_other_daemons_are_no_fault() {
+        let types = [("mail.sent".to_owned(), 1)];
+        let level = |unrouted| untaken(&types, unrouted).map(|found| found.level);
+        assert_eq!(level(Unrouted::Fail), Some(Level::Error));
+        assert_eq!(level(Unrouted::Leave), Some(Level::Ok));
     }
 }
