@@ -3,6 +3,7 @@
 
 pub mod certificate;
 pub mod directory;
+pub mod file_watch;
 #[cfg(test)]
 pub(crate) mod fuzz;
 pub mod in_hand;
@@ -14,5 +15,4 @@ pub mod pause;
 pub mod pem;
 pub mod process;
 pub mod signal;
-pub mod stamp;
 pub mod threads;

@@ -3,17 +3,12 @@
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
 
-use crate::system::stamp::Stamp;
+use crate::system::file_watch::FileWatch;
 
 /// Longest secret that a file may hold.
 const BYTES_MAX: u64 = 64 * 1024;
-
-/// How long a look at the file counts: long beside a busy route's pace, short beside the time in
-/// which a secret is exchanged.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The file of one secret.
 #[derive(Debug)]
@@ -21,16 +16,9 @@ pub(super) struct SecretFile {
     /// What it holds, in the words of the log.
     what: String,
     path: String,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    looked_at: Option<Instant>,
-    /// The file as it was when its secret was taken.
-    taken: Option<Stamp>,
+    watch: FileWatch,
     /// The last complaint, which is logged once.
-    complaint: Option<String>,
+    complaint: Mutex<Option<String>>,
 }
 
 impl SecretFile {
@@ -38,36 +26,31 @@ impl SecretFile {
         SecretFile {
             what: what.to_owned(),
             path: path.to_owned(),
-            state: Mutex::default(),
+            watch: FileWatch::unread(vec![path.to_owned()]),
+            complaint: Mutex::default(),
         }
     }
 
     /// Hands a changed secret to `take`, which may refuse it. A file that cannot be used changes
     /// nothing: it may be half written, and is looked at again.
     pub(super) fn look(&self, take: impl FnOnce(&str) -> Result<(), String>) {
-        // Another runner is looking at the file.
-        let Ok(mut state) = self.state.try_lock() else {
-            return;
-        };
-        if state
-            .looked_at
-            .is_some_and(|before| before.elapsed() < LOOK_EVERY)
-        {
-            return;
-        }
-        state.looked_at = Some(Instant::now());
-        let result = fs::metadata(&self.path).and_then(|metadata| {
-            let stamp = Stamp::of(&metadata);
-            if state.taken.as_ref() == Some(&stamp) {
-                return Ok(());
-            }
-            take(&read(&self.path)?).map_err(io::Error::other)?;
-            state.taken = Some(stamp);
-            Ok(())
+        self.watch.look(|| {
+            let taken = read(&self.path).and_then(|text| take(&text).map_err(io::Error::other));
+            let complaint = taken.err().map(|error| error.to_string());
+            let is_taken = complaint.is_none();
+            self.complain(complaint);
+            is_taken
         });
-        let complaint = result.err().map(|error| error.to_string());
+    }
+
+    /// Logs a complaint that is not the last one.
+    fn complain(&self, complaint: Option<String>) {
+        let mut last = self
+            .complaint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(complaint) = &complaint
-            && state.complaint.as_ref() != Some(complaint)
+            && last.as_ref() != Some(complaint)
         {
             ::log::warn!(
                 "could not use the {what} file `{path}`, the {what} before stays: {complaint}",
@@ -75,7 +58,7 @@ impl SecretFile {
                 path = self.path
             );
         }
-        state.complaint = complaint;
+        *last = complaint;
     }
 }
 

@@ -4,18 +4,12 @@
 //! The files are looked at when a connection is made, once a second at most. A connection that is
 //! open lives on for its minute.
 
-use std::fs;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
 use crate::handlers::transport::trust::{Authorities, IdentityFiles, Roots, Trust};
-use crate::system::stamp::Stamp;
-
-/// How long a look at the files counts: long beside a busy route's pace, short beside the time in
-/// which a certificate is renewed.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+use crate::system::file_watch::FileWatch;
 
 /// The certificate files of a route.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,11 +31,9 @@ impl CertificateFiles {
         })
     }
 
-    /// The files as they are now; a file that cannot be looked at has no stamp.
-    fn stamps(&self) -> Vec<Option<Stamp>> {
-        let stamp = |path: &String| Some(Stamp::of(&fs::metadata(path).ok()?));
+    fn paths(&self) -> Vec<String> {
         let paths = [&self.ca, &self.certificate, &self.key];
-        paths.into_iter().flatten().map(stamp).collect()
+        paths.into_iter().flatten().cloned().collect()
     }
 }
 
@@ -52,14 +44,7 @@ pub struct Credentials {
     /// The host's authorities, where the route names none.
     of_host: Option<Arc<Authorities>>,
     current: RwLock<Arc<Trust>>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    looked_at: Instant,
-    /// The files as they were when they were last read, be it in vain.
-    seen: Vec<Option<Stamp>>,
+    watch: FileWatch,
 }
 
 impl Credentials {
@@ -72,17 +57,13 @@ impl Credentials {
             Some(_) => None,
             None => Some(roots.get()?),
         };
-        // Taken before the files are read: what changes meanwhile is read again.
-        let seen = files.stamps();
+        let watch = FileWatch::read_now(files.paths());
         let trust = trust(&files, of_host.as_ref())?;
         Ok(Credentials {
             files,
             of_host,
             current: RwLock::new(Arc::new(trust)),
-            state: Mutex::new(State {
-                looked_at: Instant::now(),
-                seen,
-            }),
+            watch,
         })
     }
 
@@ -98,28 +79,19 @@ impl Credentials {
     /// Reads files that have changed. Such as cannot be used change nothing: a certificate comes a
     /// moment before its key.
     fn look(&self) {
-        // Another runner is looking.
-        let Ok(mut state) = self.state.try_lock() else {
-            return;
-        };
-        if state.looked_at.elapsed() < LOOK_EVERY {
-            return;
-        }
-        state.looked_at = Instant::now();
-        let stamps = self.files.stamps();
-        if stamps == state.seen {
-            return;
-        }
-        match trust(&self.files, self.of_host.as_ref()) {
-            Ok(trust) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
-                ::log::info!("certificate files have changed and were read again");
+        self.watch.look(|| {
+            match trust(&self.files, self.of_host.as_ref()) {
+                Ok(trust) => {
+                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
+                    ::log::info!("certificate files have changed and were read again");
+                }
+                Err(problem) => ::log::warn!(
+                    "could not use the changed certificate files, those before stay in use: {problem}"
+                ),
             }
-            Err(problem) => ::log::warn!(
-                "could not use the changed certificate files, those before stay in use: {problem}"
-            ),
-        }
-        state.seen = stamps;
+            // Be it in vain: a file that is mended has changed again.
+            true
+        });
     }
 }
 
