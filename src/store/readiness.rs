@@ -141,7 +141,8 @@ impl Session {
         .map(|_| ())
     }
 
-    fn lacking_privileges(&mut self) -> Result<Option<MissingPrerequisite>, StoreError> {
+    /// Names what the session's role lacks to deliver events; `None` where that is nothing.
+    pub fn lacking_privileges(&mut self) -> Result<Option<MissingPrerequisite>, StoreError> {
         let rows: Vec<(String, String)> = self.query(
             "look at the privileges",
             include_str!("../../sql/privileges.sql"),

@@ -103,16 +103,27 @@ pub(in crate::cli) fn read_daemon(
     let dsn = database::resolve(&mut layers, env);
     let mut config = scalars(&mut layers)?;
     config.routes = all_routes(&mut layers, routes, &config, handlers, Secrets::Unread)?;
-    let dsn = dsn?;
+    Ok(judged(&mut layers, config, dsn?, env, handlers))
+}
+
+/// Adds what the settings mean together.
+fn judged(
+    layers: &mut Layers,
+    mut config: Config,
+    dsn: Dsn,
+    env: &Env,
+    handlers: &Handlers,
+) -> DaemonSettings {
+    dsn.database().clone_into(&mut config.database);
     let mut warnings = std::mem::take(&mut layers.warnings);
-    warnings.extend(advice::warnings(&layers, &config, &dsn));
+    warnings.extend(advice::warnings(layers, &config, &dsn));
     warnings.extend(routes::warnings(&config.routes, handlers, env));
-    Ok(DaemonSettings {
+    DaemonSettings {
         hint: advice::hint_of_long_handlers(&config, handlers),
         config,
         dsn,
         warnings,
-    })
+    }
 }
 
 fn read_all(
@@ -127,18 +138,13 @@ fn read_all(
     let access = api_access::resolve(&mut layers)?;
     let secrets = Secrets::Read(env);
     config.routes = all_routes(&mut layers, &args.route, &config, handlers, secrets)?;
-    let dsn = dsn?;
-    dsn.database().clone_into(&mut config.database);
-    let mut warnings = std::mem::take(&mut layers.warnings);
-    warnings.extend(advice::warnings(&layers, &config, &dsn));
-    warnings.extend(routes::warnings(&config.routes, handlers, env));
-    let hint = advice::hint_of_long_handlers(&config, handlers);
+    let daemon = judged(&mut layers, config, dsn?, env, handlers);
     let settings = RunSettings {
-        config,
-        dsn,
+        config: daemon.config,
+        dsn: daemon.dsn,
         access,
-        warnings,
-        hints: hint.into_iter().collect(),
+        warnings: daemon.warnings,
+        hints: daemon.hint.into_iter().collect(),
     };
     Ok((settings, layers.effective))
 }

@@ -1,5 +1,5 @@
-//! `dispatchbox doctor`: looks at the live database and the settings of the daemon, and says what is
-//! wrong, how bad that is, and what mends it.
+//! `dispatchbox doctor`: looks at the live database and the settings of the daemon, and says what
+//! is wrong, how bad that is, and what mends it.
 //!
 //! It changes nothing. Each check is a statement under `sql/doctor/` or a function in `checks`, and
 //! stands in the table there; a check that fails or has no right to look does not stop the others.
@@ -140,11 +140,8 @@ fn examine(daemon: &Daemon) -> Report {
             return report;
         }
     };
+    let mut patient = Patient::new(&mut session, daemon);
     for check in CHECKS {
-        let mut patient = Patient {
-            session: &mut session,
-            daemon,
-        };
         let findings = check
             .look(&mut patient)
             .unwrap_or_else(|error| vec![not_known(&error)]);

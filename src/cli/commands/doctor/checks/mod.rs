@@ -9,6 +9,7 @@ mod schema;
 mod vacuum;
 
 use crate::cli::commands::doctor::Daemon;
+use crate::store::doctor::facts::VacuumedTable;
 use crate::store::doctor::{Finding, statements};
 use crate::store::{Session, StoreError};
 
@@ -17,8 +18,29 @@ const LONG: f64 = 5.0;
 
 /// What is looked at.
 pub(super) struct Patient<'a> {
-    pub(super) session: &'a mut Session,
-    pub(super) daemon: &'a Daemon,
+    session: &'a mut Session,
+    daemon: &'a Daemon,
+    /// Our tables as vacuum sees them, once a check has asked.
+    tables: Option<Vec<VacuumedTable>>,
+}
+
+impl Patient<'_> {
+    pub(super) fn new<'a>(session: &'a mut Session, daemon: &'a Daemon) -> Patient<'a> {
+        Patient {
+            session,
+            daemon,
+            tables: None,
+        }
+    }
+
+    /// Our tables as vacuum sees them.
+    fn tables(&mut self) -> Result<&[VacuumedTable], StoreError> {
+        let tables = match self.tables.take() {
+            Some(tables) => tables,
+            None => self.session.vacuumed_tables()?,
+        };
+        Ok(self.tables.insert(tables))
+    }
 }
 
 type Findings = Result<Vec<Finding>, StoreError>;

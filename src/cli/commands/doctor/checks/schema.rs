@@ -52,7 +52,7 @@ fn split(level: Level, text: &str) -> Finding {
 
 /// Says which rights the daemon's role lacks.
 pub(super) fn privileges(patient: &mut Patient<'_>) -> Findings {
-    let missing = patient.session.missing_prerequisite()?;
+    let missing = patient.session.lacking_privileges()?;
     let Some(MissingPrerequisite::Privileges { role, lacking }) = missing else {
         return Ok(Vec::new());
     };

@@ -28,15 +28,13 @@ const FREE_VACUUM: &str =
 
 /// Names the tables with many dead rows.
 pub(super) fn dead_rows(patient: &mut Patient<'_>) -> Findings {
-    let tables = patient.session.vacuumed_tables()?;
-    Ok(tables.iter().filter_map(dead).collect())
+    Ok(patient.tables()?.iter().filter_map(dead).collect())
 }
 
 /// Says where autovacuum is off, or begins late.
 pub(super) fn autovacuum(patient: &mut Patient<'_>) -> Findings {
     let mut findings = patient.session.findings(statements::AUTOVACUUM, None)?;
-    let tables = patient.session.vacuumed_tables()?;
-    findings.extend(tables.iter().filter_map(late));
+    findings.extend(patient.tables()?.iter().filter_map(late));
     Ok(findings)
 }
 
@@ -45,9 +43,9 @@ pub(super) fn wraparound(patient: &mut Patient<'_>) -> Findings {
     let ages = patient.session.ages()?;
     let freezes_at = ages.first().map_or(AGE_HIGH, |age| age.freezes_at);
     let mut findings: Vec<_> = ages.iter().filter_map(old).collect();
-    let tables = patient.session.vacuumed_tables()?;
     findings.extend(
-        tables
+        patient
+            .tables()?
             .iter()
             .filter_map(|table| old_table(table, freezes_at)),
     );
