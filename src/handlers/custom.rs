@@ -39,6 +39,16 @@ impl Handlers {
         self
     }
 
+    /// Registers a handler of the program itself. One that is registered under this name already
+    /// keeps it.
+    #[must_use]
+    pub(crate) fn register_own(self, name: &str, handler: impl Handler + 'static) -> Handlers {
+        if self.knows(name) {
+            return self;
+        }
+        self.register(name, handler)
+    }
+
     /// Says whether there is a route made with [`Handlers::on`].
     pub fn has_routes(&self) -> bool {
         !self.on.is_empty()

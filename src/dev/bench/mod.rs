@@ -102,15 +102,9 @@ pub(crate) enum BenchError {
 /// has registered under one of the names keeps it.
 #[must_use]
 pub fn with_handlers(handlers: Handlers) -> Handlers {
-    let handlers = if handlers.knows(NOOP) {
-        handlers
-    } else {
-        handlers.register(NOOP, |_: &Event| Ok(()))
-    };
-    if handlers.knows(soak::HANDLER) {
-        return handlers;
-    }
-    handlers.register(soak::HANDLER, soak::handle)
+    handlers
+        .register_own(NOOP, |_: &Event| Ok(()))
+        .register_own(soak::HANDLER, soak::handle)
 }
 
 /// The result of a bench.

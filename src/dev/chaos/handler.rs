@@ -63,15 +63,8 @@ echo "$DISPATCHBOX_EVENT_ID $DISPATCHBOX_ATTEMPT $PPID done" >>"$1""#;
 /// that their supervisor knows. A handler that the program has registered under the name keeps it.
 #[must_use]
 pub fn with_play(handlers: Handlers) -> Handlers {
-    if handlers.knows(PLAY) {
-        return handlers;
-    }
-    handlers.register(
-        PLAY,
-        Play {
-            history: env::var_os(HISTORY),
-        },
-    )
+    let history = env::var_os(HISTORY);
+    handlers.register_own(PLAY, Play { history })
 }
 
 /// The configuration file of the daemons: the routes of the kinds.

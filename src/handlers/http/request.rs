@@ -1,7 +1,6 @@
 //! What a request says beside the event: method, content type, headers, credentials.
 
 use std::borrow::Cow;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use ureq::http::{HeaderName, HeaderValue, header};
@@ -232,7 +231,7 @@ impl Request {
         let mut headers = trace::headers(event.headers.as_deref());
         self.format.add_headers(event, &self.source, &mut headers)?;
         let body = self.format.body(event, &self.source);
-        keys.add_headers(event.id, SystemTime::now(), body.as_bytes(), &mut headers);
+        keys.add_headers(event.id, body.as_bytes(), &mut headers);
         Ok(Message {
             event,
             body,

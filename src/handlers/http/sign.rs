@@ -120,12 +120,11 @@ impl SigningKeys {
     pub(super) fn add_headers(
         &self,
         event_id: i64,
-        now: SystemTime,
         body: &[u8],
         headers: &mut Vec<(HeaderName, HeaderValue)>,
     ) {
         if !self.0.is_empty() {
-            self.sign(&format!("msg_{event_id}"), now, body, headers);
+            self.sign(&format!("msg_{event_id}"), SystemTime::now(), body, headers);
         }
     }
 
