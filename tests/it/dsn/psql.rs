@@ -30,12 +30,7 @@ fn ours(text: &str, env: &Env) -> Result<String, String> {
 
 /// The same for psql.
 fn theirs(text: &str, env: &Env) -> Result<String, String> {
-    let output = psql().envs(env).args(["-c", WHO, text]).output().unwrap();
-    let said = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim_end().to_owned();
-    if output.status.success() {
-        return Ok(said(output.stdout));
-    }
-    Err(said(output.stderr))
+    psql::ask(WHO, text, env)
 }
 
 const WHO: &str = "select concat_ws('|', current_user, current_database(), current_setting('search_path'), \
@@ -147,8 +142,8 @@ fn a_text_leads_to_where_psql_goes() {
     }
 }
 
-/// The same for words that came with PostgreSQL 16, 17 and 18; psql is asked where its library knows
-/// them.
+/// The same for words that came with PostgreSQL 16, 17 and 18; psql is asked where its library
+/// knows them.
 #[test]
 fn newer_words_lead_to_where_psql_goes() {
     let place = {

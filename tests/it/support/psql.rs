@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
+use dispatchbox::store::dsn::Env;
+
 /// psql itself: the wrapper that distributions put before it has ideas of its own.
 pub fn psql() -> Command {
     let mut command = Command::new(&FOUND.program);
@@ -14,6 +16,16 @@ pub fn psql() -> Command {
         .stdin(Stdio::null())
         .args(["-X", "-A", "-t"]);
     command
+}
+
+/// Has psql ask the database that `text` describes, with these variables: its answer, or its error.
+pub fn ask(sql: &str, text: &str, env: &Env) -> Result<String, String> {
+    let output = psql().envs(env).args(["-c", sql, text]).output().unwrap();
+    let said = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim_end().to_owned();
+    if output.status.success() {
+        return Ok(said(output.stdout));
+    }
+    Err(said(output.stderr))
 }
 
 /// The major version of the client library that psql uses.

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use dispatchbox::dev::cluster::Cluster;
 
-use super::{Authority, Files, Wanted, YEARS, address, authority, put, server};
+use super::{Authority, Files, address, put, server_of_db1};
 use crate::support::cli::Said;
 use crate::support::{Cli, Daemon, TestDb, TestDir, wait_until};
 
@@ -22,14 +22,7 @@ const OF_NO_DATABASE: [&str; 4] = ["run", "demo", "bench", "chaos"];
 /// A server that lets nobody in without TLS and a password, its authority, and the files of a
 /// client: the root files `root.crt` and `other.crt`.
 fn managed(number: u8) -> (Cluster, Authority, Files) {
-    let authority = authority("ours");
-    let wanted = Wanted {
-        common: "server",
-        dns: &["db1"],
-        addresses: &[],
-        years: YEARS,
-    };
-    let server = server(number, Some(&wanted.signed_by(&authority)), &authority);
+    let (server, authority) = server_of_db1(number);
     let rules = "local all postgres trust\nhostssl all all all scram-sha-256\n";
     put(&server.directory().join("data/pg_hba.conf"), rules);
     let mut client = server.client("postgres").unwrap();
@@ -43,7 +36,7 @@ fn managed(number: u8) -> (Cluster, Authority, Files) {
         directory: TestDir::new(),
     };
     files.put("root.crt", &authority.pem(), 0o644);
-    files.put("other.crt", &self::authority("other").pem(), 0o644);
+    files.put("other.crt", &super::authority("other").pem(), 0o644);
     (server, authority, files)
 }
 
@@ -73,9 +66,9 @@ impl Way {
     }
 }
 
-/// The ways to the database: by file, by password in libpq's places, by variables alone, by service,
-/// by configuration file; with the system's authorities, which `SSL_CERT_FILE` stands for, or with a
-/// root file.
+/// The ways to the database: by file, by password in libpq's places, by variables alone, by
+/// service, by configuration file; with the system's authorities, which `SSL_CERT_FILE` stands for,
+/// or with a root file.
 fn ways(db: &TestDb, number: u8, files: &Files) -> Vec<Way> {
     let root = files.directory.file("root.crt");
     let (address, name) = (address(number).to_string(), db.name());

@@ -41,6 +41,21 @@ host all hashed all md5
 host all all all trust
 ";
 
+/// A certificate for `db1`.
+const OF_DB1: Wanted<'_> = Wanted {
+    common: "server",
+    dns: &["db1"],
+    addresses: &[],
+    years: YEARS,
+};
+
+/// A server at an address of its own, whose certificate is for `db1` and by this authority.
+fn server_of_db1(number: u8) -> (Cluster, Authority) {
+    let authority = authority("ours");
+    let server = server(number, Some(&OF_DB1.signed_by(&authority)), &authority);
+    (server, authority)
+}
+
 /// A server at an address of its own, with a certificate or without TLS.
 fn server(number: u8, identity: Option<&(String, String)>, clients: &Authority) -> Cluster {
     let settings =
@@ -129,12 +144,7 @@ fn ours(text: &str, env: &Env, watchers: &mut [postgres::Client]) -> Result<Stri
 
 /// The same for psql.
 fn theirs(text: &str, env: &Env) -> Result<String, String> {
-    let output = psql().envs(env).args(["-c", WHO, text]).output().unwrap();
-    let said = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim_end().to_owned();
-    if output.status.success() {
-        return Ok(said(output.stdout));
-    }
-    Err(said(output.stderr))
+    psql::ask(WHO, text, env)
 }
 
 /// The files of a client.
@@ -592,14 +602,7 @@ fn a_daemon_over_tls_outlives_a_frozen_server_and_a_renewed_certificate() {
 /// Goal: what fails says which file, name or word would set it right.
 #[test]
 fn a_failure_names_its_remedy() {
-    let authority = authority("ours");
-    let wanted = Wanted {
-        common: "server",
-        dns: &["db1"],
-        addresses: &[],
-        years: YEARS,
-    };
-    let server = server(11, Some(&wanted.signed_by(&authority)), &authority);
+    let (server, authority) = server_of_db1(11);
     let files = Files {
         directory: TestDir::new(),
     };
@@ -678,7 +681,7 @@ fn a_failure_names_its_remedy() {
         error.contains("took the connection without a client certificate"),
         "{error}"
     );
-    let (cert, key) = wanted.signed_by(&authority);
+    let (cert, key) = OF_DB1.signed_by(&authority);
     let cert = files.put("client.crt", &cert, 0o644);
     let key = files.put("client.key", &key, 0o600);
     let demanding = format!("{demanding} sslcert={cert} sslkey={key}");

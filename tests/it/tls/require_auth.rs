@@ -2,23 +2,14 @@
 
 use dispatchbox::store::dsn::Env;
 
-use super::{
-    Wanted, YEARS, address, authority, env_of, made_up, open, open_briefly, server, theirs,
-};
+use super::{address, env_of, made_up, open, open_briefly, server_of_db1, theirs};
 use crate::support::psql::libpq_version;
 
 /// Goal: each list of methods allows what libpq's allows, with TLS and without. psql is asked, too,
 /// where its library knows the keyword.
 #[test]
 fn a_list_of_methods_allows_what_libpqs_does() {
-    let authority = authority("ours");
-    let wanted = Wanted {
-        common: "server",
-        dns: &["db1"],
-        addresses: &[],
-        years: YEARS,
-    };
-    let _server = server(20, Some(&wanted.signed_by(&authority)), &authority);
+    let _server = server_of_db1(20);
     let by = |method: &str| format!("the server asks for authentication by {method}, which");
     let by_none = "the server asks for no authentication, which require_auth does not allow";
     let cases = [
