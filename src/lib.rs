@@ -102,13 +102,13 @@
 //!
 //! # Health and readiness
 //!
-//! One state, [`status::state`]: the supervisor's loop writes its phase and what its workers report,
-//! the looks write what they found at the database (or that no answer came in time, from the HTTP
-//! thread that waited), and the self-probe whether the port answers. A look runs the statements of
-//! claiming and settling on no row. `/ready`, `/api/status` and the page read it,
-//! and a pure function, [`status::readiness`], derives the reason from it. Troubles come from a
-//! small set, [`domain::failure::FailureKind`]; the exact error is logged when it begins, changes
-//! and ends.
+//! One state, [`status::state`]: the supervisor's loop writes its phase and what its workers
+//! report, the looks write what they found at the database (or that no answer came in time, from
+//! the HTTP thread that waited), and the self-probe whether the port answers. A look runs the
+//! statements of claiming and settling on no row. `/ready`, `/api/status` and the page read it, and
+//! a pure function, [`status::readiness`], derives the reason from it. Troubles come from a small
+//! set, [`domain::failure::FailureKind`]; the exact error is logged when it begins, changes and
+//! ends.
 //!
 //! The observer ([`supervisor`]) is all that watches the database for the daemon as a whole, with
 //! or without an HTTP port. `http` asks it for a fresh look through [`status::looks`]: there is a

@@ -1,8 +1,8 @@
 //! Validated settings: values that the rest of the program may rely on without checking again.
 //!
 //! `cli` builds them once from flags, environment and file, by its table of settings, which has the
-//! defaults and limits; limits that other modules need, too, stand here. The settings travel to the workers as JSON on their stdin. The DSN is in `store::dsn::Dsn`, because
-//! it holds the password.
+//! defaults and limits; limits that other modules need, too, stand here. The settings travel to the
+//! workers as JSON on their stdin. The DSN is in `store::dsn::Dsn`, because it holds the password.
 
 use std::fmt;
 use std::num::NonZeroU16;

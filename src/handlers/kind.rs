@@ -1,9 +1,9 @@
 //! What a kind of handler is: its name, its keys, how its settings are read, built and shown.
 //!
 //! A kind is a module: the struct of its settings, which implements [`Kind`] and [`Settings`], and
-//! what delivers, which implements [`Deliver`]. A key of a new type needs a reader in `keys`. Its line in [`KINDS`] makes it known to the command
-//! line, the file, the help and the workers. Settings travel to the workers as JSON, which only the
-//! kind itself reads.
+//! what delivers, which implements [`Deliver`]. A key of a new type needs a reader in `keys`. Its
+//! line in [`KINDS`] makes it known to the command line, the file, the help and the workers.
+//! Settings travel to the workers as JSON, which only the kind itself reads.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;

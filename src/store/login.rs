@@ -2,8 +2,8 @@
 //!
 //! The driver answers whatever the server asks, in its first message, and does not tell what that
 //! was. So the stream that the driver reads is looked at before it: where the server asks in a way
-//! that is not allowed, the read fails, and no password has been sent. Where the way is allowed, the
-//! driver itself insists that it is gone to its end.
+//! that is not allowed, the read fails, and no password has been sent. Where the way is allowed,
+//! the driver itself insists that it is gone to its end.
 //!
 //! The stream is ours over TCP alone, with TLS or without; see [`line`](crate::store::line) for the
 //! Unix socket, over which a description with `require_auth` is refused.

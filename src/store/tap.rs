@@ -2,9 +2,10 @@
 //! where that is wanted.
 //!
 //! The driver hands its socket over only to what it takes for a maker of TLS, and only to make TLS.
-//! So it is told that TLS begins at once, whatever is wanted, and the question for it is asked here:
-//! that wait can be cut then, too, and a server without TLS is spoken to in plain text over the same
-//! connection where that is allowed (`sslmode=prefer`). The driver itself would keep the socket.
+//! So it is told that TLS begins at once, whatever is wanted, and the question for it is asked
+//! here: that wait can be cut then, too, and a server without TLS is spoken to in plain text over
+//! the same connection where that is allowed (`sslmode=prefer`). The driver itself would keep the
+//! socket.
 //!
 //! The answer is one byte, read alone: what a stranger has put behind it is taken for a part of the
 //! handshake, and fails there (CVE-2021-23214).
@@ -53,7 +54,8 @@ pub(super) struct Tap {
 }
 
 impl Tap {
-    /// Makes a tap for a connection by TCP, on which the server may ask for the login in these ways.
+    /// Makes a tap for a connection by TCP, on which the server may ask for the login in these
+    /// ways.
     pub(super) fn of_tcp(
         line: &Arc<Line>,
         encryption: Encryption,
@@ -67,8 +69,8 @@ impl Tap {
         }
     }
 
-    /// Makes a tap for a connection to the Unix socket for this port in `directory`, which is opened
-    /// next.
+    /// Makes a tap for a connection to the Unix socket for this port in `directory`, which is
+    /// opened next.
     pub(super) fn of_unix(line: &Arc<Line>, directory: &Path, port: u16) -> Tap {
         Tap {
             line: Arc::clone(line),

@@ -35,8 +35,8 @@ use crate::system::threads::{self, Thread};
 /// How often a dead worker is looked at until nothing of it is left.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The same when this process is about to leave. A back end needs a moment to notice that its worker
-/// is gone.
+/// The same when this process is about to leave. A back end needs a moment to notice that its
+/// worker is gone.
 const LAST_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Dead workers watched at once. Those of a crash loop hold no lease, so what does not fit is left

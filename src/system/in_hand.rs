@@ -5,9 +5,10 @@
 //! neighbours in the same lease. A dead process cannot be asked, so each runner writes what it
 //! starts into its slot of a small file: one `write_at` of 24 bytes when a handler starts, and one
 //! when the runner finds nothing to handle after it. So under load a handler's end costs no write:
-//! the note of the next start replaces it. (A handler that starts a program adds two notes.) An event
-//! that has finished is in no slot a moment later, whether it is settled or not. The page cache keeps the bytes when the process dies. The death of the host
-//! loses them, which is accepted, since then no process on it survives that could read them.
+//! the note of the next start replaces it. (A handler that starts a program adds two notes.) An
+//! event that has finished is in no slot a moment later, whether it is settled or not. The page
+//! cache keeps the bytes when the process dies. The death of the host loses them, which is
+//! accepted, since then no process on it survives that could read them.
 //!
 //! The worker holds a lock on the file while it lives. A process that gets the lock may act for the
 //! dead worker: its supervisor, or another supervisor on the host, which finds what a killed one

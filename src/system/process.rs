@@ -1,5 +1,5 @@
-//! Processes as /proc shows them; the ends of our children; and the groups and orphans that handlers
-//! leave behind.
+//! Processes as /proc shows them; the ends of our children; and the groups and orphans that
+//! handlers leave behind.
 //!
 //! Groups and sessions are read from /proc and not asked of the kernel: a session that began
 //! outside this process's namespace (a shell that entered a container) has the number 0, which

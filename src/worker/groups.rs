@@ -106,8 +106,8 @@ pub(super) fn takes(look: &Look, rooms: &[usize]) -> Option<Vec<Option<i32>>> {
     Some(rooms.iter().map(take).collect())
 }
 
-/// The number of a group in the database, which begin with 1: 0 is the group of segments that a look
-/// leaves out.
+/// The number of a group in the database, which begin with 1: 0 is the group of segments that a
+/// look leaves out.
 fn to_database(group: usize) -> i32 {
     i32::try_from(group + 1).unwrap_or(0)
 }

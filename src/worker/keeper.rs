@@ -2,8 +2,8 @@
 //!
 //! Nothing holds up a renewal: the keeper has a connection of its own, so what blocks a claim or a
 //! settle, a locked row for instance, does not block it; each of its calls is bounded by a sixth of
-//! the lease, at least 1 s; and the sweeper ([`super::sweeper`]) ends the expired leases, since a sweep waits for the
-//! rows of up to 900 events.
+//! the lease, at least 1 s; and the sweeper ([`super::sweeper`]) ends the expired leases, since a
+//! sweep waits for the rows of up to 900 events.
 //!
 //! An expired lease is swept only after it was seen expired twice, with the same expiry, a third of
 //! a lease apart by this worker's own clock and with no failed call between: after an outage longer

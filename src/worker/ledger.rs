@@ -31,7 +31,8 @@ pub(super) struct Ledger {
     set_aside: AtomicUsize,
     queued: AtomicUsize,
     queue_max: usize,
-    /// Bytes of payloads and headers in the queue: a few large events fill it as many small ones do.
+    /// Bytes of payloads and headers in the queue: a few large events fill it as many small ones
+    /// do.
     queued_bytes: AtomicU64,
     bytes_max: u64,
     /// Runs that have ended, and events that a runner gave back unstarted.

@@ -1,7 +1,7 @@
 //! The laws, checked on what was recorded. Pure: from evidence to verdicts.
 //!
-//! A run is known by its event, its attempt and its worker, so a run too many is not merely counted:
-//! it must follow from a fault that hit the worker of one of the two runs.
+//! A run is known by its event, its attempt and its worker, so a run too many is not merely
+//! counted: it must follow from a fault that hit the worker of one of the two runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! The daemons: started, killed, frozen, and started again. Each has a runtime directory of its own,
-//! as if it ran on a host of its own.
+//! The daemons: started, killed, frozen, and started again. Each has a runtime directory of its
+//! own, as if it ran on a host of its own.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};

@@ -1,5 +1,5 @@
-//! `dispatchbox chaos`: the real daemon, twice, on a throwaway PostgreSQL, while everything that can
-//! break is broken; and the laws that must hold all the same.
+//! `dispatchbox chaos`: the real daemon, twice, on a throwaway PostgreSQL, while everything that
+//! can break is broken; and the laws that must hold all the same.
 //!
 //! Producers write events all the time, and roll some back. Handlers succeed, fail, panic, refuse,
 //! take longer than the lease, and kill their worker, as the type of the event says, so it is known

@@ -1,4 +1,4 @@
-//! The schedule: which fault comes when, and whom it hits. Pure, and the same for the same seed.
+//! The schedule: which fault comes when, and what it hits. Pure, and the same for the same seed.
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use crate::dev::cluster::{Cluster, StopMode};
 use crate::store::dsn::Dsn;
 use crate::store::{self, Session, StoreError, Timeouts};
 
-/// How long a fault is put off that meets nobody, where no worker has started yet for instance.
+/// How long a fault is put off that has no target yet, since no worker has started for instance.
 const PUT_OFF_MAX: Duration = Duration::from_secs(20);
 
 /// Bounds of the calls that are faults themselves.
@@ -136,7 +136,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Plays one fault; `false` where there is nobody whom it could hit.
+    /// Plays one fault; `false` where there is nothing that it could hit.
     fn play(&mut self, step: Step) -> Result<bool, ChaosError> {
         match step.fault {
             Fault::KillWorker
@@ -182,7 +182,7 @@ impl Stage {
                 .iter()
                 .any(|(_, end)| matches!(end, End::Continue(_)))
         {
-            // Somebody has to be there to sweep what a frozen worker loses.
+            // Another daemon has to be there to sweep what a frozen worker loses.
             return false;
         }
         let hosts = (0..HOSTS).map(|n| (step.host + n) % HOSTS);

@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::domain::event::json_text;
 
-/// Shortest text that is taken for a secret where nobody has said that it is one.
+/// Shortest text that is taken for a secret that is not marked as one.
 const SECRET_BYTES_MIN: usize = 12;
 
 /// The secrets of a route.

@@ -6,9 +6,9 @@
 //! longer than 4 KiB), `Dispatchbox-Attempt`, and the trace that stands in the event's headers. The
 //! status of the answer is its word: 2xx is done, as are the route's `done_statuses`; its
 //! `dead_statuses` are dead at once; everything else is worth another attempt, a network error, a
-//! time-out and a redirect among it; `Retry-After` is honoured with 429 and 503. Redirects are never
-//! followed and the proxy variables of the environment not used: an event goes to the configured
-//! receiver and nowhere else.
+//! time-out and a redirect among it; `Retry-After` is honoured with 429 and 503. Redirects are
+//! never followed and the proxy variables of the environment not used: an event goes to the
+//! configured receiver and nowhere else.
 //!
 //! How the request is made is described in `post`, what it says beside the event in `request`, and
 //! what an answer means in `answer`.

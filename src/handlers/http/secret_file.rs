@@ -62,7 +62,8 @@ impl SecretFile {
     }
 }
 
-/// Reads a secret from a file; space around it is no part of it. An error shows nothing of the file.
+/// Reads a secret from a file; space around it is no part of it. An error shows nothing of the
+/// file.
 pub(super) fn read(path: &str) -> io::Result<String> {
     let mut text = String::new();
     let n_bytes = fs::File::open(path)?

@@ -40,8 +40,8 @@ pub(super) fn headers(event_headers: Option<&str>) -> Vec<(HeaderName, HeaderVal
         .collect()
 }
 
-/// Says whether this is `version-trace-parent-flags` in lower-case hexadecimal digits, where neither
-/// trace nor parent is zero, and, in later versions, more behind another dash.
+/// Says whether this is `version-trace-parent-flags` in lower-case hexadecimal digits, where
+/// neither trace nor parent is zero, and, in later versions, more behind another dash.
 fn is_parent(text: &str) -> bool {
     let is_hex = |part: &str, n_bytes: usize| {
         let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');

@@ -2,10 +2,9 @@
 //!
 //! The HTTP client keeps its pool, its protocol and its deadlines; this module decides how bytes
 //! get to the receiver and which part of an answer the client sees: `addresses` connects, to those
-//! that `guard` leaves, `tls`
-//! encrypts as `trust` says, with the route's `credentials`, `wire` moves bytes without waiting, and `mend` makes up for the
-//! peculiarities of receivers: `head` reads the head of an answer for it, `framing` finds the end of
-//! its body.
+//! that `guard` leaves, `tls` encrypts as `trust` says, with the route's `credentials`, `wire` moves
+//! bytes without waiting, and `mend` makes up for the peculiarities of receivers: `head` reads the
+//! head of an answer for it, `framing` finds the end of its body.
 //!
 //! Why not the client's own transport: it sends to the end before it reads, and it takes neither a
 //! verifier of ours nor a connection's age. Why not another client: reqwest loses the early answer

@@ -1,11 +1,12 @@
 //! Decides which certificates of receivers are accepted, shows the certificate of ours, and says
 //! what is wrong with a refused one.
 //!
-//! The trusted certificates are those of the route's `ca_file`, and these alone: a private authority
-//! is named so that no other can vouch for the receiver. curl's manual says the same of `--cacert`
-//! (some builds, Debian's among them, look into a directory of the system as well). Without the
-//! key, they are those that the host trusts: the files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name,
-//! else the system's, else, in a bare container, the Mozilla list that the program carries.
+//! The trusted certificates are those of the route's `ca_file`, and these alone: a private
+//! authority is named so that no other can vouch for the receiver. curl's manual says the same of
+//! `--cacert` (some builds, Debian's among them, look into a directory of the system as well).
+//! Without the key, they are those that the host trusts: the files that `SSL_CERT_FILE` and
+//! `SSL_CERT_DIR` name, else the system's, else, in a bare container, the Mozilla list that the
+//! program carries.
 
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ use crate::handlers::transport::verifier::Verifier;
 use crate::system::certificate::{self, Peer};
 use crate::system::pem;
 
-/// The certificates that the host trusts, read once for a table of routes, where a route needs them.
+/// The certificates that the host trusts, read once for a table of routes, where a route needs
+/// them.
 #[derive(Default)]
 pub(in crate::handlers) struct Roots(Option<Arc<Authorities>>);
 

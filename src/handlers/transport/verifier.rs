@@ -1,5 +1,5 @@
-//! Checks the certificates of receivers. One's own certificate that stands among the trusted ones is
-//! accepted as curl does, also one that `openssl req -x509` made and that calls itself an
+//! Checks the certificates of receivers. One's own certificate that stands among the trusted ones
+//! is accepted as curl does, also one that `openssl req -x509` made and that calls itself an
 //! authority; rustls refuses such a one by itself.
 
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What one worker counts: the names, kinds and help texts of its metrics, and the places that count.
+//! What one worker counts: the names, kinds and help texts of its metrics, and the places that
+//! count.
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 

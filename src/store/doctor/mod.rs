@@ -1,10 +1,10 @@
 //! The checks of `dispatchbox doctor`, as far as they are questions to the server; the texts stand
-//! under `sql/doctor/`. Those in [`statements`] say themselves what is wrong, those in [`facts`] are
-//! judged by the command.
+//! under `sql/doctor/`. Those in [`statements`] say themselves what is wrong, those in [`facts`]
+//! are judged by the command.
 //!
-//! They change nothing and are bounded: transactions that only read, catalogs and indexes alone, and
-//! limits so short that no check is felt on a loaded server. What does not answer within them is
-//! not known.
+//! They change nothing and are bounded: transactions that only read, catalogs and indexes alone,
+//! and limits so short that no check is felt on a loaded server. What does not answer within them
+//! is not known.
 
 pub mod facts;
 pub mod finding;

@@ -26,7 +26,8 @@ pub struct AuthRule {
 }
 
 impl AuthRule {
-    /// Reads a list of methods that are allowed, or, each with `!` before it, of those that are not.
+    /// Reads a list of methods that are allowed, or, each with `!` before it, of those that are
+    /// not.
     pub(super) fn parse(value: &str, shown: &str) -> Result<AuthRule, DsnError> {
         let is_negative = value.starts_with('!');
         let mut named: Vec<&str> = Vec::new();

@@ -234,8 +234,8 @@ fn decode(what: &str, raw: &str) -> Result<String, DsnError> {
 mod tests {
     use super::*;
 
-    /// Goal: the time to read a text grows with its length and not faster. Method: a quadratic reader
-    /// would need hours for these.
+    /// Goal: the time to read a text grows with its length and not faster. Method: a quadratic
+    /// reader would need hours for these.
     #[test]
     fn a_megabyte_of_anything_is_read() {
         for piece in [

@@ -99,8 +99,8 @@ impl Dsn {
 }
 
 impl Known {
-    /// Adds the defaults: the directory of libpq's files, and the mode that the system's authorities
-    /// ask for.
+    /// Adds the defaults: the directory of libpq's files, and the mode that the system's
+    /// authorities ask for.
     pub(super) fn add_tls_defaults(&mut self, env: &Env) {
         if let Some(directory) = home(env).map(|home| home.join(".postgresql"))
             && let Some(directory) = directory.to_str()

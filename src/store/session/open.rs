@@ -1,5 +1,5 @@
-//! Opening the connection of a session, in each of the ways that its description allows, with a mark
-//! that shows whether a pooler stands in between.
+//! Opening the connection of a session, in each of the ways that its description allows, with a
+//! mark that shows whether a pooler stands in between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use source::Source;
 
-/// The top-level modules of each layer. Layer 0 is the domain, 1 the operating system and threads, 2
-/// the adapters, 3 the runtime, 4 the application.
+/// The top-level modules of each layer. Layer 0 is the domain, 1 the operating system and threads,
+/// 2 the adapters, 3 the runtime, 4 the application.
 const LAYERS: [&[&str]; 5] = [
     &["domain"],
     &["system"],

@@ -65,8 +65,8 @@ fn library() -> String {
         .expect("libfaketime is missing: run scripts/install-test-tools")
 }
 
-/// Goal: a clock that is wrong or jumps on a daemon's host changes nothing that it does. Method: two
-/// daemons, of which one jumps an hour ahead and one an hour back while their handlers run.
+/// Goal: a clock that is wrong or jumps on a daemon's host changes nothing that it does. Method:
+/// two daemons, of which one jumps an hour ahead and one an hour back while their handlers run.
 #[test]
 fn daemons_whose_clocks_jump_apart_go_on_as_before() {
     let db = TestDb::new();

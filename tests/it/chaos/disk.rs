@@ -17,8 +17,8 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one for the user of this server. Fails, with what the system says, where this user may
-    /// not mount: as root it needs CAP_SYS_ADMIN, as another user a user namespace.
+    /// Mounts one for the user of this server. Fails, with what the system says, where this user
+    /// may not mount: as root it needs CAP_SYS_ADMIN, as another user a user namespace.
     fn of_megabytes(n: u32, db: &TestDb) -> SmallDisk {
         let mount_point = TestDir::new();
         let owner = fs::metadata(db.directory()).unwrap();
@@ -77,9 +77,9 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Goal: a full disk is an outage like any other: nothing is lost, charged or run again, nobody asks
-/// in a busy loop, and work goes on when there is room. Method: the tables lie in a tablespace of
-/// four megabytes that another table fills.
+/// Goal: a full disk is an outage like any other: nothing is lost, charged or run again, nobody
+/// asks in a busy loop, and work goes on when there is room. Method: the tables lie in a tablespace
+/// of four megabytes that another table fills.
 #[test]
 fn a_full_disk_of_the_server_costs_no_event_and_no_second_run() {
     let mut server = cluster::private();

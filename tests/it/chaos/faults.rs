@@ -1,6 +1,6 @@
-//! What goes wrong, and the tests that show what comes of it: each fault that this program was built
-//! against, and each risk to its security, with the tests by their full names (`cargo test --test it
-//! -- NAME`), or with the reason why there is none.
+//! What goes wrong, and the tests that show what comes of it: each fault that this program was
+//! built against, and each risk to its security, with the tests by their full names (`cargo test
+//! --test it -- NAME`), or with the reason why there is none.
 
 use std::collections::BTreeSet;
 use std::process::Command;

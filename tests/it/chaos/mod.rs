@@ -3,8 +3,8 @@
 //! Each test lets real daemons work on a real server, breaks something, mends it, and then holds
 //! the whole run to the same laws: no event is lost, none is handed out twice without a reason,
 //! attempts are what was run, no lease and no process is left, and the daemon leaves with 0. Runs
-//! that are killed have their own bounds, and say them. `faults` is the list of all faults, wherever
-//! their tests stand.
+//! that are killed have their own bounds, and say them. `faults` is the list of all faults,
+//! wherever their tests stand.
 
 /// Clocks that jump.
 mod clocks;

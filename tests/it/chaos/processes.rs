@@ -12,8 +12,8 @@ use crate::support::{Daemon, Recorder, TestDb, TestDir, example, signal_pid, wai
 
 const NO_WORKERS: &str = r#"{"status":"not ready","reason":"no workers"}"#;
 
-/// Copies the program, by another process: a copy that this one still had open for writing could not
-/// be run (ETXTBSY), also where only a child that it has just forked has it open.
+/// Copies the program, by another process: a copy that this one still had open for writing could
+/// not be run (ETXTBSY), also where only a child that it has just forked has it open.
 fn copy_program(to: &Path) {
     let copy = Command::new("cp")
         .arg(env!("CARGO_BIN_EXE_dispatchbox"))
@@ -149,8 +149,8 @@ fn a_daemon_whose_workers_die_at_their_start_stays_and_says_so() {
     assert_all_left(&db, [&mut daemon]);
 }
 
-/// Goal: a supervisor starts workers of its own version, whatever has become of its file: an upgrade
-/// replaces it, and removes it, under a running daemon.
+/// Goal: a supervisor starts workers of its own version, whatever has become of its file: an
+/// upgrade replaces it, and removes it, under a running daemon.
 #[test]
 fn workers_are_their_supervisors_own_program_though_its_file_was_replaced() {
     let db = TestDb::new();

@@ -57,8 +57,8 @@ fn a_long_look_for_one_route_holds_up_no_other_route() {
     );
 }
 
-/// Goal: daemons with different routes share a table, each leaving to the other what it has no route
-/// for. Method: the events of the other stand in front, more of them than a look reads.
+/// Goal: daemons with different routes share a table, each leaving to the other what it has no
+/// route for. Method: the events of the other stand in front, more of them than a look reads.
 #[test]
 fn events_that_no_route_takes_are_left_for_a_daemon_that_has_one() {
     let db = TestDb::new();

@@ -7,10 +7,10 @@
 //! tells to run from cron, and the archive is emptied. The server is as it comes, autovacuum
 //! included.
 //!
-//! The time is looked at in quarters, and the last one is compared with the first: the first already
-//! holds the growth from an empty table to its normal size. What the handlers note through a pipe,
-//! what the archive holds and what is left in the table have to agree at the end, event by event
-//! and attempt by attempt.
+//! The time is looked at in quarters, and the last one is compared with the first: the first
+//! already holds the growth from an empty table to its normal size. What the handlers note through
+//! a pipe, what the archive holds and what is left in the table have to agree at the end, event by
+//! event and attempt by attempt.
 //!
 //! Measured on two cores that compilers and other servers used at the same time (load 13 to 45),
 //! with PostgreSQL 15 on the same cores:
@@ -265,7 +265,7 @@ impl Run<'_> {
         let seconds = last.seconds_since(first);
         let per_second = |before: u64, now: u64| grouped(float(now - before) / seconds);
         let memory: f64 = last.processes.iter().map(|one| one.resident_bytes).sum();
-        // That nobody reads it is no failure.
+        // A progress line that cannot be written is no failure.
         let _ = writeln!(
             io::stderr(),
             "{:.2} of {:.2} min: {} events/s committed, {} delivered, backlog {}, memory {:.1} MB, dead rows {} and {}",

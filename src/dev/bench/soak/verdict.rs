@@ -77,8 +77,8 @@ fn pairs<'a>(
     first.processes.iter().zip(&last.processes)
 }
 
-/// Says whether the dead rows of a table have not grown. Its size is no measure of that: a file keeps
-/// the size of its worst minute, and each dead letter keeps a page of the primary key.
+/// Says whether the dead rows of a table have not grown. Its size is no measure of that: a file
+/// keeps the size of its worst minute, and each dead letter keeps a page of the primary key.
 fn is_flat(first: &TableFigures, last: &TableFigures) -> bool {
     last.dead_rows.mean <= first.dead_rows.mean * SWING + DEAD_ROWS_SLACK
 }
