@@ -131,7 +131,7 @@ impl<'a> Fetcher<'a> {
             ends,
             shared,
             link: Link::new(shared, Stage::Fetcher),
-            cursors: Cursors::new(groups.limited().len(), Instant::now()),
+            cursors: Cursors::new(groups.limited().len(), groups.choose(), Instant::now()),
             groups,
             size: ClaimSize::new(shared.config.claim_events_max()),
             n_handed: 0,

@@ -148,7 +148,7 @@ mod tests {
 
     /// Cursors whose front was walked just now and is dear.
     fn behind_a_dear_front(n_limited: usize, reached: i64) -> Cursors {
-        let mut cursors = Cursors::new(n_limited, Instant::now());
+        let mut cursors = Cursors::new(n_limited, n_limited > 0, Instant::now());
         let all: Vec<usize> = (0..=n_limited).collect();
         let look = next(&mut cursors, &all);
         assert_eq!(look.after, Position::FRONT);
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_cheap_front_is_walked_by_each_look() {
-        let mut cursors = Cursors::new(0, Instant::now());
+        let mut cursors = Cursors::new(0, false, Instant::now());
         let look = next(&mut cursors, &[REST]);
         cursors.looked(&look, &reaching(5), &[REST], true, Duration::ZERO);
 

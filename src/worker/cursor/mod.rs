@@ -125,13 +125,16 @@ pub(super) struct Cursors {
     /// The database's clock, and when it was read.
     clock: Option<(i64, Instant)>,
     is_limited_turn: bool,
+    /// A look may pass over many events that it may not claim, so that it has to be bounded.
+    chooses: bool,
     /// A look has failed. Every look is bounded until one reaches the end of the due events.
     is_careful: bool,
 }
 
 impl Cursors {
-    /// Makes cursors that all stand at the front; `n_limited` routes have a limit.
-    pub(super) fn new(n_limited: usize, now: Instant) -> Cursors {
+    /// Makes cursors that all stand at the front; `n_limited` routes have a limit, and `chooses` says
+    /// whether looks pass over events that they may not claim.
+    pub(super) fn new(n_limited: usize, chooses: bool, now: Instant) -> Cursors {
         let cursor = Cursor {
             position: Position::FRONT,
             is_at_end: false,
@@ -148,6 +151,7 @@ impl Cursors {
             recent_from: now,
             clock: None,
             is_limited_turn: false,
+            chooses,
             is_careful: false,
         }
     }
@@ -231,7 +235,7 @@ impl Cursors {
             purpose,
             after,
             groups,
-            stretch: (self.groups.len() > 1 || self.is_careful).then_some(stretch.events),
+            stretch: (self.chooses || self.is_careful).then_some(stretch.events),
             skip: stretch.skip.is_skipped.then_some(stretch.skip.reach),
             is_recent,
         }

@@ -95,6 +95,28 @@ fn events_that_no_route_takes_are_left_for_a_daemon_that_has_one() {
     assert_eq!(db.count_where("attempts <> 1"), 0);
 }
 
+/// Goal: it is so without any limited route, too, and while next to nothing is due. Method: each
+/// event comes into an idle table.
+#[test]
+fn an_idle_daemon_that_leaves_events_claims_its_own() {
+    let db = TestDb::new();
+    let mut daemon = Daemon::new(&db)
+        .args(["--route", "order.*=log", "--unrouted", "leave"])
+        .args(["--poll-interval", "0.05"])
+        .start();
+    daemon.wait_ready();
+
+    for n_own in 1..=3 {
+        db.insert_events("mail.sent", 1);
+        db.insert_events("order.created", 1);
+        wait_until("its own event is done", || db.count("done") == n_own);
+    }
+
+    assert_eq!(db.count_where("status = 'pending' and attempts = 0"), 3);
+    assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
+    assert!(!daemon.log().contains("WARN"), "{}", daemon.log());
+}
+
 /// A program that runs until its input is closed and beyond: its route stays full.
 const ENDLESS: &str = "/bin/sleep\", \"3600";
 
