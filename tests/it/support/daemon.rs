@@ -1,5 +1,6 @@
 //! The real program, started as an operator starts it.
 
+use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -135,7 +136,18 @@ impl Daemon {
     /// Starts the program; does not wait for anything.
     pub fn start(self) -> RunningDaemon {
         let directory = TestDir::new();
-        let mut child = Command::new(&self.program)
+        // What a developer has set for a daemon of their own, libpq's variables included.
+        let foreign = env::vars_os().map(|(name, _)| name).filter(|name| {
+            let name = name.to_string_lossy();
+            ["DISPATCHBOX_", "DATABASE_URL", "PG"]
+                .iter()
+                .any(|begin| name.starts_with(begin))
+        });
+        let mut command = Command::new(&self.program);
+        foreign.for_each(|name| {
+            command.env_remove(name);
+        });
+        let mut child = command
             .arg("run")
             .args(&self.dsn)
             .args(self.host.iter().flat_map(|host| ["--http-host", host]))
